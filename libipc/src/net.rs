@@ -1,0 +1,231 @@
+//! Requests to netd. sockd speaks for programs; the shell asks for status.
+//!
+//! The badge of the endpoint says who asks ([`badge`]); sockets are named by (session, id).
+
+use core::net::{IpAddr, SocketAddr};
+use serde::{Deserialize, Serialize};
+
+use crate::sock::{Error, Kind, State};
+
+/// Badges of netd's endpoint.
+pub mod badge {
+    /// sockd: everything.
+    pub const SOCKD: u64 = 1;
+    /// A status reader: only [`super::Request::Interface`], `Sockets` and `Stats`.
+    pub const STATUS: u64 = 2;
+}
+
+/// Where a socket's rings lie in its session's `tx` and `rx` regions; sizes are powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rings {
+    /// Offset in `tx`.
+    pub tx_off: u32,
+    /// log2 of the send ring's size.
+    pub tx_bits: u8,
+    /// Offset in `rx`.
+    pub rx_off: u32,
+    /// log2 of the receive ring's size.
+    pub rx_bits: u8,
+}
+
+/// A socket: session number and id in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SockId {
+    /// Session.
+    pub session: u16,
+    /// Id.
+    pub id: u16,
+}
+
+/// A request; the reply is `Result<Reply, Error>`. All complete at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Makes the record a socket.
+    Open {
+        /// Which.
+        sock: SockId,
+        /// What.
+        kind: Kind,
+        /// Its memory.
+        rings: Rings,
+    },
+    /// Binds; port 0 picks one. Replies [`Reply::Address`].
+    Bind {
+        /// Which.
+        sock: SockId,
+        /// Local address.
+        addr: SocketAddr,
+    },
+    /// Makes it a listener. Connections need spares ([`Request::Spare`]).
+    Listen {
+        /// Which.
+        sock: SockId,
+        /// Most connections that wait, handshakes included.
+        backlog: u16,
+    },
+    /// Gives a listener an unused socket id with rings, for a connection to come.
+    Spare {
+        /// Listener.
+        listener: SockId,
+        /// The socket to use.
+        sock: SockId,
+        /// Its memory.
+        rings: Rings,
+    },
+    /// Takes a connection that waits: [`Reply::Accepted`] or [`Error::WouldBlock`].
+    Accept {
+        /// Listener.
+        listener: SockId,
+    },
+    /// Connects.
+    Connect {
+        /// Which.
+        sock: SockId,
+        /// Peer.
+        addr: SocketAddr,
+    },
+    /// Ends directions: 0 receiving, 1 sending, 2 both.
+    Shutdown {
+        /// Which.
+        sock: SockId,
+        /// How.
+        how: u8,
+    },
+    /// Ends the socket; netd goes on alone until the peer has everything, or resets at once with
+    /// `abort`. [`Reply::Closed`] says whether the id is free already; if not, it is when the
+    /// record's state is [`State::Free`], and netd signals sockd.
+    Close {
+        /// Which.
+        sock: SockId,
+        /// Reset instead.
+        abort: bool,
+    },
+    /// Aborts and frees every socket of a session, and empties its rings. When the reply comes,
+    /// nothing of the session is in use by netd or the NIC any more.
+    EndSession {
+        /// Which.
+        session: u16,
+    },
+    /// Ids of the session freed since asked last (sockets that ended after `Close`), at most 32:
+    /// [`Reply::Freed`].
+    TakeFreed {
+        /// Which.
+        session: u16,
+    },
+    /// Local and remote address: [`Reply::Addresses`].
+    Addresses {
+        /// Which.
+        sock: SockId,
+    },
+    /// The interface.
+    Interface,
+    /// Sockets from number `skip` on, a few at a time: [`Reply::Sockets`].
+    Sockets {
+        /// How many to pass over.
+        skip: u32,
+    },
+    /// Counters.
+    Stats,
+}
+
+/// What netd answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// A local address.
+    Address(SocketAddr),
+    /// A connection.
+    Accepted {
+        /// The spare that it became.
+        sock: SockId,
+        /// Peer.
+        peer: SocketAddr,
+    },
+    /// Closed; the id is free already or later.
+    Closed {
+        /// Free already.
+        free: bool,
+    },
+    /// Freed ids.
+    Freed(heapless::Vec<u16, 32>),
+    /// Addresses.
+    Addresses {
+        /// Local.
+        local: SocketAddr,
+        /// Remote.
+        remote: Option<SocketAddr>,
+    },
+    /// The interface.
+    Interface(Interface),
+    /// Some sockets; fewer than 8: these were the last.
+    Sockets(heapless::Vec<SockInfo, 8>),
+    /// Counters by [`Stats`].
+    Stats(Stats),
+}
+
+/// The interface, as `ip` shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// MAC.
+    pub mac: [u8; 6],
+    /// Link.
+    pub up: bool,
+    /// MTU.
+    pub mtu: u16,
+    /// Address and prefix length.
+    pub addr: Option<(IpAddr, u8)>,
+    /// Default gateway.
+    pub gateway: Option<IpAddr>,
+    /// Name server.
+    pub dns: Option<IpAddr>,
+    /// Seconds left of the DHCP lease; `None`: static or none.
+    pub lease_s: Option<u32>,
+}
+
+/// One socket, as `ss` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SockInfo {
+    /// Which.
+    pub sock: SockId,
+    /// Kind.
+    pub kind: Kind,
+    /// State.
+    pub state: State,
+    /// Local address.
+    pub local: SocketAddr,
+    /// Remote address.
+    pub remote: Option<SocketAddr>,
+    /// Bytes received and not read.
+    pub rx_queue: u32,
+    /// Bytes written and not acknowledged.
+    pub tx_queue: u32,
+}
+
+/// Counters of netd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Frames from the driver.
+    pub rx_frames: u64,
+    /// Frames to the driver.
+    pub tx_frames: u64,
+    /// Frames dropped on receive, all reasons.
+    pub rx_dropped: u64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// Resets sent.
+    pub resets_sent: u64,
+    /// Sockets in use.
+    pub sockets: u32,
+    /// Receive buffers with netd.
+    pub rx_buffers: u32,
+    /// Send descriptors with the driver.
+    pub tx_in_flight: u32,
+    /// Sessions ended because of nonsense in their memory.
+    pub peer_errors: u32,
+    /// Connections rebuilt from records at the last start.
+    pub recovered: u32,
+}
+
+/// Nothing but the error type of the replies.
+pub type Result<T> = core::result::Result<T, Error>;

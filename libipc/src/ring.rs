@@ -1,0 +1,412 @@
+//! Single-producer single-consumer rings in shared memory, with a peer that is not trusted.
+//!
+//! A ring has two sides, each written by one end only and best kept on pages of its own, mapped
+//! read-only at the other end: [`ProducerSide`] (header, `tail`, then the entries) and
+//! [`ConsumerSide`] (`head`, `wake_at`). Both ends keep their own index privately and publish it;
+//! what the other side publishes is an allegation, read once and checked: an index that moves
+//! backwards or further than the capacity is [`PeerError`], and the ring's user ends the peer's
+//! session.
+//!
+//! Indices count entries since the ring was made and never wrap (u64). They survive the death of
+//! either end: a restarted process attaches at the published indices.
+//!
+//! # Sleeping and waking
+//! Before it sleeps, the consumer publishes `wake_at`: the index of the entry it waits for, and
+//! looks again. The producer signals when what it publishes covers `wake_at`. Both put a
+//! sequentially consistent fence between their store and their load, so a wake-up cannot be lost:
+//!
+//! ```text
+//! consumer                          producer
+//! wake_at = head                    tail = new
+//! fence                             fence
+//! re-read tail, sleep if == head    signal if old <= wake_at < new
+//! ```
+//!
+//! While the consumer is awake `wake_at` lies behind, and nothing is signalled. A producer that
+//! died between publishing and signalling owes a wake-up: a restarted process signals its peers
+//! once, whatever it finds.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
+
+/// First word of every ring.
+pub const MAGIC: u32 = u32::from_le_bytes(*b"BWRG");
+/// Version of the layout.
+pub const VERSION: u32 = 1;
+
+/// The words that the producer writes; the entries follow.
+#[repr(C, align(64))]
+pub struct ProducerSide {
+    magic: AtomicU32,
+    version: AtomicU32,
+    /// Entries; a power of two.
+    capacity: AtomicU32,
+    /// Bytes of an entry.
+    entry_size: AtomicU32,
+    /// Counts formattings.
+    epoch: AtomicU64,
+    /// Entries ever produced.
+    tail: AtomicU64,
+    _pad: [u64; 4],
+}
+
+/// The words that the consumer writes. All zero is a valid start.
+#[repr(C, align(64))]
+pub struct ConsumerSide {
+    /// Entries ever consumed.
+    head: AtomicU64,
+    /// The entry whose arrival is to be signalled.
+    wake_at: AtomicU64,
+    _pad: [u64; 6],
+}
+
+const _: () = assert!(size_of::<ProducerSide>() == 64 && size_of::<ConsumerSide>() == 64);
+
+/// The other end wrote something impossible. The ring cannot be used until it is formatted anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    /// Its index moved backwards, or further than the ring holds.
+    Index {
+        /// What it claims.
+        claimed: u64,
+        /// Where this side is.
+        ours: u64,
+    },
+    /// The header is not one (magic, version, capacity or entry size).
+    Header,
+}
+
+/// An entry: plain 64-bit words, so that any bit pattern is a value.
+pub trait Entry: Copy {
+    /// Words in the entry.
+    const WORDS: usize;
+    /// To words; `out` has [`Self::WORDS`].
+    fn store(self, out: &[AtomicU64]);
+    /// From words.
+    fn load(from: &[AtomicU64]) -> Self;
+}
+
+impl<const N: usize> Entry for [u64; N] {
+    const WORDS: usize = N;
+    fn store(self, out: &[AtomicU64]) {
+        for (o, w) in out.iter().zip(self) {
+            o.store(w, Relaxed);
+        }
+    }
+    fn load(from: &[AtomicU64]) -> Self {
+        core::array::from_fn(|i| from[i].load(Relaxed))
+    }
+}
+
+/// Bytes of the producer's side of a ring of `capacity` entries of `E`.
+pub const fn producer_bytes<E: Entry>(capacity: u32) -> usize {
+    size_of::<ProducerSide>() + capacity as usize * E::WORDS * 8
+}
+
+/// The memory of one ring as mapped in this process. Gives out the two ends.
+#[derive(Clone, Copy)]
+pub struct Memory<E> {
+    producer: &'static ProducerSide,
+    consumer: &'static ConsumerSide,
+    words: &'static [AtomicU64],
+    mask: u64,
+    _entry: PhantomData<E>,
+}
+
+impl<E: Entry> Memory<E> {
+    /// The ring whose sides lie at `producer` and `consumer`.
+    ///
+    /// # Panics
+    /// If `capacity` is no power of two or an address is not 64-byte aligned.
+    ///
+    /// # Safety
+    /// `producer..producer + producer_bytes::<E>(capacity)` and `consumer..consumer + 64` are
+    /// mapped for the rest of the process's life, its own side writable, and this process
+    /// accesses them only through rings.
+    pub unsafe fn new(producer: usize, consumer: usize, capacity: u32) -> Self {
+        assert!(capacity.is_power_of_two() && (producer | consumer) % 64 == 0, "ring layout");
+        // SAFETY: the caller promises mapped memory; everything in it is atomic.
+        unsafe {
+            Self {
+                producer: &*(producer as *const ProducerSide),
+                consumer: &*(consumer as *const ConsumerSide),
+                words: core::slice::from_raw_parts(
+                    (producer + size_of::<ProducerSide>()) as *const AtomicU64,
+                    capacity as usize * E::WORDS,
+                ),
+                mask: capacity as u64 - 1,
+                _entry: PhantomData,
+            }
+        }
+    }
+
+    /// Whether the producer's header is one of this layout.
+    pub fn is_formatted(&self) -> bool {
+        let h = self.producer;
+        h.magic.load(Acquire) == MAGIC
+            && h.version.load(Relaxed) == VERSION
+            && h.capacity.load(Relaxed) as u64 == self.mask + 1
+            && h.entry_size.load(Relaxed) as usize == E::WORDS * 8
+    }
+
+    /// The producing end, attached at the published index; formats a ring that is new.
+    ///
+    /// # Errors
+    /// [`PeerError::Index`] if the consumer's index is impossible.
+    pub fn producer(self) -> Result<Producer<E>, PeerError> {
+        let h = self.producer;
+        if !self.is_formatted() {
+            h.tail.store(0, Relaxed);
+            h.capacity.store(self.mask as u32 + 1, Relaxed);
+            h.entry_size.store(E::WORDS as u32 * 8, Relaxed);
+            h.version.store(VERSION, Relaxed);
+            h.epoch.store(h.epoch.load(Relaxed).wrapping_add(1), Relaxed);
+            h.magic.store(MAGIC, Release);
+        }
+        let tail = h.tail.load(Acquire);
+        let head = tail.saturating_sub(self.mask + 1);
+        let mut producer = Producer { tail, published: tail, head, mem: self };
+        producer.space()?;
+        Ok(producer)
+    }
+
+    /// The consuming end, attached at the published index.
+    ///
+    /// # Errors
+    /// [`PeerError::Header`] if the producer has not formatted the ring (yet): try again when it
+    /// signals.
+    pub fn consumer(self) -> Result<Consumer<E>, PeerError> {
+        if !self.is_formatted() {
+            return Err(PeerError::Header);
+        }
+        let head = self.consumer.head.load(Acquire);
+        Ok(Consumer { head, tail: head, mem: self })
+    }
+
+    fn slot(&self, index: u64) -> &'static [AtomicU64] {
+        let at = (index & self.mask) as usize * E::WORDS;
+        &self.words[at..at + E::WORDS]
+    }
+}
+
+/// The writing end.
+pub struct Producer<E> {
+    mem: Memory<E>,
+    /// Entries written, including unpublished ones.
+    tail: u64,
+    /// Entries the consumer can see.
+    published: u64,
+    /// Last believed index of the consumer.
+    head: u64,
+}
+
+impl<E: Entry> Producer<E> {
+    /// Entries that can be written now.
+    ///
+    /// # Errors
+    /// [`PeerError::Index`] if the consumer's index is impossible.
+    pub fn space(&mut self) -> Result<u64, PeerError> {
+        let claimed = self.mem.consumer.head.load(Acquire);
+        if claimed < self.head || claimed > self.published {
+            return Err(PeerError::Index { claimed, ours: self.published });
+        }
+        self.head = claimed;
+        Ok(self.mem.mask + 1 - (self.tail - claimed).min(self.mem.mask + 1))
+    }
+
+    /// Writes an entry; `false` if the ring is full. Not visible until [`Self::publish`].
+    ///
+    /// # Errors
+    /// As [`Self::space`].
+    pub fn push(&mut self, entry: E) -> Result<bool, PeerError> {
+        if self.tail - self.head > self.mem.mask && self.space()? == 0 {
+            return Ok(false);
+        }
+        entry.store(self.mem.slot(self.tail));
+        self.tail += 1;
+        Ok(true)
+    }
+
+    /// Makes the written entries visible. `true`: the consumer sleeps and must be signalled.
+    #[must_use]
+    pub fn publish(&mut self) -> bool {
+        let (old, new) = (self.published, self.tail);
+        if old == new {
+            return false;
+        }
+        self.published = new;
+        self.mem.producer.tail.store(new, Release);
+        fence(SeqCst);
+        (old..new).contains(&self.mem.consumer.wake_at.load(Relaxed))
+    }
+
+    /// Entries ever written.
+    pub fn index(&self) -> u64 {
+        self.tail
+    }
+
+    /// The entry written as number `index`, if the ring still holds it: for re-attaching.
+    pub fn peek(&self, index: u64) -> Option<E> {
+        (index < self.tail && self.tail - index <= self.mem.mask + 1)
+            .then(|| E::load(self.mem.slot(index)))
+    }
+}
+
+/// The reading end.
+pub struct Consumer<E> {
+    mem: Memory<E>,
+    head: u64,
+    /// Last believed index of the producer.
+    tail: u64,
+}
+
+impl<E: Entry> Consumer<E> {
+    /// Entries that can be read now.
+    ///
+    /// # Errors
+    /// [`PeerError::Index`] if the producer's index is impossible.
+    pub fn available(&mut self) -> Result<u64, PeerError> {
+        let claimed = self.mem.producer.tail.load(Acquire);
+        if claimed < self.tail || claimed - self.head.min(claimed) > self.mem.mask + 1 {
+            return Err(PeerError::Index { claimed, ours: self.head });
+        }
+        self.tail = claimed;
+        Ok(claimed - self.head)
+    }
+
+    /// Takes the next entry. The producer may reuse its place after [`Self::release`].
+    ///
+    /// # Errors
+    /// As [`Self::available`].
+    pub fn pop(&mut self) -> Result<Option<E>, PeerError> {
+        if self.head == self.tail && self.available()? == 0 {
+            return Ok(None);
+        }
+        let entry = E::load(self.mem.slot(self.head));
+        self.head += 1;
+        Ok(Some(entry))
+    }
+
+    /// The next entry without taking it.
+    ///
+    /// # Errors
+    /// As [`Self::available`].
+    pub fn peek(&mut self) -> Result<Option<E>, PeerError> {
+        if self.head == self.tail && self.available()? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(E::load(self.mem.slot(self.head))))
+    }
+
+    /// Publishes what was taken.
+    pub fn release(&mut self) {
+        self.mem.consumer.head.store(self.head, Release);
+    }
+
+    /// Moves to `index`, on re-attaching: a driver knows better than the published index what it
+    /// had taken. Does nothing if the ring no longer holds that place.
+    pub fn seek(&mut self, index: u64) {
+        let published = self.mem.consumer.head.load(Acquire);
+        if index >= published && index - published <= self.mem.mask + 1 {
+            self.head = index;
+            self.tail = self.tail.max(index);
+        }
+    }
+
+    /// Asks to be signalled and looks again. `true`: there is still nothing, sleep.
+    ///
+    /// # Errors
+    /// As [`Self::available`].
+    pub fn sleep(&mut self) -> Result<bool, PeerError> {
+        self.mem.consumer.wake_at.store(self.head, Relaxed);
+        fence(SeqCst);
+        Ok(self.available()? == 0)
+    }
+
+    /// Entries ever taken.
+    pub fn index(&self) -> u64 {
+        self.head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::boxed::Box;
+
+    #[repr(C, align(4096))]
+    struct Page([u8; 4096]);
+
+    fn ring() -> Memory<[u64; 2]> {
+        let page = Box::leak(Box::new(Page([0; 4096])));
+        let base = page as *mut Page as usize;
+        // SAFETY: leaked, aligned, and used by this ring only.
+        unsafe { Memory::new(base, base + 2048, 8) }
+    }
+
+    #[test]
+    fn carries_entries_in_order_and_stops_when_full() {
+        let m = ring();
+        let (mut p, mut c) = (m.producer().unwrap(), m.consumer().unwrap());
+        for i in 0..8 {
+            assert!(p.push([i, i * 2]).unwrap());
+        }
+        assert!(!p.push([9, 9]).unwrap());
+        assert_eq!(c.pop().unwrap(), None, "nothing is visible before publish");
+        assert!(p.publish(), "a new ring starts with a sleeping consumer");
+        for i in 0..8 {
+            assert_eq!(c.pop().unwrap(), Some([i, i * 2]));
+        }
+        assert!(!p.push([9, 9]).unwrap(), "places are free only after release");
+        c.release();
+        assert!(p.push([9, 9]).unwrap());
+        assert!(!p.publish(), "the consumer did not ask again");
+    }
+
+    #[test]
+    fn impossible_indices_are_reported() {
+        let m = ring();
+        let (mut p, mut c) = (m.producer().unwrap(), m.consumer().unwrap());
+        m.producer.tail.store(9, Relaxed);
+        assert_eq!(c.pop(), Err(PeerError::Index { claimed: 9, ours: 0 }));
+        m.producer.tail.store(3, Relaxed);
+        assert!(c.pop().unwrap().is_some());
+        m.producer.tail.store(1, Relaxed);
+        assert!(matches!(c.available(), Err(PeerError::Index { claimed: 1, .. })));
+        m.consumer.head.store(5, Relaxed);
+        assert_eq!(p.space(), Err(PeerError::Index { claimed: 5, ours: 0 }));
+    }
+
+    #[test]
+    fn both_ends_attach_again_where_they_were() {
+        let m = ring();
+        let (mut p, mut c) = (m.producer().unwrap(), m.consumer().unwrap());
+        for i in 0..5 {
+            p.push([i, 0]).unwrap();
+        }
+        let _ = p.publish();
+        c.pop().unwrap();
+        c.pop().unwrap();
+        c.release();
+        c.pop().unwrap(); // taken but not released: seen again
+        let (p2, mut c2) = (m.producer().unwrap(), m.consumer().unwrap());
+        assert_eq!(p2.index(), 5);
+        assert_eq!(c2.pop().unwrap(), Some([2, 0]));
+        c2.seek(4);
+        assert_eq!(c2.pop().unwrap(), Some([4, 0]));
+        assert_eq!(p2.peek(3), Some([3, 0]));
+    }
+
+    #[test]
+    fn a_wake_up_is_asked_for_once() {
+        let m = ring();
+        let (mut p, mut c) = (m.producer().unwrap(), m.consumer().unwrap());
+        assert!(c.sleep().unwrap());
+        p.push([1, 0]).unwrap();
+        assert!(p.publish());
+        p.push([2, 0]).unwrap();
+        assert!(!p.publish());
+        assert!(!c.sleep().unwrap(), "there is work: do not sleep");
+    }
+}

@@ -1,0 +1,57 @@
+//! Bytes that another process or a device may change at any time: no reference into them is ever
+//! made, they are only copied in and out.
+
+/// A mapped range of shared bytes. Copies out of range do nothing and return `false`.
+#[derive(Clone, Copy)]
+pub struct Bytes {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: a plain address range; all access is by raw copies, which may race with the peer by
+// design: whatever bytes result are an allegation.
+unsafe impl Send for Bytes {}
+// SAFETY: as above.
+unsafe impl Sync for Bytes {}
+
+impl Bytes {
+    /// The range `base..base + len`.
+    ///
+    /// # Safety
+    /// It is mapped for the rest of the process's life (writable if [`Bytes::write`] is used), and
+    /// no Rust reference into it exists.
+    pub const unsafe fn new(base: *mut u8, len: usize) -> Self {
+        Self { base, len }
+    }
+    /// Bytes in the range.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Address of the byte at `offset` if `offset..offset + len` lies inside: for checksum-and-copy
+    /// routines that work on raw addresses.
+    pub fn range(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        let end = offset.checked_add(len)?;
+        // SAFETY: within the range.
+        (end <= self.len).then(|| unsafe { self.base.add(offset) })
+    }
+    /// Copies out.
+    #[must_use]
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        let Some(from) = self.range(offset, into.len()) else { return false };
+        // SAFETY: in range by the check, mapped by the promise of `new`; `into` is not part of it.
+        unsafe { core::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+        true
+    }
+    /// Copies in.
+    #[must_use]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
+        let Some(to) = self.range(offset, bytes.len()) else { return false };
+        // SAFETY: as in `read`.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        true
+    }
+}

@@ -1,0 +1,90 @@
+//! What a process finds when it starts: a page of [`StartInfo`] and fixed addresses.
+
+use abi::{CPtr, Clock};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// Where programs are linked.
+pub const IMAGE: u64 = 0x0040_0000;
+/// First region; region `i` lies at `REGIONS + i * REGION_STRIDE`.
+pub const REGIONS: u64 = 0x1000_0000_0000;
+/// Distance between regions: none is larger.
+pub const REGION_STRIDE: u64 = 1 << 32;
+/// The heap.
+pub const HEAP: u64 = 0x6000_0000_0000;
+/// Top of the stack. The pages around it are never mapped.
+pub const STACK_TOP: u64 = abi::init_map::STACK_TOP;
+/// The thread's IPC buffer.
+pub const IPC_BUFFER: u64 = abi::init_map::IPC_BUFFER;
+/// The page that holds a postcard [`StartInfo`], after a u32 length.
+pub const START_INFO: u64 = 0x7200_0000_0000;
+/// The process's [`crate::log::LogPage`].
+pub const LOG: u64 = 0x7300_0000_0000;
+/// Console input ([`crate::log::LogPage`] filled by init), in the process that has the console.
+pub const CONSOLE: u64 = 0x7400_0000_0000;
+
+/// Slot of the notification by which a process tells init that its log page has something new.
+/// The capabilities that the manifest names follow from slot 2.
+pub const LOG_SIGNAL: CPtr = 1;
+
+/// A capability by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cap {
+    /// Name, as in the manifest: `self.endpoint`, `self.events`, `sockd`, `timer`, `irq` …
+    pub name: Name,
+    /// Its address in the CSpace.
+    pub cptr: CPtr,
+}
+
+/// A region by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Name, as in the manifest.
+    pub name: Name,
+    /// Address; 0 if it is not mapped here (the driver knows send regions only by bus address).
+    pub vaddr: u64,
+    /// Bytes.
+    pub len: u64,
+    /// DMA window number and bus address, in the process that drives the device.
+    pub dma: Option<(u8, u64)>,
+}
+
+/// All a process knows about its world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartInfo {
+    /// Its name.
+    pub name: Name,
+    /// How often it was started before.
+    pub incarnation: u32,
+    /// Clock parameters.
+    pub clock: Clock,
+    /// Bytes of heap at [`HEAP`].
+    pub heap_len: u64,
+    /// 32 random bytes, new at every start.
+    pub seed: [u8; 32],
+    /// Arguments from the manifest.
+    pub args: heapless::String<128>,
+    /// Whether QEMU's device model runs the machine (PCI subsystem id 1af4:1100).
+    pub emulated: bool,
+    /// Capabilities.
+    pub caps: Vec<Cap, 40>,
+    /// Regions.
+    pub regions: Vec<Region, 80>,
+}
+
+impl StartInfo {
+    /// The capability called `name`.
+    pub fn cap(&self, name: &str) -> Option<CPtr> {
+        self.caps.iter().find(|c| c.name == name).map(|c| c.cptr)
+    }
+    /// The region called `name`.
+    pub fn region(&self, name: &str) -> Option<&Region> {
+        self.regions.iter().find(|r| r.name == name)
+    }
+    /// Nanoseconds since boot.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.ns(crate::sys::rdtsc())
+    }
+}

@@ -1,0 +1,94 @@
+//! What the kernel hands to the root task.
+
+use serde::{Deserialize, Serialize};
+
+/// Slots of the root task's CNode that the kernel fills.
+pub mod init_slot {
+    /// Its own CNode (2^12 slots, guard so that a pointer is the slot's index).
+    pub const CNODE: u64 = 1;
+    /// Its VSpace.
+    pub const VSPACE: u64 = 2;
+    /// Its TCB.
+    pub const TCB: u64 = 3;
+    /// The right to make IRQ handlers.
+    pub const IRQ_CONTROL: u64 = 4;
+    /// All I/O ports.
+    pub const IO_PORTS: u64 = 5;
+    /// The frame of its IPC buffer.
+    pub const IPC_BUFFER: u64 = 6;
+    /// Its scheduling context.
+    pub const SCHED: u64 = 7;
+    /// First untyped; see [`super::BootInfo::untyped`].
+    pub const UNTYPED: u64 = 16;
+    /// First slot the root task may use freely.
+    pub const FREE: u64 = 128;
+}
+
+/// Where the kernel puts things in the root task's address space.
+pub mod init_map {
+    /// The IPC buffer (one page).
+    pub const IPC_BUFFER: u64 = 0x7100_0000_0000;
+    /// [`super::BootInfo`] (pages as needed, read-only).
+    pub const BOOT_INFO: u64 = 0x7200_0000_0000;
+    /// The boot bundle, read-only.
+    pub const BUNDLE: u64 = 0x7500_0000_0000;
+    /// Top of the stack; a guard page lies below its end.
+    pub const STACK_TOP: u64 = 0x7000_0000_0000;
+}
+
+/// Untypeds that fit between [`init_slot::UNTYPED`] and [`init_slot::FREE`].
+pub const MAX_UNTYPED: usize = (init_slot::FREE - init_slot::UNTYPED) as usize;
+
+/// One untyped capability of the root task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct UntypedDesc {
+    /// Physical address.
+    pub paddr: u64,
+    /// log2 of its size in bytes.
+    pub size_bits: u32,
+    /// 1: device memory, never zeroed, frames only. 0: RAM.
+    pub device: u32,
+}
+
+/// How to read time: nanoseconds since boot = `((rdtsc - tsc_base) * mult) >> 32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
+pub struct Clock {
+    /// Time-stamp counter at boot.
+    pub tsc_base: u64,
+    /// Nanoseconds a tick, 32.32 fixed point.
+    pub mult: u64,
+}
+
+impl Clock {
+    /// Nanoseconds since boot at counter value `tsc`.
+    pub const fn ns(&self, tsc: u64) -> u64 {
+        ((tsc.wrapping_sub(self.tsc_base) as u128 * self.mult as u128) >> 32) as u64
+    }
+}
+
+/// Mapped read-only at [`init_map::BOOT_INFO`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct BootInfo {
+    /// [`BootInfo::MAGIC`].
+    pub magic: u64,
+    /// Bytes of the boot bundle at [`init_map::BUNDLE`].
+    pub bundle_len: u64,
+    /// Clock parameters.
+    pub clock: Clock,
+    /// Seed from RDSEED/RDRAND and timing; 32 bytes.
+    pub seed: [u64; 4],
+    /// Physical address of the ACPI RSDP, or 0.
+    pub rsdp: u64,
+    /// Number of valid entries in `untyped`.
+    pub untyped_count: u64,
+    /// Slot `init_slot::UNTYPED + i` holds the i-th.
+    pub untyped: [UntypedDesc; MAX_UNTYPED],
+}
+
+impl BootInfo {
+    /// First word, "BWBOOT01".
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT01");
+}

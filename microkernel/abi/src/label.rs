@@ -1,0 +1,117 @@
+//! Invocations: the methods of kernel objects.
+
+/// Method of a kernel object, carried in [`crate::MsgInfo::method`]. The comment gives the
+/// arguments in message words 0 to 5. "slot" arguments are a CNode capability and an index in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Label {
+    /// `(type, size_bits, dest cnode, dest index, count, offset)`. Makes `count` objects in
+    /// consecutive empty slots. `offset`: bytes from the start of a *device* untyped to place the
+    /// first object at (not before its watermark); 0 elsewhere. RAM objects are zeroed.
+    UntypedRetype = 1,
+    /// `(dest index, source cnode, source index, rights)`. On the destination CNode.
+    CNodeCopy = 10,
+    /// `(dest index, source cnode, source index, rights, badge)`. Badge of an endpoint or
+    /// notification; guard of a CNode (`guard << 8 | guard bits`); `first << 16 | last` of I/O
+    /// ports.
+    CNodeMint = 11,
+    /// `(dest index, source cnode, source index)`.
+    CNodeMove = 12,
+    /// `(index)`. Destroys the object if this was its last capability.
+    CNodeDelete = 13,
+    /// `(index)`. Deletes all capabilities derived from this one.
+    CNodeRevoke = 14,
+    /// `(cspace, vspace, fault endpoint or 0, IPC buffer frame or 0)`.
+    ThreadConfigure = 20,
+    /// `(priority 0..=255)`.
+    ThreadSetPriority = 21,
+    /// `(scheduling context)`.
+    ThreadBindSched = 22,
+    /// `(notification, or 0 to unbind)`. Signals on it also end a wait on an endpoint.
+    ThreadBindNotification = 23,
+    /// `(rip, rsp, rdi, rsi, resume 0/1)`. The other registers become 0.
+    ThreadWriteRegisters = 24,
+    /// `()`. Writes [`crate::UserRegs`] at [`crate::ipc_buffer::REGS`] of the caller.
+    ThreadReadRegisters = 25,
+    /// `()`. A thread waiting for a fault reply is restarted where it faulted.
+    ThreadResume = 26,
+    /// `()`. Stops it and cancels what it waited for.
+    ThreadSuspend = 27,
+    /// `(FS base)`.
+    ThreadSetFsBase = 28,
+    /// `(8 bytes, 8 bytes)`: name for kernel messages and traces, NUL padded.
+    ThreadSetName = 29,
+    /// `(budget ns, period ns)`; budget `u64::MAX`: unlimited.
+    SchedConfigure = 35,
+    /// `(vspace, address)`. Word 0 of the reply: the level it became (1 PT, 2 PD, 3 PDPT).
+    TableMap = 40,
+    /// `()`.
+    TableUnmap = 41,
+    /// `(vspace, address, rights, attributes)`.
+    FrameMap = 45,
+    /// `()`.
+    FrameUnmap = 46,
+    /// `()`. Word 0 of the reply: physical address. Needs the grant right.
+    FrameAddress = 47,
+    /// `(GSI, 1 = level triggered | 2 = active low, dest cnode, dest index)`.
+    IrqGet = 50,
+    /// `(notification with its badge)`.
+    IrqSetNotification = 55,
+    /// `()`. Unmasks the line.
+    IrqAck = 56,
+    /// `()`. Masks the line and forgets the notification.
+    IrqClear = 57,
+    /// `(port, bytes 1|2|4)`. Word 0 of the reply: value.
+    PortIn = 60,
+    /// `(port, bytes 1|2|4, value)`.
+    PortOut = 61,
+    /// `(notification with its badge)`.
+    TimerSetNotification = 65,
+    /// `(absolute time in ns)`. Replaces an earlier deadline; a past one fires at once.
+    TimerArm = 66,
+    /// `()`.
+    TimerCancel = 67,
+    /// `()`. Words of the reply: bytes left above the watermark, log2 of its size.
+    UntypedInfo = 70,
+}
+
+impl Label {
+    /// The label with this number, or `None`.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        Some(match raw {
+            1 => Self::UntypedRetype,
+            10 => Self::CNodeCopy,
+            11 => Self::CNodeMint,
+            12 => Self::CNodeMove,
+            13 => Self::CNodeDelete,
+            14 => Self::CNodeRevoke,
+            20 => Self::ThreadConfigure,
+            21 => Self::ThreadSetPriority,
+            22 => Self::ThreadBindSched,
+            23 => Self::ThreadBindNotification,
+            24 => Self::ThreadWriteRegisters,
+            25 => Self::ThreadReadRegisters,
+            26 => Self::ThreadResume,
+            27 => Self::ThreadSuspend,
+            28 => Self::ThreadSetFsBase,
+            29 => Self::ThreadSetName,
+            35 => Self::SchedConfigure,
+            40 => Self::TableMap,
+            41 => Self::TableUnmap,
+            45 => Self::FrameMap,
+            46 => Self::FrameUnmap,
+            47 => Self::FrameAddress,
+            50 => Self::IrqGet,
+            55 => Self::IrqSetNotification,
+            56 => Self::IrqAck,
+            57 => Self::IrqClear,
+            60 => Self::PortIn,
+            61 => Self::PortOut,
+            65 => Self::TimerSetNotification,
+            66 => Self::TimerArm,
+            67 => Self::TimerCancel,
+            70 => Self::UntypedInfo,
+            _ => return None,
+        })
+    }
+}
