@@ -183,6 +183,45 @@ impl<E: Entry> Memory<E> {
         Ok(Consumer { head, tail: head, mem: self })
     }
 
+    /// The producing end of a ring made empty by taking over the consumer's index, whatever it
+    /// is: for a new session with a peer whose old indices may be nonsense. Both ends must agree
+    /// on the moment (the other end attaches afterwards).
+    ///
+    /// # Errors
+    /// [`PeerError::Index`] if the index is beyond 2^62.
+    pub fn producer_at_head(self) -> Result<Producer<E>, PeerError> {
+        let claimed = self.consumer.head.load(Acquire);
+        if claimed > 1 << 62 {
+            return Err(PeerError::Index { claimed, ours: 0 });
+        }
+        self.producer.tail.store(claimed, Release);
+        self.producer().map(|mut p| {
+            // A ring formatted just now begins at 0: move it, too.
+            (p.tail, p.published, p.head) = (claimed, claimed, claimed);
+            self.producer.tail.store(claimed, Release);
+            p
+        })
+    }
+
+    /// The consuming end of a ring made empty by taking over the producer's index: as
+    /// [`Self::producer_at_head`].
+    ///
+    /// # Errors
+    /// [`PeerError::Header`] if the ring is not formatted, [`PeerError::Index`].
+    pub fn consumer_at_tail(self) -> Result<Consumer<E>, PeerError> {
+        let claimed = self.producer.tail.load(Acquire);
+        if !self.is_formatted() {
+            // A ring that the other end formats anew begins at 0.
+            self.consumer.head.store(0, Release);
+            return Err(PeerError::Header);
+        }
+        if claimed > 1 << 62 {
+            return Err(PeerError::Index { claimed, ours: 0 });
+        }
+        self.consumer.head.store(claimed, Release);
+        self.consumer()
+    }
+
     fn slot(&self, index: u64) -> &'static [AtomicU64] {
         let at = (index & self.mask) as usize * E::WORDS;
         &self.words[at..at + E::WORDS]
@@ -243,6 +282,11 @@ impl<E: Entry> Producer<E> {
     /// Entries ever written.
     pub fn index(&self) -> u64 {
         self.tail
+    }
+
+    /// Entries that the consumer had released when this end last looked ([`Self::space`]).
+    pub fn released(&self) -> u64 {
+        self.head
     }
 
     /// The entry written as number `index`, if the ring still holds it: for re-attaching.

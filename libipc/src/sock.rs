@@ -27,8 +27,25 @@
 //!
 //! # Readiness
 //! After a change netd puts the socket's id into the ready ring, at most once until the program
-//! has consumed it, and signals if the program sleeps. The program then looks at the record. The
-//! submit ring works the same way in the other direction.
+//! has consumed it, and signals if the program sleeps. The program takes the id, *releases* it
+//! (`Consumer::release`, then a sequentially consistent fence) and only then looks at the record:
+//! a change after that look finds the id consumed and announces it again. An announcement may come
+//! without news. What is announced: data, datagrams or the peer's FIN have arrived; the state or
+//! the error has changed; a listener has a new connection; a quarter of a send ring has become
+//! free, or all of it. The submit ring works the same way in the other direction, except that an
+//! id may be in it more than once.
+//!
+//! # Beginning and end of a session
+//! A new incarnation of a program calls `OpenSession` *before* it touches its regions. netd then
+//! has freed every socket (all records are [`State::Free`]), and both id rings are empty: it has
+//! moved its own index of the submit ring to the program's published one, and its own index of the
+//! ready ring likewise. So the program attaches both ends at the published indices, as after any
+//! restart.
+//!
+//! The [`AppSock`] words of an id that the program does not hold are 0: it zeroes all of them after
+//! `OpenSession`, and those of a socket after `Close` has returned (not before: `Close` still sends
+//! what `tx_tail` says). netd reads them when the id is submitted, at `Shutdown` and `Close`, and,
+//! for sockets that were opened or accepted, when it is restarted.
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::*};
@@ -243,7 +260,9 @@ pub struct Record {
     /// Latest timestamp of the peer (`TS.Recent`). Not sealed.
     pub ts_recent: AtomicU32,
     /// Streams: `rcv_nxt` (low half) and `rcv_adv`, the advertised right edge (high half), stored
-    /// together. Datagrams: bytes ever put into the receive ring.
+    /// together. When the peer's FIN has been taken, `rcv_adv` is `rcv_nxt - 1`, which is
+    /// impossible otherwise: one store tells both, so that a crash in between cannot make a byte
+    /// of the FIN. Datagrams: bytes ever put into the receive ring.
     pub rcv: AtomicU64,
     /// Streams: `snd_una` (low half) and `snd_max`, the highest sequence number sent plus one
     /// (high half). Datagrams: bytes ever taken from the send ring.
@@ -281,7 +300,8 @@ pub mod flags {
 
 /// Bits of [`Record::events`].
 pub mod event {
-    /// The peer's FIN has arrived; it occupies the number before `rcv_nxt`.
+    /// The peer's FIN has arrived; it occupies the number before `rcv_nxt`. Set after `rcv` has
+    /// passed it.
     pub const PEER_FIN: u32 = 1;
     /// The program shut down its sending half; `fin_seq` is valid.
     pub const FIN_QUEUED: u32 = 2;
@@ -289,7 +309,47 @@ pub mod event {
     pub const ESTABLISHED: u32 = 4;
 }
 
+impl Default for Record {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Record {
+    /// All zero: no socket, not sealed.
+    pub const fn new() -> Self {
+        Self {
+            check: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            kind: AtomicU16::new(0),
+            version: AtomicU16::new(0),
+            stack: AtomicU16::new(0),
+            interface: AtomicU16::new(0),
+            local_ip: [const { AtomicU64::new(0) }; 2],
+            remote_ip: [const { AtomicU64::new(0) }; 2],
+            local_port: AtomicU16::new(0),
+            remote_port: AtomicU16::new(0),
+            listener: AtomicU16::new(0),
+            flags: AtomicU16::new(0),
+            tx_off: AtomicU32::new(0),
+            rx_off: AtomicU32::new(0),
+            ring_bits: AtomicU16::new(0),
+            peer_mss: AtomicU16::new(0),
+            window_scale: AtomicU16::new(0),
+            _reserved: AtomicU16::new(0),
+            iss: AtomicU32::new(0),
+            irs: AtomicU32::new(0),
+            ts_offset: AtomicU32::new(0),
+            ts_recent: AtomicU32::new(0),
+            rcv: AtomicU64::new(0),
+            snd: AtomicU64::new(0),
+            fin_seq: AtomicU32::new(0),
+            events: AtomicU32::new(0),
+            state: AtomicU16::new(0),
+            error: AtomicU16::new(0),
+            pending: AtomicU32::new(0),
+        }
+    }
     /// Seal over the fixed part: a 32-bit mix, against torn and stray writes, not against malice.
     pub fn seal(&self) -> u32 {
         let words = [
@@ -335,12 +395,19 @@ impl Record {
     /// Stream bytes that have arrived in all, as a 32-bit count (0 before the handshake): the
     /// program subtracts `rx_head` modulo 2^32.
     pub fn received(&self) -> u32 {
-        let fin = self.events.load(Acquire) & event::PEER_FIN;
-        let rcv_nxt = self.rcv.load(Acquire) as u32;
-        rcv_nxt.wrapping_sub(self.irs.load(Relaxed)).wrapping_sub(1).wrapping_sub(fin)
+        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+            return 0;
+        }
+        let rcv = self.rcv.load(Acquire);
+        let (nxt, adv) = (rcv as u32, (rcv >> 32) as u32);
+        let fin = adv == nxt.wrapping_sub(1);
+        nxt.wrapping_sub(self.irs.load(Relaxed)).wrapping_sub(1).wrapping_sub(fin as u32)
     }
     /// Stream bytes acknowledged by the peer in all, as a 32-bit count, not counting SYN and FIN.
     pub fn acknowledged(&self) -> u32 {
+        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+            return 0;
+        }
         let una = self.snd.load(Acquire) as u32;
         let past_syn = una.wrapping_sub(self.iss.load(Relaxed)).wrapping_sub(1);
         let fin = self.events.load(Acquire) & event::FIN_QUEUED != 0
