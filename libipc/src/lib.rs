@@ -23,6 +23,7 @@ pub mod net;
 pub mod nic;
 pub mod proc;
 pub mod ring;
+pub mod shared;
 pub mod sock;
 pub mod start;
 pub mod sys;
