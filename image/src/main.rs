@@ -1,1 +1,129 @@
-fn main(){}
+//! The one tool for everything that is not `cargo test`: `cargo run -- SUBCOMMAND`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use image::{build, install, qemu, run, workspace};
+
+/// Builds Breakwater, boots it under QEMU and tests it.
+///
+/// Without a subcommand: `run`. QEMU is installed when it is missing, where apt-get is there to do
+/// it; everything else comes with Rust.
+#[derive(Parser)]
+#[command(name = "cargo run --", bin_name = "cargo run --", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and boot; the terminal becomes the system's console
+    ///
+    /// Prints which ports of the host lead where, then boots. On the console, `help` lists the
+    /// commands; `poweroff` ends the system, and so does Ctrl-A X. The exit status is 0 after
+    /// either, and a failure when the kernel panics or the machine resets.
+    Run(Run),
+    /// Build kernel, servers and programs, and pack the boot bundle
+    Build(Build),
+}
+
+#[derive(Args)]
+struct Run {
+    /// What is behind the network card: `user` gives the system an address by DHCP, a way out,
+    /// and the forwarded ports of the manifest; `none` gives nothing
+    #[arg(long, value_enum, default_value = "user")]
+    net: Net,
+    /// How instructions are run; `auto` takes KVM where it works, else TCG
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: qemu::Accel,
+    /// Memory of the machine
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..=65536))]
+    mem: u32,
+    /// Record every frame in FILE, for Wireshark or tcpdump
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Stop before the first instruction and wait for a debugger on port 1234
+    #[arg(long)]
+    gdb: bool,
+    /// Show the console, but read nothing: for scripts and CI
+    #[arg(long)]
+    headless: bool,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
+    #[command(flatten)]
+    system: System,
+}
+
+#[derive(Args)]
+struct Build {
+    /// Check the guest's code with clippy instead, warnings denied
+    #[arg(long)]
+    clippy: bool,
+    #[command(flatten)]
+    system: System,
+}
+
+#[derive(Args)]
+struct System {
+    /// The manifest: which servers and programs the system has [default: image/system.toml]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+}
+
+impl System {
+    fn manifest(&self) -> PathBuf {
+        self.manifest.clone().unwrap_or_else(workspace::manifest)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Net {
+    User,
+    None,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => boot(&cli.run),
+        Some(Command::Run(o)) => boot(&o),
+        Some(Command::Build(o)) => make(&o),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e}");
+        ExitCode::FAILURE
+    })
+}
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn boot(o: &Run) -> Result<ExitCode> {
+    install::ensure()?;
+    let image = build::build(&o.system.manifest(), false)?;
+    let options = run::Options {
+        net: o.net == Net::User,
+        accel: o.accel,
+        mem_mib: o.mem,
+        pcap: o.pcap.clone(),
+        gdb: o.gdb,
+        headless: o.headless,
+        append: o.append.clone(),
+    };
+    Ok(run::run(&image, &options)?)
+}
+
+fn make(o: &Build) -> Result<ExitCode> {
+    if o.clippy {
+        build::clippy()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let image = build::build(&o.system.manifest(), false)?;
+    println!("kernel: {}", image.kernel.display());
+    println!("bundle: {}", image.bundle.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,106 @@
+//! Kernel and bundle, from sources and manifest.
+
+use std::path::{Path, PathBuf};
+
+use crate::workspace::{self, GuestBin};
+use crate::{bundle, elf, guest, manifest};
+
+/// What a build makes.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The kernel, an ELF file with a PVH note.
+    pub kernel: PathBuf,
+    /// The boot bundle.
+    pub bundle: PathBuf,
+    /// What the manifest says.
+    pub plan: manifest::Plan,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// cargo cannot tell what there is.
+    #[error(transparent)]
+    Workspace(#[from] workspace::Error),
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// The guest's binaries cannot be built.
+    #[error(transparent)]
+    Guest(#[from] guest::Error),
+    /// A built binary breaks a rule of the system.
+    #[error("{file}: {reason}")]
+    Elf {
+        /// Which.
+        file: String,
+        /// Why.
+        reason: elf::Error,
+    },
+    /// The bundle cannot be made.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The guest binaries that the system of `manifest` needs.
+fn needed(manifest: &Path) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
+    let bins = workspace::guest_bins()?;
+    let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
+    let plan = manifest::load(manifest, &names)?;
+    let files = plan.files();
+    let wanted = |b: &GuestBin| ["kernel", "init"].contains(&&*b.name) || files.contains(&&*b.name);
+    let bins = bins.iter().filter(|b| wanted(b)).cloned().collect();
+    Ok((plan, bins))
+}
+
+/// Builds everything that `manifest` names, and the bundle.
+///
+/// # Errors
+/// See [`Error`].
+pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
+    let (plan, bins) = needed(manifest)?;
+    guest::build(&bins, guest::What::Build, quiet)?;
+    let kernel = guest::binary("kernel");
+    let bundle = guest::target_dir().join("bundle");
+    let bytes = pack(&plan)?;
+    std::fs::write(&bundle, &bytes).map_err(|source| Error::Io { path: bundle.clone(), source })?;
+    Ok(Image { kernel, bundle, plan })
+}
+
+/// Lints every guest binary of the workspace, warnings denied.
+///
+/// # Errors
+/// If clippy finds something.
+pub fn clippy() -> Result<(), Error> {
+    Ok(guest::build(&workspace::guest_bins()?, guest::What::Clippy, false)?)
+}
+
+fn pack(plan: &manifest::Plan) -> Result<Vec<u8>, Error> {
+    let mut writer = bundle::Writer::default();
+    let (_, symbols) = read("kernel")?;
+    writer.symbols("kernel", symbols)?;
+    for file in std::iter::once("init").chain(plan.files()) {
+        let (bytes, symbols) = read(file)?;
+        let refused = |reason| Error::Elf { file: file.into(), reason };
+        let program = elf::program(&bytes).map_err(refused)?;
+        writer.program(file, program, symbols)?;
+    }
+    let system = postcard::to_allocvec(&plan.system).expect("plain data");
+    writer.data("system", system)?;
+    Ok(writer.finish()?)
+}
+
+fn read(name: &str) -> Result<(Vec<u8>, Vec<elf::Symbol>), Error> {
+    let path = guest::binary(name);
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+    let symbols =
+        elf::symbols(&bytes).map_err(|reason| Error::Elf { file: name.into(), reason })?;
+    Ok((bytes, symbols))
+}

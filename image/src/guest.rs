@@ -1,0 +1,146 @@
+//! The nested cargo call that builds the guest binaries.
+//!
+//! Host and guest share one target triple, so features would unify if both were built in one call:
+//! serde with std for this tool would break the `no_std` kernel. A second call with its own target
+//! directory keeps them apart. It cannot be made from a build script, which would wait for the
+//! lock of the outer call for ever.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::workspace::{self, GuestBin};
+
+/// The only triple for which every toolchain ships `core` and `alloc` without further components.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Code generation: the toolchain's own linker (so no C compiler is needed), frame pointers for
+/// backtraces, symbols kept. Nothing beyond SSE2 in vector registers: the kernel saves no more.
+const RUSTFLAGS: [&str; 4] =
+    ["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Cforce-frame-pointers=yes", "-Cstrip=none"];
+
+/// Variables of the outer cargo or of the user that stay: where cargo keeps things and how it
+/// reaches the network. All others that begin with `CARGO_` describe another build.
+const KEEP: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTR",
+    "CARGO_SOURCE_",
+    "CARGO_TERM_",
+    "CARGO_BUILD_JOBS",
+];
+
+/// Why there are no guest binaries.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// cargo does not start.
+    #[error(transparent)]
+    Workspace(#[from] workspace::Error),
+    /// It ran and failed; its own messages say why.
+    #[error("the guest {what} failed ({status}); see the messages above")]
+    Failed {
+        /// `build` or `clippy`.
+        what: &'static str,
+        /// How cargo ended.
+        status: ExitStatus,
+    },
+}
+
+/// What to do with the guest's packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Build them.
+    Build,
+    /// Lint them, warnings denied.
+    Clippy,
+}
+
+/// Folder in which the nested call works.
+pub fn target_dir() -> PathBuf {
+    workspace::target_dir().join("guest")
+}
+
+/// Where a built guest binary lies.
+pub fn binary(name: &str) -> PathBuf {
+    target_dir().join(TARGET).join("release").join(name)
+}
+
+/// Builds (or lints) the packages that `bins` come from.
+///
+/// # Errors
+/// If cargo does not start or fails.
+pub fn build(bins: &[GuestBin], what: What, quiet: bool) -> Result<(), Error> {
+    let mut cargo = command(bins, what, quiet, &target_dir());
+    let status = cargo
+        .status()
+        .map_err(|source| workspace::Error::Cargo { cargo: cargo.get_program().into(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    let what = if what == What::Build { "build" } else { "clippy" };
+    Err(Error::Failed { what, status })
+}
+
+fn command(bins: &[GuestBin], what: What, quiet: bool, target_dir: &Path) -> Command {
+    let packages: BTreeSet<&str> = bins.iter().map(|b| b.package.as_str()).collect();
+    let features: Vec<String> = packages.iter().map(|p| format!("{p}/guest")).collect();
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(disturbs) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
+    cargo.arg(if what == What::Build { "build" } else { "clippy" });
+    cargo.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(target_dir);
+    for p in &packages {
+        cargo.args(["-p", p]);
+    }
+    cargo.args(["--features", &features.join(",")]);
+    if quiet {
+        cargo.arg("--quiet");
+    }
+    if what == What::Clippy {
+        cargo.args(["--", "-Dwarnings"]);
+    }
+    cargo
+}
+
+/// Whether an environment variable would change the nested build.
+fn disturbs(name: &str) -> bool {
+    let others = ["RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "RUSTDOCFLAGS"];
+    let makes = ["MAKEFLAGS", "MFLAGS", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"];
+    others.contains(&name)
+        || makes.contains(&name)
+        || (name.starts_with("CARGO_") && !KEEP.iter().any(|k| name.starts_with(k)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outer_builds_do_not_leak_in() {
+        for name in ["CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR", "CARGO_BUILD_TARGET", "RUSTFLAGS"] {
+            assert!(disturbs(name), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "PATH", "RUSTUP_TOOLCHAIN", "HOME"] {
+            assert!(!disturbs(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_package_is_named_once_with_its_guest_feature() {
+        let bin =
+            |name: &str, package: &str| GuestBin { name: name.into(), package: package.into() };
+        let bins =
+            [bin("kernel", "microkernel"), bin("shell", "userland"), bin("echod", "userland")];
+        let cargo = command(&bins, What::Build, false, Path::new("/t"));
+        let args: Vec<_> = cargo.get_args().map(|a| a.to_str().unwrap()).collect();
+        let packages = args.windows(2).filter(|w| w[0] == "-p").map(|w| w[1]);
+        assert_eq!(packages.collect::<Vec<_>>(), ["microkernel", "userland"]);
+        assert!(args.contains(&"microkernel/guest,userland/guest"));
+    }
+}

@@ -1,0 +1,28 @@
+//! The host tool of Breakwater, as a library so that its QEMU tests can use the same parts.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`workspace`] | where things lie; the guest binaries that the workspace offers |
+//! | [`guest`] | the nested cargo call that builds them |
+//! | [`elf`] | an ELF file as segments and symbols |
+//! | [`bundle`] | the boot bundle, written |
+//! | [`manifest`] | `system.toml`: parsed, checked, expanded into [`spec::System`] |
+//! | [`build`] | all of these together: kernel and bundle |
+//! | [`install`] | getting QEMU |
+//! | [`qemu`] | its command line, accelerator, exit status |
+//! | [`ports`] | free host ports for the forwards of the manifest |
+//! | [`qmp`] | QEMU's control socket: why it stopped |
+//! | [`run`] | the `run` command |
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod bundle;
+pub mod elf;
+pub mod guest;
+pub mod install;
+pub mod manifest;
+pub mod ports;
+pub mod qemu;
+pub mod qmp;
+pub mod run;
+pub mod workspace;

@@ -1,0 +1,152 @@
+//! Every rule that a manifest must keep.
+//!
+//! The checks collect problems instead of stopping at the first, so that one build shows all of
+//! them. Expansion runs only on a manifest without problems and may rely on every rule here.
+
+mod programs;
+mod wiring;
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::file::{Manifest, Policy, Restart};
+use super::problem::{Problem, Reason};
+
+/// Room for arguments in [`libipc::start::StartInfo`].
+pub const ARGS_MAX: usize = 128;
+/// Port ranges in [`libipc::sock::SessionSpec`].
+pub const BIND_MAX: usize = 8;
+/// Largest stack and heap, KiB: more than the largest machine this is meant for could lend.
+const MEMORY_MAX: u32 = 1 << 20;
+/// Largest region, KiB: regions lie [`libipc::start::REGION_STRIDE`] apart.
+const REGION_MAX: u32 = 2 << 20;
+/// init's own priority: whoever is above it could not be stopped.
+const INIT_PRIORITY: u64 = 250;
+/// Highest priority of a program, so that servers always go first.
+const PROGRAM_PRIORITY: u64 = 100;
+
+/// Problems found so far.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, span: Range<usize>, reason: Reason) {
+        self.0.push(Problem { span, reason });
+    }
+    fn range(&mut self, key: &'static str, value: Range<usize>, v: u64, min: u64, max: u64) {
+        if !(min..=max).contains(&v) {
+            self.add(value, Reason::Range { key, value: v, min, max });
+        }
+    }
+    /// A size in KiB: within limits, whole pages.
+    fn kib(&mut self, key: &'static str, value: &Spanned<u32>, min: u32, max: u32) {
+        let v = *value.get_ref();
+        if !(min..=max).contains(&v) {
+            let (min, max) = (min as u64, max as u64);
+            self.add(value.span(), Reason::Range { key, value: v as u64, min, max });
+        } else if v % 4 != 0 {
+            self.add(value.span(), Reason::Pages { key, value: v });
+        }
+    }
+}
+
+/// All mistakes of `m`; `bins` are the guest binaries that exist.
+pub fn check(m: &Manifest, bins: &[&str]) -> Vec<Problem> {
+    let mut p = Problems::default();
+    names(m, &mut p);
+    processes(m, bins, &mut p);
+    wiring::check(m, &mut p);
+    programs::check(m, &mut p);
+    p.0
+}
+
+/// What servers and programs have in common.
+struct Common<'a> {
+    what: &'static str,
+    name: &'a Spanned<String>,
+    file: &'a Spanned<String>,
+    priority: &'a Spanned<u32>,
+    max_priority: u64,
+    stack_kib: &'a Spanned<u32>,
+    heap_kib: &'a Spanned<u32>,
+    args: Option<&'a Spanned<String>>,
+    restart: &'a Spanned<Restart>,
+}
+
+fn common(m: &Manifest) -> Vec<Common<'_>> {
+    let servers = m.server.iter().map(|s| Common {
+        what: "server",
+        name: &s.name,
+        file: &s.file,
+        priority: &s.priority,
+        max_priority: INIT_PRIORITY - 1,
+        stack_kib: &s.stack_kib,
+        heap_kib: &s.heap_kib,
+        args: s.args.as_ref(),
+        restart: &s.restart,
+    });
+    let programs = m.program.iter().map(|s| Common {
+        what: "program",
+        name: &s.name,
+        file: &s.file,
+        priority: &s.priority,
+        max_priority: PROGRAM_PRIORITY,
+        stack_kib: &s.stack_kib,
+        heap_kib: &s.heap_kib,
+        args: s.args.as_ref(),
+        restart: &s.restart,
+    });
+    servers.chain(programs).collect()
+}
+
+fn names(m: &Manifest, p: &mut Problems) {
+    let processes: Vec<_> = common(m).iter().map(|c| (c.what, c.name)).collect();
+    let regions = m.region.iter().map(|r| ("region", &r.name)).collect();
+    let devices = m.device.iter().map(|d| ("device", &d.name)).collect();
+    for list in [processes, regions, devices] {
+        for (i, (what, name)) in list.iter().enumerate() {
+            let text = name.get_ref();
+            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+            if text.len() > libipc::NAME_MAX {
+                p.add(name.span(), Reason::NameTooLong { name: text.clone() });
+            } else if text.is_empty() || !text.chars().all(fine) {
+                p.add(name.span(), Reason::NameCharacters { name: text.clone() });
+            } else if ["init", "kernel", "sessions"].contains(&text.as_str())
+                || text.starts_with("session.")
+            {
+                p.add(name.span(), Reason::NameReserved { name: text.clone() });
+            }
+            if list[..i].iter().any(|(_, n)| n.get_ref() == text) {
+                p.add(name.span(), Reason::Duplicate { what, name: text.clone() });
+            }
+        }
+    }
+}
+
+fn processes(m: &Manifest, bins: &[&str], p: &mut Problems) {
+    for c in common(m) {
+        let file = c.file.get_ref().as_str();
+        // kernel and init are started by other means, once.
+        let offered = bins.iter().filter(|b| !["kernel", "init"].contains(b));
+        if !offered.clone().any(|b| *b == file) {
+            let known = offered.map(|b| b.to_string()).collect();
+            p.add(
+                c.file.span(),
+                Reason::Unknown { what: "guest binary", name: file.into(), known },
+            );
+        }
+        p.range("priority", c.priority.span(), *c.priority.get_ref() as u64, 1, c.max_priority);
+        p.kib("stack_kib", c.stack_kib, 4, MEMORY_MAX);
+        p.kib("heap_kib", c.heap_kib, 0, MEMORY_MAX);
+        if let Some(args) = c.args.filter(|a| a.get_ref().len() > ARGS_MAX) {
+            p.add(args.span(), Reason::Args(args.get_ref().len()));
+        }
+        let r = c.restart.get_ref();
+        if r.policy == Policy::Never && (r.max, r.window_s) != (0, 0) {
+            p.add(c.restart.span(), Reason::NeverLimited);
+        } else if (r.max == 0) != (r.window_s == 0) {
+            p.add(c.restart.span(), Reason::HalfLimit);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Rules for programs: console, sessions, ports, and what the host forwards.
+
+use libipc::sock;
+
+use super::{BIND_MAX, Problems, REGION_MAX, wiring};
+use crate::manifest::expand::ports;
+use crate::manifest::file::{Manifest, Sockets};
+use crate::manifest::problem::Reason;
+
+pub fn check(m: &Manifest, p: &mut Problems) {
+    console(m, p);
+    sessions(m, p);
+    bound_ports(m, p);
+    forwards(m, p);
+}
+
+fn console(m: &Manifest, p: &mut Problems) {
+    let mut with = m.program.iter().filter(|x| x.console);
+    match with.next() {
+        None => p.add(0..0, Reason::NoConsole),
+        Some(first) => {
+            for other in with {
+                let first = first.name.get_ref().clone();
+                p.add(other.name.span(), Reason::SecondConsole(first));
+            }
+        }
+    }
+}
+
+fn sessions(m: &Manifest, p: &mut Problems) {
+    if let Some(s) = &m.sessions {
+        let s = s.get_ref();
+        for role in [&s.driver, &s.stack, &s.control] {
+            wiring::server(m, role, p);
+        }
+        // Programs ask the stack how things are and call the control server for everything else.
+        for role in [&s.stack, &s.control] {
+            if m.server.iter().any(|x| x.name.get_ref() == role.get_ref() && !x.endpoint) {
+                p.add(role.span(), Reason::NoEndpoint(role.get_ref().clone()));
+            }
+        }
+    }
+    let mut number = 0;
+    for x in &m.program {
+        if let Some(status) = x.net_status.as_ref().filter(|s| *s.get_ref())
+            && m.sessions.is_none()
+        {
+            p.add(status.span(), Reason::NoStack);
+        }
+        let Some(sockets) = &x.sockets else { continue };
+        if m.sessions.is_none() {
+            p.add(sockets.span(), Reason::NoSessions);
+        }
+        if number >= sock::MAX_SESSIONS {
+            let (program, max) = (x.name.get_ref().clone(), sock::MAX_SESSIONS);
+            p.add(sockets.span(), Reason::ManySessions { program, number, max });
+        }
+        number += 1;
+        sizes(sockets.get_ref(), p);
+    }
+}
+
+fn sizes(s: &Sockets, p: &mut Problems) {
+    let count = *s.count.get_ref();
+    if !count.is_power_of_two() || count > sock::MAX_SOCKETS {
+        p.add(s.count.span(), Reason::SocketCount(count));
+    }
+    p.kib("tx_kib", &s.tx_kib, 16, REGION_MAX);
+    p.kib("rx_kib", &s.rx_kib, 16, REGION_MAX);
+}
+
+/// A port belongs to one program at most, whatever the protocol.
+fn bound_ports(m: &Manifest, p: &mut Problems) {
+    let mut taken: Vec<((u16, u16), &str)> = Vec::new();
+    for x in &m.program {
+        let Some(s) = &x.sockets else { continue };
+        let (s, owner) = (s.get_ref(), x.name.get_ref().as_str());
+        if let Some(one_too_many) = s.bind.get(BIND_MAX) {
+            p.add(one_too_many.span(), Reason::BindMany(s.bind.len()));
+        }
+        for b in &s.bind {
+            let Some((first, last)) = ports(b.get_ref()) else {
+                p.add(b.span(), Reason::Ports(b.get_ref().clone()));
+                continue;
+            };
+            let clash = taken.iter().find(|((f, l), _)| first <= *l && *f <= last);
+            if let Some(((f, _), owner)) = clash {
+                let (port, owner) = (first.max(*f), owner.to_string());
+                p.add(b.span(), Reason::PortTaken { port, owner });
+            }
+            taken.push(((first, last), owner));
+        }
+    }
+}
+
+fn forwards(m: &Manifest, p: &mut Problems) {
+    let bound: Vec<(u16, u16)> = m
+        .program
+        .iter()
+        .filter_map(|x| x.sockets.as_ref())
+        .flat_map(|s| s.get_ref().bind.iter().filter_map(|b| ports(b.get_ref())))
+        .collect();
+    for (i, f) in m.forward.iter().enumerate() {
+        let (host, port) = (*f.host.get_ref(), *f.port.get_ref());
+        p.range("host", f.host.span(), host as u64, 1, 65535);
+        if !bound.iter().any(|(first, last)| (*first..=*last).contains(&port)) {
+            p.add(f.port.span(), Reason::ForwardToNobody(port));
+        }
+        if m.forward[..i].iter().any(|g| *g.host.get_ref() == host) {
+            p.add(f.host.span(), Reason::ForwardTwice(host));
+        }
+        if f.protocols.is_empty() {
+            p.add(f.host.span(), Reason::NoProtocol);
+        }
+    }
+}

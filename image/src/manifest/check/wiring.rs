@@ -1,0 +1,203 @@
+//! Rules for servers: devices, memory, who may signal and call whom.
+
+use std::collections::HashMap;
+
+use libipc::{nic, sock};
+use toml::Spanned;
+
+use super::{Problems, REGION_MAX};
+use crate::manifest::expand::{contract_kib, pci_id};
+use crate::manifest::file::{Access, Manifest, Server};
+use crate::manifest::problem::Reason;
+
+pub fn check(m: &Manifest, p: &mut Problems) {
+    devices(m, p);
+    regions(m, p);
+    maps(m, p);
+    signals(m, p);
+    calls(m, p);
+}
+
+fn known<'a>(names: impl Iterator<Item = &'a Spanned<String>>) -> Vec<String> {
+    names.map(|n| n.get_ref().clone()).collect()
+}
+
+/// The server called `name`, or a problem.
+pub fn server<'a>(m: &'a Manifest, name: &Spanned<String>, p: &mut Problems) -> Option<&'a Server> {
+    let found = m.server.iter().find(|s| s.name.get_ref() == name.get_ref());
+    if found.is_none() {
+        let known = known(m.server.iter().map(|s| &s.name));
+        let name_text = name.get_ref().clone();
+        p.add(name.span(), Reason::Unknown { what: "server", name: name_text, known });
+    }
+    found
+}
+
+fn devices(m: &Manifest, p: &mut Problems) {
+    for d in &m.device {
+        if d.ids.get_ref().is_empty() {
+            p.add(d.ids.span(), Reason::NoIds(d.name.get_ref().clone()));
+        }
+        for id in d.ids.get_ref().iter().filter(|id| pci_id(id.get_ref()).is_none()) {
+            p.add(id.span(), Reason::PciId(id.get_ref().clone()));
+        }
+    }
+    let mut owners: HashMap<&str, &str> = HashMap::new();
+    for s in &m.server {
+        let Some(d) = &s.device else { continue };
+        let device = d.name.get_ref();
+        if !m.device.iter().any(|x| x.name.get_ref() == device) {
+            let known = known(m.device.iter().map(|x| &x.name));
+            p.add(d.name.span(), Reason::Unknown { what: "device", name: device.clone(), known });
+        }
+        if let Some(owner) = owners.insert(device, s.name.get_ref()) {
+            let (device, owner) = (device.clone(), owner.to_string());
+            p.add(d.name.span(), Reason::DeviceTaken { device, owner });
+        }
+        for bar in &d.bars {
+            p.range("bars", bar.span(), *bar.get_ref() as u64, 0, 5);
+        }
+    }
+}
+
+fn regions(m: &Manifest, p: &mut Problems) {
+    let mut numbers: HashMap<u8, &str> = HashMap::new();
+    for r in &m.region {
+        let name = r.name.get_ref();
+        match (&r.kib, contract_kib(name)) {
+            (None, None) => p.add(r.name.span(), Reason::NoSize(name.clone())),
+            (Some(kib), Some(need)) if *kib.get_ref() != need => {
+                let reason = Reason::ContractSize { name: name.clone(), need, kib: *kib.get_ref() };
+                p.add(kib.span(), reason);
+            }
+            (Some(kib), _) => p.kib("kib", kib, 4, REGION_MAX),
+            (None, Some(_)) => {}
+        }
+        if let Some(dma) = &r.dma {
+            let number = *dma.get_ref();
+            p.range("dma", dma.span(), number as u64, 0, nic::WINDOW_SESSION as u64 - 1);
+            if let Some(owner) = numbers.insert(number, name) {
+                p.add(dma.span(), Reason::DmaTaken { number, owner: owner.into() });
+            }
+        }
+        let used = m.server.iter().flat_map(|s| &s.maps).any(|u| u.region.get_ref() == name);
+        if !used {
+            p.add(r.name.span(), Reason::Unused(name.clone()));
+        }
+    }
+}
+
+fn maps(m: &Manifest, p: &mut Problems) {
+    let mut writers: HashMap<&str, &str> = HashMap::new();
+    for s in &m.server {
+        let server = s.name.get_ref();
+        let bus_master = s.device.as_ref().is_some_and(|d| {
+            m.device.iter().any(|x| x.name.get_ref() == d.name.get_ref() && x.bus_master)
+        });
+        for (i, u) in s.maps.iter().enumerate() {
+            let region = u.region.get_ref();
+            let Some(r) = m.region.iter().find(|r| r.name.get_ref() == region) else {
+                let known = known(m.region.iter().map(|r| &r.name));
+                let name = region.clone();
+                p.add(u.region.span(), Reason::Unknown { what: "region", name, known });
+                continue;
+            };
+            if s.maps[..i].iter().any(|v| v.region.get_ref() == region) {
+                let (server, region) = (server.clone(), region.clone());
+                p.add(u.region.span(), Reason::MappedTwice { server, region });
+                continue;
+            }
+            if u.access == Access::Rw
+                && let Some(first) = writers.insert(region, server)
+            {
+                let (region, first) = (region.clone(), first.to_string());
+                p.add(u.region.span(), Reason::TwoWriters { region, first });
+            }
+            if u.access == Access::Dma && r.dma.is_none() {
+                p.add(u.region.span(), Reason::NoDmaNumber(region.clone()));
+            }
+            if u.access == Access::Dma && !bus_master {
+                p.add(u.region.span(), Reason::NoBusMaster(server.clone()));
+            }
+        }
+    }
+}
+
+/// Each bit of a server's notification means one thing.
+fn signals(m: &Manifest, p: &mut Problems) {
+    let mut bits: HashMap<(&str, u32), String> = HashMap::new();
+    let mut take = |p: &mut Problems, server: &str, bit: &Spanned<u32>, user: String| {
+        let number = *bit.get_ref();
+        p.range("bit", bit.span(), number as u64, 0, 63);
+        let Some((key, _)) = m
+            .server
+            .iter()
+            .find(|s| s.name.get_ref() == server)
+            .map(|s| ((s.name.get_ref().as_str(), number), ()))
+        else {
+            return;
+        };
+        if let Some(first) = bits.get(&key) {
+            let (server, first) = (server.to_string(), first.clone());
+            p.add(bit.span(), Reason::BitTaken { bit: number, server, first, second: user });
+        } else {
+            bits.insert(key, user);
+        }
+    };
+    for s in &m.server {
+        let name = s.name.get_ref();
+        if let Some(irq) = s.device.as_ref().and_then(|d| d.irq.as_ref()) {
+            take(p, name, irq, "its interrupt".into());
+        }
+        if let Some(timer) = &s.timer {
+            take(p, name, timer, "its timer".into());
+        }
+    }
+    if let Some(sessions) = &m.sessions {
+        let s = sessions.get_ref();
+        for n in 0..m.program.iter().filter(|x| x.sockets.is_some()).count() as u32 {
+            for (role, shift) in [(&s.stack, sock::DOORBELL_SHIFT), (&s.control, 32)] {
+                let bit = Spanned::new(role.span(), shift + n);
+                if shift + n < 64 {
+                    take(p, role.get_ref(), &bit, format!("session {n}"));
+                }
+            }
+        }
+    }
+    for s in &m.server {
+        for signal in &s.signals {
+            if server(m, &signal.to, p).is_some() {
+                let user = format!("`{}`", s.name.get_ref());
+                take(p, signal.to.get_ref(), &signal.bit, user);
+            }
+        }
+    }
+}
+
+fn calls(m: &Manifest, p: &mut Problems) {
+    let mut badges: HashMap<(&str, u64), String> = HashMap::new();
+    if let Some(sessions) = &m.sessions {
+        let s = sessions.get_ref();
+        badges.insert((s.stack.get_ref(), libipc::net::badge::STATUS), "status readers".into());
+        for (n, x) in m.program.iter().filter(|x| x.sockets.is_some()).enumerate() {
+            let owner = format!("session {n}, `{}`", x.name.get_ref());
+            badges.insert((s.control.get_ref(), n as u64 + 1), owner);
+        }
+    }
+    for s in &m.server {
+        for call in &s.calls {
+            let Some(callee) = server(m, &call.to, p) else { continue };
+            let name = callee.name.get_ref();
+            if !callee.endpoint {
+                p.add(call.to.span(), Reason::NoEndpoint(name.clone()));
+            }
+            let badge = *call.badge.get_ref();
+            p.range("badge", call.badge.span(), badge, 1, u64::MAX);
+            let owner = format!("`{}`", s.name.get_ref());
+            if let Some(owner) = badges.insert((name, badge), owner) {
+                let server = name.clone();
+                p.add(call.badge.span(), Reason::BadgeTaken { badge, server, owner });
+            }
+        }
+    }
+}

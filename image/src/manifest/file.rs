@@ -1,0 +1,185 @@
+//! The manifest as it is written. The comments in `image/system.toml` say what each key means.
+//!
+//! Values that a check may refuse are [`Spanned`]: they remember where they stand.
+
+#![allow(missing_docs, reason = "the keys are documented in system.toml, once")]
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    #[serde(default)]
+    pub device: Vec<Device>,
+    #[serde(default)]
+    pub region: Vec<Region>,
+    #[serde(default)]
+    pub server: Vec<Server>,
+    pub sessions: Option<Spanned<Sessions>>,
+    #[serde(default)]
+    pub program: Vec<Program>,
+    #[serde(default)]
+    pub forward: Vec<Forward>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    pub name: Spanned<String>,
+    /// `vendor:device`, hexadecimal.
+    pub ids: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub bus_master: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    pub name: Spanned<String>,
+    pub kib: Option<Spanned<u32>>,
+    pub dma: Option<Spanned<u8>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub name: Spanned<String>,
+    pub file: Spanned<String>,
+    pub priority: Spanned<u32>,
+    pub stack_kib: Spanned<u32>,
+    pub heap_kib: Spanned<u32>,
+    pub args: Option<Spanned<String>>,
+    pub restart: Spanned<Restart>,
+    #[serde(default)]
+    pub endpoint: bool,
+    pub timer: Option<Spanned<u32>>,
+    pub device: Option<DeviceUse>,
+    #[serde(default)]
+    pub signals: Vec<Signal>,
+    #[serde(default)]
+    pub calls: Vec<Call>,
+    #[serde(default)]
+    pub maps: Vec<MapUse>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceUse {
+    pub name: Spanned<String>,
+    pub irq: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub bars: Vec<Spanned<u32>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    pub to: Spanned<String>,
+    pub bit: Spanned<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    pub to: Spanned<String>,
+    pub badge: Spanned<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapUse {
+    pub region: Spanned<String>,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    R,
+    Rw,
+    Dma,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sessions {
+    pub driver: Spanned<String>,
+    pub stack: Spanned<String>,
+    pub control: Spanned<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    pub name: Spanned<String>,
+    pub file: Spanned<String>,
+    pub priority: Spanned<u32>,
+    pub stack_kib: Spanned<u32>,
+    pub heap_kib: Spanned<u32>,
+    pub args: Option<Spanned<String>>,
+    #[serde(default = "yes")]
+    pub autostart: bool,
+    pub restart: Spanned<Restart>,
+    #[serde(default)]
+    pub console: bool,
+    #[serde(default)]
+    pub init: bool,
+    pub net_status: Option<Spanned<bool>>,
+    pub sockets: Option<Spanned<Sockets>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    pub policy: Policy,
+    #[serde(default)]
+    pub max: u32,
+    #[serde(default)]
+    pub window_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    Never,
+    Always,
+    OnCrash,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sockets {
+    pub count: Spanned<u32>,
+    pub tx_kib: Spanned<u32>,
+    pub rx_kib: Spanned<u32>,
+    #[serde(default)]
+    pub bind: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub connect: bool,
+    #[serde(default)]
+    pub ping: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Port of the host, on its loopback address.
+    pub host: Spanned<u16>,
+    /// Port of the system.
+    pub port: Spanned<u16>,
+    pub protocols: Vec<Protocol>,
+    /// A word for people.
+    pub what: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}

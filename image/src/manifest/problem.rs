@@ -1,0 +1,143 @@
+//! What can be wrong with a manifest, and how it is said.
+
+use std::fmt;
+use std::ops::Range;
+
+/// One mistake and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Byte range in the file.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// What is wrong. `what` is a key or kind of thing, `name` what the manifest calls it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Reason {
+    #[error("the name `{name}` is longer than {max} characters", max = libipc::NAME_MAX)]
+    NameTooLong { name: String },
+    #[error("`{name}` is no name: lower-case letters, digits, `-`, `_` and `.`")]
+    NameCharacters { name: String },
+    #[error("`{name}` is taken by the system itself")]
+    NameReserved { name: String },
+    #[error("there are two {what}s called `{name}`")]
+    Duplicate { what: &'static str, name: String },
+    #[error("there is no {what} called `{name}`{}", listed(.known))]
+    Unknown { what: &'static str, name: String, known: Vec<String> },
+    #[error("{key} is {value}, but must be {min} to {max}")]
+    Range { key: &'static str, value: u64, min: u64, max: u64 },
+    #[error("{key} is {value}, but must be a multiple of 4 (pages)")]
+    Pages { key: &'static str, value: u32 },
+    #[error("count is {0}, but must be a power of two up to {max}", max = libipc::sock::MAX_SOCKETS)]
+    SocketCount(u32),
+    #[error("args has {0} bytes, but there is room for {max}", max = super::check::ARGS_MAX)]
+    Args(usize),
+    #[error("`{0}` is no PCI id: write vendor:device in hexadecimal, as in \"8086:100e\"")]
+    PciId(String),
+    #[error("device `{0}` has no ids: which PCI function is it?")]
+    NoIds(String),
+    #[error("policy \"never\" starts nothing again: leave out max and window_s")]
+    NeverLimited,
+    #[error("max and window_s go together: so many starts within so many seconds")]
+    HalfLimit,
+    #[error("no program has `console = true`: who gets the keyboard?")]
+    NoConsole,
+    #[error("`{0}` has the console already")]
+    SecondConsole(String),
+    #[error("`{0}` is no port or range of ports: write \"80\" or \"7000-7010\"")]
+    Ports(String),
+    #[error("port {port} belongs to `{owner}` already")]
+    PortTaken { port: u16, owner: String },
+    #[error("bind has {0} entries, but there is room for {max}", max = super::check::BIND_MAX)]
+    BindMany(usize),
+    #[error("sockets need a [sessions] table that says which servers do the work")]
+    NoSessions,
+    #[error("net_status needs a [sessions] table that says which server is the stack")]
+    NoStack,
+    #[error("`{program}` would be session number {number}, but there are at most {max}")]
+    ManySessions { program: String, number: usize, max: usize },
+    #[error("`{name}` would have {count} {what}, but there is room for {max}")]
+    ManyThings { name: String, what: &'static str, count: usize, max: usize },
+    #[error("the start information of `{name}` would take {bytes} bytes, but has one page")]
+    StartInfo { name: String, bytes: usize },
+    #[error("`{0}` answers no calls: give it `endpoint = true`")]
+    NoEndpoint(String),
+    #[error("badge {badge} of `{server}` belongs to {owner} already")]
+    BadgeTaken { badge: u64, server: String, owner: String },
+    #[error("bit {bit} of `{server}` is used twice: by {first} and by {second}")]
+    BitTaken { bit: u32, server: String, first: String, second: String },
+    #[error("region `{0}` needs a size: give it `kib`")]
+    NoSize(String),
+    #[error("region `{name}` must have {need} KiB (libipc::nic), not {kib}")]
+    ContractSize { name: String, need: u32, kib: u32 },
+    #[error("region `{region}` is written by `{first}` already: one writer for each")]
+    TwoWriters { region: String, first: String },
+    #[error("`{server}` maps region `{region}` twice")]
+    MappedTwice { server: String, region: String },
+    #[error("region `{0}` is used by nobody")]
+    Unused(String),
+    #[error("region `{0}` has no `dma` number, so no device can reach it")]
+    NoDmaNumber(String),
+    #[error("`{0}` drives no device that is a bus master, so its device reaches no memory")]
+    NoBusMaster(String),
+    #[error("dma number {number} belongs to `{owner}` already")]
+    DmaTaken { number: u8, owner: String },
+    #[error("device `{device}` belongs to `{owner}` already")]
+    DeviceTaken { device: String, owner: String },
+    #[error("no program may bind port {0}, so nothing would answer there")]
+    ForwardToNobody(u16),
+    #[error("host port {0} leads somewhere else already")]
+    ForwardTwice(u16),
+    #[error("protocols is empty: \"tcp\", \"udp\" or both")]
+    NoProtocol,
+    /// What the TOML reader says.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { String::new() } else { format!(" (there is: {})", known.join(", ")) }
+}
+
+/// A manifest with mistakes. Displays a line for each: `system.toml:12: reason`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    file: String,
+    lines: Vec<(usize, Reason)>,
+}
+
+impl Refused {
+    /// Finds the line of each problem in `text`.
+    pub fn new(file: &str, text: &str, problems: Vec<Problem>) -> Self {
+        let line = |at: usize| {
+            1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
+        };
+        let mut lines: Vec<_> =
+            problems.into_iter().map(|p| (line(p.span.start), p.reason)).collect();
+        lines.sort_by_key(|(line, _)| *line);
+        Self { file: file.into(), lines }
+    }
+
+    /// What the TOML reader refused.
+    pub fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Self {
+        let message = error.message().replace('\n', ", ");
+        let span = error.span().unwrap_or(0..0);
+        Self::new(file, text, vec![Problem { span, reason: Reason::Syntax(message) }])
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (line, reason)) in self.lines.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:{line}: {reason}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refused {}

@@ -1,0 +1,232 @@
+//! QEMU's command line, and what its end means.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::install;
+use crate::manifest::Protocol;
+use crate::ports::Mapping;
+use crate::qmp::Stop;
+
+/// How the guest's instructions are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accel {
+    /// KVM where it works, else TCG.
+    Auto,
+    /// QEMU's own translator: everywhere, slower.
+    Tcg,
+    /// The processor's virtualisation.
+    Kvm,
+}
+
+impl Accel {
+    /// Chooses for `auto`. /dev/kvm alone proves nothing: some machines let it be opened without
+    /// a processor that can do it, and guests hang there.
+    pub fn resolve(self) -> Self {
+        let opens = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        match self {
+            Self::Auto if cpu_virtualises() && opens() => Self::Kvm,
+            Self::Auto => Self::Tcg,
+            chosen => chosen,
+        }
+    }
+}
+
+fn cpu_virtualises() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| has_virtualisation(&text))
+}
+
+fn has_virtualisation(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .filter(|l| l.starts_with("flags"))
+        .any(|l| l.split_whitespace().any(|f| f == "vmx" || f == "svm"))
+}
+
+/// Where the console goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// The terminal, with QEMU's monitor behind Ctrl-A.
+    Terminal,
+    /// stdin and stdout, as they are.
+    Plain,
+}
+
+/// A machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Kernel command line.
+    pub append: Option<String>,
+    /// RAM.
+    pub mem_mib: u32,
+    /// Resolved accelerator.
+    pub accel: Accel,
+    /// Forwards of user-mode networking; `None`: no network behind the NIC.
+    pub net: Option<Vec<Mapping>>,
+    /// Where frames are recorded.
+    pub pcap: Option<Pcap>,
+    /// Whether a debugger starts it.
+    pub gdb: bool,
+    /// Console.
+    pub console: Console,
+    /// Control socket, on which we listen.
+    pub qmp: Option<PathBuf>,
+}
+
+/// A recording of frames.
+#[derive(Clone, Debug)]
+pub struct Pcap {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes kept of each frame; `None`: all.
+    pub snap: Option<u32>,
+}
+
+/// A file name in an option list: a comma is doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+impl Machine {
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let mut c = Command::new(install::QEMU);
+        c.args(self.args());
+        c
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        let mut a: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| a.extend(words.iter().map(OsString::from));
+        let kvm = self.accel == Accel::Kvm;
+        add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        add(&["-machine", if kvm { "pc,accel=kvm" } else { "pc,accel=tcg" }]);
+        add(&["-cpu", if kvm { "host" } else { "max" }]);
+        add(&["-m", &self.mem_mib.to_string()]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
+        // A hub with nobody else on it: the link is up, and every frame is lost.
+        let net = if self.net.is_some() { "user,id=n0" } else { "hubport,id=n0,hubid=0" };
+        let mut netdev = net.to_string();
+        for m in self.net.iter().flatten() {
+            for protocol in &m.protocols {
+                let protocol = if *protocol == Protocol::Tcp { "tcp" } else { "udp" };
+                netdev += &format!(",hostfwd={protocol}:127.0.0.1:{}-:{}", m.host, m.port);
+            }
+        }
+        add(&["-netdev", &netdev]);
+        // Without its boot ROM the firmware loses no time trying to boot from the network.
+        add(&["-device", "e1000,netdev=n0,romfile="]);
+        if let Some(pcap) = &self.pcap {
+            let snap = pcap.snap.map_or_else(String::new, |n| format!(",maxlen={n}"));
+            let dump = format!("filter-dump,id=dump,netdev=n0,file={}{snap}", escaped(&pcap.path));
+            add(&["-object", &dump]);
+        }
+        if let Some(socket) = &self.qmp {
+            add(&["-chardev", &format!("socket,id=qmp,path={}", escaped(socket))]);
+            add(&["-mon", "chardev=qmp,mode=control"]);
+        }
+        if self.gdb {
+            add(&["-s", "-S"]);
+        }
+        if let Some(append) = &self.append {
+            add(&["-append", append]);
+        }
+        a.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
+        a.extend(["-initrd".into(), self.bundle.clone().into_os_string()]);
+        a
+    }
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It switched itself off, or the user ended it.
+    Clean,
+    /// The kernel panicked: it wrote [`PANIC`] to the debug-exit port.
+    Panic,
+    /// The processor reset: a triple fault.
+    Reset,
+    /// QEMU gave up or was killed.
+    Failed,
+}
+
+/// What the kernel writes to port 0xf4 when it panics.
+pub const PANIC: i32 = 0x7f;
+
+/// Reads exit status and reason together: QEMU exits with 0 both when the machine switches itself
+/// off and when a triple fault resets it.
+pub fn end(status: ExitStatus, stop: Option<Stop>) -> End {
+    match (status.code(), stop) {
+        (Some(code), _) if code == PANIC << 1 | 1 => End::Panic,
+        (Some(0), Some(Stop::Reset)) => End::Reset,
+        (Some(0), _) => End::Clean,
+        _ => End::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            kernel: "k".into(),
+            bundle: "b".into(),
+            append: None,
+            mem_mib: 128,
+            accel: Accel::Tcg,
+            net: Some(vec![Mapping {
+                host: 7007,
+                port: 7,
+                protocols: vec![Protocol::Tcp, Protocol::Udp],
+                what: "echo".into(),
+            }]),
+            pcap: None,
+            gdb: false,
+            console: Console::Plain,
+            qmp: None,
+        }
+    }
+
+    fn line(m: &Machine) -> String {
+        m.args().join(&OsString::from(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn forwards_and_files_reach_the_command_line() {
+        let mut m = machine();
+        let text = line(&m);
+        assert!(text.contains("hostfwd=tcp:127.0.0.1:7007-:7,hostfwd=udp:127.0.0.1:7007-:7"));
+        assert!(text.contains("-kernel k -initrd b") && text.contains("-cpu max"), "{text}");
+        m.net = None;
+        m.pcap = Some(Pcap { path: "a,b.pcap".into(), snap: Some(160) });
+        let text = line(&m);
+        assert!(text.contains("hubport") && !text.contains("hostfwd"), "{text}");
+        assert!(text.contains("file=a,,b.pcap,maxlen=160"), "{text}");
+    }
+
+    #[test]
+    fn only_a_flag_line_counts() {
+        assert!(has_virtualisation("model name\t: x\nflags\t\t: fpu vmx sse\n"));
+        assert!(has_virtualisation("flags : svm\n"));
+        assert!(!has_virtualisation("flags : fpu sse\nmodel name : svm\n"));
+        assert!(!has_virtualisation("vmx flags : ept\nflags : fpu\n"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_reset_is_not_a_clean_end() {
+        use std::os::unix::process::ExitStatusExt;
+        let exit = |code: i32| ExitStatus::from_raw(code << 8);
+        assert_eq!(end(exit(255), None), End::Panic);
+        assert_eq!(end(exit(0), Some(Stop::Shutdown)), End::Clean);
+        assert_eq!(end(exit(0), Some(Stop::Reset)), End::Reset);
+        assert_eq!(end(exit(1), None), End::Failed);
+    }
+}
