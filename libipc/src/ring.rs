@@ -124,7 +124,8 @@ impl<E: Entry> Memory<E> {
     /// mapped for the rest of the process's life, its own side writable, and this process
     /// accesses them only through rings.
     pub unsafe fn new(producer: usize, consumer: usize, capacity: u32) -> Self {
-        assert!(capacity.is_power_of_two() && (producer | consumer) % 64 == 0, "ring layout");
+        let aligned = (producer | consumer).is_multiple_of(64);
+        assert!(capacity.is_power_of_two() && aligned, "ring layout");
         // SAFETY: the caller promises mapped memory; everything in it is atomic.
         unsafe {
             Self {
