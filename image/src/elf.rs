@@ -122,7 +122,7 @@ fn segment(
     let (vaddr, mem_len) = (ph.p_vaddr(LittleEndian), ph.p_memsz(LittleEndian));
     let flags = ph.p_flags(LittleEndian);
     let has = |f: object::elf::ProgramFlags| flags.0 & f.0 != 0;
-    if vaddr % PAGE != 0 {
+    if !vaddr.is_multiple_of(PAGE) {
         return Err(Error::Unaligned(vaddr));
     }
     if has(PF_W) && has(PF_X) {

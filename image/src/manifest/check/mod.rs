@@ -45,7 +45,7 @@ impl Problems {
         if !(min..=max).contains(&v) {
             let (min, max) = (min as u64, max as u64);
             self.add(value.span(), Reason::Range { key, value: v as u64, min, max });
-        } else if v % 4 != 0 {
+        } else if !v.is_multiple_of(4) {
             self.add(value.span(), Reason::Pages { key, value: v });
         }
     }
