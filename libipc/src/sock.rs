@@ -479,9 +479,18 @@ impl Dgram {
     }
 }
 
+/// Bit of a call's number (the message's method): the call is made again because sockd died.
+pub const REPEATED: u16 = 1 << 15;
+
 /// A request to sockd. The reply is `Result<Reply, Error>`. None of these blocks for the network:
 /// `Connect` starts a handshake and the record shows how it goes, `Accept` without a waiting
 /// connection is [`Error::WouldBlock`].
+///
+/// The message's method is the number of the call, below [`REPEATED`], one more with each call. A
+/// caller whose call ended with `ServerDied` makes it again under the same number with [`REPEATED`]
+/// set: a socket that the first attempt made is handed out then, not a second one.
+/// [`Error::WouldBlock`] to `OpenSession`: what the last incarnation left is still in use by netd
+/// or the NIC; ask again soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Opens the caller's session; ends a session that an earlier incarnation left behind.
