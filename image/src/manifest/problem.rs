@@ -22,7 +22,7 @@ pub enum Reason {
     NameCharacters { name: String },
     #[error("`{name}` is taken by the system itself")]
     NameReserved { name: String },
-    #[error("there are two {what}s called `{name}`")]
+    #[error("there are two {what} called `{name}`")]
     Duplicate { what: &'static str, name: String },
     #[error("there is no {what} called `{name}`{}", listed(.known))]
     Unknown { what: &'static str, name: String, known: Vec<String> },

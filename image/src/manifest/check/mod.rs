@@ -63,7 +63,6 @@ pub fn check(m: &Manifest, bins: &[&str]) -> Vec<Problem> {
 
 /// What servers and programs have in common.
 struct Common<'a> {
-    what: &'static str,
     name: &'a Spanned<String>,
     file: &'a Spanned<String>,
     priority: &'a Spanned<u32>,
@@ -76,7 +75,6 @@ struct Common<'a> {
 
 fn common(m: &Manifest) -> Vec<Common<'_>> {
     let servers = m.server.iter().map(|s| Common {
-        what: "server",
         name: &s.name,
         file: &s.file,
         priority: &s.priority,
@@ -87,7 +85,6 @@ fn common(m: &Manifest) -> Vec<Common<'_>> {
         restart: &s.restart,
     });
     let programs = m.program.iter().map(|s| Common {
-        what: "program",
         name: &s.name,
         file: &s.file,
         priority: &s.priority,
@@ -101,9 +98,9 @@ fn common(m: &Manifest) -> Vec<Common<'_>> {
 }
 
 fn names(m: &Manifest, p: &mut Problems) {
-    let processes: Vec<_> = common(m).iter().map(|c| (c.what, c.name)).collect();
-    let regions = m.region.iter().map(|r| ("region", &r.name)).collect();
-    let devices = m.device.iter().map(|d| ("device", &d.name)).collect();
+    let processes: Vec<_> = common(m).iter().map(|c| ("processes", c.name)).collect();
+    let regions = m.region.iter().map(|r| ("regions", &r.name)).collect();
+    let devices = m.device.iter().map(|d| ("devices", &d.name)).collect();
     for list in [processes, regions, devices] {
         for (i, (what, name)) in list.iter().enumerate() {
             let text = name.get_ref();

@@ -1,0 +1,194 @@
+//! The manifest's rules, each shown by a fixture that breaks it, and what a good one expands to.
+//!
+//! A fixture in `manifests/` ends with the messages that it must cause, in order:
+//! `#! LINE: reason`. One without such lines must be accepted.
+
+use std::path::Path;
+
+use image::manifest::{self, Plan};
+use libipc::{net, nic, sock};
+use spec::{CapKind, MapKind, Process, Restart, System};
+
+/// Guest binaries that fixtures may name.
+const BINS: [&str; 9] =
+    ["e1000d", "echod", "httpd", "init", "kernel", "netd", "shell", "sockd", "victim"];
+
+#[test]
+fn each_kind_of_mistake_is_refused_with_line_and_reason() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let mut fixtures = 0;
+    let mut wrong = Vec::new();
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let expected: Vec<String> = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("#! "))
+            .map(|l| format!("{name}:{l}"))
+            .collect();
+        let got = match manifest::parse(name, &text, &BINS) {
+            Ok(_) => String::new(),
+            Err(refused) => refused.to_string(),
+        };
+        if got != expected.join("\n") {
+            wrong.push(format!("{name}\n  expected: {}\n  got:      {got}", expected.join("\n")));
+        }
+        fixtures += 1;
+    }
+    assert!(fixtures > 40, "the fixtures are missing: {fixtures}");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn system() -> Plan {
+    let path = image::workspace::manifest();
+    manifest::load(&path, &BINS).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn process<'a>(s: &'a System, name: &str) -> &'a Process {
+    s.processes.iter().find(|p| p.name == name).unwrap()
+}
+
+fn cap<'a>(p: &'a Process, name: &str) -> &'a CapKind {
+    &p.caps.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("{}: {name}", p.name)).kind
+}
+
+fn map(p: &Process, name: &str) -> MapKind {
+    p.maps.iter().find(|m| m.name == name).unwrap_or_else(|| panic!("{}: {name}", p.name)).kind
+}
+
+/// (kib, dma) of a region.
+fn region(s: &System, name: &str) -> (u32, Option<u8>) {
+    let r = s.regions.iter().find(|r| r.name == name).unwrap_or_else(|| panic!("{name}"));
+    (r.kib, r.dma)
+}
+
+/// What a process may do with a region of the system, by the region's own name.
+fn access(s: &System, process_name: &str, region: &str) -> Option<&'static str> {
+    let index = s.regions.iter().position(|r| r.name == region).unwrap() as u16;
+    let p = process(s, process_name);
+    let found = p.maps.iter().find_map(|m| match m.kind {
+        MapKind::Region { index: i, write } if i == index => Some(if write { "rw" } else { "r" }),
+        MapKind::DmaOnly { index: i } if i == index => Some("dma"),
+        _ => None,
+    });
+    found
+}
+
+#[test]
+fn servers_get_exactly_what_the_manifest_says() {
+    let s = system().system;
+    let n = |name: &str| s.notifications.iter().position(|x| x == name).unwrap() as u16;
+    let e = |name: &str| s.endpoints.iter().position(|x| x == name).unwrap() as u16;
+
+    let d = process(&s, "e1000d");
+    let names: Vec<&str> = d.caps.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["events", "timer", "irq", "netd.events"]);
+    assert_eq!(d.bound, Some(n("e1000d")));
+    assert_eq!(*cap(d, "irq"), CapKind::Irq { device: 0, notification: n("e1000d"), badge: 1 });
+    assert_eq!(*cap(d, "timer"), CapKind::Timer { notification: n("e1000d"), badge: 4 });
+    let signal = |to: &str, badge| CapKind::Notification { index: n(to), recv: false, badge };
+    assert_eq!(*cap(d, "netd.events"), signal("netd", 1));
+    assert_eq!(map(d, "nic.bar0"), MapKind::Bar { device: 0, bar: 0 });
+
+    let netd = process(&s, "netd");
+    let recv = CapKind::Endpoint { index: e("netd"), recv: true, badge: 0 };
+    assert_eq!(*cap(netd, "self"), recv);
+    assert_eq!(*cap(netd, "reply"), CapKind::Reply);
+    assert_eq!(*cap(netd, "e1000d.events"), signal("e1000d", 2));
+    assert_eq!(*cap(netd, "sockd.events"), signal("sockd", 1));
+    let call = CapKind::Endpoint { index: e("netd"), recv: false, badge: net::badge::SOCKD };
+    assert_eq!(*cap(process(&s, "sockd"), "netd"), call);
+
+    for (region, driver, stack) in [
+        ("nic.rings", Some("rw"), None),
+        ("nic.drv", Some("rw"), Some("r")),
+        ("nic.net", Some("r"), Some("rw")),
+        ("nic.rx", Some("dma"), Some("rw")),
+        ("nic.tx", Some("dma"), Some("rw")),
+        ("netd.state", None, Some("rw")),
+    ] {
+        assert_eq!(access(&s, "e1000d", region), driver, "{region}");
+        assert_eq!(access(&s, "netd", region), stack, "{region}");
+    }
+    assert_eq!(region(&s, "nic.rx"), (1024, Some(nic::WINDOW_RX)));
+    assert_eq!(region(&s, "nic.tx"), (1024, Some(nic::WINDOW_TX)));
+    assert_eq!(region(&s, "nic.rings"), (64, Some(nic::WINDOW_RINGS)));
+    assert!(region(&s, "nic.net").0 as usize * 1024 >= nic::offset::NET_BYTES);
+    assert_eq!(s.devices[0].ids, [(0x8086, 0x100e)]);
+    assert!(s.devices[0].dma);
+}
+
+#[test]
+fn a_session_gives_each_side_its_own_words() {
+    let s = system().system;
+    let programs: Vec<&str> = s.processes[3..].iter().map(|p| p.name.as_str()).collect();
+    let n = |name: &str| s.notifications.iter().position(|x| x == name).unwrap() as u16;
+    let e = |name: &str| s.endpoints.iter().position(|x| x == name).unwrap() as u16;
+    for (i, program) in programs.into_iter().enumerate() {
+        let p = process(&s, program);
+        for (part, app, stack, driver) in [
+            ("app", "rw", "r", None),
+            ("net", "r", "rw", None),
+            ("tx", "rw", "r", Some("dma")),
+            ("rx", "r", "rw", None),
+        ] {
+            let name = format!("session.{i}.{part}");
+            assert_eq!(access(&s, program, &name), Some(app), "{name}");
+            assert_eq!(access(&s, "netd", &name), Some(stack), "{name}");
+            assert_eq!(access(&s, "e1000d", &name), driver, "{name}");
+            assert_eq!(access(&s, "sockd", &name), None, "{name}");
+            let window = (part == "tx").then_some(nic::WINDOW_SESSION + i as u8);
+            assert_eq!(region(&s, &name).1, window, "{name}");
+            map(p, &format!("session.{part}"));
+        }
+        let doorbell = 1 << (sock::DOORBELL_SHIFT as usize + i);
+        let signal = |to: &str, badge| CapKind::Notification { index: n(to), recv: false, badge };
+        assert_eq!(*cap(p, "netd.events"), signal("netd", doorbell));
+        assert_eq!(*cap(process(&s, "netd"), &format!("session.{i}.events")), signal(program, 1));
+        let call = CapKind::Endpoint { index: e("sockd"), recv: false, badge: i as u64 + 1 };
+        assert_eq!(*cap(p, "sockd"), call);
+        assert_eq!(p.death_notices, [(n("sockd"), 1 << (32 + i))]);
+    }
+}
+
+#[test]
+fn the_session_table_reaches_stack_and_control() {
+    let s = system().system;
+    let r = s.regions.iter().find(|r| r.name == "sessions").unwrap();
+    let len = u32::from_le_bytes(r.content[..4].try_into().unwrap()) as usize;
+    assert_eq!(len + 4, r.content.len());
+    let table: sock::SessionTable = postcard::from_bytes(&r.content[4..]).unwrap();
+    let by_name: Vec<_> = table.iter().map(|t| t.program.as_str()).collect();
+    assert_eq!(by_name, ["shell", "httpd", "echod", "victim"]);
+    assert_eq!(table[1].bind[..], [(80, 80)]);
+    assert_eq!(table[3].bind[..], [(7000, 7010)]);
+    assert!(table[0].ping && table[0].connect && !table[1].connect);
+    assert_eq!(table[1].tx_len, region(&s, "session.1.tx").0 * 1024);
+    for server in ["netd", "sockd"] {
+        assert_eq!(access(&s, server, "sessions"), Some("r"));
+    }
+    assert_eq!(access(&s, "shell", "sessions"), None);
+}
+
+#[test]
+fn programs_get_what_their_entry_buys() {
+    let plan = system();
+    let s = &plan.system;
+    let shell = process(s, "shell");
+    assert!(shell.console && shell.autostart);
+    assert_eq!(*cap(shell, "init"), CapKind::Init);
+    let status = CapKind::Endpoint { index: 0, recv: false, badge: net::badge::STATUS };
+    assert_eq!(*cap(shell, "netd"), status);
+    let httpd = process(s, "httpd");
+    assert!(!httpd.caps.iter().any(|c| c.name == "init" || c.name == "netd"));
+    let victim = process(s, "victim");
+    assert!(!victim.autostart);
+    assert_eq!(victim.restart, Restart::OnCrash { max: 0, window_s: 0 });
+    assert_eq!(plan.forwards.len(), 2);
+
+    // What init reads is what was written.
+    let bytes = postcard::to_allocvec(s).unwrap();
+    assert_eq!(postcard::from_bytes::<System>(&bytes).unwrap(), *s);
+}
