@@ -1,2 +1,37 @@
-//! Placeholder.
+//! Driver of the Intel 8254x ("e1000") Ethernet controllers, as a library that runs on the host
+//! too. The process around it (`main.rs`) owns the kernel's capabilities and sleeps.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`regs`] | register offsets and bits |
+//! | [`desc`] | descriptor layouts |
+//! | [`hardware`] | the trait between driver and machine: registers, lent memory, clock, log |
+//! | [`mmio`] | the machine itself; the only unsafe code |
+//! | [`lent`] | what lies in region `nic.rings`: both rings, and the notes that survive a crash |
+//! | [`window`] | which memory the NIC may be told about |
+//! | [`port`] | a ring that netd writes, and what happens when it writes nonsense |
+//! | [`rx`], [`tx`] | the two directions |
+//! | [`setup`] | reset, EEPROM, link, programming |
+//! | [`driver`] | start (cold or warm) and the polling loop |
+//!
+//! Names are those of Intel's *PCI/PCI-X Family of Gigabit Ethernet Controllers Software
+//! Developer's Manual* (317453), below "the manual". How a restarted driver goes on without losing
+//! or repeating a frame is told in `docs/driver.md` and at [`lent`].
 #![no_std]
+#![deny(unsafe_code)]
+
+pub mod desc;
+pub mod driver;
+pub mod hardware;
+pub mod lent;
+#[allow(unsafe_code)]
+pub mod mmio;
+pub mod port;
+pub mod regs;
+pub mod rx;
+pub mod setup;
+pub mod tx;
+pub mod window;
+
+pub use driver::{Config, Driver, Next, Poll, StartError};
+pub use hardware::{Event, Hardware};

@@ -1,0 +1,213 @@
+//! Start, cold or warm, and the polling loop.
+
+use crate::hardware::{Event, Hardware};
+use crate::regs::{self, Cause};
+use crate::rx::{self, Rx};
+use crate::setup;
+use crate::tx::{self, MAX_FRAME, Tx};
+use crate::window::Windows;
+use core::sync::atomic::Ordering::*;
+use libipc::nic::{Counter, RxFree, RxUsed, Status, TxDesc, TxFree, caps};
+use libipc::ring::{Memory, PeerError};
+
+/// Frames in each direction per round.
+const BUDGET: usize = 64;
+/// Rounds per [`Driver::poll`].
+const ROUNDS: usize = 8;
+/// How often a netd that takes nothing from its rings is looked at again.
+const RETRY_NS: u64 = 10_000_000;
+
+/// Where everything is.
+pub struct Config {
+    /// Bus address of `nic.rings` ([`crate::lent::BYTES`] at least, page-aligned).
+    pub rings_bus: u64,
+    /// Bus address of `nic.rx`.
+    pub pool_bus: u64,
+    /// What descriptors may name.
+    pub windows: Windows,
+    /// Status page in `nic.drv`.
+    pub status: &'static Status,
+    /// The rings.
+    pub rx_free: Memory<RxFree>,
+    /// See [`libipc::nic`].
+    pub rx_used: Memory<RxUsed>,
+    /// See [`libipc::nic`].
+    pub tx_used: Memory<TxDesc>,
+    /// See [`libipc::nic`].
+    pub tx_free: Memory<TxFree>,
+    /// Whether the NIC is QEMU's model, whose rings may be taken over while they run.
+    pub emulated: bool,
+}
+
+/// Why the driver cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// netd's index of a ring that this driver produces is impossible: try again when netd
+    /// signals.
+    Peer(PeerError),
+    /// The NIC has no MAC address: try another.
+    NoAddress,
+}
+
+/// What to do after [`Driver::poll`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Poll again, there is more.
+    Again,
+    /// Sleep until a signal; acknowledge the interrupt if there was one.
+    Sleep,
+    /// As [`Next::Sleep`], but at most so many ns.
+    SleepFor(u64),
+}
+
+/// What [`Driver::poll`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// Signal netd.
+    pub notify: bool,
+    /// Then do this.
+    pub next: Next,
+}
+
+/// A running NIC.
+pub struct Driver {
+    rx: Rx,
+    tx: Tx,
+    windows: Windows,
+    status: &'static Status,
+    notify: bool,
+}
+
+impl Driver {
+    /// Takes over a NIC: warm if a predecessor left it running and everything it left holds, else
+    /// by reset. netd must be signalled afterwards, whatever [`Driver::poll`] says.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start<H: Hardware>(hw: &mut H, config: &Config) -> Result<Self, StartError> {
+        let status = config.status;
+        let rx_used = config.rx_used.producer().map_err(StartError::Peer)?;
+        let tx_free = config.tx_free.producer().map_err(StartError::Peer)?;
+        let found_rx = rx::Found::read(hw, config.pool_bus, rx_used.index());
+        let found_tx = tx::Found::read(hw, tx_free.index());
+        let running = setup::is_running(hw, config.rings_bus, config.pool_bus);
+        let sound = running && found_rx.sound && found_tx.sound;
+        let (rx, tx);
+        if sound && config.emulated {
+            let in_flight = found_tx.frames.len() as u16 + found_rx.waiting(hw);
+            rx = Rx::warm(config.rx_free, rx_used, config.pool_bus, &found_rx);
+            tx = Tx::warm(config.tx_used, tx_free, &found_tx);
+            hw.write(regs::IMS, regs::CAUSES.bits());
+            status.count(Counter::Reattached, 1);
+            hw.event(Event::Reattached { in_flight });
+        } else {
+            setup::stop(hw, config.emulated);
+            crate::lent::tear_down(hw);
+            let (buffers, frames) = (found_rx.held.len() as u16, found_tx.frames.len() as u16);
+            rx = Rx::restart(hw, status, config.rx_free, rx_used, config.pool_bus, &found_rx);
+            tx = Tx::restart(hw, status, config.tx_used, tx_free, &found_tx);
+            setup::reset(hw, config.emulated);
+            let mac = setup::mac(hw).ok_or(StartError::NoAddress)?;
+            setup::program(hw, config.rings_bus, config.pool_bus, mac);
+            hw.write(regs::IMS, regs::CAUSES.bits());
+            status.count(Counter::ColdStarts, 1);
+            status.mac.store(
+                u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]),
+                Relaxed,
+            );
+            let device = setup::device_id(hw);
+            if running || buffers > 0 || frames > 0 {
+                hw.event(Event::Dropped { buffers, frames });
+            }
+            let speed = setup::link(hw);
+            hw.event(Event::Started { device, mac, speed });
+        }
+        let mut driver = Self { rx, tx, windows: config.windows.clone(), status, notify: true };
+        driver.publish_link(setup::link(hw), true);
+        Ok(driver)
+    }
+
+    /// Publishes the link if it changed, or if `anyway`.
+    fn publish_link(&mut self, speed: Option<u32>, anyway: bool) -> bool {
+        let s = self.status;
+        let changed = s.link.load(Relaxed) != speed.is_some() as u32
+            || speed.is_some_and(|speed| speed != s.speed.load(Relaxed));
+        if changed || anyway {
+            s.link.store(speed.is_some() as u32, Relaxed);
+            s.speed.store(speed.unwrap_or(0), Relaxed);
+            s.max_frame.store(MAX_FRAME, Relaxed);
+            s.caps.store(caps::TX_CSUM, Relaxed);
+            // 0 means "not started yet".
+            let version = s.version.load(Relaxed).wrapping_add(1).max(1);
+            s.version.store(version, Release);
+            self.notify = true;
+        }
+        changed
+    }
+
+    /// Does everything there is to do, within a budget. `irq`: the interrupt line has fired and
+    /// is not acknowledged yet.
+    ///
+    /// The line stays masked in the interrupt controller until it is acknowledged, so that the
+    /// NIC's own mask (IMC, IMS) need not be touched on the way; ICR is read until it is empty
+    /// instead, which spares the interrupt that would follow for work already done.
+    pub fn poll<H: Hardware>(&mut self, hw: &mut H, irq: bool) -> Poll {
+        let mut drained = false;
+        for _ in 0..ROUNDS {
+            let mut work = irq && self.causes(hw);
+            work |= self.rx.harvest(hw, self.status, BUDGET) > 0;
+            work |= self.rx.refill(hw, self.status);
+            work |= self.tx.reap(hw, self.status) > 0;
+            work |= self.tx.send(hw, self.status, &self.windows, BUDGET) > 0;
+            // QEMU's model has sent everything when the TDT write returns.
+            work |= self.tx.reap(hw, self.status) > 0;
+            if !work {
+                drained = true;
+                break;
+            }
+        }
+        let next = if !drained {
+            Next::Again
+        } else {
+            // Race: netd may have written since the last round. `sleep` says which entry is
+            // waited for and looks once more; netd writes first and looks then. Neither can miss
+            // the other. (The NIC needs no such thing: its causes stay in ICR.)
+            let rx_idle = self.rx.sleep(hw, self.status);
+            let tx_idle = self.tx.sleep(hw, self.status);
+            if !rx_idle || !tx_idle {
+                Next::Again
+            } else if self.tx.blocked() || self.rx.blocked(hw) {
+                // Only a netd that does not take its reports leads here; it owes no signal.
+                Next::SleepFor(RETRY_NS)
+            } else {
+                Next::Sleep
+            }
+        };
+        let mut notify = core::mem::take(&mut self.notify);
+        notify |= core::mem::take(&mut self.rx.notify);
+        notify |= core::mem::take(&mut self.tx.notify);
+        Poll { notify, next }
+    }
+
+    /// Reads (and so clears) the interrupt causes; says whether there were any.
+    fn causes<H: Hardware>(&mut self, hw: &mut H) -> bool {
+        let causes = Cause::from_bits_retain(hw.read(regs::ICR));
+        if causes.is_empty() {
+            return false;
+        }
+        self.status.count(Counter::Interrupts, 1);
+        if causes.contains(Cause::LSC) {
+            let speed = setup::link(hw);
+            if self.publish_link(speed, false) {
+                self.status.count(Counter::LinkChanges, 1);
+                hw.event(Event::Link(speed));
+            }
+        }
+        true
+    }
+
+    /// Whether the NIC has a receive buffer.
+    pub fn holds(&self, buffer: u32) -> bool {
+        self.rx.holds(buffer)
+    }
+}

@@ -1,0 +1,160 @@
+//! Region `nic.rings`: both descriptor rings, and the notes by which a restarted driver knows what
+//! its dead predecessor had done. Lent by init, so it outlives the process; the NIC goes on
+//! reading and writing its descriptors while no driver runs.
+//!
+//! Each descriptor that ends something (every receive descriptor, the last transmit descriptor of
+//! a frame) has a [`Note`]: the index *after* the entry it came from in netd's ring (`taken`), and
+//! the index *after* the entry that will report it in ours (`given`). A note is written before the
+//! tail register moves past its descriptor, and its slot is used again only after the report was
+//! published. Hence:
+//!
+//! - the note before the tail register says what has been taken from netd, exactly: entries taken
+//!   later have not reached the NIC, and are simply taken again;
+//! - the published index of our own ring says what has been reported, exactly: descriptors whose
+//!   `given` lies above it are still owed.
+//!
+//! Both sides of each question are single words that change at once, so there is no moment at
+//! which a crash loses or repeats a frame. The rest of a note is only there to check it.
+
+use crate::hardware::Hardware;
+
+/// Receive descriptors. One always stays empty: RDT = RDH means none.
+pub const RX_DESCS: usize = 256;
+/// Transmit descriptors, likewise.
+pub const TX_DESCS: usize = 256;
+
+/// Which of the two rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Receive.
+    Rx,
+    /// Transmit.
+    Tx,
+}
+
+const NOTE_WORDS: usize = 4;
+const RX_RING: usize = 0;
+const TX_RING: usize = RX_RING + 2 * RX_DESCS;
+const RX_NOTES: usize = TX_RING + 2 * TX_DESCS;
+const TX_NOTES: usize = RX_NOTES + NOTE_WORDS * RX_DESCS;
+const REFUSAL: usize = TX_NOTES + NOTE_WORDS * TX_DESCS;
+const HEADER: usize = REFUSAL + NOTE_WORDS;
+
+/// Bytes that region `nic.rings` must have.
+pub const BYTES: usize = (HEADER + NOTE_WORDS) * 8;
+
+/// Byte offset of a side's descriptor ring in the region.
+pub const fn ring_offset(side: Side) -> u64 {
+    match side {
+        Side::Rx => RX_RING as u64 * 8,
+        Side::Tx => TX_RING as u64 * 8,
+    }
+}
+
+/// Number of the word that holds half `half` of descriptor `slot`.
+pub const fn desc_word(side: Side, slot: u16, half: usize) -> usize {
+    let ring = match side {
+        Side::Rx => RX_RING,
+        Side::Tx => TX_RING,
+    };
+    ring + 2 * (slot as usize % RX_DESCS) + half
+}
+
+// Slots of both rings are masked alike. RDLEN and TDLEN are multiples of 128 bytes and the bases
+// lie on 16 bytes (manual 13.4.25, 13.4.27).
+const _: () = assert!(RX_DESCS == TX_DESCS && RX_DESCS == 256);
+const _: () = assert!(ring_offset(Side::Tx).is_multiple_of(4096) && BYTES <= 28 * 1024);
+
+/// `slot` moved by `by`.
+pub const fn step(slot: u16, by: i32) -> u16 {
+    ((slot as i32 + by) & (RX_DESCS as i32 - 1)) as u16
+}
+
+/// How many slots lie from `from` up to `to`.
+pub const fn distance(from: u16, to: u16) -> u16 {
+    to.wrapping_sub(from) & (RX_DESCS as u16 - 1)
+}
+
+/// What a descriptor stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Index after its entry in the ring that netd produces.
+    pub taken: u64,
+    /// Index after its entry in the ring that this driver produces.
+    pub given: u64,
+    /// Receive: the buffer. Transmit: cookie, descriptors, bytes (see `tx`).
+    pub info: u64,
+}
+
+/// Spreads the words of a note; a note that is torn, or hit by a stray store, does not match.
+fn seal(place: usize, n: Note) -> u64 {
+    let mut h = 0x9e37_79b9_7f4a_7c15 ^ place as u64;
+    for w in [n.taken, n.given, n.info] {
+        h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        h ^= h >> 32;
+    }
+    h
+}
+
+fn read_note<H: Hardware>(hw: &H, place: usize) -> Option<Note> {
+    let n = Note { taken: hw.load(place), given: hw.load(place + 1), info: hw.load(place + 2) };
+    (hw.load(place + 3) == seal(place, n)).then_some(n)
+}
+
+fn write_note<H: Hardware>(hw: &mut H, place: usize, n: Note) {
+    hw.store(place, n.taken);
+    hw.store(place + 1, n.given);
+    hw.store(place + 2, n.info);
+    hw.store(place + 3, seal(place, n));
+}
+
+const fn note_place(side: Side, slot: u16) -> usize {
+    let base = match side {
+        Side::Rx => RX_NOTES,
+        Side::Tx => TX_NOTES,
+    };
+    base + NOTE_WORDS * (slot as usize % RX_DESCS)
+}
+
+/// The note of a slot, if it holds.
+pub fn note<H: Hardware>(hw: &H, side: Side, slot: u16) -> Option<Note> {
+    read_note(hw, note_place(side, slot))
+}
+
+/// Writes the note of a slot.
+pub fn set_note<H: Hardware>(hw: &mut H, side: Side, slot: u16, note: Note) {
+    write_note(hw, note_place(side, slot), note);
+}
+
+/// The last frame that was refused: it has no descriptor, so it has a note of its own. It counts
+/// only once the index it is reported by (`given`) is published.
+pub fn refusal<H: Hardware>(hw: &H) -> Option<Note> {
+    read_note(hw, REFUSAL)
+}
+
+/// Writes the note of a refused frame.
+pub fn set_refusal<H: Hardware>(hw: &mut H, note: Note) {
+    write_note(hw, REFUSAL, note);
+}
+
+const MAGIC: u64 = u64::from_le_bytes(*b"e1000d 1");
+
+/// What the header says while the rings are in use: which memory they were made for.
+fn header_note(rings_bus: u64, pool_bus: u64) -> Note {
+    Note { taken: MAGIC, given: rings_bus, info: pool_bus }
+}
+
+/// Whether the rings were set up by this driver for these bus addresses.
+pub fn is_set_up<H: Hardware>(hw: &H, rings_bus: u64, pool_bus: u64) -> bool {
+    read_note(hw, HEADER) == Some(header_note(rings_bus, pool_bus))
+}
+
+/// Says that the rings are in use.
+pub fn set_up<H: Hardware>(hw: &mut H, rings_bus: u64, pool_bus: u64) {
+    write_note(hw, HEADER, header_note(rings_bus, pool_bus));
+}
+
+/// Says that they are not.
+pub fn tear_down<H: Hardware>(hw: &mut H) {
+    hw.store(HEADER, 0);
+}

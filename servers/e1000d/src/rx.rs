@@ -1,0 +1,340 @@
+//! Receiving: netd's empty buffers go to the NIC, the NIC's frames to netd.
+//!
+//! Every buffer taken from *rx free* becomes one receive descriptor, every descriptor becomes one
+//! entry of *rx used*, in order. So the number of entries published on *rx used* says which
+//! descriptor is next, and [`crate::lent`] has the rest.
+
+use crate::desc::{self, RxWriteback};
+use crate::hardware::{Event, Hardware, Ring};
+use crate::lent::{self, Note, RX_DESCS, Side};
+use crate::port::Port;
+use crate::regs;
+use heapless::Vec;
+use libipc::nic::{Counter, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status};
+use libipc::ring::{Memory, PeerError, Producer};
+
+/// Most descriptors that can be with the NIC.
+const MAX_POSTED: u64 = RX_DESCS as u64 - 1;
+/// With fewer than this, buffers are posted as they come, and netd is asked to signal them.
+const LOW: u64 = 128;
+/// Otherwise they are posted this many at a time: an RDT write is the dearest access there is.
+const BATCH: u64 = 32;
+/// In [`Note::info`]: no buffer (the note before the first descriptor).
+const NO_BUFFER: u64 = u64::MAX;
+
+/// What a predecessor left on the receive side.
+pub struct Found {
+    /// Whether all of it holds, so that the ring can go on.
+    pub sound: bool,
+    /// RDT.
+    tail: u16,
+    /// *rx used* index after the descriptor before RDT.
+    posted: u64,
+    /// *rx free* index after the same.
+    taken: u64,
+    /// Slot and buffer of each descriptor that is owed to netd, oldest first.
+    pub held: Vec<(u16, u16), RX_DESCS>,
+}
+
+impl Found {
+    /// Reads it. `given`: entries published on *rx used*.
+    pub fn read<H: Hardware>(hw: &mut H, pool_bus: u64, given: u64) -> Self {
+        let tail = hw.read(regs::RDT);
+        let head = hw.read(regs::RDH);
+        let mut found = Found { sound: false, tail: 0, posted: given, taken: 0, held: Vec::new() };
+        if tail >= RX_DESCS as u32 || head >= RX_DESCS as u32 {
+            return found;
+        }
+        found.tail = tail as u16;
+        let Some(last) = lent::note(hw, Side::Rx, lent::step(found.tail, -1)) else {
+            return found;
+        };
+        // More published than posted: only a cold start that did not finish leaves this.
+        let Some(owed) = last.given.checked_sub(given).filter(|n| *n <= MAX_POSTED) else {
+            return found;
+        };
+        found.posted = last.given;
+        found.taken = last.taken;
+        let mut seen = [false; RX_BUFFERS as usize];
+        let (mut sound, mut taken) = (true, 0);
+        for i in 0..owed {
+            let slot = lent::step(found.tail, i as i32 - owed as i32);
+            let ok = lent::note(hw, Side::Rx, slot).filter(|n| {
+                n.given == given + i + 1
+                    && n.taken > taken
+                    && n.taken <= last.taken
+                    && n.info < RX_BUFFERS as u64
+                    && !seen[n.info as usize]
+                    && hw.load(lent::desc_word(Side::Rx, slot, 0)) == address(pool_bus, n.info)
+            });
+            match ok {
+                Some(n) => {
+                    seen[n.info as usize] = true;
+                    taken = n.taken;
+                    // At most MAX_POSTED turns: there is room.
+                    let _ = found.held.push((slot, n.info as u16));
+                }
+                None => sound = false,
+            }
+        }
+        // RDH lies between the oldest descriptor owed and RDT.
+        sound &= lent::distance(head as u16, found.tail) as u64 <= owed;
+        found.sound = sound;
+        found
+    }
+
+    /// How many received frames wait to be given to netd.
+    pub fn waiting<H: Hardware>(&self, hw: &H) -> u16 {
+        self.held.iter().filter(|h| writeback(hw, h.0).done()).count() as u16
+    }
+}
+
+fn address(pool_bus: u64, buffer: u64) -> u64 {
+    pool_bus + buffer * RX_BUFFER_SIZE as u64
+}
+
+fn writeback<H: Hardware>(hw: &H, slot: u16) -> RxWriteback {
+    RxWriteback::from_word(hw.load(lent::desc_word(Side::Rx, slot, 1)))
+}
+
+/// The receive side.
+pub struct Rx {
+    free: Port<RxFree>,
+    used: Producer<RxUsed>,
+    pool_bus: u64,
+    /// The slot posted next: RDT, after [`Rx::refill`].
+    tail: u16,
+    /// *rx used* index that the descriptor posted next will be reported by.
+    posted: u64,
+    /// Which buffer each posted descriptor has.
+    buffers: [u16; RX_DESCS],
+    /// Which buffers the NIC has: the others are netd's.
+    held: [bool; RX_BUFFERS as usize],
+    /// In the middle of a frame that is too long for a buffer.
+    skipping: bool,
+    /// netd's index of *rx used* was impossible, and that was told.
+    used_stopped: bool,
+    /// netd is to be signalled.
+    pub notify: bool,
+}
+
+impl Rx {
+    /// Goes on with what was found, which must be sound.
+    pub fn warm(
+        free: Memory<RxFree>,
+        used: Producer<RxUsed>,
+        pool_bus: u64,
+        found: &Found,
+    ) -> Self {
+        let mut rx = Self::cold(free, used, pool_bus, found.taken);
+        (rx.tail, rx.posted) = (found.tail, found.posted);
+        for &(slot, buffer) in &found.held {
+            rx.buffers[slot as usize] = buffer;
+            rx.held[buffer as usize] = true;
+        }
+        rx
+    }
+
+    fn cold(free: Memory<RxFree>, used: Producer<RxUsed>, pool_bus: u64, resume: u64) -> Self {
+        Self {
+            free: Port::new(Ring::RxFree, free, resume),
+            pool_bus,
+            tail: 0,
+            posted: used.index(),
+            used,
+            buffers: [0; RX_DESCS],
+            held: [false; RX_BUFFERS as usize],
+            skipping: false,
+            used_stopped: false,
+            notify: false,
+        }
+    }
+
+    /// Starts anew with the NIC stopped: gives everything found back to netd, received frames as
+    /// frames, the rest empty, and leaves the notes for an empty ring whose RDT will be 0.
+    pub fn restart<H: Hardware>(
+        hw: &mut H,
+        status: &Status,
+        free: Memory<RxFree>,
+        used: Producer<RxUsed>,
+        pool_bus: u64,
+        found: &Found,
+    ) -> Self {
+        let mut rx = Self::cold(free, used, pool_bus, found.taken);
+        for &(slot, buffer) in &found.held {
+            let done = writeback(hw, slot);
+            let entry = if done.done() { rx.frame(status, buffer, done) } else { empty(buffer) };
+            if !rx.push(hw, status, entry) {
+                break;
+            }
+        }
+        rx.publish(hw);
+        rx.free.open(hw, status);
+        rx.free.release(hw);
+        rx.posted = rx.used.index();
+        let note = Note { taken: rx.free.index(), given: rx.posted, info: NO_BUFFER };
+        lent::set_note(hw, Side::Rx, lent::step(0, -1), note);
+        rx
+    }
+
+    /// What a completed descriptor means for netd.
+    fn frame(&mut self, status: &Status, buffer: u16, done: RxWriteback) -> RxUsed {
+        // With long packets off no frame takes two descriptors; should one, none of it is a frame.
+        let eop = done.status & desc::rx_status::EOP != 0;
+        let tail_of_long = core::mem::replace(&mut self.skipping, !eop);
+        if tail_of_long || !done.good(RX_BUFFER_SIZE) {
+            status.count(Counter::RxErrors, 1);
+            return empty(buffer);
+        }
+        status.count(Counter::RxFrames, 1);
+        status.count(Counter::RxBytes, done.len as u64);
+        let flags = if done.checksum_ok() { RxUsed::CSUM_OK } else { 0 };
+        RxUsed { buffer: buffer as u32, len: done.len, flags }
+    }
+
+    fn push<H: Hardware>(&mut self, hw: &mut H, status: &Status, entry: RxUsed) -> bool {
+        match self.used.push(entry) {
+            Ok(room) => {
+                self.used_stopped = false;
+                room
+            }
+            Err(error) => {
+                self.used_failed(hw, status, error);
+                false
+            }
+        }
+    }
+
+    fn used_failed<H: Hardware>(&mut self, hw: &mut H, status: &Status, error: PeerError) {
+        if !core::mem::replace(&mut self.used_stopped, true) {
+            status.count(Counter::PeerErrors, 1);
+            hw.event(Event::RingStopped(Ring::RxUsed, error));
+        }
+    }
+
+    fn publish<H: Hardware>(&mut self, hw: &mut H) {
+        hw.commit();
+        self.notify |= self.used.publish();
+    }
+
+    /// Descriptors that the NIC has, completed ones that were not harvested included.
+    fn outstanding(&self) -> u64 {
+        self.posted - self.used.index()
+    }
+
+    /// Gives at most `budget` received frames to netd; says how many.
+    pub fn harvest<H: Hardware>(&mut self, hw: &mut H, status: &Status, budget: usize) -> usize {
+        let mut n = 0;
+        while n < budget && self.outstanding() > 0 {
+            let slot = lent::step(self.tail, -(self.outstanding() as i32));
+            let done = writeback(hw, slot);
+            if !done.done() {
+                break;
+            }
+            // Room first: a frame is counted once, when it is really handed over.
+            match self.used.space() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.used_failed(hw, status, error);
+                    break;
+                }
+            }
+            let buffer = self.buffers[slot as usize];
+            let entry = self.frame(status, buffer, done);
+            if !self.push(hw, status, entry) {
+                break;
+            }
+            self.held[buffer as usize] = false;
+            n += 1;
+        }
+        if n > 0 {
+            // Before `refill` uses these slots again: until then their notes are all there is.
+            self.publish(hw);
+        }
+        n
+    }
+
+    /// Whether frames wait that netd has left no room for.
+    pub fn blocked<H: Hardware>(&self, hw: &H) -> bool {
+        self.outstanding() > 0 && {
+            writeback(hw, lent::step(self.tail, -(self.outstanding() as i32))).done()
+        }
+    }
+
+    /// Gives netd's empty buffers to the NIC, if it is time; says whether there were any.
+    pub fn refill<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
+        let (outstanding, before) = (self.outstanding(), self.posted);
+        let Some(free) = self.free.open(hw, status) else { return false };
+        let available = match free.available() {
+            Ok(n) => n,
+            Err(error) => {
+                self.free.stop(hw, status, error);
+                return false;
+            }
+        };
+        let room = MAX_POSTED - outstanding;
+        if available == 0 || room == 0 || (outstanding >= LOW && available.min(room) < BATCH) {
+            return false;
+        }
+        let mut failed = None;
+        // What was available is all that is looked at: netd cannot keep this loop going.
+        for _ in 0..available {
+            if self.posted - before == room {
+                break;
+            }
+            let Some(free) = self.free.open(hw, status) else { break };
+            let RxFree { buffer } = match free.pop() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
+            let taken = free.index();
+            match self.held.get_mut(buffer as usize) {
+                Some(held) if !*held => *held = true,
+                // Out of range, or the NIC has it already.
+                _ => {
+                    status.count(Counter::PeerErrors, 1);
+                    continue;
+                }
+            }
+            let slot = self.tail;
+            let note = Note { taken, given: self.posted + 1, info: buffer as u64 };
+            lent::set_note(hw, Side::Rx, slot, note);
+            let bus = address(self.pool_bus, buffer as u64);
+            hw.store(lent::desc_word(Side::Rx, slot, 0), bus);
+            // The device does not clear old status bits.
+            hw.store(lent::desc_word(Side::Rx, slot, 1), 0);
+            self.buffers[slot as usize] = buffer as u16;
+            self.tail = lent::step(slot, 1);
+            self.posted += 1;
+        }
+        if self.posted != before {
+            hw.write(regs::RDT, self.tail as u32);
+        }
+        // After RDT: what is released is certainly with the NIC (or was refused).
+        self.free.release(hw);
+        if let Some(error) = failed {
+            self.free.stop(hw, status, error);
+        }
+        true
+    }
+
+    /// Before sleeping. While the NIC has buffers enough nobody needs to tell of new ones: they
+    /// are found when frames have used some up. `true`: nothing to do, sleep.
+    pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
+        self.outstanding() >= LOW || self.free.sleep(hw, status)
+    }
+
+    /// Whether the NIC has `buffer`.
+    pub fn holds(&self, buffer: u32) -> bool {
+        self.held.get(buffer as usize).is_some_and(|h| *h)
+    }
+}
+
+fn empty(buffer: u16) -> RxUsed {
+    RxUsed { buffer: buffer as u32, len: 0, flags: RxUsed::EMPTY }
+}

@@ -1,0 +1,430 @@
+//! Sending: netd's frames become descriptors, and come back on *tx free* when they have left.
+//!
+//! Every frame taken from *tx used* becomes one entry of *tx free*, in order; the index of that
+//! entry is the frame's number. A frame that is refused takes its turn: it is reported when
+//! everything before it has left, and until then nothing after it is looked at. Well-behaved
+//! traffic never waits for that.
+
+use crate::desc::{self, Context};
+use crate::hardware::{Event, Hardware, Ring};
+use crate::lent::{self, Note, Side, TX_DESCS};
+use crate::port::Port;
+use crate::regs;
+use crate::window::Windows;
+use heapless::Deque;
+use libipc::nic::{self, Counter, Csum, MAX_PIECES, Status, TxDesc, TxFree};
+use libipc::ring::{Consumer, Memory, PeerError, Producer};
+
+/// Bytes of the largest frame, without FCS.
+pub const MAX_FRAME: u32 = 1514;
+/// Bytes of an Ethernet header: less is no frame.
+const MIN_FRAME: u32 = 14;
+/// Bytes that one descriptor may have (manual 3.3.7: 16,288 and more need care; 16,384 is the
+/// contract's limit).
+const MAX_PIECE: u16 = 16_384;
+/// Most descriptors that can be with the NIC.
+const MAX_POSTED: u16 = TX_DESCS as u16 - 1;
+/// Descriptors that one frame may take: a context, and its pieces.
+const MAX_SLOTS: u16 = 1 + MAX_PIECES as u16;
+
+/// A frame with the NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Slot of its last descriptor.
+    eop: u16,
+    /// Descriptors.
+    slots: u16,
+    cookie: u16,
+    bytes: u16,
+}
+
+impl Frame {
+    fn info(self) -> u64 {
+        self.cookie as u64 | (self.slots as u64) << 16 | (self.bytes as u64) << 32
+    }
+    fn from_info(eop: u16, info: u64) -> Self {
+        let (cookie, slots, bytes) = (info as u16, (info >> 16) as u16, (info >> 32) as u16);
+        Self { eop, slots, cookie, bytes }
+    }
+}
+
+type Frames = Deque<Frame, TX_DESCS>;
+
+/// What a predecessor left on the transmit side.
+pub struct Found {
+    /// Whether all of it holds, so that the ring can go on.
+    pub sound: bool,
+    /// TDT.
+    tail: u16,
+    /// *tx used* index to go on at.
+    taken: u64,
+    /// Frames that are owed to netd, oldest first.
+    pub frames: Frames,
+}
+
+impl Found {
+    /// Reads it. `given`: entries published on *tx free*.
+    pub fn read<H: Hardware>(hw: &mut H, given: u64) -> Self {
+        let tail = hw.read(regs::TDT);
+        let head = hw.read(regs::TDH);
+        let mut found = Found { sound: false, tail: 0, taken: 0, frames: Frames::new() };
+        if tail >= TX_DESCS as u32 || head >= TX_DESCS as u32 {
+            return found;
+        }
+        found.tail = tail as u16;
+        let Some(last) = lent::note(hw, Side::Tx, lent::step(found.tail, -1)) else {
+            return found;
+        };
+        found.taken = last.taken;
+        let refused = lent::refusal(hw).filter(|r| r.given <= given);
+        if let Some(r) = refused {
+            found.taken = found.taken.max(r.taken);
+        }
+        let Some(owed) = last.given.checked_sub(given) else {
+            // More was reported than sent: the newest frames were refused.
+            let explained = refused.is_some_and(|r| r.given == given);
+            found.sound = explained && head == tail;
+            return found;
+        };
+        let (mut at, mut slots) = (found.tail, 0);
+        for i in 0..owed {
+            let eop = lent::step(at, -1);
+            let Some(n) = lent::note(hw, Side::Tx, eop).filter(|n| n.given == last.given - i)
+            else {
+                return found;
+            };
+            let frame = Frame::from_info(eop, n.info);
+            slots += frame.slots;
+            if !(1..=MAX_SLOTS).contains(&frame.slots) || slots > MAX_POSTED {
+                return found;
+            }
+            // A slot each at least: there is room.
+            let _ = found.frames.push_front(frame);
+            at = lent::step(at, -(frame.slots as i32));
+        }
+        // TDH lies between the oldest descriptor owed and TDT.
+        found.sound = lent::distance(head as u16, found.tail) <= slots;
+        found
+    }
+}
+
+/// What [`Tx::take`] found at the head of *tx used*.
+enum Take {
+    Nothing,
+    Frame([TxDesc; MAX_PIECES], usize),
+    /// Not a frame that can be sent; the cookie of its first piece.
+    Refused(u16),
+}
+
+/// Why sending cannot go on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// There is nothing to send.
+    Netd,
+    /// The NIC must finish something first.
+    Nic,
+    /// netd must take reports first.
+    Reports,
+}
+
+/// The transmit side.
+pub struct Tx {
+    used: Port<TxDesc>,
+    free: Producer<TxFree>,
+    /// The slot written next: TDT, after [`Tx::send`].
+    tail: u16,
+    /// Slots that belong to [`Tx::frames`].
+    posted: u16,
+    /// Frames with the NIC, oldest first.
+    frames: Frames,
+    /// What the NIC's context is; `None`: not known.
+    context: Option<Context>,
+    /// Where a frame begins whose end netd has not written yet.
+    partial: Option<u64>,
+    wait: Wait,
+    /// [`regs::Cause::TXDW`] is enabled.
+    interrupt: bool,
+    /// netd's index of *tx free* was impossible, and that was told.
+    free_stopped: bool,
+    /// netd is to be signalled.
+    pub notify: bool,
+}
+
+impl Tx {
+    /// Goes on with what was found, which must be sound. The NIC's context is not known: the
+    /// first frame with a checksum brings its own.
+    pub fn warm(used: Memory<TxDesc>, free: Producer<TxFree>, found: &Found) -> Self {
+        let mut tx = Self::cold(used, free, found.taken);
+        tx.tail = found.tail;
+        tx.posted = found.frames.iter().map(|f| f.slots).sum();
+        tx.frames = found.frames.clone();
+        tx
+    }
+
+    fn cold(used: Memory<TxDesc>, free: Producer<TxFree>, resume: u64) -> Self {
+        Self {
+            used: Port::new(Ring::TxUsed, used, resume),
+            free,
+            tail: 0,
+            posted: 0,
+            frames: Frames::new(),
+            context: None,
+            partial: None,
+            wait: Wait::Netd,
+            interrupt: false,
+            free_stopped: false,
+            notify: false,
+        }
+    }
+
+    /// Starts anew with the NIC stopped: reports every frame found (its memory is free, whether
+    /// or not it has left), and leaves the notes for an empty ring whose TDT will be 0.
+    pub fn restart<H: Hardware>(
+        hw: &mut H,
+        status: &Status,
+        used: Memory<TxDesc>,
+        free: Producer<TxFree>,
+        found: &Found,
+    ) -> Self {
+        let mut tx = Self::cold(used, free, found.taken);
+        for frame in &found.frames {
+            tx.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 });
+        }
+        tx.publish(hw);
+        tx.used.open(hw, status);
+        tx.used.release(hw);
+        let note = Note { taken: tx.used.index(), given: tx.free.index(), info: 0 };
+        lent::set_note(hw, Side::Tx, lent::step(0, -1), note);
+        tx
+    }
+
+    fn report<H: Hardware>(&mut self, hw: &mut H, status: &Status, entry: TxFree) -> bool {
+        match self.free.push(entry) {
+            Ok(room) => {
+                self.free_stopped = false;
+                room
+            }
+            Err(error) => {
+                if !core::mem::replace(&mut self.free_stopped, true) {
+                    status.count(Counter::PeerErrors, 1);
+                    hw.event(Event::RingStopped(Ring::TxFree, error));
+                }
+                false
+            }
+        }
+    }
+
+    fn publish<H: Hardware>(&mut self, hw: &mut H) {
+        hw.commit();
+        self.notify |= self.free.publish();
+    }
+
+    /// Reports frames that have left; says how many.
+    pub fn reap<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> usize {
+        let mut n = 0;
+        while let Some(&frame) = self.frames.front() {
+            if !desc::sent(hw.load(lent::desc_word(Side::Tx, frame.eop, 1))) {
+                break;
+            }
+            if !self.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 }) {
+                self.wait = Wait::Reports;
+                break;
+            }
+            self.frames.pop_front();
+            self.posted -= frame.slots;
+            status.count(Counter::TxFrames, 1);
+            status.count(Counter::TxBytes, frame.bytes as u64);
+            n += 1;
+        }
+        if n > 0 {
+            // Before `send` uses these slots again: until then their notes are all there is.
+            self.publish(hw);
+        }
+        n
+    }
+
+    /// Gives at most `budget` frames to the NIC; says how many were dealt with.
+    pub fn send<H: Hardware>(
+        &mut self,
+        hw: &mut H,
+        status: &Status,
+        windows: &Windows,
+        budget: usize,
+    ) -> usize {
+        let before = self.tail;
+        let mut n = 0;
+        let mut failed = None;
+        self.wait = Wait::Netd;
+        while n < budget {
+            if MAX_POSTED - self.posted < MAX_SLOTS {
+                self.wait = Wait::Nic;
+                break;
+            }
+            let Some(used) = self.used.open(hw, status) else { break };
+            let from = self.partial.unwrap_or(used.index());
+            match take(used, &mut self.partial, windows) {
+                Ok(Take::Nothing) => break,
+                Ok(Take::Frame(pieces, count)) => {
+                    let taken = used.index();
+                    self.write(hw, &pieces[..count], windows, taken);
+                }
+                Ok(Take::Refused(_)) if !self.frames.is_empty() => {
+                    used.seek(from);
+                    self.wait = Wait::Nic;
+                    break;
+                }
+                Ok(Take::Refused(cookie)) => {
+                    let taken = used.index();
+                    let given = self.free.index() + 1;
+                    lent::set_refusal(hw, Note { taken, given, info: cookie as u64 });
+                    if !self.report(hw, status, TxFree { cookie, refused: 1 }) {
+                        if let Some(used) = self.used.open(hw, status) {
+                            used.seek(from);
+                        }
+                        self.wait = Wait::Reports;
+                        break;
+                    }
+                    self.publish(hw);
+                    status.count(Counter::PeerErrors, 1);
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            n += 1;
+        }
+        if self.tail != before {
+            // Never into the middle of a frame: `write` writes whole ones.
+            hw.write(regs::TDT, self.tail as u32);
+        }
+        if n > 0 {
+            // After TDT: what is released is certainly with the NIC (or was refused).
+            self.used.release(hw);
+        }
+        if let Some(error) = failed {
+            self.partial = None;
+            self.used.stop(hw, status, error);
+        }
+        n
+    }
+
+    /// Writes the descriptors of a checked frame.
+    fn write<H: Hardware>(&mut self, hw: &mut H, pieces: &[TxDesc], windows: &Windows, taken: u64) {
+        let mut frame = Frame { eop: 0, slots: 0, cookie: pieces[0].cookie, bytes: 0 };
+        let context = context(&pieces[0]);
+        if let Some(c) = context
+            && self.context != context
+        {
+            frame.eop = self.put(hw, c.encode());
+            frame.slots += 1;
+            self.context = context;
+        }
+        for (i, p) in pieces.iter().enumerate() {
+            // Checked by `take`.
+            let bus = windows.resolve(p.window, p.offset, p.len).unwrap_or(0);
+            let eop = i + 1 == pieces.len();
+            frame.eop = self.put(hw, desc::data(bus, p.len, context.is_some(), eop));
+            frame.slots += 1;
+            frame.bytes += p.len;
+        }
+        let given = self.free.index() + self.frames.len() as u64 + 1;
+        let note = Note { taken, given, info: frame.info() };
+        lent::set_note(hw, Side::Tx, frame.eop, note);
+        self.posted += frame.slots;
+        // A slot each at least: there is room.
+        let _ = self.frames.push_back(frame);
+    }
+
+    fn put<H: Hardware>(&mut self, hw: &mut H, words: [u64; 2]) -> u16 {
+        let slot = self.tail;
+        hw.store(lent::desc_word(Side::Tx, slot, 0), words[0]);
+        hw.store(lent::desc_word(Side::Tx, slot, 1), words[1]);
+        self.tail = lent::step(slot, 1);
+        slot
+    }
+
+    /// Before sleeping. `true`: nothing to do, sleep.
+    pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
+        if !self.frames.is_empty() && !self.interrupt {
+            // Emulated NICs have sent everything by the time TDT is written, so that they never
+            // come here and never interrupt for sending. A frame that left before this write has
+            // its cause in ICR, and interrupts at once.
+            self.interrupt = true;
+            hw.write(regs::IMS, regs::Cause::TXDW.bits());
+        }
+        self.wait != Wait::Netd || self.used.sleep(hw, status)
+    }
+
+    /// Whether netd must take reports before anything can go on.
+    pub fn blocked(&self) -> bool {
+        self.wait == Wait::Reports
+    }
+}
+
+/// Takes a frame whose last piece is there. Pieces that have none yet stay, `partial` says where
+/// they begin.
+fn take(
+    used: &mut Consumer<TxDesc>,
+    partial: &mut Option<u64>,
+    windows: &Windows,
+) -> Result<Take, PeerError> {
+    if let Some(from) = partial.take() {
+        used.seek(from);
+    }
+    let from = used.index();
+    let mut pieces = [TxDesc::default(); MAX_PIECES];
+    let mut count = 0;
+    loop {
+        let Some(piece) = used.pop()? else {
+            if count >= nic::RING as usize {
+                // A full ring without an end of frame: there will never be one.
+                break;
+            }
+            *partial = (count > 0).then_some(from);
+            return Ok(Take::Nothing);
+        };
+        if let Some(place) = pieces.get_mut(count) {
+            *place = piece;
+        }
+        count += 1;
+        if piece.flags & TxDesc::EOP != 0 {
+            break;
+        }
+    }
+    if count <= MAX_PIECES && acceptable(&pieces[..count], windows) {
+        Ok(Take::Frame(pieces, count))
+    } else {
+        Ok(Take::Refused(pieces[0].cookie))
+    }
+}
+
+fn context(first: &TxDesc) -> Option<Context> {
+    let c = Context { csum: first.csum, l3_start: first.l3_start, l4_start: first.l4_start };
+    (first.csum != Csum::None).then_some(c)
+}
+
+/// Whether the NIC may be given this frame.
+fn acceptable(pieces: &[TxDesc], windows: &Windows) -> bool {
+    let mut total = 0u32;
+    for p in pieces {
+        if p.flags & !TxDesc::EOP != 0
+            || !(1..=MAX_PIECE).contains(&p.len)
+            || windows.resolve(p.window, p.offset, p.len).is_none()
+        {
+            return false;
+        }
+        total += p.len as u32;
+    }
+    let first = &pieces[0];
+    let offsets_ok = match context(first) {
+        None => true,
+        Some(c) => {
+            // Both header offsets in order, and the checksum field inside the frame.
+            c.l3_start as u32 >= MIN_FRAME
+                && c.l4_start > c.l3_start
+                && c.field().is_some_and(|field| field as u32 + 2 <= total)
+        }
+    };
+    (MIN_FRAME..=MAX_FRAME).contains(&total) && first.mss == 0 && offsets_ok
+}
