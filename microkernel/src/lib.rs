@@ -1,2 +1,108 @@
-//! Placeholder.
-#![no_std]
+//! The kernel's logic: capabilities, objects, scheduling, IPC, address spaces. Knows no hardware
+//! but the x86 page-table format; what it needs of the machine is the [`Platform`] trait, so all
+//! of it runs in host tests. The binary (`main.rs`, feature `guest`) adds entries, devices, boot.
+//!
+//! # How to read it
+//! Start with [`obj`] (what a kernel object is to Rust), [`cap`] and [`mdb`] (who may do what, and
+//! how it is taken back), then [`syscall`] and follow a call.
+//!
+//! # Rules
+//! - Memory comes from untypeds by retype and goes back by revoke; the kernel never allocates.
+//! - Every system call is decoded and checked completely before it changes anything.
+//! - The kernel is not preempted (interrupts are off), and one processor runs in it at a time;
+//!   state that would be per processor is in [`Kernel`]'s `cpu` field.
+#![cfg_attr(not(test), no_std)]
+
+pub mod cap;
+pub mod cspace;
+pub mod destroy;
+pub mod fault;
+pub mod invoke;
+pub mod ipc;
+pub mod irq;
+pub mod mdb;
+pub mod notification;
+pub mod obj;
+pub mod sched;
+pub mod syscall;
+pub mod thread;
+pub mod timer;
+pub mod untyped;
+pub mod vspace;
+
+pub use obj::{Obj, PHYS_BASE};
+
+/// What the kernel's logic needs of the machine.
+pub trait Platform {
+    /// Nanoseconds since boot.
+    fn now(&self) -> u64;
+    /// Asks for a timer interrupt at this time (ns since boot); `u64::MAX`: none.
+    fn set_deadline(&mut self, at: u64);
+    /// Sets an interrupt line up, masked.
+    fn irq_configure(&mut self, gsi: u32, level: bool, low: bool);
+    /// Masks or unmasks an interrupt line.
+    fn irq_mask(&mut self, gsi: u32, masked: bool);
+    /// Reads an I/O port.
+    fn port_in(&mut self, port: u16, bytes: u8) -> u32;
+    /// Writes an I/O port.
+    fn port_out(&mut self, port: u16, bytes: u8, value: u32);
+    /// Switches to the address space whose PML4 lies at `pml4`, 0: one without user mappings.
+    fn load_vspace(&mut self, pml4: u64);
+    /// Forgets the translation of one page of the current address space.
+    fn flush_page(&mut self, vaddr: u64);
+    /// Forgets all translations of user space.
+    fn flush_all(&mut self);
+    /// Entries 256..512 of every PML4: the kernel's half.
+    fn kernel_half(&self) -> [u64; 256];
+    /// Sets the FS base.
+    fn set_fs_base(&mut self, base: u64);
+}
+
+/// What belongs to one processor.
+pub struct Cpu {
+    /// The running thread; `None`: idle.
+    pub current: Option<Obj<thread::Tcb>>,
+    /// PML4 in CR3, 0: the kernel's own.
+    loaded: u64,
+    /// FS base in the register.
+    fs_base: u64,
+    /// Whether `schedule` must choose anew before returning to user mode.
+    reschedule: bool,
+    /// When the current thread's slice ends, if others of its priority wait.
+    slice_end: u64,
+    /// Deadline given to the platform.
+    armed: u64,
+}
+
+/// The kernel.
+pub struct Kernel<P> {
+    /// The machine.
+    pub hw: P,
+    /// This processor.
+    pub cpu: Cpu,
+    ready: sched::ReadyQueues,
+    timers: timer::TimerQueue,
+    irqs: [irq::Irq; irq::LINES],
+    asids: [vspace::Asid; vspace::ASIDS],
+}
+
+impl<P: Platform> Kernel<P> {
+    /// A kernel without threads.
+    pub const fn new(hw: P) -> Self {
+        Self {
+            hw,
+            cpu: Cpu {
+                current: None,
+                loaded: 0,
+                fs_base: 0,
+                reschedule: false,
+                slice_end: u64::MAX,
+                armed: u64::MAX,
+            },
+            ready: sched::ReadyQueues::new(),
+            timers: timer::TimerQueue::new(),
+            irqs: [const { irq::Irq::new() }; irq::LINES],
+            asids: [vspace::Asid::FREE; vspace::ASIDS],
+        }
+    }
+}

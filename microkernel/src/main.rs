@@ -1,1 +1,106 @@
-fn main(){}
+//! The kernel binary: boots by PVH, sets the processor up, starts the root task, and then only
+//! answers system calls, faults and interrupts.
+#![no_std]
+#![no_main]
+
+extern crate rt_mem;
+
+mod arch;
+
+use abi::FaultKind;
+use arch::{Machine, apic, console, cpu, panic};
+use microkernel::thread::Tcb;
+use microkernel::{Kernel, Obj};
+use spin::Mutex;
+
+/// The kernel's state, and the lock that every entry takes. It is the only lock held while it is
+/// held, but for the console's.
+static KERNEL: Mutex<Kernel<Machine>> = Mutex::new(Kernel::new(Machine::new()));
+
+/// Runs `f` on the kernel, then chooses the thread to return to (0: idle).
+fn enter(f: impl FnOnce(&mut Kernel<Machine>)) -> u64 {
+    let mut kernel = KERNEL.lock();
+    f(&mut kernel);
+    kernel.schedule().map_or(0, |t| t.as_ptr() as u64)
+}
+
+/// Called by the entry code with the registers of `t` saved.
+#[unsafe(no_mangle)]
+extern "C" fn handle_syscall(t: *mut Tcb) -> u64 {
+    enter(|k| {
+        let Some(current) = k.cpu.current else { return };
+        debug_assert_eq!(current.as_ptr(), t);
+        if k.syscall(current).is_err() {
+            unhandled(current);
+        }
+    })
+}
+
+/// Called by the entry code for exceptions and interrupts from user mode, and interrupts from idle.
+#[unsafe(no_mangle)]
+extern "C" fn handle_trap(vector: u64, code: u64) -> u64 {
+    enter(|k| match vector {
+        0..32 => {
+            let Some(current) = k.cpu.current else { return };
+            cpu::keep_rip_canonical(&current);
+            let (kind, addr, code) = match vector {
+                0 => (FaultKind::Divide, 0, code),
+                2 | 8 | 18 => panic::stop(format_args!("exception {vector} in user mode")),
+                6 => (FaultKind::Undefined, 0, code),
+                10..=13 => (FaultKind::Protection, 0, code),
+                14 => (FaultKind::Page, cpu::fault_address(), code),
+                _ => (FaultKind::Other, 0, vector),
+            };
+            if k.fault(current, kind, addr, code).is_err() {
+                unhandled(current);
+            }
+        }
+        apic::TIMER => {
+            apic::end_of_interrupt();
+            k.timer_interrupt();
+        }
+        apic::SPURIOUS => {}
+        _ => {
+            if let Some(gsi) = apic::gsi_of(vector) {
+                k.irq_fired(gsi);
+            }
+            apic::end_of_interrupt();
+        }
+    })
+}
+
+/// A thread without a fault endpoint faulted. For the root task that is the end.
+fn unhandled(t: Obj<Tcb>) {
+    let regs = t.regs.get();
+    let name = t.name_bytes();
+    let name = core::str::from_utf8(&name).unwrap_or("?").trim_end_matches('\0');
+    panic::stop(format_args!(
+        "thread '{name}' faulted and nobody handles it: rip {:#x} rsp {:#x} cr2 {:#x}",
+        regs.rip,
+        regs.rsp,
+        cpu::fault_address()
+    ));
+}
+
+/// Called by the boot code on the kernel's stack, with the throw-away page tables.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(start_info: u64) -> ! {
+    console::init();
+    let boot = arch::boot::start(start_info);
+    if boot.panic_test {
+        panic_test(start_info);
+    }
+    let current = {
+        let mut kernel = KERNEL.lock();
+        kernel.hw.set_clock(boot.clock);
+        arch::root::create(&mut kernel, boot);
+        kernel.schedule()
+    };
+    cpu::enter_user(current.expect("the root task was just started"))
+}
+
+/// What `-append panic-test` asks for: shows that a kernel panic is reported and stops the machine.
+#[inline(never)]
+fn panic_test(depth: u64) -> ! {
+    panic!("panic-test was asked for on the command line (start info {depth:#x})");
+}

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Slots of the root task's CNode that the kernel fills.
 pub mod init_slot {
-    /// Its own CNode (2^12 slots, guard so that a pointer is the slot's index).
+    /// log2 of the slots in its CNode.
+    pub const CNODE_BITS: u8 = 15;
+    /// Its own CNode, guarded so that a pointer is the slot's index.
     pub const CNODE: u64 = 1;
     /// Its VSpace.
     pub const VSPACE: u64 = 2;

@@ -321,7 +321,7 @@ impl ObjType {
     pub const fn bits(self, size_bits: u8) -> Option<u8> {
         Some(match self {
             Self::Untyped if size_bits >= 5 && size_bits <= 46 => size_bits,
-            Self::CNode if size_bits >= 1 && size_bits <= 24 => size_bits + SLOT_BITS,
+            Self::CNode if size_bits >= 1 && size_bits <= 16 => size_bits + SLOT_BITS,
             Self::Thread => 11,
             Self::Reply => 5,
             Self::Endpoint => 5,

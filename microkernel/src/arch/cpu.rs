@@ -1,0 +1,167 @@
+//! The processor: descriptor tables, model-specific registers, protection bits, per-CPU block.
+
+use abi::USER_END;
+use core::cell::UnsafeCell;
+use microkernel::Obj;
+use microkernel::thread::Tcb;
+use x86_64::VirtAddr;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, SFMask, Star};
+use x86_64::registers::rflags::RFlags;
+use x86_64::registers::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
+use x86_64::structures::tss::TaskStateSegment;
+
+unsafe extern "C" {
+    fn syscall_entry();
+    fn trap_stubs();
+    fn return_to_user();
+    fn kernel_stack_top();
+    fn fault_stack_top();
+}
+
+/// What the entry code reaches through GS. The order is known to `entry.s`.
+#[repr(C)]
+struct PerCpu {
+    current: u64,
+    stack: u64,
+    scratch: u64,
+    vector_owner: u64,
+}
+
+/// Kernel data that the processor itself reads or that is set up once.
+#[repr(transparent)]
+struct Static<T>(UnsafeCell<T>);
+// SAFETY: written in `init` only, before anything else runs; then used by the processor and by
+// `entry.s` with interrupts off.
+unsafe impl<T> Sync for Static<T> {}
+
+static PER_CPU: Static<PerCpu> =
+    Static(UnsafeCell::new(PerCpu { current: 0, stack: 0, scratch: 0, vector_owner: 0 }));
+static TSS: Static<TaskStateSegment> = Static(UnsafeCell::new(TaskStateSegment::new()));
+static GDT: Static<GlobalDescriptorTable> = Static(UnsafeCell::new(GlobalDescriptorTable::new()));
+static IDT: Static<[[u64; 2]; 256]> = Static(UnsafeCell::new([[0; 2]; 256]));
+
+/// Size of a stub in `entry.s`.
+const STUB: u64 = 16;
+
+/// Sets everything up. Called once at boot.
+pub fn init() {
+    // SAFETY: called once, on the boot path; all addresses are of statics and code of the kernel.
+    unsafe {
+        let tss = &mut *TSS.0.get();
+        let stack = kernel_stack_top as *const () as u64;
+        tss.privilege_stack_table[0] = VirtAddr::new(stack);
+        tss.interrupt_stack_table[0] = VirtAddr::new(fault_stack_top as *const () as u64);
+        let gdt = &mut *GDT.0.get();
+        let code = gdt.append(Descriptor::kernel_code_segment());
+        let data = gdt.append(Descriptor::kernel_data_segment());
+        let user_data = gdt.append(Descriptor::user_data_segment());
+        let user_code = gdt.append(Descriptor::user_code_segment());
+        let tss_selector = gdt.append(Descriptor::tss_segment(&*TSS.0.get()));
+        gdt.load();
+        CS::set_reg(code);
+        SS::set_reg(data);
+        DS::set_reg(SegmentSelector(0));
+        ES::set_reg(SegmentSelector(0));
+        x86_64::instructions::tables::load_tss(tss_selector);
+        debug_assert!(user_data.0 == 0x1b && user_code.0 == 0x23);
+
+        let idt = &mut *IDT.0.get();
+        for (vector, gate) in idt.iter_mut().enumerate() {
+            let handler = trap_stubs as *const () as u64 + vector as u64 * STUB;
+            // #DB, NMI, #DF and #MC have a stack of their own.
+            let ist = u64::from(matches!(vector, 1 | 2 | 8 | 18));
+            // Present interrupt gate (0x8e) in the kernel's code segment.
+            gate[0] = handler & 0xffff
+                | (code.0 as u64) << 16
+                | ist << 32
+                | 0x8e << 40
+                | (handler >> 16 & 0xffff) << 48;
+            gate[1] = handler >> 32;
+        }
+        x86_64::instructions::tables::lidt(&DescriptorTablePointer {
+            limit: (size_of::<[[u64; 2]; 256]>() - 1) as u16,
+            base: VirtAddr::from_ptr(IDT.0.get()),
+        });
+
+        (*PER_CPU.0.get()).stack = stack;
+        GsBase::write(VirtAddr::from_ptr(PER_CPU.0.get()));
+        KernelGsBase::write(VirtAddr::new(0));
+        Efer::update(|e| {
+            e.insert(EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::NO_EXECUTE_ENABLE)
+        });
+        LStar::write(VirtAddr::new(syscall_entry as *const () as u64));
+        Star::write(user_code, user_data, code, data).expect("segment order for syscall");
+        SFMask::write(
+            RFlags::INTERRUPT_FLAG
+                | RFlags::DIRECTION_FLAG
+                | RFlags::TRAP_FLAG
+                | RFlags::ALIGNMENT_CHECK
+                | RFlags::NESTED_TASK,
+        );
+        Cr0::update(|c| {
+            c.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR);
+            c.remove(Cr0Flags::TASK_SWITCHED | Cr0Flags::EMULATE_COPROCESSOR);
+        });
+        let mut cr4 =
+            Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
+        let features = core::arch::x86_64::__cpuid_count(7, 0);
+        for (bit, present) in [
+            (Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.ebx >> 7 & 1),
+            (Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.ebx >> 20 & 1),
+            (Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.ecx >> 2 & 1),
+        ] {
+            cr4.set(bit, present != 0);
+        }
+        Cr4::write(cr4);
+    }
+}
+
+/// Address of the last page fault.
+pub fn fault_address() -> u64 {
+    Cr2::read_raw()
+}
+
+/// A jump to a non-canonical address may be reported at its target; `iretq` to such an address
+/// would fault in the kernel, so the thread is put at the end of user space, where it faults.
+pub fn keep_rip_canonical(t: &Tcb) {
+    t.with_regs(|r| r.rip = r.rip.min(USER_END));
+}
+
+/// 64 random bits: RDSEED or RDRAND where there is one, mixed with the time-stamp counter.
+pub fn random() -> u64 {
+    let features = core::arch::x86_64::__cpuid_count(7, 0);
+    let basic = core::arch::x86_64::__cpuid(1);
+    let (mut value, mut ok): (u64, u8) = (0, 0);
+    for _ in 0..16 {
+        // SAFETY: executed only where CPUID says the instruction exists.
+        unsafe {
+            if features.ebx >> 18 & 1 != 0 {
+                core::arch::asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) ok);
+            } else if basic.ecx >> 30 & 1 != 0 {
+                core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok);
+            }
+        }
+        if ok != 0 {
+            break;
+        }
+    }
+    value ^ super::clock::tsc().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Enters user mode for the first time.
+pub fn enter_user(t: Obj<Tcb>) -> ! {
+    // SAFETY: `return_to_user` expects a runnable TCB in RAX and a kernel stack; boot is over.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {stack}",
+            "jmp {target}",
+            stack = in(reg) kernel_stack_top as *const () as u64,
+            target = sym return_to_user,
+            in("rax") t.as_ptr(),
+            options(noreturn)
+        )
+    }
+}

@@ -1,0 +1,250 @@
+# Entries from user mode and the way back. Register offsets are those of abi::UserRegs in a TCB.
+# gs: 0 current TCB, 8 kernel stack, 16 scratch, 24 TCB whose vector state is in the processor.
+
+.text
+.globl syscall_entry
+.balign 64
+syscall_entry:
+    swapgs
+    mov gs:[16], rsp
+    mov rsp, gs:[0]
+    mov [rsp + 0], rax
+    mov [rsp + 8], rbx
+    mov [rsp + 24], rdx
+    mov [rsp + 32], rsi
+    mov [rsp + 40], rdi
+    mov [rsp + 48], rbp
+    mov [rsp + 56], r8
+    mov [rsp + 64], r9
+    mov [rsp + 72], r10
+    mov [rsp + 88], r12
+    mov [rsp + 96], r13
+    mov [rsp + 104], r14
+    mov [rsp + 112], r15
+    mov [rsp + 120], rcx                # rip
+    mov [rsp + 136], r11                # rflags
+    mov rax, gs:[16]
+    mov [rsp + 144], rax                # rsp
+    mov qword ptr [rsp + 160], 0        # entered by a native call:
+    mov qword ptr [rsp + 168], 0        # vector registers are dead
+    mov rdi, rsp
+    mov rsp, gs:[8]
+    xor ebp, ebp
+    call handle_syscall
+
+# rax: the TCB to run, or 0.
+return_to_user:
+    test rax, rax
+    jz idle
+    mov gs:[0], rax
+    cmp gs:[24], rax
+    je 1f
+    # Another thread's x87/MMX state must not be seen (fninit alone leaves MM0..7 readable).
+    mov gs:[24], rax
+    fninit
+    pxor mm0, mm0
+    pxor mm1, mm1
+    pxor mm2, mm2
+    pxor mm3, mm3
+    pxor mm4, mm4
+    pxor mm5, mm5
+    pxor mm6, mm6
+    pxor mm7, mm7
+    emms
+    ldmxcsr [rip + default_mxcsr]
+1:  cmp qword ptr [rax + 168], 0
+    jne 2f
+    pxor xmm0, xmm0
+    pxor xmm1, xmm1
+    pxor xmm2, xmm2
+    pxor xmm3, xmm3
+    pxor xmm4, xmm4
+    pxor xmm5, xmm5
+    pxor xmm6, xmm6
+    pxor xmm7, xmm7
+    pxor xmm8, xmm8
+    pxor xmm9, xmm9
+    pxor xmm10, xmm10
+    pxor xmm11, xmm11
+    pxor xmm12, xmm12
+    pxor xmm13, xmm13
+    pxor xmm14, xmm14
+    pxor xmm15, xmm15
+    jmp 3f
+2:  movaps xmm0, [rax + 256]
+    movaps xmm1, [rax + 272]
+    movaps xmm2, [rax + 288]
+    movaps xmm3, [rax + 304]
+    movaps xmm4, [rax + 320]
+    movaps xmm5, [rax + 336]
+    movaps xmm6, [rax + 352]
+    movaps xmm7, [rax + 368]
+    movaps xmm8, [rax + 384]
+    movaps xmm9, [rax + 400]
+    movaps xmm10, [rax + 416]
+    movaps xmm11, [rax + 432]
+    movaps xmm12, [rax + 448]
+    movaps xmm13, [rax + 464]
+    movaps xmm14, [rax + 480]
+    movaps xmm15, [rax + 496]
+    ldmxcsr [rax + 512]
+3:  mov rbx, [rax + 8]
+    mov rdx, [rax + 24]
+    mov rsi, [rax + 32]
+    mov rdi, [rax + 40]
+    mov rbp, [rax + 48]
+    mov r8, [rax + 56]
+    mov r9, [rax + 64]
+    mov r10, [rax + 72]
+    mov r12, [rax + 88]
+    mov r13, [rax + 96]
+    mov r14, [rax + 104]
+    mov r15, [rax + 112]
+    cmp qword ptr [rax + 160], 0
+    jne 4f
+    mov rcx, [rax + 120]
+    mov r11, [rax + 136]
+    mov rsp, [rax + 144]
+    mov rax, [rax]
+    swapgs
+    sysretq
+4:  mov rsp, gs:[8]
+    push [rax + 152]
+    push [rax + 144]
+    push [rax + 136]
+    push [rax + 128]
+    push [rax + 120]
+    mov rcx, [rax + 16]
+    mov r11, [rax + 80]
+    mov rax, [rax]
+    swapgs
+    iretq
+
+idle:
+    mov gs:[0], rax
+    mov rsp, gs:[8]
+    xor ebp, ebp
+5:  sti
+    hlt
+    jmp 5b
+
+# Traps. The stubs leave vector and error code on the stack.
+trap_common:
+    cld
+    test byte ptr [rsp + 24], 3
+    jz trap_in_kernel
+    swapgs
+    push rax
+    mov rax, gs:[0]
+    mov [rax + 8], rbx
+    mov [rax + 16], rcx
+    mov [rax + 24], rdx
+    mov [rax + 32], rsi
+    mov [rax + 40], rdi
+    mov [rax + 48], rbp
+    mov [rax + 56], r8
+    mov [rax + 64], r9
+    mov [rax + 72], r10
+    mov [rax + 80], r11
+    mov [rax + 88], r12
+    mov [rax + 96], r13
+    mov [rax + 104], r14
+    mov [rax + 112], r15
+    pop rbx
+    mov [rax], rbx
+    mov rbx, [rsp + 16]
+    mov [rax + 120], rbx
+    mov rbx, [rsp + 24]
+    mov [rax + 128], rbx
+    mov rbx, [rsp + 32]
+    mov [rax + 136], rbx
+    mov rbx, [rsp + 40]
+    mov [rax + 144], rbx
+    mov rbx, [rsp + 48]
+    mov [rax + 152], rbx
+    movaps [rax + 256], xmm0
+    movaps [rax + 272], xmm1
+    movaps [rax + 288], xmm2
+    movaps [rax + 304], xmm3
+    movaps [rax + 320], xmm4
+    movaps [rax + 336], xmm5
+    movaps [rax + 352], xmm6
+    movaps [rax + 368], xmm7
+    movaps [rax + 384], xmm8
+    movaps [rax + 400], xmm9
+    movaps [rax + 416], xmm10
+    movaps [rax + 432], xmm11
+    movaps [rax + 448], xmm12
+    movaps [rax + 464], xmm13
+    movaps [rax + 480], xmm14
+    movaps [rax + 496], xmm15
+    stmxcsr [rax + 512]
+    mov qword ptr [rax + 160], 1
+    mov qword ptr [rax + 168], 1
+    mov rdi, [rsp]
+    mov rsi, [rsp + 8]
+    mov rsp, gs:[8]
+    push 2                              # clears AC (SMAP), NT, TF of the user's flags
+    popfq
+    xor ebp, ebp
+    call handle_trap
+    jmp return_to_user
+
+# From ring 0: an interrupt that ends idling, or a bug.
+trap_in_kernel:
+    cmp qword ptr [rsp], 32
+    jb 6f
+    mov rdi, [rsp]
+    mov rsi, [rsp + 8]
+    mov rsp, gs:[8]
+    xor ebp, ebp
+    call handle_trap
+    jmp return_to_user
+6:  push r15
+    push r14
+    push r13
+    push r12
+    push r11
+    push r10
+    push r9
+    push r8
+    push rbp
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rbx
+    push rax
+    mov rdi, rsp
+    and rsp, -16
+    call handle_kernel_fault
+    ud2
+
+.globl trap_stubs
+.balign 16
+trap_stubs:
+.set vector, 0
+.rept 256
+    .balign 16
+    .if !((vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30))
+    push 0
+    .endif
+    push vector
+    jmp trap_common
+    .set vector, vector + 1
+.endr
+
+.section .rodata
+.balign 4
+default_mxcsr: .long 0x1f80
+
+.section .bss
+.balign 4096
+.globl kernel_stack_guard
+kernel_stack_guard: .skip 4096
+.skip 32768
+.globl kernel_stack_top
+kernel_stack_top:
+.globl fault_stack_top
+.skip 8192
+fault_stack_top:

@@ -1,0 +1,141 @@
+//! The kernel's half of every address space.
+//!
+//! ```text
+//! PHYS_BASE  all RAM, writable, never executable; the kernel's code and constants read-only
+//! -2 GiB     the kernel image: text executable, constants read-only, data writable
+//! -2 MiB     local APIC, I/O APIC
+//! ```
+//! No page is both writable and executable, and a guard page lies under the kernel's stack.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use microkernel::vspace::Entry;
+use microkernel::{PHYS_BASE, obj};
+
+/// Where the kernel is linked, less its physical address.
+const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// Local APIC registers.
+pub const LAPIC_VADDR: u64 = 0xffff_ffff_ffe0_0000;
+/// I/O APIC registers.
+pub const IOAPIC_VADDR: u64 = 0xffff_ffff_ffe0_1000;
+const LAPIC: u64 = 0xfee0_0000;
+const IOAPIC: u64 = 0xfec0_0000;
+const PAGE: u64 = 4096;
+const LARGE: u64 = 1 << 21;
+const ADDR: u64 = 0x000f_ffff_ffff_f000;
+
+unsafe extern "C" {
+    fn text_start();
+    fn text_end();
+    fn rodata_end();
+    fn kernel_end();
+    fn kernel_stack_guard();
+}
+
+static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
+
+/// Physical address of the first byte behind the kernel image.
+pub fn image_end() -> u64 {
+    kernel_end as *const () as u64 - KERNEL_BASE
+}
+
+/// Boot memory: pages taken from the front of a range of RAM. What is left becomes untyped.
+pub struct BootMemory {
+    /// Next free byte.
+    pub next: u64,
+    end: u64,
+}
+
+impl BootMemory {
+    /// The range `next..end`.
+    pub fn new(next: u64, end: u64) -> Self {
+        Self { next, end }
+    }
+    /// Takes `bytes` of zeroed memory, aligned to `align`.
+    pub fn take(&mut self, bytes: u64, align: u64) -> u64 {
+        let at = self.next.next_multiple_of(align);
+        assert!(at + bytes <= self.end, "too little memory to boot: give the machine more");
+        self.next = at + bytes;
+        // SAFETY: RAM that nothing uses yet.
+        unsafe { obj::clear(at, bytes) };
+        at
+    }
+    /// Takes a zeroed page.
+    pub fn page(&mut self) -> u64 {
+        self.take(PAGE, PAGE)
+    }
+}
+
+fn read(pa: u64) -> u64 {
+    // SAFETY: entries of the tables made here.
+    unsafe { obj::read_word(pa) }
+}
+
+fn write(pa: u64, value: u64) {
+    // SAFETY: as in `read`.
+    unsafe { obj::write_word(pa, value) }
+}
+
+/// Maps one page (`level` 1: 4 KiB, 2: 2 MiB), making tables as needed.
+pub fn map(mem: &mut BootMemory, pml4: u64, vaddr: u64, pa: u64, level: u8, flags: Entry) {
+    let user = flags & Entry::USER;
+    let mut table = pml4;
+    for l in (level + 1..=4).rev() {
+        let at = table + 8 * (vaddr >> (12 + 9 * (l as u64 - 1)) & 511);
+        if read(at) & 1 == 0 {
+            let new = mem.page();
+            write(at, new | (Entry::PRESENT | Entry::WRITE | user).bits());
+        }
+        table = read(at) & ADDR;
+    }
+    let large = if level == 2 { Entry::LARGE } else { Entry::empty() };
+    let at = table + 8 * (vaddr >> (12 + 9 * (level as u64 - 1)) & 511);
+    write(at, pa | (flags | Entry::PRESENT | large).bits());
+}
+
+/// Builds the kernel's half over `ram` (start, end) ranges and switches to it.
+pub fn init(mem: &mut BootMemory, ram: impl Iterator<Item = (u64, u64)>) {
+    let pml4 = mem.page();
+    let rw = Entry::WRITE | Entry::NX;
+    let phys = |f: unsafe extern "C" fn()| f as *const () as u64 - KERNEL_BASE;
+    let (text, text_to, ro_to) = (phys(text_start), phys(text_end), phys(rodata_end));
+    let (guard, image_to) = (phys(kernel_stack_guard), phys(kernel_end));
+    for (start, end) in ram {
+        let (mut at, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+        while at < end {
+            let image = at < image_to.next_multiple_of(LARGE) && at + LARGE > text;
+            if at % LARGE == 0 && end - at >= LARGE && !image {
+                map(mem, pml4, PHYS_BASE + at, at, 2, rw);
+                at += LARGE;
+            } else {
+                let code = (text..ro_to).contains(&at);
+                map(mem, pml4, PHYS_BASE + at, at, 1, if code { Entry::NX } else { rw });
+                at += PAGE;
+            }
+        }
+    }
+    for at in (text..image_to).step_by(PAGE as usize).filter(|at| *at != guard) {
+        let flags = match at {
+            a if a < text_to => Entry::empty(),
+            a if a < ro_to => Entry::NX,
+            _ => rw,
+        };
+        map(mem, pml4, KERNEL_BASE + at, at, 1, flags);
+    }
+    let device = rw | Entry::PCD | Entry::PWT;
+    map(mem, pml4, LAPIC_VADDR, LAPIC, 1, device);
+    map(mem, pml4, IOAPIC_VADDR, IOAPIC, 1, device);
+    KERNEL_PML4.store(pml4, Relaxed);
+    // SAFETY: maps all that the kernel uses from here on: its image, its stack, RAM.
+    unsafe { core::arch::asm!("mov cr3, {}", in(reg) pml4) };
+}
+
+/// The address space without user mappings.
+pub fn kernel_pml4() -> u64 {
+    KERNEL_PML4.load(Relaxed)
+}
+
+/// The upper half of every PML4.
+pub fn kernel_half() -> [u64; 256] {
+    let pml4 = kernel_pml4();
+    core::array::from_fn(|i| read(pml4 + 8 * (256 + i as u64)))
+}

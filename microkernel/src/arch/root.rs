@@ -1,0 +1,176 @@
+//! The root task: its objects, its address space, and all remaining memory as untypeds.
+
+use abi::{
+    BootInfo, MAX_UNTYPED, ObjType, PAGE_BITS, PAGE_SIZE, UntypedDesc, UserRegs, init_map,
+    init_slot,
+};
+use libipc::bundle::Bundle;
+use microkernel::cap::Cap;
+use microkernel::cspace::flat_guard;
+use microkernel::invoke::user_regs;
+use microkernel::thread::entered_by;
+use microkernel::vspace::Entry;
+use microkernel::{Kernel, PHYS_BASE, mdb};
+
+use super::boot::Boot;
+use super::paging::{self, BootMemory};
+use super::{Machine, cpu};
+
+/// Priority of the root task.
+const PRIORITY: u8 = 250;
+/// Pages of its stack.
+const STACK_PAGES: u64 = 16;
+/// The root task's program in the bundle.
+const PROGRAM: &str = "init";
+/// Pages that the kernel keeps for itself in the device range: the APICs.
+const KERNEL_DEVICES: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Ranges of one kind, cut into power-of-two blocks.
+struct Untypeds {
+    list: [UntypedDesc; MAX_UNTYPED],
+    count: usize,
+}
+
+impl Untypeds {
+    fn add(&mut self, mut start: u64, end: u64, device: bool) {
+        while start < end && self.count < MAX_UNTYPED {
+            let fit = 63 - (end - start).leading_zeros();
+            let bits = start.trailing_zeros().min(fit).min(46);
+            if bits >= PAGE_BITS as u32 {
+                let desc = UntypedDesc { paddr: start, size_bits: bits, device: device as u32 };
+                self.list[self.count] = desc;
+                self.count += 1;
+            }
+            start += 1 << bits;
+        }
+    }
+}
+
+/// Copies bytes into boot memory.
+fn fill(pa: u64, bytes: &[u8]) {
+    // SAFETY: pages just taken from boot memory, large enough by the caller's arithmetic.
+    unsafe {
+        let to = (pa + PHYS_BASE) as *mut u8;
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+    }
+}
+
+/// Maps `pages` fresh pages at `vaddr`; returns where they lie (contiguous).
+fn pages(mem: &mut BootMemory, pml4: u64, vaddr: u64, pages: u64, flags: Entry) -> u64 {
+    let pa = mem.take(pages * PAGE_SIZE, PAGE_SIZE);
+    for i in 0..pages {
+        paging::map(mem, pml4, vaddr + i * PAGE_SIZE, pa + i * PAGE_SIZE, 1, flags | Entry::USER);
+    }
+    pa
+}
+
+/// Loads the root task's segments; returns its entry point.
+fn load(mem: &mut BootMemory, pml4: u64, bundle: &'static [u8]) -> u64 {
+    let bundle = Bundle::new(bundle).expect("the module is a boot bundle");
+    let file = bundle.file(PROGRAM).expect("the bundle holds the root task");
+    for segment in file.segments() {
+        let mut flags = Entry::empty();
+        flags.set(Entry::WRITE, segment.write);
+        flags.set(Entry::NX, !segment.exec);
+        assert!(!(segment.write && segment.exec), "root task: writable and executable segment");
+        let count = segment.mem_len.div_ceil(PAGE_SIZE);
+        let pa = pages(mem, pml4, segment.vaddr, count, flags);
+        fill(pa, segment.data);
+    }
+    file.entry().expect("the root task has an entry point")
+}
+
+/// Creates the root task, ready to run.
+pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
+    let mem = &mut boot.memory;
+    let rw = Entry::WRITE | Entry::NX;
+    let asid = kernel.new_asid().expect("no address space exists yet");
+    let pml4 = mem.page();
+    kernel.new_vspace(pml4, asid);
+
+    let entry = load(mem, pml4, boot.bundle);
+    let stack = init_map::STACK_TOP - STACK_PAGES * PAGE_SIZE;
+    pages(mem, pml4, stack, STACK_PAGES, rw);
+    let buffer = pages(mem, pml4, init_map::IPC_BUFFER, 1, rw);
+    let info_pages = (size_of::<BootInfo>() as u64).div_ceil(PAGE_SIZE);
+    let info_pa = pages(mem, pml4, init_map::BOOT_INFO, info_pages, Entry::NX);
+    let bundle_pages = (boot.bundle.len() as u64).div_ceil(PAGE_SIZE);
+    for i in 0..bundle_pages {
+        let (vaddr, pa) = (init_map::BUNDLE + i * PAGE_SIZE, boot.bundle_phys + i * PAGE_SIZE);
+        paging::map(mem, pml4, vaddr, pa, 1, Entry::USER | Entry::NX);
+    }
+
+    let radix = init_slot::CNODE_BITS;
+    let cnode_pa = mem.take(32 << radix, 32 << radix);
+    let cnode = Cap::new(ObjType::CNode, cnode_pa, radix).with_data(flat_guard(radix));
+    let tcb = Cap::new(ObjType::Thread, mem.take(2048, 2048), 0);
+    let sched = Cap::new(ObjType::SchedContext, mem.take(128, 128), 0);
+    let vspace = Cap::new(ObjType::VSpace, pml4, 0);
+    let buffer = Cap::new(ObjType::Frame, buffer, PAGE_BITS);
+    let put = |slot: u64, cap: Cap| {
+        mdb::insert_root(cap, cnode.cnode_slot(slot).expect("a slot of the root CNode"));
+    };
+    put(init_slot::CNODE, cnode);
+    put(init_slot::VSPACE, vspace);
+    put(init_slot::TCB, tcb);
+    put(init_slot::IRQ_CONTROL, Cap::new(ObjType::IrqControl, 0, 0));
+    put(init_slot::IO_PORTS, Cap::new(ObjType::IoPort, 0, 0).with_data(0xffff));
+    put(init_slot::IPC_BUFFER, buffer);
+    put(init_slot::SCHED, sched);
+
+    let thread = tcb.thread().expect("just made");
+    for (inner, slot) in [(0, init_slot::CNODE), (1, init_slot::VSPACE), (3, init_slot::IPC_BUFFER)]
+    {
+        let source = cnode.cnode_slot(slot).expect("filled above");
+        mdb::insert(source.cap(), source, thread.slot(inner), false);
+    }
+    thread.priority.set(PRIORITY);
+    thread.name.set([u64::from_le_bytes(*b"init\0\0\0\0"), 0]);
+    thread.regs.set(UserRegs { rip: entry, rsp: init_map::STACK_TOP, ..user_regs() });
+    thread.entered_by.set(entered_by::OTHER);
+    kernel.start_root(thread, sched.sched_context().expect("just made"));
+
+    let untypeds = remaining(&boot);
+    for (i, u) in untypeds.list[..untypeds.count].iter().enumerate() {
+        let cap = Cap::new(ObjType::Untyped, u.paddr, u.size_bits as u8);
+        put(init_slot::UNTYPED + i as u64, cap.with_device(u.device != 0));
+    }
+    let info = BootInfo {
+        magic: BootInfo::MAGIC,
+        bundle_len: boot.bundle.len() as u64,
+        clock: boot.clock,
+        seed: core::array::from_fn(|_| cpu::random()),
+        rsdp: boot.rsdp,
+        untyped_count: untypeds.count as u64,
+        untyped: untypeds.list,
+    };
+    // SAFETY: pages taken above for this; plain data of the ABI.
+    unsafe { ((info_pa + PHYS_BASE) as *mut BootInfo).write(info) };
+}
+
+/// All RAM that boot left, and all addresses below 4 GiB that are no RAM.
+fn remaining(boot: &Boot) -> Untypeds {
+    let mut all = Untypeds { list: [UntypedDesc::default(); MAX_UNTYPED], count: 0 };
+    let used_to = boot.memory.next.next_multiple_of(PAGE_SIZE);
+    let bundle = boot.bundle_phys & !(PAGE_SIZE - 1)
+        ..(boot.bundle_phys + boot.bundle.len() as u64).next_multiple_of(PAGE_SIZE);
+    let ram = &boot.ram[..boot.ram_count];
+    for (start, end) in ram {
+        let (start, end) = (start.next_multiple_of(PAGE_SIZE).max(used_to), end & !(PAGE_SIZE - 1));
+        if bundle.start >= end || bundle.end <= start {
+            all.add(start, end, false);
+        } else {
+            all.add(start, bundle.start, false);
+            all.add(bundle.end, end, false);
+        }
+    }
+    let top = ram.iter().map(|r| r.1).filter(|e| *e <= FOUR_GIB).max().unwrap_or(0);
+    let mut start = top.next_multiple_of(1 << 20);
+    for device in KERNEL_DEVICES {
+        all.add(start, device, true);
+        start = device + PAGE_SIZE;
+    }
+    all.add(start, FOUR_GIB, true);
+    all
+}

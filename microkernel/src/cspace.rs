@@ -1,0 +1,154 @@
+//! CSpace: finding capabilities, and the methods of CNodes.
+
+use abi::{CPtr, Error, ObjType, Rights};
+
+use crate::cap::{Cap, Slot};
+use crate::thread::Tcb;
+use crate::{Kernel, Obj, Platform, mdb};
+
+/// Bits of a capability pointer.
+const CPTR_BITS: u32 = 64;
+
+/// The slot at `cptr` in the CSpace under `root`: at each CNode the guard must match, then the
+/// radix bits select a slot; all 64 bits must be used up.
+///
+/// # Errors
+/// [`Error::InvalidCap`].
+pub fn lookup(root: Cap, cptr: CPtr) -> Result<Obj<Slot>, Error> {
+    let mut node = root;
+    let mut left = CPTR_BITS;
+    while node.is(ObjType::CNode) {
+        let (guard, guard_bits) = (node.data() >> 8, (node.data() & 0xff) as u32);
+        let radix = node.size_bits() as u32;
+        // Each level consumes at least the radix (never 0), so this ends after at most 64 turns.
+        if radix == 0 || guard_bits + radix > left {
+            break;
+        }
+        left -= guard_bits + radix;
+        let bits = cptr >> left;
+        let found = if guard_bits == 0 { 0 } else { (bits >> radix) & mask(guard_bits) };
+        if found != guard & mask(guard_bits) {
+            break;
+        }
+        let slot = node.cnode_slot(bits & mask(radix)).ok_or(Error::InvalidCap)?;
+        if left == 0 {
+            return Ok(slot);
+        }
+        node = slot.cap();
+    }
+    Err(Error::InvalidCap)
+}
+
+const fn mask(bits: u32) -> u64 {
+    if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
+}
+
+/// The guard word of a CNode of 2^`radix` slots by which pointers are plain slot numbers.
+pub const fn flat_guard(radix: u8) -> u64 {
+    (CPTR_BITS - radix as u32) as u64
+}
+
+/// The capability at `cptr` in a thread's CSpace.
+///
+/// # Errors
+/// [`Error::InvalidCap`] if there is none.
+pub fn lookup_cap(thread: &Tcb, cptr: CPtr) -> Result<Cap, Error> {
+    Ok(lookup_slot(thread, cptr)?.cap())
+}
+
+/// The non-empty slot at `cptr` in a thread's CSpace.
+///
+/// # Errors
+/// [`Error::InvalidCap`] if there is none.
+pub fn lookup_slot(thread: &Tcb, cptr: CPtr) -> Result<Obj<Slot>, Error> {
+    let slot = lookup(thread.cspace().cap(), cptr)?;
+    if slot.is_empty() { Err(Error::InvalidCap) } else { Ok(slot) }
+}
+
+/// What a copy of `cap` is: a frame or page table copy is not mapped; some objects have only one
+/// capability.
+fn derive(cap: Cap) -> Result<Cap, Error> {
+    match cap.ty() {
+        // An untyped's watermark must exist once; a table's mapping must be its only one.
+        None | Some(ObjType::Untyped | ObjType::PageTable) => Err(Error::WrongType),
+        Some(ObjType::Frame) => Ok(cap.with_data(0)),
+        Some(_) => Ok(cap),
+    }
+}
+
+/// Applies a badge (guard, port range) to a capability.
+fn mint(cap: Cap, badge: u64) -> Result<Cap, Error> {
+    match cap.ty() {
+        Some(ObjType::Endpoint | ObjType::Notification) => {
+            // A badge, once given, stays: it identifies the holder.
+            if cap.data() == 0 { Ok(cap.with_data(badge)) } else { Err(Error::NoRights) }
+        }
+        Some(ObjType::CNode) => {
+            let fits = (badge & 0xff) as u32 + cap.size_bits() as u32 <= CPTR_BITS;
+            if fits { Ok(cap.with_data(badge)) } else { Err(Error::Range) }
+        }
+        Some(ObjType::IoPort) => {
+            let (first, last) = (badge >> 16, badge & 0xffff);
+            let inside = first >= cap.data() >> 16 && last <= cap.data() & 0xffff;
+            if first <= last && inside { Ok(cap.with_data(badge)) } else { Err(Error::Range) }
+        }
+        _ => Err(Error::WrongType),
+    }
+}
+
+/// Copies a capability, with fewer rights and perhaps a badge, into an empty slot.
+///
+/// # Errors
+/// [`Error::Occupied`], [`Error::WrongType`], [`Error::NoRights`], [`Error::Range`].
+pub fn copy(
+    source: Obj<Slot>,
+    dest: Obj<Slot>,
+    rights: Rights,
+    badge: Option<u64>,
+) -> Result<(), Error> {
+    if !dest.is_empty() {
+        return Err(Error::Occupied);
+    }
+    let cap = source.cap();
+    let mut new = derive(cap)?.masked(rights);
+    if let Some(badge) = badge {
+        new = mint(new, badge)?;
+    }
+    let revocable = match new.ty() {
+        Some(ObjType::Endpoint | ObjType::Notification | ObjType::IoPort) => {
+            new.data() != cap.data()
+        }
+        _ => false,
+    };
+    mdb::insert(new, source, dest, revocable);
+    Ok(())
+}
+
+/// Moves a capability into an empty slot.
+///
+/// # Errors
+/// [`Error::Occupied`], [`Error::InvalidCap`].
+pub fn move_cap(source: Obj<Slot>, dest: Obj<Slot>) -> Result<(), Error> {
+    if source.is_empty() || source.cap().ty().is_none() {
+        return Err(Error::InvalidCap);
+    }
+    if !dest.is_empty() {
+        return Err(Error::Occupied);
+    }
+    mdb::transfer(source, dest);
+    Ok(())
+}
+
+impl<P: Platform> Kernel<P> {
+    /// Deletes everything derived from `slot`. When it returns, an untyped can be retyped anew.
+    pub fn revoke(&mut self, slot: Obj<Slot>) {
+        while let Some(next) = slot.next() {
+            // The slot itself may be emptied by the deletion of the CNode that holds it; its links
+            // are then gone, and the loop ends.
+            if slot.is_empty() || !mdb::is_parent(&slot, &next) {
+                break;
+            }
+            self.delete(next);
+        }
+    }
+}

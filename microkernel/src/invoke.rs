@@ -1,0 +1,373 @@
+//! Methods of kernel objects: each is checked completely, then carried out.
+
+use abi::{Error, Label, MapAttr, ObjType, PAGE_BITS, Rights, UserRegs, ipc_buffer};
+
+use crate::cap::{Cap, Slot};
+use crate::thread::{Tcb, entered_by};
+use crate::{Kernel, Obj, Platform, cspace, mdb, obj, untyped};
+
+/// Words 0 and 1 of the answer, or an error and word 0.
+type Answer = Result<[u64; 2], (Error, u64)>;
+
+/// Arguments of an invocation: words 0 to 5.
+struct Args {
+    w: [u64; 6],
+}
+
+fn plain<T>(r: Result<T, Error>) -> Result<T, (Error, u64)> {
+    r.map_err(|e| (e, 0))
+}
+
+fn byte(v: u64) -> Result<u8, Error> {
+    u8::try_from(v).map_err(|_| Error::Range)
+}
+
+fn rights(v: u64) -> Result<Rights, Error> {
+    Rights::from_bits(byte(v)?).ok_or(Error::Range)
+}
+
+/// An optional capability argument: 0 is none, others must be of type `ty`.
+fn optional(t: &Tcb, cptr: u64, ty: ObjType) -> Result<Option<Obj<Slot>>, Error> {
+    if cptr == 0 { Ok(None) } else { required(t, cptr, ty).map(Some) }
+}
+
+fn required(t: &Tcb, cptr: u64, ty: ObjType) -> Result<Obj<Slot>, Error> {
+    let slot = cspace::lookup_slot(t, cptr)?;
+    if slot.cap().is(ty) { Ok(slot) } else { Err(Error::WrongType) }
+}
+
+impl<P: Platform> Kernel<P> {
+    /// Carries out `label` on the capability in `slot`, with the arguments in `t`'s registers.
+    pub(crate) fn invoke(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label) -> Answer {
+        let r = t.regs.get();
+        let args = Args { w: [r.rdx, r.r10, r.r8, r.r9, r.r12, r.r13] };
+        match slot.cap().ty() {
+            Some(ObjType::Untyped) => self.invoke_untyped(t, slot, label, &args),
+            Some(ObjType::CNode) => plain(self.invoke_cnode(t, slot.cap(), label, &args)),
+            Some(ObjType::Thread) => plain(self.invoke_thread(t, slot.cap(), label, &args)),
+            Some(ObjType::SchedContext) => plain(self.invoke_sched(slot.cap(), label, &args)),
+            Some(ObjType::Frame) => self.invoke_frame(t, slot, label, &args),
+            Some(ObjType::PageTable) => plain(self.invoke_table(t, slot, label, &args)),
+            Some(ObjType::IrqControl) => plain(self.invoke_irq_control(t, slot, label, &args)),
+            Some(ObjType::IrqHandler) => plain(self.invoke_irq(t, slot.cap(), label, &args)),
+            Some(ObjType::IoPort) => plain(self.invoke_port(slot.cap(), label, &args)),
+            Some(ObjType::Timer) => plain(self.invoke_timer(t, slot.cap(), label, &args)),
+            _ => Err((Error::WrongType, 0)),
+        }
+    }
+
+    fn invoke_untyped(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label, a: &Args) -> Answer {
+        match label {
+            Label::UntypedRetype => {
+                let [ty, size_bits, cnode, index, count, offset] = a.w;
+                let cnode = plain(cspace::lookup_cap(&t, cnode))?;
+                let is_vspace = ty == ObjType::VSpace as u64;
+                let asid = self.new_asid();
+                if is_vspace && (count != 1 || asid.is_none()) {
+                    return Err((Error::NoMemory, 0));
+                }
+                plain(untyped::decode(slot, ty, size_bits, cnode, index, count, offset))?.invoke();
+                if is_vspace && let (Some(new), Some(asid)) = (cnode.cnode_slot(index), asid) {
+                    self.new_vspace(new.cap().addr(), asid);
+                }
+                Ok([0; 2])
+            }
+            Label::UntypedInfo => {
+                let (free, bits) = untyped::info(slot);
+                Ok([free, bits])
+            }
+            _ => Err((Error::WrongType, 0)),
+        }
+    }
+
+    fn invoke_cnode(
+        &mut self,
+        t: Obj<Tcb>,
+        cnode: Cap,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        let dest = cnode.cnode_slot(a.w[0]).ok_or(Error::Range)?;
+        let source = || {
+            let from = cspace::lookup_cap(&t, a.w[1])?;
+            if !from.is(ObjType::CNode) {
+                return Err(Error::WrongType);
+            }
+            let slot = from.cnode_slot(a.w[2]).ok_or(Error::Range)?;
+            if slot.is_empty() { Err(Error::InvalidCap) } else { Ok(slot) }
+        };
+        match label {
+            Label::CNodeCopy => cspace::copy(source()?, dest, rights(a.w[3])?, None)?,
+            Label::CNodeMint => cspace::copy(source()?, dest, rights(a.w[3])?, Some(a.w[4]))?,
+            Label::CNodeMove => cspace::move_cap(source()?, dest)?,
+            Label::CNodeDelete => self.delete(dest),
+            Label::CNodeRevoke => self.revoke(dest),
+            _ => return Err(Error::WrongType),
+        }
+        Ok([0; 2])
+    }
+
+    fn invoke_thread(
+        &mut self,
+        t: Obj<Tcb>,
+        cap: Cap,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        let target = cap.thread().ok_or(Error::WrongType)?;
+        match label {
+            Label::ThreadConfigure => {
+                let cspace = required(&t, a.w[0], ObjType::CNode)?;
+                let vspace = required(&t, a.w[1], ObjType::VSpace)?;
+                let fault = optional(&t, a.w[2], ObjType::Endpoint)?;
+                let buffer = optional(&t, a.w[3], ObjType::Frame)?;
+                if buffer.is_some_and(|b| {
+                    b.cap().size_bits() != PAGE_BITS
+                        || b.cap().device()
+                        || !b.cap().rights().contains(Rights::READ | Rights::WRITE)
+                }) {
+                    return Err(Error::NoRights);
+                }
+                for (i, source) in
+                    [Some(cspace), Some(vspace), fault, buffer].into_iter().enumerate()
+                {
+                    let inner = target.slot(i);
+                    self.delete(inner);
+                    // Deleting may have reached the sources; what is gone is not installed.
+                    if let Some(s) = source.filter(|s| !s.is_empty()) {
+                        let cap = s.cap();
+                        let cap = if cap.is(ObjType::Frame) { cap.with_data(0) } else { cap };
+                        mdb::insert(cap, s, inner, false);
+                    }
+                }
+                self.cpu.reschedule = true;
+            }
+            Label::ThreadSetPriority => self.set_priority(target, byte(a.w[0])?),
+            Label::ThreadBindSched => {
+                let sched = required(&t, a.w[0], ObjType::SchedContext)?.cap();
+                let sched = sched.sched_context().ok_or(Error::WrongType)?;
+                if sched.thread.get().is_some() || target.sched.get().is_some() {
+                    return Err(Error::Busy);
+                }
+                sched.thread.set(Some(target));
+                target.sched.set(Some(sched));
+                self.enqueue(target);
+            }
+            Label::ThreadBindNotification => {
+                let ntfn = optional(&t, a.w[0], ObjType::Notification)?;
+                let ntfn = match ntfn.map(|s| s.cap()) {
+                    Some(c) if !c.rights().contains(Rights::READ) => return Err(Error::NoRights),
+                    c => c.and_then(Cap::notification),
+                };
+                if ntfn.is_some_and(|n| n.bound.get().is_some()) {
+                    return Err(Error::Busy);
+                }
+                if let Some(old) = target.bound.take() {
+                    old.bound.set(None);
+                }
+                target.bound.set(ntfn);
+                if let Some(n) = ntfn {
+                    n.bound.set(Some(target));
+                }
+            }
+            Label::ThreadWriteRegisters => {
+                if target == t {
+                    return Err(Error::Busy);
+                }
+                let [rip, rsp, rdi, rsi, resume, _] = a.w;
+                if rip >= abi::USER_END || rsp > abi::USER_END || resume > 1 {
+                    return Err(Error::Range);
+                }
+                self.suspend(target);
+                target.fault.set(None);
+                target.regs.set(UserRegs { rip, rsp, rdi, rsi, ..user_regs() });
+                target.entered_by.set(entered_by::OTHER);
+                target.vectors_saved.set(0);
+                if resume == 1 {
+                    self.make_running(target);
+                }
+            }
+            Label::ThreadReadRegisters => {
+                let buffer = t.buffer_frame().ok_or(Error::NoBuffer)?;
+                let regs = target.regs.get();
+                let words = [
+                    regs.rax,
+                    regs.rbx,
+                    regs.rcx,
+                    regs.rdx,
+                    regs.rsi,
+                    regs.rdi,
+                    regs.rbp,
+                    regs.r8,
+                    regs.r9,
+                    regs.r10,
+                    regs.r11,
+                    regs.r12,
+                    regs.r13,
+                    regs.r14,
+                    regs.r15,
+                    regs.rip,
+                    regs.cs,
+                    regs.rflags,
+                    regs.rsp,
+                    regs.ss,
+                ];
+                for (i, w) in words.into_iter().enumerate() {
+                    // SAFETY: inside the caller's IPC buffer frame.
+                    unsafe { obj::write_word(buffer + (ipc_buffer::REGS + 8 * i) as u64, w) };
+                }
+            }
+            Label::ThreadResume => self.resume(target),
+            Label::ThreadSuspend => self.suspend(target),
+            Label::ThreadSetFsBase => {
+                if a.w[0] >= abi::USER_END {
+                    return Err(Error::Range);
+                }
+                target.fs_base.set(a.w[0]);
+                self.cpu.reschedule = true;
+            }
+            Label::ThreadSetName => target.name.set([a.w[0], a.w[1]]),
+            _ => return Err(Error::WrongType),
+        }
+        Ok([0; 2])
+    }
+
+    fn invoke_sched(&mut self, cap: Cap, label: Label, a: &Args) -> Result<[u64; 2], Error> {
+        let sched = cap.sched_context().ok_or(Error::WrongType)?;
+        if label != Label::SchedConfigure {
+            return Err(Error::WrongType);
+        }
+        sched.budget.set(a.w[0]);
+        sched.period.set(a.w[1]);
+        Ok([0; 2])
+    }
+
+    fn invoke_frame(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label, a: &Args) -> Answer {
+        let cap = slot.cap();
+        match label {
+            Label::FrameMap => {
+                let vspace = plain(cspace::lookup_cap(&t, a.w[0]))?;
+                let attr = plain(byte(a.w[3]))?;
+                let attr = MapAttr::from_bits(attr).ok_or((Error::Range, 0))?;
+                let map = self.decode_map(cap, vspace, a.w[1], plain(rights(a.w[2]))?, attr)?;
+                slot.set_cap(cap.with_data(map.invoke()));
+                Ok([0; 2])
+            }
+            Label::FrameUnmap => {
+                self.unmap_frame(cap);
+                slot.set_cap(cap.with_data(0));
+                Ok([0; 2])
+            }
+            Label::FrameAddress if cap.rights().contains(Rights::GRANT) => Ok([cap.addr(), 0]),
+            Label::FrameAddress => Err((Error::NoRights, 0)),
+            _ => Err((Error::WrongType, 0)),
+        }
+    }
+
+    fn invoke_table(
+        &mut self,
+        t: Obj<Tcb>,
+        slot: Obj<Slot>,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        let cap = slot.cap();
+        match label {
+            Label::TableMap => {
+                let vspace = cspace::lookup_cap(&t, a.w[0])?;
+                let map = self.decode_map_table(cap, vspace, a.w[1])?;
+                let level = map.level;
+                slot.set_cap(cap.with_size_bits(level).with_data(map.invoke()));
+                Ok([level as u64, 0])
+            }
+            Label::TableUnmap => {
+                self.unmap_table(cap);
+                slot.set_cap(cap.with_data(0));
+                Ok([0; 2])
+            }
+            _ => Err(Error::WrongType),
+        }
+    }
+
+    fn invoke_irq_control(
+        &mut self,
+        t: Obj<Tcb>,
+        slot: Obj<Slot>,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        if label != Label::IrqGet {
+            return Err(Error::WrongType);
+        }
+        let cnode = required(&t, a.w[2], ObjType::CNode)?.cap();
+        let dest = cnode.cnode_slot(a.w[3]).ok_or(Error::Range)?;
+        if !dest.is_empty() {
+            return Err(Error::Occupied);
+        }
+        self.irq_get(slot, a.w[0], a.w[1], dest)?;
+        Ok([0; 2])
+    }
+
+    fn invoke_irq(
+        &mut self,
+        t: Obj<Tcb>,
+        cap: Cap,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        match label {
+            Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?),
+            Label::IrqAck => self.irq_ack(cap.addr()),
+            Label::IrqClear => self.irq_clear(cap.addr()),
+            _ => return Err(Error::WrongType),
+        }
+        Ok([0; 2])
+    }
+
+    fn invoke_port(&mut self, cap: Cap, label: Label, a: &Args) -> Result<[u64; 2], Error> {
+        let (first, last) = (cap.data() >> 16, cap.data() & 0xffff);
+        let (port, bytes) = (a.w[0], byte(a.w[1])?);
+        if !matches!(bytes, 1 | 2 | 4) || port < first || port > last {
+            return Err(Error::Range);
+        }
+        if last - port < bytes as u64 - 1 {
+            return Err(Error::Range);
+        }
+        match label {
+            Label::PortIn => Ok([self.hw.port_in(port as u16, bytes) as u64, 0]),
+            Label::PortOut => {
+                self.hw.port_out(port as u16, bytes, a.w[2] as u32);
+                Ok([0; 2])
+            }
+            _ => Err(Error::WrongType),
+        }
+    }
+
+    fn invoke_timer(
+        &mut self,
+        t: Obj<Tcb>,
+        cap: Cap,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        let timer = cap.timer().ok_or(Error::WrongType)?;
+        match label {
+            Label::TimerSetNotification => self.timer_bind(timer, signal_cap(&t, a.w[0])?),
+            Label::TimerArm => self.timer_arm(timer, a.w[0]),
+            Label::TimerCancel => self.timer_cancel(timer),
+            _ => return Err(Error::WrongType),
+        }
+        Ok([0; 2])
+    }
+}
+
+/// A notification capability that may be signalled.
+fn signal_cap(t: &Tcb, cptr: u64) -> Result<Obj<Slot>, Error> {
+    let slot = required(t, cptr, ObjType::Notification)?;
+    if slot.cap().rights().contains(Rights::WRITE) { Ok(slot) } else { Err(Error::NoRights) }
+}
+
+/// Registers of a fresh thread: interrupts on, user segments.
+pub fn user_regs() -> UserRegs {
+    UserRegs { cs: 0x23, ss: 0x1b, rflags: 0x202, ..UserRegs::default() }
+}

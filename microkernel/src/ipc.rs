@@ -1,0 +1,287 @@
+//! Endpoints and reply objects.
+//!
+//! A sender and a receiver meet at an endpoint; the kernel copies words, payload and capabilities
+//! from one to the other. A caller is then held by the reply object that the receiver offered;
+//! whoever holds the reply object answers it. Destroying the reply object wakes the caller with
+//! [`Error::ServerDied`]; callers still queued stay with the endpoint, which outlives servers.
+
+use abi::{CAPS_MAX, Error, MSG_MAX, MsgInfo, Rights, ipc_buffer};
+use core::cell::Cell;
+
+use crate::sched::Queue;
+use crate::thread::{State, Tcb};
+use crate::{Kernel, Obj, Platform, cspace, obj};
+
+/// Who stands in an endpoint's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Mode {
+    /// Nobody.
+    #[default]
+    Idle,
+    /// Senders.
+    Senders,
+    /// Receivers.
+    Receivers,
+}
+
+/// A rendezvous for messages.
+#[repr(C)]
+pub struct Endpoint {
+    queue: Queue,
+    mode: Cell<Mode>,
+}
+
+/// Holds one caller.
+#[repr(C)]
+pub struct Reply {
+    /// The caller to answer.
+    pub(crate) caller: Cell<Option<Obj<Tcb>>>,
+    /// The thread that waits for a message with this object.
+    pub(crate) offered_by: Cell<Option<Obj<Tcb>>>,
+}
+
+const _: () = assert!(size_of::<Endpoint>() <= 32 && size_of::<Reply>() <= 32);
+
+/// How to send.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SendMode {
+    /// Wait for a receiver, then for its reply.
+    Call,
+    /// Wait for a receiver.
+    Blocking,
+    /// Drop the message if nobody waits.
+    NonBlocking,
+}
+
+impl<P: Platform> Kernel<P> {
+    /// Sends the message in `sender`'s registers and buffer (or its fault).
+    pub(crate) fn send(
+        &mut self,
+        sender: Obj<Tcb>,
+        ep: Obj<Endpoint>,
+        badge: u64,
+        rights: Rights,
+        mode: SendMode,
+    ) {
+        sender.badge.set(badge);
+        sender.is_call.set(mode == SendMode::Call);
+        sender.can_grant.set(rights.contains(Rights::GRANT));
+        if ep.mode.get() == Mode::Receivers
+            && let Some(receiver) = ep.queue.pop_front()
+        {
+            if ep.queue.is_empty() {
+                ep.mode.set(Mode::Idle);
+            }
+            self.deliver(sender, receiver);
+            self.make_running(receiver);
+        } else if mode == SendMode::NonBlocking {
+            sender.set_result(Ok(()));
+        } else {
+            self.dequeue(sender);
+            sender.state.set(State::Sending);
+            sender.endpoint.set(Some(ep));
+            ep.mode.set(Mode::Senders);
+            ep.queue.push_back(sender);
+        }
+    }
+
+    /// Receives from `ep`; `reply` will hold a caller.
+    pub(crate) fn recv(
+        &mut self,
+        receiver: Obj<Tcb>,
+        ep: Obj<Endpoint>,
+        reply: Option<Obj<Reply>>,
+        blocking: bool,
+    ) -> Result<(), Error> {
+        if reply.is_some_and(|r| r.offered_by.get().is_some()) {
+            return Err(Error::Busy);
+        }
+        if let Some(ntfn) = receiver.bound.get()
+            && let Some(bits) = ntfn.take()
+        {
+            receiver.set_signal(bits);
+            return Ok(());
+        }
+        if ep.mode.get() != Mode::Senders && !blocking {
+            return Err(Error::WouldBlock);
+        }
+        if let Some(r) = reply {
+            // A server that receives with a reply object still in use gives that call up.
+            self.drop_caller(r);
+            r.offered_by.set(Some(receiver));
+        }
+        receiver.reply.set(reply);
+        if ep.mode.get() == Mode::Senders
+            && let Some(sender) = ep.queue.pop_front()
+        {
+            if ep.queue.is_empty() {
+                ep.mode.set(Mode::Idle);
+            }
+            sender.endpoint.set(None);
+            self.deliver(sender, receiver);
+        } else {
+            receiver.state.set(State::Receiving);
+            receiver.endpoint.set(Some(ep));
+            ep.mode.set(Mode::Receivers);
+            ep.queue.push_back(receiver);
+        }
+        Ok(())
+    }
+
+    /// Answers the caller that `reply` holds with the message of `server`. Without one (it was
+    /// killed meanwhile) the answer is dropped.
+    pub(crate) fn reply(&mut self, server: Obj<Tcb>, reply: Obj<Reply>) {
+        let Some(caller) = reply.caller.take() else { return };
+        caller.reply.set(None);
+        if caller.fault.take().is_none() {
+            self.copy_message(server, caller, 0, true);
+        }
+        self.make_running(caller);
+    }
+
+    /// Hands the message of `sender` to `receiver`, and settles what becomes of `sender`. The
+    /// receiver's state is left to the caller of this function.
+    fn deliver(&mut self, sender: Obj<Tcb>, receiver: Obj<Tcb>) {
+        let offered = receiver.reply.take();
+        if let Some(r) = offered {
+            r.offered_by.set(None);
+        }
+        receiver.endpoint.set(None);
+        let fault = sender.fault.get();
+        match fault {
+            Some(f) => {
+                let regs = sender.regs.get();
+                receiver.with_regs(|r| {
+                    r.rax = 0;
+                    r.rdi = sender.badge.get();
+                    r.rsi = MsgInfo::FAULT | (f.kind as u64) << 16;
+                    (r.rdx, r.r10, r.r8, r.r9) = (regs.rip, f.addr, f.code, regs.rsp);
+                });
+            }
+            None => self.copy_message(sender, receiver, sender.badge.get(), sender.can_grant.get()),
+        }
+        if sender.is_call.get() || fault.is_some() {
+            self.dequeue(sender);
+            if let Some(r) = offered {
+                sender.state.set(State::AwaitingReply);
+                sender.reply.set(Some(r));
+                r.caller.set(Some(sender));
+            } else if fault.is_some() {
+                // The supervisor resumes or ends it through its TCB.
+                sender.state.set(State::Inactive);
+            } else {
+                sender.set_result(Err(Error::Cancelled));
+                self.make_running(sender);
+            }
+        } else {
+            sender.set_result(Ok(()));
+            if sender.state.get() == State::Sending {
+                self.make_running(sender);
+            }
+        }
+    }
+
+    /// Copies words, payload and capabilities of the message in `from`'s registers.
+    fn copy_message(&mut self, from: Obj<Tcb>, to: Obj<Tcb>, badge: u64, grant: bool) {
+        let regs = from.regs.get();
+        let info = MsgInfo(regs.rsi & !MsgInfo::KERNEL_BITS);
+        let mut len = info.len().min(MSG_MAX);
+        let mut caps = 0;
+        if len | info.caps() != 0 {
+            match (from.buffer_frame(), to.buffer_frame()) {
+                (Some(source), Some(dest)) => {
+                    // SAFETY: both are the IPC buffer frames of live threads; the payload area
+                    // lies inside a frame.
+                    unsafe { obj::copy(source, dest, len.next_multiple_of(8)) };
+                    if grant {
+                        caps = transfer_caps(from, to, source, dest, info.caps());
+                    }
+                    // SAFETY: a word of the receiver's buffer frame.
+                    unsafe { obj::write_word(dest + ipc_buffer::RECEIVED as u64, caps) };
+                }
+                _ => len = 0,
+            }
+        }
+        let head = info.0 & !0x3fff;
+        to.with_regs(|r| {
+            r.rax = 0;
+            r.rdi = badge;
+            r.rsi = head | caps << 12 | len as u64;
+            (r.rdx, r.r10, r.r8, r.r9) = (regs.rdx, regs.r10, regs.r8, regs.r9);
+        });
+    }
+
+    /// The call that `reply` holds will never be answered.
+    fn drop_caller(&mut self, reply: Obj<Reply>) {
+        if let Some(caller) = reply.caller.take() {
+            caller.reply.set(None);
+            if caller.fault.get().is_some() {
+                caller.state.set(State::Inactive);
+            } else {
+                caller.set_result(Err(Error::ServerDied));
+                self.make_running(caller);
+            }
+        }
+    }
+
+    pub(crate) fn end_reply(&mut self, reply: Obj<Reply>) {
+        self.drop_caller(reply);
+        if let Some(receiver) = reply.offered_by.take() {
+            receiver.reply.set(None);
+        }
+    }
+
+    /// Wakes everybody in the queue with `error`.
+    pub(crate) fn cancel_all(&mut self, ep: Obj<Endpoint>, error: Error) {
+        ep.mode.set(Mode::Idle);
+        while let Some(t) = ep.queue.pop_front() {
+            t.endpoint.set(None);
+            if let Some(r) = t.reply.take() {
+                r.offered_by.set(None);
+            }
+            if t.fault.get().is_some() {
+                t.state.set(State::Inactive);
+            } else {
+                t.set_result(Err(error));
+                self.make_running(t);
+            }
+        }
+    }
+
+    /// Takes a waiting thread out of its endpoint's queue.
+    pub(crate) fn leave_endpoint(&mut self, t: Obj<Tcb>) {
+        if let Some(ep) = t.endpoint.take() {
+            ep.queue.remove(t);
+            if ep.queue.is_empty() {
+                ep.mode.set(Mode::Idle);
+            }
+        }
+        if let Some(r) = t.reply.take() {
+            r.offered_by.set(None);
+        }
+    }
+}
+
+/// Copies up to `count` capabilities named in the sender's buffer into the receiver's slots.
+/// Stops at the first that cannot be copied; returns how many arrived.
+fn transfer_caps(from: Obj<Tcb>, to: Obj<Tcb>, source: u64, dest: u64, count: usize) -> u64 {
+    // SAFETY: words of the IPC buffer frames of live threads, as in `copy_message`.
+    let word = |pa: u64, offset: usize| unsafe { obj::read_word(pa + offset as u64) };
+    let cnode = word(dest, ipc_buffer::RECV_CNODE);
+    let index = word(dest, ipc_buffer::RECV_INDEX);
+    let Ok(cnode) = cspace::lookup_cap(&to, cnode) else { return 0 };
+    let mut done = 0;
+    for i in 0..count.min(CAPS_MAX) {
+        let cptr = word(source, ipc_buffer::SEND_CAPS + 8 * i);
+        let slots = cspace::lookup_slot(&from, cptr)
+            .ok()
+            .zip(index.checked_add(i as u64).and_then(|at| cnode.cnode_slot(at)));
+        let Some((slot, target)) = slots else { break };
+        if cspace::copy(slot, target, Rights::all(), None).is_err() {
+            break;
+        }
+        done += 1;
+    }
+    done
+}

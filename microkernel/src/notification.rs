@@ -1,0 +1,93 @@
+//! Notifications: a word of signal bits.
+
+use abi::{Error, MsgInfo};
+use core::cell::Cell;
+
+use crate::sched::Queue;
+use crate::thread::{State, Tcb};
+use crate::{Kernel, Obj, Platform};
+
+/// A word of signal bits, and who waits for them.
+#[repr(C)]
+pub struct Notification {
+    bits: Cell<u64>,
+    active: Cell<bool>,
+    queue: Queue,
+    /// Thread whose endpoint waits it also ends.
+    pub(crate) bound: Cell<Option<Obj<Tcb>>>,
+}
+
+const _: () = assert!(size_of::<Notification>() <= 64);
+
+impl Notification {
+    /// Takes pending signals.
+    pub(crate) fn take(&self) -> Option<u64> {
+        self.active.replace(false).then(|| self.bits.take())
+    }
+}
+
+impl Tcb {
+    /// Makes the current system call return signals.
+    pub(crate) fn set_signal(&self, bits: u64) {
+        self.with_regs(|r| (r.rax, r.rdi, r.rsi) = (0, bits, MsgInfo::SIGNAL));
+    }
+}
+
+impl<P: Platform> Kernel<P> {
+    /// Ors `badge` into the word and wakes a waiter.
+    pub(crate) fn signal(&mut self, ntfn: Obj<Notification>, badge: u64) {
+        ntfn.bits.set(ntfn.bits.get() | badge);
+        ntfn.active.set(true);
+        let waiter = match ntfn.queue.pop_front() {
+            Some(t) => {
+                t.notification.set(None);
+                t
+            }
+            None => match ntfn.bound.get() {
+                Some(t) if t.state.get() == State::Receiving => {
+                    self.leave_endpoint(t);
+                    t
+                }
+                _ => return,
+            },
+        };
+        waiter.set_signal(ntfn.take().unwrap_or(0));
+        self.make_running(waiter);
+    }
+
+    /// Waits for signals.
+    pub(crate) fn wait(
+        &mut self,
+        t: Obj<Tcb>,
+        ntfn: Obj<Notification>,
+        blocking: bool,
+    ) -> Result<(), Error> {
+        if let Some(bits) = ntfn.take() {
+            t.set_signal(bits);
+        } else if blocking {
+            t.state.set(State::Waiting);
+            t.notification.set(Some(ntfn));
+            ntfn.queue.push_back(t);
+        } else {
+            return Err(Error::WouldBlock);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn leave_notification(&mut self, t: Obj<Tcb>) {
+        if let Some(ntfn) = t.notification.take() {
+            ntfn.queue.remove(t);
+        }
+    }
+
+    pub(crate) fn end_notification(&mut self, ntfn: Obj<Notification>) {
+        if let Some(t) = ntfn.bound.take() {
+            t.bound.set(None);
+        }
+        while let Some(t) = ntfn.queue.pop_front() {
+            t.notification.set(None);
+            t.set_result(Err(Error::Cancelled));
+            self.make_running(t);
+        }
+    }
+}

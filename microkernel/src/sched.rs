@@ -1,0 +1,239 @@
+//! Scheduling: 256 fixed priorities, round robin within one.
+
+use core::cell::Cell;
+
+use crate::thread::Tcb;
+use crate::{Kernel, Obj, Platform};
+
+/// How long a thread runs while others of its priority wait, ns.
+const SLICE_NS: u64 = 5_000_000;
+
+/// The right to run. Budgets are recorded; `u64::MAX` (unlimited) is what is enforced so far.
+#[repr(C, align(32))]
+pub struct SchedContext {
+    /// The thread it is bound to.
+    pub(crate) thread: Cell<Option<Obj<Tcb>>>,
+    /// ns it may run in a period.
+    pub budget: Cell<u64>,
+    /// Length of a period, ns.
+    pub period: Cell<u64>,
+}
+
+/// A queue of threads, linked through their TCBs.
+#[derive(Default)]
+pub struct Queue {
+    /// First.
+    pub head: Cell<Option<Obj<Tcb>>>,
+    /// Last.
+    pub tail: Cell<Option<Obj<Tcb>>>,
+}
+
+impl Queue {
+    /// Appends.
+    pub fn push_back(&self, t: Obj<Tcb>) {
+        t.next.set(None);
+        t.prev.set(self.tail.get());
+        match self.tail.replace(Some(t)) {
+            Some(last) => last.next.set(Some(t)),
+            None => self.head.set(Some(t)),
+        }
+    }
+    /// Puts in front.
+    pub fn push_front(&self, t: Obj<Tcb>) {
+        t.prev.set(None);
+        t.next.set(self.head.get());
+        match self.head.replace(Some(t)) {
+            Some(first) => first.prev.set(Some(t)),
+            None => self.tail.set(Some(t)),
+        }
+    }
+    /// Takes out a member.
+    pub fn remove(&self, t: Obj<Tcb>) {
+        let (next, prev) = (t.next.take(), t.prev.take());
+        match prev {
+            Some(p) => p.next.set(next),
+            None => self.head.set(next),
+        }
+        match next {
+            Some(n) => n.prev.set(prev),
+            None => self.tail.set(prev),
+        }
+    }
+    /// Takes the first.
+    pub fn pop_front(&self) -> Option<Obj<Tcb>> {
+        let first = self.head.get()?;
+        self.remove(first);
+        Some(first)
+    }
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+}
+
+/// Runnable threads, but for the running one.
+pub struct ReadyQueues {
+    queues: [Queue; 256],
+    /// Bit `p % 64` of word `p / 64`: queue `p` is not empty.
+    bitmap: [u64; 4],
+}
+
+impl ReadyQueues {
+    pub(crate) const fn new() -> Self {
+        const EMPTY: Queue = Queue { head: Cell::new(None), tail: Cell::new(None) };
+        Self { queues: [const { EMPTY }; 256], bitmap: [0; 4] }
+    }
+    fn highest(&self) -> Option<u8> {
+        (0..4)
+            .rev()
+            .find(|i| self.bitmap[*i] != 0)
+            .map(|i| (i as u32 * 64 + 63 - self.bitmap[i].leading_zeros()) as u8)
+    }
+    fn mark(&mut self, priority: u8) {
+        let (word, bit) = ((priority / 64) as usize, 1 << (priority % 64));
+        if self.queues[priority as usize].is_empty() {
+            self.bitmap[word] &= !bit;
+        } else {
+            self.bitmap[word] |= bit;
+        }
+    }
+}
+
+impl<P: Platform> Kernel<P> {
+    /// Puts a thread that became runnable into its queue; asks for a switch if it is more urgent
+    /// than the running one.
+    pub(crate) fn enqueue(&mut self, t: Obj<Tcb>) {
+        if t.queued.get() || !t.runnable() || self.cpu.current == Some(t) {
+            return;
+        }
+        let priority = t.priority.get();
+        self.ready.queues[priority as usize].push_back(t);
+        t.queued.set(true);
+        self.ready.mark(priority);
+        match self.cpu.current {
+            // An equal one waits for the slice to end, which has to be timed from now on.
+            Some(c) if c.priority.get() >= priority => {
+                if c.priority.get() == priority && self.cpu.slice_end == u64::MAX {
+                    self.cpu.slice_end = self.hw.now() + SLICE_NS;
+                }
+            }
+            _ => self.cpu.reschedule = true,
+        }
+    }
+
+    /// Takes a thread out of its ready queue.
+    pub(crate) fn dequeue(&mut self, t: Obj<Tcb>) {
+        if t.queued.replace(false) {
+            let priority = t.priority.get();
+            self.ready.queues[priority as usize].remove(t);
+            self.ready.mark(priority);
+        }
+    }
+
+    /// Changes a priority.
+    pub(crate) fn set_priority(&mut self, t: Obj<Tcb>, priority: u8) {
+        let queued = t.queued.get();
+        self.dequeue(t);
+        t.priority.set(priority);
+        if queued {
+            self.enqueue(t);
+        }
+        self.cpu.reschedule = true;
+    }
+
+    /// Lets the next thread of the same priority run.
+    pub(crate) fn yield_current(&mut self) {
+        if let Some(t) = self.cpu.current.take() {
+            self.enqueue(t);
+            self.cpu.reschedule = true;
+        }
+    }
+
+    /// Chooses who runs next, loads its address space, and sets the timer. Called before every
+    /// return to user mode.
+    pub fn schedule(&mut self) -> Option<Obj<Tcb>> {
+        let still = self.cpu.current.filter(|t| t.runnable());
+        if self.cpu.reschedule || still.is_none() {
+            self.choose(still);
+        }
+        let deadline = self.cpu.slice_end.min(self.timers.next_deadline());
+        if deadline != self.cpu.armed {
+            self.cpu.armed = deadline;
+            self.hw.set_deadline(deadline);
+        }
+        self.cpu.current
+    }
+
+    fn choose(&mut self, still: Option<Obj<Tcb>>) {
+        self.cpu.reschedule = false;
+        let best = self.ready.highest();
+        let next = match (still, best) {
+            (Some(t), best) if best.is_none_or(|b| b <= t.priority.get()) => Some(t),
+            (still, Some(b)) => {
+                if let Some(t) = still {
+                    // Preempted: first in its queue again.
+                    let priority = t.priority.get();
+                    self.ready.queues[priority as usize].push_front(t);
+                    t.queued.set(true);
+                    self.ready.mark(priority);
+                }
+                let next = self.ready.queues[b as usize].pop_front();
+                if let Some(n) = next {
+                    n.queued.set(false);
+                }
+                self.ready.mark(b);
+                next
+            }
+            (_, None) => None,
+        };
+        if next != self.cpu.current {
+            self.cpu.slice_end = match next {
+                Some(t) if !self.ready.queues[t.priority.get() as usize].is_empty() => {
+                    self.hw.now() + SLICE_NS
+                }
+                _ => u64::MAX,
+            };
+        }
+        self.cpu.current = next;
+        let Some(t) = next else { return };
+        let pml4 = t.vspace().cap().addr();
+        if pml4 != self.cpu.loaded {
+            self.cpu.loaded = pml4;
+            self.hw.load_vspace(pml4);
+        }
+        // User code can zero the base by loading a selector, so a base in use is always set again.
+        if t.fs_base.get() | self.cpu.fs_base != 0 {
+            self.cpu.fs_base = t.fs_base.get();
+            self.hw.set_fs_base(self.cpu.fs_base);
+        }
+    }
+
+    /// The timer interrupt: fires due timers, ends a used-up slice.
+    pub fn timer_interrupt(&mut self) {
+        self.cpu.armed = u64::MAX;
+        let now = self.hw.now();
+        self.timers_expire(now);
+        if self.cpu.slice_end <= now {
+            self.cpu.slice_end = u64::MAX;
+            self.yield_current();
+        }
+    }
+
+    pub(crate) fn end_sched_context(&mut self, sched: Obj<SchedContext>) {
+        if let Some(t) = sched.thread.take() {
+            self.dequeue(t);
+            t.sched.set(None);
+            self.cpu.reschedule = true;
+        }
+    }
+}
+
+impl<P: Platform> Kernel<P> {
+    /// For the boot code: makes the root task's thread run.
+    pub fn start_root(&mut self, t: Obj<Tcb>, sched: Obj<SchedContext>) {
+        sched.budget.set(u64::MAX);
+        sched.thread.set(Some(t));
+        t.sched.set(Some(sched));
+        self.make_running(t);
+    }
+}

@@ -1,0 +1,184 @@
+//! The system-call entry, after the registers have been saved.
+
+use abi::{Error, FaultKind, Label, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
+
+use crate::cap::Cap;
+use crate::fault::Unhandled;
+use crate::ipc::{Reply, SendMode};
+use crate::thread::Tcb;
+use crate::{Kernel, Obj, Platform, cspace};
+
+impl<P: Platform> Kernel<P> {
+    /// Handles the system call in the registers of the running thread `t`.
+    ///
+    /// # Errors
+    /// [`Unhandled`]: the call does not exist, and nobody handles `t`'s faults.
+    pub fn syscall(&mut self, t: Obj<Tcb>) -> Result<(), Unhandled> {
+        let regs = t.regs.get();
+        let Some(call) = Syscall::from_raw(regs.rax) else {
+            return self.fault(t, FaultKind::Syscall, regs.rax, regs.rdi);
+        };
+        if let Err(e) = self.dispatch(t, call, regs.rdi, MsgInfo(regs.rsi), regs.r14) {
+            t.set_result(Err(e));
+        }
+        Ok(())
+    }
+
+    fn dispatch(
+        &mut self,
+        t: Obj<Tcb>,
+        call: Syscall,
+        cptr: u64,
+        info: MsgInfo,
+        second: u64,
+    ) -> Result<(), Error> {
+        match call {
+            Syscall::Call => self.sys_send(t, cptr, info, SendMode::Call),
+            Syscall::Send => self.sys_send(t, cptr, info, SendMode::Blocking),
+            Syscall::NbSend => self.sys_send(t, cptr, info, SendMode::NonBlocking),
+            Syscall::Recv => self.sys_recv(t, cptr, second, true),
+            Syscall::NbRecv => self.sys_recv(t, cptr, second, false),
+            Syscall::Reply => {
+                check_message(&t, info)?;
+                let reply = reply_cap(&t, cptr)?.ok_or(Error::InvalidCap)?;
+                t.set_result(Ok(()));
+                self.reply(t, reply);
+                Ok(())
+            }
+            Syscall::ReplyRecv => {
+                check_message(&t, info)?;
+                // What is received on is checked first: a failed call has no effect.
+                let source = cspace::lookup_cap(&t, cptr)?;
+                if !source.rights().contains(Rights::READ) {
+                    return Err(Error::NoRights);
+                }
+                let reply = reply_cap(&t, second)?.ok_or(Error::InvalidCap)?;
+                self.reply(t, reply);
+                self.recv_on(t, source, Some(reply), true)
+            }
+            Syscall::Yield => {
+                t.set_result(Ok(()));
+                self.yield_current();
+                Ok(())
+            }
+            Syscall::SignalWait => {
+                let target = cspace::lookup_cap(&t, cptr)?;
+                let own = wait_cap(&t, second)?;
+                let ntfn = target.notification().ok_or(Error::WrongType)?;
+                if !target.rights().contains(Rights::WRITE) {
+                    return Err(Error::NoRights);
+                }
+                self.signal(ntfn, target.data());
+                self.recv_on(t, own, None, true)
+            }
+            Syscall::AckWait => {
+                let irq = cspace::lookup_cap(&t, cptr)?;
+                let own = wait_cap(&t, second)?;
+                if !irq.is(ObjType::IrqHandler) {
+                    return Err(Error::WrongType);
+                }
+                self.irq_ack(irq.addr());
+                self.recv_on(t, own, None, true)
+            }
+        }
+    }
+
+    fn sys_send(
+        &mut self,
+        t: Obj<Tcb>,
+        cptr: u64,
+        info: MsgInfo,
+        mode: SendMode,
+    ) -> Result<(), Error> {
+        let slot = cspace::lookup_slot(&t, cptr)?;
+        let cap = slot.cap();
+        if let Some(ep) = cap.endpoint() {
+            if !cap.rights().contains(Rights::WRITE) {
+                return Err(Error::NoRights);
+            }
+            check_message(&t, info)?;
+            self.send(t, ep, cap.data(), cap.rights(), mode);
+            return Ok(());
+        }
+        if let Some(ntfn) = cap.notification() {
+            if !cap.rights().contains(Rights::WRITE) {
+                return Err(Error::NoRights);
+            }
+            t.set_result(Ok(()));
+            self.signal(ntfn, cap.data());
+            return Ok(());
+        }
+        if mode != SendMode::Call || info.interface() != 0 {
+            return Err(Error::WrongType);
+        }
+        let label = Label::from_raw(info.method()).ok_or(Error::WrongType)?;
+        match self.invoke(t, slot, label) {
+            Ok(words) => {
+                t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, words[0], words[1]));
+                Ok(())
+            }
+            Err((e, word)) => {
+                t.with_regs(|r| r.rdx = word);
+                Err(e)
+            }
+        }
+    }
+
+    fn sys_recv(
+        &mut self,
+        t: Obj<Tcb>,
+        cptr: u64,
+        reply: u64,
+        blocking: bool,
+    ) -> Result<(), Error> {
+        let cap = cspace::lookup_cap(&t, cptr)?;
+        if !cap.rights().contains(Rights::READ) {
+            return Err(Error::NoRights);
+        }
+        let reply = if cap.is(ObjType::Endpoint) { reply_cap(&t, reply)? } else { None };
+        self.recv_on(t, cap, reply, blocking)
+    }
+
+    fn recv_on(
+        &mut self,
+        t: Obj<Tcb>,
+        cap: Cap,
+        reply: Option<Obj<Reply>>,
+        blocking: bool,
+    ) -> Result<(), Error> {
+        if let Some(ep) = cap.endpoint() {
+            self.recv(t, ep, reply, blocking)
+        } else if let Some(ntfn) = cap.notification() {
+            self.wait(t, ntfn, blocking)
+        } else {
+            Err(Error::WrongType)
+        }
+    }
+}
+
+/// The reply object at `cptr`; 0 is none.
+fn reply_cap(t: &Tcb, cptr: u64) -> Result<Option<Obj<Reply>>, Error> {
+    if cptr == 0 {
+        return Ok(None);
+    }
+    cspace::lookup_cap(t, cptr)?.reply().map(Some).ok_or(Error::WrongType)
+}
+
+/// The notification to wait on at `cptr`.
+fn wait_cap(t: &Tcb, cptr: u64) -> Result<Cap, Error> {
+    let cap = cspace::lookup_cap(t, cptr)?;
+    if !cap.is(ObjType::Notification) {
+        return Err(Error::WrongType);
+    }
+    if cap.rights().contains(Rights::READ) { Ok(cap) } else { Err(Error::NoRights) }
+}
+
+fn check_message(t: &Tcb, info: MsgInfo) -> Result<(), Error> {
+    if info.len() > MSG_MAX {
+        return Err(Error::Range);
+    }
+    if info.len() | info.caps() != 0 && t.buffer_frame().is_none() {
+        return Err(Error::NoBuffer);
+    }
+    Ok(())
+}
