@@ -13,16 +13,24 @@
 //! | [`ports`] | free host ports for the forwards of the manifest |
 //! | [`qmp`] | QEMU's control socket: why it stopped |
 //! | [`run`] | the `run` command |
+//! | [`harness`] | a booted system under test: console, ports, end |
+//! | [`client`] | what tests do from outside: HTTP, echo |
+//! | [`suite`] | the QEMU tests, by name |
 #![forbid(unsafe_code)]
 
 pub mod build;
 pub mod bundle;
+#[path = "../../userland/src/bytes.rs"]
+pub mod bytes;
+pub mod client;
 pub mod elf;
 pub mod guest;
+pub mod harness;
 pub mod install;
 pub mod manifest;
 pub mod ports;
 pub mod qemu;
 pub mod qmp;
 pub mod run;
+pub mod suite;
 pub mod workspace;

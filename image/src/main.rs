@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use image::{build, install, qemu, run, workspace};
+use image::{build, install, qemu, run, suite, workspace};
 
 /// Builds Breakwater, boots it under QEMU and tests it.
 ///
@@ -29,6 +29,11 @@ enum Command {
     Run(Run),
     /// Build kernel, servers and programs, and pack the boot bundle
     Build(Build),
+    /// Boot the system once for each test, and check what it does
+    ///
+    /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
+    /// tests too, after those that need no machine.
+    Test(Test),
 }
 
 #[derive(Args)]
@@ -69,6 +74,16 @@ struct Build {
 }
 
 #[derive(Args)]
+struct Test {
+    /// Which; all if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Print their names instead, and what each shows
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Args)]
 struct System {
     /// The manifest: which servers and programs the system has [default: image/system.toml]
     #[arg(long, value_name = "FILE")]
@@ -93,6 +108,7 @@ fn main() -> ExitCode {
         None => boot(&cli.run),
         Some(Command::Run(o)) => boot(&o),
         Some(Command::Build(o)) => make(&o),
+        Some(Command::Test(o)) => test(&o),
     };
     result.unwrap_or_else(|e| {
         eprintln!("error: {e}");
@@ -126,4 +142,24 @@ fn make(o: &Build) -> Result<ExitCode> {
     println!("kernel: {}", image.kernel.display());
     println!("bundle: {}", image.bundle.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn test(o: &Test) -> Result<ExitCode> {
+    let mut tests = Vec::new();
+    for name in &o.names {
+        let unknown = || format!("there is no test called `{name}`; `--list` prints their names");
+        tests.push(*suite::find(name).ok_or_else(unknown)?);
+    }
+    if o.names.is_empty() {
+        tests = suite::ALL.to_vec();
+    }
+    if o.list {
+        for t in &tests {
+            println!("{:16}{}", t.name, t.shows);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    install::ensure()?;
+    let image = build::build(&workspace::manifest(), false)?;
+    Ok(suite::run(&tests, image, Default::default()).exit_code())
 }

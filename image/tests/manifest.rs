@@ -68,12 +68,11 @@ fn region(s: &System, name: &str) -> (u32, Option<u8>) {
 fn access(s: &System, process_name: &str, region: &str) -> Option<&'static str> {
     let index = s.regions.iter().position(|r| r.name == region).unwrap() as u16;
     let p = process(s, process_name);
-    let found = p.maps.iter().find_map(|m| match m.kind {
+    p.maps.iter().find_map(|m| match m.kind {
         MapKind::Region { index: i, write } if i == index => Some(if write { "rw" } else { "r" }),
         MapKind::DmaOnly { index: i } if i == index => Some("dma"),
         _ => None,
-    });
-    found
+    })
 }
 
 #[test]

@@ -16,6 +16,8 @@ use super::problem::{Problem, Reason};
 const PROGRAM_READY: u64 = 1 << 0;
 /// Bit of a program's notification: its timer.
 const PROGRAM_TIMER: u64 = 1 << 1;
+/// Room for a process's start information: init gives it two pages.
+pub const START_INFO_MAX: usize = 2 * abi::PAGE_SIZE as usize;
 /// First bit of the control server's notification that says that a session's program ended.
 const DEATH_SHIFT: usize = 32;
 
@@ -334,7 +336,7 @@ fn limits(m: &Manifest, system: &System) -> Vec<Problem> {
             Err((what, count, max)) => {
                 Reason::ManyThings { name: p.name.clone(), what, count, max }
             }
-            Ok(bytes) if bytes + 4 > abi::PAGE_SIZE as usize => {
+            Ok(bytes) if bytes + 4 > START_INFO_MAX => {
                 Reason::StartInfo { name: p.name.clone(), bytes: bytes + 4 }
             }
             Ok(_) => continue,

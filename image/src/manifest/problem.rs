@@ -60,7 +60,9 @@ pub enum Reason {
     ManySessions { program: String, number: usize, max: usize },
     #[error("`{name}` would have {count} {what}, but there is room for {max}")]
     ManyThings { name: String, what: &'static str, count: usize, max: usize },
-    #[error("the start information of `{name}` would take {bytes} bytes, but has one page")]
+    #[error("there are {count} servers and programs, but there is room for {max}")]
+    ManyProcesses { count: usize, max: usize },
+    #[error("the start information of `{name}` would take {bytes} bytes, but has {max}", max = super::expand::START_INFO_MAX)]
     StartInfo { name: String, bytes: usize },
     #[error("`{0}` answers no calls: give it `endpoint = true`")]
     NoEndpoint(String),

@@ -23,6 +23,8 @@ const MEMORY_MAX: u32 = 1 << 20;
 const REGION_MAX: u32 = 2 << 20;
 /// init's own priority: whoever is above it could not be stopped.
 const INIT_PRIORITY: u64 = 250;
+/// Processes that init can tell apart by the bits of its own notification.
+const PROCESSES_MAX: usize = 60;
 /// Highest priority of a program, so that servers always go first.
 const PROGRAM_PRIORITY: u64 = 100;
 
@@ -122,7 +124,12 @@ fn names(m: &Manifest, p: &mut Problems) {
 }
 
 fn processes(m: &Manifest, bins: &[&str], p: &mut Problems) {
-    for c in common(m) {
+    let all = common(m);
+    if let Some(one_too_many) = all.get(PROCESSES_MAX) {
+        let reason = Reason::ManyProcesses { count: all.len(), max: PROCESSES_MAX };
+        p.add(one_too_many.name.span(), reason);
+    }
+    for c in all {
         let file = c.file.get_ref().as_str();
         // kernel and init are started by other means, once.
         let offered = bins.iter().filter(|b| !["kernel", "init"].contains(b));

@@ -1,0 +1,153 @@
+//! What a system under test has written, collected by a thread while the test goes on.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// What the kernel prints when it panics.
+pub const PANIC: &str = "kernel panic";
+
+#[derive(Default)]
+struct State {
+    text: String,
+    closed: bool,
+}
+
+/// Everything that came over the console so far.
+#[derive(Clone, Default)]
+pub struct Console(Arc<(Mutex<State>, Condvar)>);
+
+/// What a wait on the console ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The pattern ends at this byte.
+    Found(usize),
+    /// The kernel panicked first.
+    Panic,
+    /// QEMU closed the console first.
+    Closed,
+    /// Nothing of these in time.
+    Timeout,
+}
+
+impl Console {
+    /// Collects `from` until it ends, keeping a copy in `log`. Carriage returns are left out.
+    pub fn follow(mut from: impl Read + Send + 'static, mut log: File) -> Self {
+        let console = Self::default();
+        let collected = console.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n) = from.read(&mut buffer)
+                && n > 0
+            {
+                collected.append(&buffer[..n]);
+                // The log is a convenience: a full disk must not fail the test.
+                let _ = log.write_all(&buffer[..n]);
+            }
+            collected.with(|s| s.closed = true);
+        });
+        console
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.0.lock().unwrap_or_else(|e| e.into_inner());
+        let result = f(&mut state);
+        self.0.1.notify_all();
+        result
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).replace('\r', "");
+        self.with(|s| s.text.push_str(&text));
+    }
+
+    /// Waits until `pattern` appears at or after byte `from`.
+    pub fn wait(&self, from: usize, pattern: &str, timeout: Duration) -> Wait {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.0.0.lock().unwrap_or_else(|e| e.into_inner());
+        loop {
+            if let Some(at) = state.text.get(from..).and_then(|t| t.find(pattern)) {
+                return Wait::Found(from + at + pattern.len());
+            }
+            // A panic's report is complete when its first line after the title is there; waiting
+            // for the console to close gives the reader of a failure all of it.
+            if state.closed {
+                return if state.text.contains(PANIC) { Wait::Panic } else { Wait::Closed };
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return if state.text.contains(PANIC) { Wait::Panic } else { Wait::Timeout };
+            }
+            let wait = if state.text.contains(PANIC) { left.min(PANIC_GRACE) } else { left };
+            let (next, result) =
+                self.0.1.wait_timeout(state, wait).unwrap_or_else(|e| e.into_inner());
+            state = next;
+            if result.timed_out() && state.text.contains(PANIC) {
+                return Wait::Panic;
+            }
+        }
+    }
+
+    /// Bytes collected so far.
+    pub fn len(&self) -> usize {
+        self.with(|s| s.text.len())
+    }
+
+    /// Whether nothing has come yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A part of the text.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> String {
+        self.with(|s| s.text.get(range).unwrap_or("").to_string())
+    }
+
+    /// Everything so far.
+    pub fn text(&self) -> String {
+        self.with(|s| s.text.clone())
+    }
+
+    /// The last `lines` lines, for the report of a failure.
+    pub fn tail(&self, lines: usize) -> String {
+        let text = self.text();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+/// How long a panicking kernel may take between two pieces of its report.
+const PANIC_GRACE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+    const LATE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn waits_find_patterns_once_and_in_order() {
+        let c = Console::default();
+        c.append(b"one\r\ntwo\r\n");
+        let Wait::Found(at) = c.wait(0, "one\n", SOON) else { panic!() };
+        assert_eq!(c.slice(0..at), "one\n");
+        assert_eq!(c.wait(at, "one", SOON), Wait::Timeout);
+        let other = c.clone();
+        let writer = std::thread::spawn(move || other.append(b"one again"));
+        assert!(matches!(c.wait(at, "one", LATE), Wait::Found(_)));
+        writer.join().unwrap();
+        assert_eq!(c.tail(2), "two\none again");
+    }
+
+    #[test]
+    fn a_panic_or_an_end_is_noticed_long_before_the_timeout() {
+        let c = Console::default();
+        c.append(b"kernel panic: oh\n");
+        assert_eq!(c.wait(0, "prompt", LATE), Wait::Panic);
+        let c = Console::default();
+        c.with(|s| s.closed = true);
+        assert_eq!(c.wait(0, "prompt", LATE), Wait::Closed);
+    }
+}

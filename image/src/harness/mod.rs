@@ -1,0 +1,307 @@
+//! A booted system under test.
+//!
+//! [`Guest::boot`] starts QEMU without a display, with user-mode networking on free ports of the
+//! host, and collects the console. A test waits for text, types lines, talks to the forwarded
+//! ports, and asks how the machine ended. Every wait has a limit and stops early when the kernel
+//! panics or QEMU exits. Frames are recorded; the recording is kept when the test fails.
+
+mod console;
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+use console::Wait;
+pub use console::{Console, PANIC};
+
+use crate::build::Image;
+use crate::manifest::Protocol;
+use crate::ports::{self, Mapping};
+use crate::qemu::{self, Accel, End, Machine, Pcap};
+use crate::qmp::Qmp;
+use crate::workspace;
+
+/// What the shell shows when it waits for a command.
+pub const PROMPT: &str = "breakwater> ";
+/// How long a boot may take, on a busy machine too.
+pub const BOOT: Duration = Duration::from_secs(60);
+/// How long a command of the shell may take if it does not wait for anything by itself.
+pub const COMMAND: Duration = Duration::from_secs(20);
+/// Bytes of each frame that are recorded: all headers, and the payload's beginning.
+const SNAP: u32 = 192;
+/// Lines of the console in the report of a failure.
+const TAIL: usize = 60;
+
+/// Why a test failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The kernel panicked.
+    Panic,
+    /// QEMU exited while the test waited for something.
+    Gone {
+        /// What it waited for.
+        pattern: String,
+    },
+    /// Something did not appear in time.
+    Timeout {
+        /// What.
+        pattern: String,
+        /// In what time.
+        limit: Duration,
+    },
+    /// Something outside the system: QEMU cannot start, no free port, a file.
+    Host(String),
+    /// The system did what it should not.
+    Wrong(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic => f.write_str("the kernel panicked"),
+            Self::Gone { pattern } => write!(f, "QEMU exited before {pattern:?} appeared"),
+            Self::Timeout { pattern, limit } => {
+                write!(f, "{pattern:?} did not appear within {} s", limit.as_secs())
+            }
+            Self::Host(what) => write!(f, "on the host: {what}"),
+            Self::Wrong(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A failure that says what the system did wrong.
+pub fn wrong<T>(what: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Wrong(what.into()))
+}
+
+fn host(what: &str, e: std::io::Error) -> Failure {
+    Failure::Host(format!("{what}: {e}"))
+}
+
+/// How to boot.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Name of the test; its files are called so.
+    pub name: String,
+    /// RAM.
+    pub mem_mib: u32,
+    /// Kernel command line.
+    pub append: Option<String>,
+}
+
+impl Setup {
+    /// The default machine.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), mem_mib: 128, append: None }
+    }
+}
+
+/// A running system.
+pub struct Guest {
+    qemu: Child,
+    stdin: ChildStdin,
+    console: Console,
+    /// Byte of the console up to which waits have looked.
+    seen: usize,
+    ports: Vec<Mapping>,
+    qmp: Qmp,
+    pcap: PathBuf,
+    started: Instant,
+}
+
+/// Folder of logs and recordings.
+pub fn files() -> PathBuf {
+    workspace::target_dir().join("qemu-tests")
+}
+
+impl Guest {
+    /// Boots `image`.
+    ///
+    /// # Errors
+    /// [`Failure::Host`].
+    pub fn boot(image: &Image, setup: &Setup) -> Result<Self, Failure> {
+        let dir = files();
+        std::fs::create_dir_all(&dir).map_err(|e| host("cannot make target/qemu-tests", e))?;
+        let pcap = dir.join(format!("{}.pcap", setup.name));
+        let log_path = dir.join(format!("{}.log", setup.name));
+        let log = std::fs::File::create(&log_path).map_err(|e| host("cannot write the log", e))?;
+        let no_ports = || Failure::Host("no free port".into());
+        let ports = ports::choose(&image.plan.forwards, false).ok_or_else(no_ports)?;
+        let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
+        let machine = Machine {
+            kernel: image.kernel.clone(),
+            bundle: image.bundle.clone(),
+            append: setup.append.clone(),
+            mem_mib: setup.mem_mib,
+            accel: Accel::Auto.resolve(),
+            net: Some(ports.clone()),
+            pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
+            gdb: false,
+            console: qemu::Console::Plain,
+            qmp: Some(qmp.path().into()),
+        };
+        let errors = log.try_clone().map_err(|e| host("cannot write the log", e))?;
+        let mut command = machine.command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut qemu = command.spawn().map_err(|e| host("cannot start QEMU", e))?;
+        let (stdin, stdout) = (qemu.stdin.take(), qemu.stdout.take());
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(Failure::Host("QEMU has no console".into()));
+        };
+        let console = Console::follow(stdout, log);
+        let started = Instant::now();
+        Ok(Self { qemu, stdin, console, seen: 0, ports, qmp, pcap, started })
+    }
+
+    /// Boots and waits for the shell's prompt.
+    ///
+    /// # Errors
+    /// If it does not appear.
+    pub fn boot_to_prompt(image: &Image, setup: &Setup) -> Result<Self, Failure> {
+        let mut guest = Self::boot(image, setup)?;
+        guest.wait_for(PROMPT, BOOT)?;
+        Ok(guest)
+    }
+
+    /// Waits for `pattern` after what earlier waits have found; returns the text up to its end.
+    ///
+    /// # Errors
+    /// If it does not appear within `limit`, the kernel panics, or QEMU exits.
+    pub fn wait_for(&mut self, pattern: &str, limit: Duration) -> Result<String, Failure> {
+        match self.console.wait(self.seen, pattern, limit) {
+            Wait::Found(end) => {
+                let text = self.console.slice(self.seen..end);
+                self.seen = end;
+                Ok(text)
+            }
+            Wait::Panic => Err(Failure::Panic),
+            Wait::Closed => Err(Failure::Gone { pattern: pattern.into() }),
+            Wait::Timeout => Err(Failure::Timeout { pattern: pattern.into(), limit }),
+        }
+    }
+
+    /// Types a line.
+    ///
+    /// # Errors
+    /// If QEMU is gone.
+    pub fn send_line(&mut self, line: &str) -> Result<(), Failure> {
+        let typed = self.stdin.write_all(format!("{line}\r").as_bytes());
+        typed.and_then(|()| self.stdin.flush()).map_err(|e| host("cannot type", e))
+    }
+
+    /// Types a command and returns what is printed until the next prompt.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub fn command(&mut self, line: &str, limit: Duration) -> Result<String, Failure> {
+        self.send_line(line)?;
+        // The echo of the command itself stands behind the old prompt.
+        self.wait_for("\n", limit)?;
+        let text = self.wait_for(PROMPT, limit)?;
+        Ok(text.strip_suffix(PROMPT).unwrap_or(&text).to_string())
+    }
+
+    /// Waits until the whole console (whatever was waited for before) satisfies `enough`.
+    ///
+    /// # Errors
+    /// If it does not within `limit`, the kernel panics, or QEMU exits.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut enough: impl FnMut(&str) -> bool,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        let mut from = 0;
+        loop {
+            if enough(&self.console.text()) {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.console.wait(from, "\n", left) {
+                Wait::Found(end) => from = end,
+                Wait::Panic => return Err(Failure::Panic),
+                Wait::Closed => return Err(Failure::Gone { pattern: what.into() }),
+                Wait::Timeout => return Err(Failure::Timeout { pattern: what.into(), limit }),
+            }
+        }
+    }
+
+    /// The console.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Port of 127.0.0.1 that leads to `port` of the system.
+    ///
+    /// # Errors
+    /// If the manifest forwards no such port.
+    pub fn host_port(&self, port: u16, protocol: Protocol) -> Result<u16, Failure> {
+        let found = self.ports.iter().find(|m| m.port == port && m.protocols.contains(&protocol));
+        let missing = || Failure::Host(format!("the manifest forwards no port {port}"));
+        found.map(|m| m.host).ok_or_else(missing)
+    }
+
+    /// Time since QEMU was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until QEMU exits by itself.
+    ///
+    /// # Errors
+    /// If it does not within `limit`.
+    pub fn end(&mut self, limit: Duration) -> Result<End, Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.qemu.try_wait() {
+                Ok(Some(status)) => return Ok(qemu::end(status, self.qmp.stop())),
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(None) => {
+                    return Err(Failure::Timeout { pattern: "the end of QEMU".into(), limit });
+                }
+                Err(e) => return Err(host("cannot wait for QEMU", e)),
+            }
+        }
+    }
+
+    /// Types `poweroff` and checks that the machine switches itself off.
+    ///
+    /// # Errors
+    /// If it does not, or not cleanly.
+    pub fn power_off(&mut self) -> Result<(), Failure> {
+        self.send_line("poweroff")?;
+        match self.end(COMMAND)? {
+            End::Clean => Ok(()),
+            End::Panic => Err(Failure::Panic),
+            other => wrong(format!("poweroff ended with {other:?}")),
+        }
+    }
+
+    /// What to show about a failure: the console's end, and where log and recording are.
+    pub fn report(&self) -> String {
+        format!(
+            "--- end of the console:\n{}\n--- frames: {}\n--- console: {}",
+            self.console.tail(TAIL),
+            self.pcap.display(),
+            self.pcap.with_extension("log").display(),
+        )
+    }
+
+    /// Removes the recording: nothing went wrong.
+    pub fn forget_recording(&self) {
+        let _ = std::fs::remove_file(&self.pcap);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Both fail when QEMU has exited already, which is fine.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

@@ -1,0 +1,43 @@
+//! Booting and ending.
+
+use std::time::Duration;
+
+use crate::harness::{BOOT, COMMAND, Failure, Guest, PANIC, PROMPT, wrong};
+use crate::qemu::End;
+
+pub fn boot(g: &mut Guest) -> Result<(), Failure> {
+    g.wait_for(PROMPT, BOOT)?;
+    let help = g.command("help", COMMAND)?;
+    for command in ["ps", "crash", "kill", "restart", "ping", "ip", "poweroff"] {
+        if !help.contains(command) {
+            return wrong(format!("help does not list {command}:\n{help}"));
+        }
+    }
+    let ps = g.command("ps", COMMAND)?;
+    for process in ["e1000d", "netd", "sockd", "shell", "httpd"] {
+        if !ps.contains(process) {
+            return wrong(format!("ps does not list {process}:\n{ps}"));
+        }
+    }
+    g.power_off()
+}
+
+pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {
+    match g.end(BOOT)? {
+        End::Panic => {}
+        other => return wrong(format!("the machine ended with {other:?}, not with a panic")),
+    }
+    // QEMU is gone; what it wrote is on its way to us.
+    g.wait_until("the kernel's report", Duration::from_secs(5), |text| text.contains(PANIC))
+        .or_else(|e| if matches!(e, Failure::Panic) { Ok(()) } else { Err(e) })?;
+    let text = g.console().text();
+    let Some(report) = text.find(PANIC).map(|at| &text[at..]) else {
+        return wrong("there is no report of the panic");
+    };
+    for part in ["rip", "rsp", "cr3", "panic_test"] {
+        if !report.contains(part) {
+            return wrong(format!("the report of the panic lacks {part}:\n{report}"));
+        }
+    }
+    Ok(())
+}

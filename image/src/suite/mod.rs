@@ -1,0 +1,92 @@
+//! The QEMU tests, by name. Each boots a system of its own.
+//!
+//! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
+
+mod basics;
+mod recovery;
+mod traffic;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+use crate::build::Image;
+use crate::harness::{Failure, Guest, Setup};
+
+/// A test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub shows: &'static str,
+    setup: fn(&mut Setup),
+    run: fn(&mut Guest) -> Result<(), Failure>,
+}
+
+/// A test on the default machine.
+const fn test(
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&mut Guest) -> Result<(), Failure>,
+) -> Test {
+    Test { name, shows, setup: |_| {}, run }
+}
+
+/// All of them.
+pub const ALL: &[Test] = &[
+    test("boot", "the shell answers, poweroff ends with success", basics::boot),
+    Test {
+        setup: |s| s.append = Some("panic-test".into()),
+        ..test("kernel-panic", "registers and a backtrace, failing status", basics::kernel_panic)
+    },
+    test("ping", "the gateway answers echo requests", traffic::ping),
+    test("http", "the web server's pages", traffic::http),
+    test("echo", "bytes come back over TCP and UDP", traffic::echo),
+    test("download", "200 MB with the right SHA-256", traffic::download),
+    test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
+    test("restart-netd", "the web server answers after netd was killed", recovery::restart_netd),
+    test("restart-sockd", "the web server answers after sockd was killed", recovery::restart_sockd),
+    test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
+];
+
+/// The test called `name`.
+pub fn find(name: &str) -> Option<&'static Test> {
+    ALL.iter().find(|t| t.name == name)
+}
+
+/// Runs `tests` on `image`, one after the other (the machine belongs to one at a time), with a line
+/// for each: name, seconds, outcome.
+pub fn run(tests: &[Test], image: Image, mut arguments: Arguments) -> Conclusion {
+    arguments.test_threads = Some(1);
+    let quiet = arguments.quiet || arguments.format.is_some();
+    let image = Arc::new(image);
+    let trials = tests.iter().map(|t| {
+        let (t, image) = (*t, image.clone());
+        Trial::test(t.name, move || one(&t, &image, quiet))
+    });
+    libtest_mimic::run(&arguments, trials.collect())
+}
+
+fn one(t: &Test, image: &Image, quiet: bool) -> Result<(), Failed> {
+    let mut setup = Setup::new(t.name);
+    (t.setup)(&mut setup);
+    let started = Instant::now();
+    let result = Guest::boot(image, &setup).map_err(|e| e.to_string()).and_then(|mut guest| {
+        match (t.run)(&mut guest) {
+            Ok(()) => {
+                guest.forget_recording();
+                Ok(())
+            }
+            Err(e) => Err(format!("{e}\n{}", guest.report())),
+        }
+    });
+    if !quiet {
+        // Between the name and the outcome, which the test runner prints on the same line.
+        print!("{:.1} s ... ", started.elapsed().as_secs_f32());
+        let _ = std::io::stdout().flush();
+    }
+    Ok(result?)
+}
