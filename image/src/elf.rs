@@ -161,3 +161,89 @@ pub fn symbols(bytes: &[u8]) -> Result<Vec<Symbol>, Error> {
     symbols.dedup();
     Ok(symbols)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u32 = 5;
+    const DATA: u32 = 6;
+    const AT: u64 = 0x40_0000;
+
+    /// A program header: type, flags, address, bytes in memory; the content is one byte.
+    type Header = (u32, u32, u64, u64);
+
+    /// An executable with these program headers, entered at `entry`.
+    fn file(kind: u16, machine: u16, entry: u64, headers: &[Header]) -> Vec<u8> {
+        let mut f = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        f.extend([kind.to_le_bytes(), machine.to_le_bytes()].concat());
+        f.extend(1u32.to_le_bytes());
+        f.extend([entry.to_le_bytes(), 64u64.to_le_bytes(), 0u64.to_le_bytes()].concat());
+        f.extend(0u32.to_le_bytes());
+        for word in [64, 56, headers.len() as u16, 64, 0, 0] {
+            f.extend(word.to_le_bytes());
+        }
+        let content = 64 + 56 * headers.len() as u64;
+        for (kind, flags, vaddr, mem_len) in headers {
+            f.extend([kind.to_le_bytes(), flags.to_le_bytes()].concat());
+            for word in [content, *vaddr, *vaddr, 1, *mem_len, 4096] {
+                f.extend(word.to_le_bytes());
+            }
+        }
+        f.push(0xcc);
+        f
+    }
+
+    fn read(headers: &[Header]) -> Result<Program, Error> {
+        program(&file(2, 62, AT, headers))
+    }
+
+    #[test]
+    fn segments_come_out_by_address_with_their_rights() {
+        let p = read(&[(1, DATA, AT + 0x2000, 9000), (1, CODE, AT, 1), (1, 4, AT + 0x1000, 1)]);
+        let p = p.unwrap();
+        assert_eq!(p.entry, AT);
+        let rights: Vec<_> = p.segments.iter().map(|s| (s.vaddr - AT, s.write, s.exec)).collect();
+        assert_eq!(rights, [(0, false, true), (0x1000, false, false), (0x2000, true, false)]);
+        assert_eq!((p.segments[2].mem_len, &p.segments[2].data[..]), (9000, &[0xcc][..]));
+    }
+
+    #[test]
+    fn what_would_surprise_the_loader_is_refused() {
+        let code = (1, CODE, AT, 1);
+        let wx = read(&[(1, 7, AT, 1)]);
+        assert!(matches!(wx, Err(Error::WritableAndExecutable(AT))));
+        assert!(matches!(
+            read(&[code, (1, DATA, AT + 0x1010, 1)]),
+            Err(Error::Unaligned(0x40_1010))
+        ));
+        let shared = read(&[(1, CODE, AT, 0x1001), (1, DATA, AT + 0x1000, 1)]);
+        assert!(matches!(shared, Err(Error::Overlap(..))));
+        let same = read(&[code, (1, DATA, AT, 1)]);
+        assert!(matches!(same, Err(Error::Overlap(..))));
+        for vaddr in [0, 0x1000, RANGE.end, 0xffff_ffff_8000_0000] {
+            assert!(
+                matches!(read(&[code, (1, DATA, vaddr, 1)]), Err(Error::Address(v)) if v == vaddr)
+            );
+        }
+        assert!(matches!(read(&[code, (1, DATA, AT + 0x1000, u64::MAX)]), Err(Error::Address(_))));
+        assert!(matches!(read(&[(1, DATA, AT, 1)]), Err(Error::Entry(AT))));
+        assert!(matches!(read(&[]), Err(Error::Entry(AT))));
+        for (kind, flags) in [(2, 4), (3, 4), (7, 4)] {
+            assert!(matches!(read(&[code, (kind, flags, AT, 1)]), Err(Error::Kind(_))), "{kind}");
+        }
+    }
+
+    #[test]
+    fn only_fixed_x86_64_executables_are_programs() {
+        let code = [(1, CODE, AT, 1)];
+        assert!(matches!(program(&file(3, 62, AT, &code)), Err(Error::Kind(_))));
+        assert!(matches!(program(&file(2, 183, AT, &code)), Err(Error::Kind(_))));
+        assert!(matches!(program(b"#!/bin/sh"), Err(Error::Read(_))));
+        // Cut off at any place: an error, never a panic.
+        let whole = file(2, 62, AT, &code);
+        for len in 0..whole.len() {
+            assert!(program(&whole[..len]).is_err(), "{len}");
+        }
+    }
+}
