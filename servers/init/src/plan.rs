@@ -1,0 +1,147 @@
+//! What one incarnation of a process is made of: the objects that come from its private untyped,
+//! in the order in which they are made, and where its pages are mapped.
+
+use abi::{LARGE_BITS, ObjType, PAGE_BITS, PAGE_SIZE};
+use alloc::vec::Vec;
+use libipc::bundle::{File, Segment};
+use libipc::start::{HEAP, IMAGE, IPC_BUFFER, REGIONS, STACK_TOP};
+
+/// log2 of the slots in a process's CNode.
+pub const CNODE_BITS: u8 = 6;
+/// First slot of the manifest's capabilities.
+pub const FIRST_CAP: u64 = 2;
+/// Most capabilities that fit.
+pub const MAX_CAPS: usize = (1 << CNODE_BITS) - FIRST_CAP as usize;
+/// Slots of init's CSpace per incarnation besides its frames: thread, CNode, scheduling context.
+pub const OBJECT_SLOTS: u64 = 3;
+
+/// Most bytes of a stack or heap.
+const MAX_AREA: u64 = 1 << 30;
+
+/// Why a process cannot be built as the system description says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// A segment of its program lies outside the program area, or is writable and executable.
+    Segment,
+    /// Stack or heap larger than 1 GiB, or no stack.
+    Size,
+    /// More capabilities than its CNode has slots.
+    Caps,
+    /// Its name or arguments, or its regions' names or number, do not fit its start information.
+    StartInfo,
+    /// The priority is not below init's.
+    Priority,
+}
+
+/// Consecutive writable pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area<'a> {
+    /// First address.
+    pub vaddr: u64,
+    /// Frames.
+    pub count: u64,
+    /// log2 of a frame's size.
+    pub bits: u8,
+    /// What the first bytes hold; the rest is zero.
+    pub content: &'a [u8],
+}
+
+/// What one incarnation needs.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// Writable memory: large frames first, then small ones, in the order of their slots.
+    pub areas: Vec<Area<'a>>,
+    /// Entry point.
+    pub entry: u64,
+    /// Timers.
+    pub timers: u64,
+    /// Reply objects.
+    pub replies: u64,
+    /// Bytes of stack.
+    pub stack: u64,
+    /// Bytes of heap.
+    pub heap: u64,
+}
+
+/// Whether a segment lies where programs may, and is not both writable and executable.
+pub fn segment_allowed(s: &Segment<'_>) -> bool {
+    let end = s.vaddr.checked_add(s.mem_len);
+    s.vaddr >= IMAGE && end.is_some_and(|end| end <= REGIONS) && !(s.write && s.exec)
+}
+
+impl<'a> Plan<'a> {
+    /// Plans a process from its program and its sizes.
+    pub fn new(
+        file: &File<'a>,
+        stack_kib: u32,
+        heap_kib: u32,
+        timers: u64,
+        replies: u64,
+    ) -> Result<Self, PlanError> {
+        let round = |kib: u32| (kib as u64 * 1024).next_multiple_of(PAGE_SIZE);
+        let (stack, heap) = (round(stack_kib), round(heap_kib));
+        if stack == 0 || stack > MAX_AREA || heap > MAX_AREA {
+            return Err(PlanError::Size);
+        }
+        let mut areas = Vec::new();
+        let large = heap >> LARGE_BITS;
+        let mut add = |vaddr, bytes: u64, bits: u8, content| {
+            let count = bytes.div_ceil(1 << bits);
+            if count > 0 {
+                areas.push(Area { vaddr, count, bits, content });
+            }
+        };
+        add(HEAP, large << LARGE_BITS, LARGE_BITS, &[][..]);
+        for s in file.segments() {
+            if !segment_allowed(&s) {
+                return Err(PlanError::Segment);
+            }
+            if s.write {
+                add(s.vaddr, s.mem_len, PAGE_BITS, s.data);
+            }
+        }
+        add(STACK_TOP - stack, stack, PAGE_BITS, &[]);
+        add(HEAP + (large << LARGE_BITS), heap - (large << LARGE_BITS), PAGE_BITS, &[]);
+        add(IPC_BUFFER, PAGE_SIZE, PAGE_BITS, &[]);
+        let entry = file.entry().ok_or(PlanError::Segment)?;
+        Ok(Self { areas, entry, timers, replies, stack, heap })
+    }
+    /// Frames of 2^`bits` bytes.
+    pub fn frames(&self, bits: u8) -> u64 {
+        self.areas.iter().filter(|a| a.bits == bits).map(|a| a.count).sum()
+    }
+    /// Slots of init's CSpace that one incarnation fills.
+    pub fn slots(&self) -> u64 {
+        self.frames(LARGE_BITS) + self.frames(PAGE_BITS) + OBJECT_SLOTS
+    }
+    /// Slot of the frame that holds the page at `vaddr`, counted from the first frame's slot, and
+    /// the frame's first address. `None`: no small private frame is mapped there.
+    pub fn frame_at(&self, vaddr: u64) -> Option<(u64, u64)> {
+        let mut slot = 0;
+        for a in &self.areas {
+            let len = a.count << a.bits;
+            if a.bits == PAGE_BITS && vaddr >= a.vaddr && vaddr - a.vaddr < len {
+                let page = (vaddr - a.vaddr) / PAGE_SIZE;
+                return Some((slot + page, a.vaddr + page * PAGE_SIZE));
+            }
+            slot += a.count;
+        }
+        None
+    }
+    /// log2 of the private untyped that all this fits in: objects are made in falling size, so
+    /// that no byte is lost to alignment.
+    pub fn private_bits(&self) -> u8 {
+        let objects = [
+            (ObjType::Frame, LARGE_BITS, self.frames(LARGE_BITS)),
+            (ObjType::Frame, PAGE_BITS, self.frames(PAGE_BITS)),
+            (ObjType::Thread, 0, 1),
+            (ObjType::CNode, CNODE_BITS, 1),
+            (ObjType::SchedContext, 0, 1),
+            (ObjType::Timer, 0, self.timers),
+            (ObjType::Reply, 0, self.replies),
+        ];
+        let size = |ty: ObjType, bits| 1u64 << ty.bits(bits).expect("sizes are constants");
+        let bytes: u64 = objects.iter().map(|(ty, bits, n)| size(*ty, *bits) * n).sum();
+        bytes.next_power_of_two().trailing_zeros() as u8
+    }
+}

@@ -1,0 +1,320 @@
+//! One process: what stays over its restarts, and how an incarnation is made and ended.
+//!
+//! Standing (made once at boot, kept by init): address space and page tables, read-only segments,
+//! lent regions, log page, start information, badged notifications. Private (one untyped, revoked
+//! at every death): thread, CNode, scheduling context, timers, reply objects, and all memory that
+//! the process alone writes. A process can corrupt nothing of the standing part: page tables are
+//! the kernel's, and lent regions are shared by their very purpose.
+
+use abi::{CPtr, Error, LARGE_BITS, Label, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use libipc::Name;
+use libipc::bundle::File;
+use libipc::proc::State;
+use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
+use spec::Restart;
+
+use crate::backtrace::Frames;
+use crate::cause::Cause;
+use crate::kernel::Kernel;
+use crate::layout::{ROOT, badge, signal, slot, window};
+use crate::lines::Lines;
+use crate::plan::{CNODE_BITS, FIRST_CAP, Plan};
+use crate::policy::History;
+
+/// Most objects one retype makes.
+pub const RETYPE_MAX: u64 = 256;
+
+/// Where a capability of a process comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapSource {
+    /// A badged endpoint or notification.
+    Mint {
+        /// Slot of the original.
+        src: CPtr,
+        /// Rights.
+        rights: Rights,
+        /// Badge.
+        badge: u64,
+    },
+    /// A copy of an IRQ handler.
+    Irq {
+        /// Slot of the original.
+        src: CPtr,
+    },
+    /// A new reply object.
+    Reply,
+    /// A new timer that signals the notification in this slot of init's.
+    Timer {
+        /// Badged notification.
+        signal: CPtr,
+    },
+}
+
+/// Slots of init's CSpace that belong to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessSlots {
+    /// Private untyped.
+    pub private: CPtr,
+    /// First private frame; the other private objects follow the frames.
+    pub frames: CPtr,
+    /// Thread.
+    pub thread: CPtr,
+    /// CNode.
+    pub cnode: CPtr,
+    /// Scheduling context.
+    pub sched: CPtr,
+    /// Address space (standing).
+    pub vspace: CPtr,
+    /// init's endpoint with the process's fault badge (standing).
+    pub fault: CPtr,
+}
+
+/// What a process that can run is made of.
+pub struct Parts<'a> {
+    /// Private objects.
+    pub plan: Plan<'a>,
+    /// Slots.
+    pub slots: ProcessSlots,
+    /// Capabilities from slot [`FIRST_CAP`].
+    pub caps: Vec<CapSource>,
+    /// Start information; incarnation and seed are set at each start.
+    pub info: Box<StartInfo>,
+    /// Notification bound to its thread.
+    pub bound: Option<CPtr>,
+    /// Badged notifications to signal when it ends.
+    pub notices: Vec<CPtr>,
+    /// Its bound notification with the console's badge, if it has the console.
+    pub console: Option<CPtr>,
+    /// Devices it drives.
+    pub devices: Vec<usize>,
+}
+
+/// A death whose restart was put off.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// Why.
+    pub cause: Cause,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// When, ns since boot.
+    pub at_ns: u64,
+    /// The way there.
+    pub frames: Frames,
+}
+
+/// A process of the system description.
+pub struct Process<'a> {
+    /// Name.
+    pub name: Name,
+    /// Number in the system description.
+    pub index: usize,
+    /// Priority.
+    pub priority: u8,
+    /// Restart policy.
+    pub policy: Restart,
+    /// Started at boot.
+    pub autostart: bool,
+    /// It has the console.
+    pub console: bool,
+    /// Its program.
+    pub file: Option<File<'a>>,
+    /// `None`: it cannot run; the reason was logged at boot.
+    pub parts: Option<Parts<'a>>,
+    /// State.
+    pub state: State,
+    /// Starts so far.
+    pub starts: u32,
+    /// When it was last started, ns since boot.
+    pub started_ns: u64,
+    /// Recent starts.
+    pub history: History,
+    /// Its death, while its restart is put off, and when it is due.
+    pub pending: Option<(Death, u64)>,
+    /// Where it was when it was made to crash: instruction and frame pointer.
+    pub crashed_at: Option<(u64, u64)>,
+    /// Its unfinished log line.
+    pub lines: Lines,
+    /// Bytes of log it had dropped when last looked.
+    pub dropped: u32,
+    /// It has more in its log page than there was room for on the console.
+    pub log_waits: bool,
+}
+
+/// Retypes in calls of at most [`RETYPE_MAX`].
+pub fn retype_all(
+    k: &mut impl Kernel,
+    untyped: CPtr,
+    ty: ObjType,
+    size_bits: u8,
+    first: u64,
+    count: u64,
+) -> Result<(), Error> {
+    let mut done = 0;
+    while done < count {
+        let n = RETYPE_MAX.min(count - done);
+        k.retype(untyped, ty, size_bits, ROOT, first + done, n, 0)?;
+        done += n;
+    }
+    Ok(())
+}
+
+/// Writes bytes into a frame through the scratch window.
+pub fn write_frame(k: &mut impl Kernel, frame: CPtr, bytes: &[u8]) -> Result<(), Error> {
+    with_frame(k, frame, |k| k.write(window::SCRATCH, bytes))
+}
+
+/// Runs `f` while a small frame is mapped at the scratch window.
+fn with_frame<K: Kernel, R>(
+    k: &mut K,
+    frame: CPtr,
+    f: impl FnOnce(&mut K) -> R,
+) -> Result<R, Error> {
+    let rights = Rights::READ | Rights::WRITE;
+    k.copy(ROOT, slot::SCRATCH, frame, rights)?;
+    let vspace = abi::init_slot::VSPACE;
+    let result = k.map(slot::SCRATCH, vspace, window::SCRATCH, rights, MapAttr::empty());
+    let result = result.map(|()| f(k));
+    k.delete(slot::SCRATCH)?;
+    result
+}
+
+impl Parts<'_> {
+    /// Bytes of private memory.
+    pub fn private_bytes(&self) -> u64 {
+        1 << self.plan.private_bits()
+    }
+    /// Lowest address of the stack.
+    pub fn stack_end(&self) -> u64 {
+        STACK_TOP - self.plan.stack
+    }
+    fn log_vaddr(index: usize) -> u64 {
+        window::LOGS + index as u64 * PAGE_SIZE
+    }
+    /// Makes an incarnation from the private untyped, which has no children, and starts it. On an
+    /// error the caller revokes what was made.
+    pub fn start(&mut self, k: &mut impl Kernel, index: usize, priority: u8) -> Result<(), Error> {
+        self.make_objects(k)?;
+        self.map_memory(k)?;
+        self.fill_cnode(k, index)?;
+        self.write_info(k, index)?;
+        self.start_thread(k, priority)
+    }
+    /// Ends the incarnation: all private objects are gone when this returns.
+    pub fn stop(&self, k: &mut impl Kernel) {
+        // It is init's own capability, in init's own CNode: this cannot fail.
+        let _ = k.revoke(self.slots.private);
+    }
+    fn make_objects(&self, k: &mut impl Kernel) -> Result<(), Error> {
+        let (private, mut at) = (self.slots.private, self.slots.frames);
+        // Falling size: see `Plan::private_bits`.
+        for bits in [LARGE_BITS, PAGE_BITS] {
+            let count = self.plan.frames(bits);
+            retype_all(k, private, ObjType::Frame, bits, at, count)?;
+            at += count;
+        }
+        k.retype(private, ObjType::Thread, 0, ROOT, self.slots.thread, 1, 0)?;
+        k.retype(private, ObjType::CNode, CNODE_BITS, ROOT, self.slots.cnode, 1, 0)?;
+        k.retype(private, ObjType::SchedContext, 0, ROOT, self.slots.sched, 1, 0)
+    }
+    fn map_memory(&self, k: &mut impl Kernel) -> Result<(), Error> {
+        let mut frame = self.slots.frames;
+        for area in &self.plan.areas {
+            for i in 0..area.count {
+                let vaddr = area.vaddr + (i << area.bits);
+                let rights = Rights::READ | Rights::WRITE;
+                k.map(frame, self.slots.vspace, vaddr, rights, MapAttr::empty())?;
+                let from = (i << area.bits) as usize;
+                if let Some(content) = area.content.get(from..).filter(|c| !c.is_empty()) {
+                    write_frame(k, frame, &content[..content.len().min(PAGE_SIZE as usize)])?;
+                }
+                frame += 1;
+            }
+        }
+        Ok(())
+    }
+    fn fill_cnode(&self, k: &mut impl Kernel, index: usize) -> Result<(), Error> {
+        let cnode = self.slots.cnode;
+        k.mint(cnode, LOG_SIGNAL, slot::NOTIFICATION, Rights::WRITE, signal::log(index))?;
+        // Timers before reply objects, as the plan has them.
+        for (dest, cap) in (FIRST_CAP..).zip(&self.caps) {
+            if let CapSource::Timer { signal } = *cap {
+                k.retype(self.slots.private, ObjType::Timer, 0, ROOT, slot::SCRATCH, 1, 0)?;
+                k.invoke(slot::SCRATCH, Label::TimerSetNotification, [signal, 0, 0, 0], [0; 2])?;
+                k.move_to(cnode, dest, slot::SCRATCH)?;
+            }
+        }
+        for (dest, cap) in (FIRST_CAP..).zip(&self.caps) {
+            match *cap {
+                CapSource::Mint { src, rights, badge } => {
+                    k.mint(cnode, dest, src, rights, badge)?
+                }
+                CapSource::Irq { src } => k.copy(cnode, dest, src, Rights::all())?,
+                CapSource::Reply => {
+                    k.retype(self.slots.private, ObjType::Reply, 0, cnode, dest, 1, 0)?;
+                }
+                CapSource::Timer { .. } => {}
+            }
+        }
+        Ok(())
+    }
+    fn write_info(&self, k: &mut impl Kernel, index: usize) -> Result<(), Error> {
+        let mut bytes = [0; window::START_BYTES as usize];
+        let len = postcard::to_slice(&*self.info, &mut bytes[4..]).map_err(|_| Error::Range)?.len();
+        bytes[..4].copy_from_slice(&(len as u32).to_le_bytes());
+        k.write(window::STARTS + index as u64 * window::START_BYTES, &bytes[..4 + len]);
+        Ok(())
+    }
+    fn start_thread(&self, k: &mut impl Kernel, priority: u8) -> Result<(), Error> {
+        let s = &self.slots;
+        let buffer = s.frames + self.plan.slots() - crate::plan::OBJECT_SLOTS - 1;
+        let set = |k: &mut _, label, words| Kernel::invoke(k, s.thread, label, words, [0; 2]);
+        set(k, Label::ThreadConfigure, [s.cnode, s.vspace, s.fault, buffer])?;
+        set(k, Label::ThreadSetPriority, [priority as u64, 0, 0, 0])?;
+        let mut name = [0; 16];
+        let n = self.info.name.len().min(16);
+        name[..n].copy_from_slice(&self.info.name.as_bytes()[..n]);
+        let (a, b) = name.split_at(8);
+        let word = |b: &[u8]| b.iter().rev().fold(0, |w, b| w << 8 | *b as u64);
+        set(k, Label::ThreadSetName, [word(a), word(b), 0, 0])?;
+        if let Some(ntfn) = self.bound {
+            set(k, Label::ThreadBindNotification, [ntfn, 0, 0, 0])?;
+        }
+        k.invoke(s.sched, Label::SchedConfigure, [u64::MAX, 0, 0, 0], [0; 2])?;
+        let set = |k: &mut _, label, words, more| Kernel::invoke(k, s.thread, label, words, more);
+        set(k, Label::ThreadBindSched, [s.sched, 0, 0, 0], [0; 2])?;
+        set(k, Label::ThreadWriteRegisters, [self.plan.entry, STACK_TOP, 0, 0], [1, 0])?;
+        Ok(())
+    }
+    /// Reads two words of the process's stack.
+    pub fn read_stack(&self, k: &mut impl Kernel, vaddr: u64) -> Option<[u64; 2]> {
+        let end = vaddr.checked_add(16)?;
+        if !vaddr.is_multiple_of(8) || vaddr < self.stack_end() || end > STACK_TOP {
+            return None;
+        }
+        let word = |k: &mut _, at: u64| {
+            let (offset, page) = self.plan.frame_at(at)?;
+            let mut bytes = [0; 8];
+            let read = |k: &mut _| Kernel::read(k, window::SCRATCH + (at - page), &mut bytes);
+            with_frame(k, self.slots.frames + offset, read).ok()?;
+            Some(u64::from_le_bytes(bytes))
+        };
+        Some([word(k, vaddr)?, word(k, vaddr + 8)?])
+    }
+}
+
+impl Process<'_> {
+    /// Address of its log page in init.
+    pub fn log_page(&self) -> u64 {
+        Parts::log_vaddr(self.index)
+    }
+    /// Badge of its faults.
+    pub fn fault_badge(&self) -> u64 {
+        badge::fault(self.index)
+    }
+    /// Whether it holds private objects.
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+}

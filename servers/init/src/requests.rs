@@ -1,0 +1,139 @@
+//! Requests of processes ([`libipc::proc`]): the shell's view of the system and its levers.
+
+use abi::Label;
+use libipc::proc::{Crash, Error, Reply, Request, State};
+
+use crate::cause::Cause;
+use crate::kernel::Kernel;
+use crate::layout::badge;
+use crate::supervisor::Supervisor;
+
+/// Bytes below the stack pointer that a function may use (System V ABI, the red zone).
+const RED_ZONE: u64 = 128;
+
+impl Supervisor<'_> {
+    /// Answers a request. `None`: there is nobody to answer; the caller was its own target.
+    pub fn request<K: Kernel>(
+        &mut self,
+        k: &mut K,
+        from: u64,
+        request: &Request,
+    ) -> Option<Result<Reply, Error>> {
+        let Some(caller) = badge::requester(from).filter(|i| *i < self.processes.len()) else {
+            return Some(Err(Error::Denied));
+        };
+        let result = match request {
+            Request::List { skip } => Ok(self.list(k, *skip)),
+            Request::Reports { skip } => Ok(Reply::Reports(self.reports.page(*skip))),
+            Request::Memory => Ok(self.memory(k)),
+            Request::PowerOff => {
+                self.power_off(k);
+                Err(Error::Invalid)
+            }
+            Request::Kill(name) => self.target(name).and_then(|i| self.kill(k, i)),
+            Request::Crash(name, how) => self.target(name).and_then(|i| self.crash(k, i, *how)),
+            Request::Restart(name) => self.target(name).and_then(|i| self.restart(k, i)),
+        };
+        let names_itself = match request {
+            Request::Kill(n) | Request::Crash(n, _) | Request::Restart(n) => {
+                *n == self.processes[caller].name
+            }
+            _ => false,
+        };
+        (!names_itself || result.is_err()).then_some(result)
+    }
+
+    fn target(&self, name: &str) -> Result<usize, Error> {
+        self.processes.iter().position(|p| p.name == name).ok_or(Error::NotFound)
+    }
+
+    fn list<K: Kernel>(&self, k: &mut K, skip: u32) -> Reply {
+        let now = k.now_ns();
+        let page = self.processes.iter().skip(skip as usize).take(8);
+        let page = page.map(|p| libipc::proc::Process {
+            name: p.name.clone(),
+            state: p.state,
+            priority: p.priority,
+            restarts: p.starts.saturating_sub(1),
+            memory: p.parts.as_ref().filter(|_| p.is_running()).map_or(0, |x| x.private_bytes()),
+            uptime_us: if p.is_running() { now.saturating_sub(p.started_ns) / 1000 } else { 0 },
+        });
+        Reply::Processes(page.collect())
+    }
+
+    /// Free bytes as the kernel counts them: above the watermarks of all untypeds, the private ones
+    /// of processes included.
+    fn memory<K: Kernel>(&self, k: &mut K) -> Reply {
+        let private = self.processes.iter().filter_map(|p| Some(p.parts.as_ref()?.slots.private));
+        let untypeds = self.untypeds.iter().copied().chain(private);
+        let free = untypeds.map(|u| k.untyped_left(u).unwrap_or(0)).sum();
+        let running = self.processes.iter().filter(|p| p.is_running());
+        let slots = running.filter_map(|p| Some(p.parts.as_ref()?.plan.slots() as u32));
+        Reply::Memory { total: self.total, free, slots: self.standing_slots + slots.sum::<u32>() }
+    }
+
+    fn kill<K: Kernel>(&mut self, k: &mut K, i: usize) -> Result<Reply, Error> {
+        self.end(k, i, Cause::Killed, false)
+    }
+
+    fn end<K: Kernel>(
+        &mut self,
+        k: &mut K,
+        i: usize,
+        cause: Cause,
+        restart: bool,
+    ) -> Result<Reply, Error> {
+        let at_ns = k.now_ns();
+        if !self.processes[i].is_running() {
+            return Err(Error::NotRunning);
+        }
+        let regs = self.registers(k, i).ok_or(Error::NotRunning)?;
+        self.ended(k, i, cause, regs, at_ns, restart);
+        Ok(Reply::Done)
+    }
+
+    fn restart<K: Kernel>(&mut self, k: &mut K, i: usize) -> Result<Reply, Error> {
+        let p = &mut self.processes[i];
+        if p.parts.is_none() {
+            return Err(Error::Invalid);
+        }
+        p.history.reset();
+        match p.state {
+            State::Running => return self.end(k, i, Cause::Requested, true),
+            State::Restarting => self.start_pending(k, i),
+            State::Exited(_) | State::Failed | State::Stopped => self.start(k, i),
+        }
+        if self.processes[i].is_running() { Ok(Reply::Done) } else { Err(Error::Invalid) }
+    }
+
+    /// Sends a process to one of the functions that every program has for this purpose, wherever
+    /// it is. Its registers are lost but for the stack pointer; where it was is kept for the
+    /// backtrace.
+    fn crash<K: Kernel>(&mut self, k: &mut K, i: usize, how: Crash) -> Result<Reply, Error> {
+        let p = &self.processes[i];
+        if !p.is_running() {
+            return Err(Error::NotRunning);
+        }
+        let parts = p.parts.as_ref().ok_or(Error::NotRunning)?;
+        let symbols = p.file.and_then(|f| f.symbols()).ok_or(Error::Invalid)?;
+        let function = symbols.find(match how {
+            Crash::Panic => "rt_crash_panic",
+            Crash::Pointer => "rt_crash_pointer",
+            Crash::Undefined => "rt_crash_undefined",
+        });
+        let rip = function.ok_or(Error::Invalid)?;
+        let (thread, stack_end) = (parts.slots.thread, parts.stack_end());
+        k.invoke(thread, Label::ThreadSuspend, [0; 4], [0; 2]).map_err(|_| Error::NotRunning)?;
+        let regs = self.registers(k, i).ok_or(Error::NotRunning)?;
+        // A stack pointer that left the stack is not followed: the top will do for a panic.
+        let top = libipc::start::STACK_TOP;
+        let inside = regs.rsp > stack_end + RED_ZONE && regs.rsp <= top;
+        let rsp = if inside { regs.rsp - RED_ZONE } else { top };
+        // As after a call: 8 below a multiple of 16.
+        let rsp = (rsp & !15) - 8;
+        self.processes[i].crashed_at = Some((regs.rip, regs.rbp));
+        k.invoke(thread, Label::ThreadWriteRegisters, [rip, rsp, 0, 0], [1, 0])
+            .map_err(|_| Error::NotRunning)?;
+        Ok(Reply::Done)
+    }
+}

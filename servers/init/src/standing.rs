@@ -1,0 +1,251 @@
+//! Making the standing part of one process.
+
+use abi::{CPtr, Clock, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use libipc::bundle::File;
+use libipc::proc::State;
+use libipc::start::{self, StartInfo};
+use spec::{CapKind, MapKind, System};
+
+use crate::draft::{Backing, Draft};
+use crate::kernel::Kernel;
+use crate::layout::{CONSOLE_BIT, ROOT, badge, slot, window};
+use crate::maker::{MakeError, Maker};
+use crate::pci::Function;
+use crate::plan::FIRST_CAP;
+use crate::process::{CapSource, Parts, Process, ProcessSlots};
+use crate::report::{clip, name};
+use crate::tables::Tables;
+
+/// What processes share.
+pub struct Shared {
+    /// First endpoint of the manifest.
+    pub endpoints: CPtr,
+    /// First notification.
+    pub notifications: CPtr,
+    /// First slot and physical address of each region.
+    pub regions: Vec<(CPtr, u64)>,
+    /// First slot of each read-only segment, by file and segment.
+    pub segments: Vec<Vec<CPtr>>,
+    /// First slot of each BAR, by device and number.
+    pub bars: Vec<((u16, u8), CPtr)>,
+    /// IRQ handler and bound notification of each device, made for the first process that asks.
+    pub irqs: Vec<Option<CPtr>>,
+    /// Console input page.
+    pub console: CPtr,
+    /// Clock parameters.
+    pub clock: Clock,
+    /// Whether the machine is QEMU's.
+    pub emulated: bool,
+}
+
+impl Shared {
+    fn frame(&self, file: usize, log: CPtr, info: CPtr, backing: Backing) -> Option<CPtr> {
+        Some(match backing {
+            Backing::Private => return None,
+            Backing::Segment(i) => self.segments[file][i],
+            Backing::Region(i, first) => self.regions[i as usize].0 + first,
+            Backing::Bar(device, bar) => {
+                self.bars.iter().find(|(which, _)| *which == (device, bar))?.1
+            }
+            Backing::Log => log,
+            Backing::Start => info,
+            Backing::Console => self.console,
+        })
+    }
+}
+
+/// Makes address space, mappings, lent pages and badged capabilities of process number `index`.
+#[expect(clippy::too_many_arguments, reason = "called once, with everything that boot knows")]
+pub fn make_process<'a, K: Kernel>(
+    m: &mut Maker<'_, K>,
+    system: &System,
+    index: usize,
+    draft: Draft<'a>,
+    private: CPtr,
+    file: Option<usize>,
+    found: &[Option<Function>],
+    shared: &mut Shared,
+) -> Result<Parts<'a>, MakeError> {
+    let process = &system.processes[index];
+    let write = Rights::READ | Rights::WRITE;
+    let log = m.make(ObjType::Frame, PAGE_BITS, 1)?;
+    m.map_own(log, window::LOGS + index as u64 * PAGE_SIZE, write)?;
+    let pages = window::START_BYTES / PAGE_SIZE;
+    let info = m.make(ObjType::Frame, PAGE_BITS, pages)?;
+    for i in 0..pages {
+        let vaddr = window::STARTS + index as u64 * window::START_BYTES + i * PAGE_SIZE;
+        m.map_own(info + i, vaddr, write)?;
+    }
+
+    let vspace = m.make(ObjType::VSpace, 0, 1)?;
+    let mut tables = Tables::default();
+    for r in &draft.ranges {
+        m.make_tables(vspace, &mut tables, r.vaddr, r.bits, r.count)?;
+        let frames = shared.frame(file.unwrap_or(0), log, info, r.backing);
+        for i in (0..r.count).filter(|_| frames.is_some()) {
+            // A capability is mapped once: each mapping has its own copy.
+            let copy = m.copy(frames.unwrap_or(0) + i, Rights::all())?;
+            m.k.map(copy, vspace, r.vaddr + (i << r.bits), r.rights, r.attr)?;
+        }
+    }
+
+    let ntfn = |i: u16| shared.notifications + i as u64;
+    let mut caps = Vec::new();
+    for cap in &process.caps {
+        caps.push(match cap.kind {
+            CapKind::Endpoint { index, recv, badge } => CapSource::Mint {
+                src: shared.endpoints + index as u64,
+                rights: if recv { Rights::READ } else { Rights::WRITE },
+                badge,
+            },
+            CapKind::Init => CapSource::Mint {
+                src: slot::ENDPOINT,
+                rights: Rights::WRITE,
+                badge: badge::request(index),
+            },
+            CapKind::Notification { index, recv, badge } => CapSource::Mint {
+                src: ntfn(index),
+                rights: if recv { Rights::READ } else { Rights::WRITE },
+                badge,
+            },
+            CapKind::Reply => CapSource::Reply,
+            CapKind::Timer { notification, badge } => {
+                CapSource::Timer { signal: m.mint(ntfn(notification), Rights::WRITE, badge)? }
+            }
+            CapKind::Irq { device, notification, badge } => {
+                let src = match shared.irqs[device as usize] {
+                    Some(src) => src,
+                    None => {
+                        let signal = m.mint(ntfn(notification), Rights::WRITE, badge)?;
+                        let function = found[device as usize].ok_or(MakeError::Device)?;
+                        let src = make_irq(m, function.gsi.ok_or(MakeError::Device)?, signal)?;
+                        shared.irqs[device as usize] = Some(src);
+                        src
+                    }
+                };
+                CapSource::Irq { src }
+            }
+        });
+    }
+    let fault = m.mint(slot::ENDPOINT, Rights::WRITE, badge::fault(index))?;
+    let bound = process.bound.map(ntfn);
+    let console = match bound.filter(|_| process.console) {
+        Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, CONSOLE_BIT)?),
+        None => None,
+    };
+    let mut notices = Vec::new();
+    for (i, badge) in &process.death_notices {
+        notices.push(m.mint(ntfn(*i), Rights::WRITE, *badge)?);
+    }
+    let emulated = if draft.devices.is_empty() {
+        shared.emulated
+    } else {
+        draft.devices.iter().all(|d| found[*d].is_some_and(|f| f.emulated))
+    };
+    let info = start_info(system, index, &draft, shared, emulated);
+    let frames = m.slots(draft.plan.slots())?;
+    let thread = frames + draft.plan.frames(LARGE_BITS) + draft.plan.frames(PAGE_BITS);
+    let slots = ProcessSlots {
+        private,
+        frames,
+        thread,
+        cnode: thread + 1,
+        sched: thread + 2,
+        vspace,
+        fault,
+    };
+    let Draft { plan, devices, .. } = draft;
+    Ok(Parts { plan, slots, caps, info, bound, notices, console, devices })
+}
+
+/// The handler of a PCI interrupt line, bound for good: the notification is lent, so it outlives
+/// every driver, and an interrupt that comes while there is none waits there.
+fn make_irq<K: Kernel>(m: &mut Maker<'_, K>, gsi: u8, signal: CPtr) -> Result<CPtr, MakeError> {
+    let dest = m.slots(1)?;
+    // INTx is level triggered. The PC's firmware tables make the lines it routes to the old
+    // controller's inputs active high; those above are active low, as the bus has them.
+    let flags = if gsi < 16 { 1 } else { 3 };
+    let words = [gsi as u64, flags, ROOT, dest];
+    m.k.invoke(abi::init_slot::IRQ_CONTROL, Label::IrqGet, words, [0; 2])?;
+    m.k.invoke(dest, Label::IrqSetNotification, [signal, 0, 0, 0], [0; 2])?;
+    Ok(dest)
+}
+
+fn start_info(
+    system: &System,
+    index: usize,
+    draft: &Draft<'_>,
+    shared: &Shared,
+    emulated: bool,
+) -> Box<StartInfo> {
+    let process = &system.processes[index];
+    // Bus addresses are for drivers only.
+    let driver = !draft.devices.is_empty();
+    let mut info = Box::new(StartInfo {
+        name: name(&process.name),
+        incarnation: 0,
+        clock: shared.clock,
+        heap_len: draft.plan.heap,
+        seed: [0; 32],
+        args: clip(&process.args),
+        emulated,
+        caps: heapless::Vec::new(),
+        regions: heapless::Vec::new(),
+    });
+    for (cptr, cap) in (FIRST_CAP..).zip(&process.caps) {
+        let _ = info.caps.push(start::Cap { name: name(&cap.name), cptr });
+    }
+    for (i, map) in process.maps.iter().enumerate() {
+        let vaddr = start::REGIONS + i as u64 * start::REGION_STRIDE;
+        let region = |index: u16, vaddr| {
+            let spec = &system.regions[index as usize];
+            let paddr = shared.regions[index as usize].1;
+            let dma = spec.dma.filter(|_| driver).map(|window| (window, paddr));
+            start::Region { name: name(&map.name), vaddr, len: spec.kib as u64 * 1024, dma }
+        };
+        let region = match map.kind {
+            MapKind::Region { index, .. } => region(index, vaddr),
+            MapKind::DmaOnly { index } => region(index, 0),
+            MapKind::Bar { device, bar } => {
+                let pages = draft.ranges.iter().find_map(|r| match r.backing {
+                    Backing::Bar(d, b) if (d, b) == (device, bar) => Some(r.count),
+                    _ => None,
+                });
+                let len = pages.unwrap_or(0) * PAGE_SIZE;
+                start::Region { name: name(&map.name), vaddr, len, dma: None }
+            }
+        };
+        let _ = info.regions.push(region);
+    }
+    info
+}
+
+/// A process of the system description, not started yet.
+pub fn process<'a>(
+    spec: &spec::Process,
+    index: usize,
+    file: Option<File<'a>>,
+    parts: Option<Parts<'a>>,
+) -> Process<'a> {
+    Process {
+        name: name(&spec.name),
+        index,
+        priority: spec.priority,
+        policy: spec.restart,
+        autostart: spec.autostart,
+        console: spec.console,
+        file,
+        state: if parts.is_some() { State::Stopped } else { State::Failed },
+        parts,
+        starts: 0,
+        started_ns: 0,
+        history: Default::default(),
+        pending: None,
+        crashed_at: None,
+        lines: Default::default(),
+        dropped: 0,
+        log_waits: false,
+    }
+}

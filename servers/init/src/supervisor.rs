@@ -1,0 +1,473 @@
+//! Life and death of processes: starting, faults, restarts, and what is printed about them.
+
+use abi::{CPtr, Label, UserRegs};
+use alloc::vec::Vec;
+use core::fmt::Write;
+use libipc::log::{PANIC, RING};
+use libipc::proc::{Report, State};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::backtrace::{Frames, Place, walk};
+use crate::cause::{Cause, printable};
+use crate::kernel::Kernel;
+use crate::layout::{badge, signal, slot, window};
+use crate::pci::{self, Function, Mechanism1};
+use crate::policy::{GIVE_UP, Next};
+use crate::process::{Death, Process};
+use crate::report::{Reports, clip};
+use crate::screen::{LineBuf, Screen};
+use crate::uart::{READ_MAX, Uart};
+
+/// A device that was found.
+pub struct Device {
+    /// Where and what.
+    pub function: Function,
+    /// Whether its driver may make it a bus master.
+    pub dma: bool,
+    /// It decodes memory, and is a bus master if it may.
+    pub on: bool,
+}
+
+/// What boot hands to the supervisor.
+pub struct Setup<'a> {
+    /// Processes.
+    pub processes: Vec<Process<'a>>,
+    /// Devices.
+    pub devices: Vec<Option<Device>>,
+    /// Console output.
+    pub screen: Screen,
+    /// Serial port.
+    pub uart: Uart,
+    /// Seed of the random numbers that processes get.
+    pub seed: [u8; 32],
+    /// Untypeds of RAM.
+    pub untypeds: Vec<CPtr>,
+    /// Bytes in them.
+    pub total: u64,
+    /// Slots of init's CSpace that stay filled.
+    pub standing_slots: u32,
+}
+
+/// The supervisor.
+pub struct Supervisor<'a> {
+    pub(crate) processes: Vec<Process<'a>>,
+    devices: Vec<Option<Device>>,
+    screen: Screen,
+    uart: Uart,
+    random: ChaCha20Rng,
+    pub(crate) reports: Reports,
+    pub(crate) untypeds: Vec<CPtr>,
+    pub(crate) total: u64,
+    pub(crate) standing_slots: u32,
+}
+
+/// Prints a formatted line.
+macro_rules! say {
+    ($screen:expr, $($arg:tt)*) => {{
+        let mut line = LineBuf::default();
+        let _ = write!(line, $($arg)*);
+        $screen.log(line.as_bytes());
+    }};
+}
+
+impl<'a> Supervisor<'a> {
+    /// A supervisor of processes that were not started yet.
+    pub fn new(setup: Setup<'a>) -> Self {
+        Self {
+            processes: setup.processes,
+            devices: setup.devices,
+            screen: setup.screen,
+            uart: setup.uart,
+            random: ChaCha20Rng::from_seed(setup.seed),
+            reports: Reports::default(),
+            untypeds: setup.untypeds,
+            total: setup.total,
+            standing_slots: setup.standing_slots,
+        }
+    }
+
+    /// Starts everything that the manifest says is started at boot.
+    pub fn start_all<K: Kernel>(&mut self, k: &mut K) {
+        for i in 0..self.processes.len() {
+            if self.processes[i].autostart && self.processes[i].parts.is_some() {
+                self.start(k, i);
+                let p = &self.processes[i];
+                if let (State::Running, Some(parts)) = (p.state, &p.parts) {
+                    let kib = parts.private_bytes() >> 10;
+                    let (name, priority) = (&p.name, p.priority);
+                    say!(self.screen, "[init] started {name}, priority {priority}, {kib} KiB");
+                }
+            }
+        }
+    }
+
+    /// Starts a process that does not run. On failure it is left `Failed`, with the reason
+    /// printed.
+    pub(crate) fn start<K: Kernel>(&mut self, k: &mut K, i: usize) {
+        let p = &mut self.processes[i];
+        p.pending = None;
+        p.crashed_at = None;
+        let Some(parts) = &mut p.parts else { return };
+        for d in &parts.devices {
+            let Some(device) = self.devices[*d].as_mut().filter(|d| !d.on) else { continue };
+            pci::enable(&mut Mechanism1(k), device.function.address, device.dma);
+            device.on = true;
+        }
+        parts.info.incarnation = p.starts;
+        self.random.fill_bytes(&mut parts.info.seed);
+        let result = parts.start(k, i, p.priority);
+        if let Err(e) = result {
+            parts.stop(k);
+            // A start that failed half way may have left this.
+            let _ = k.delete(slot::SCRATCH);
+            p.state = State::Failed;
+            say!(self.screen, "[init] {} cannot be started: kernel error {e:?}", p.name);
+            return;
+        }
+        p.starts += 1;
+        p.started_ns = k.now_ns();
+        p.history.started(p.started_ns);
+        p.state = State::Running;
+    }
+
+    /// A thread's fault message arrived: its badge, method and words.
+    pub fn fault<K: Kernel>(&mut self, k: &mut K, from: u64, method: u16, words: [u64; 4]) {
+        let at_ns = k.now_ns();
+        let index = badge::faulted(from).filter(|i| *i < self.processes.len());
+        let Some(i) = index.filter(|i| self.processes[*i].is_running()) else { return };
+        let Some(regs) = self.registers(k, i) else { return };
+        let p = &self.processes[i];
+        let stack_end = p.parts.as_ref().map_or(0, |parts| parts.stack_end());
+        let mut cause = Cause::from_fault(method, words, &regs, stack_end);
+        if let Cause::Panic(text) = &mut cause {
+            let mut bytes = [0; PANIC];
+            let n = k.log_panic(p.log_page(), &mut bytes).min(PANIC);
+            *text = printable(&bytes[..n]);
+        }
+        self.ended(k, i, cause, regs, at_ns, false);
+    }
+
+    /// Registers of a process's thread.
+    pub(crate) fn registers<K: Kernel>(&self, k: &mut K, i: usize) -> Option<UserRegs> {
+        let thread = self.processes[i].parts.as_ref()?.slots.thread;
+        k.invoke(thread, Label::ThreadReadRegisters, [0; 4], [0; 2]).ok()?;
+        Some(k.registers())
+    }
+
+    /// A running process has ended, or is being ended: tears it down and does what its policy
+    /// says (`restart`: starts it again in any case).
+    pub(crate) fn ended<K: Kernel>(
+        &mut self,
+        k: &mut K,
+        i: usize,
+        cause: Cause,
+        regs: UserRegs,
+        at_ns: u64,
+        restart: bool,
+    ) {
+        let frames = self.backtrace(k, i, &cause, regs);
+        let p = &mut self.processes[i];
+        let next = if restart { Next::Now } else { p.history.ended(p.policy, cause.end(), at_ns) };
+        let stays = matches!(next, Next::Leave | Next::Never | Next::GiveUp);
+        self.drain(k, i);
+        self.quiesce(k, i, stays);
+        let p = &mut self.processes[i];
+        if let Some(parts) = &p.parts {
+            parts.stop(k);
+        }
+        let death = Death { cause, rip: regs.rip, at_ns, frames };
+        match next {
+            Next::Now => {
+                self.start(k, i);
+                self.end_log(i);
+                if self.processes[i].is_running() {
+                    self.report(k, i, &death);
+                }
+                self.print_frames(i, &death);
+            }
+            Next::Later { pause_ns, starts } => {
+                self.end_log(i);
+                let ms = pause_ns / 1_000_000;
+                self.print_death(i, &death, |line| {
+                    write!(line, "; {starts} starts in a short time, next one in {ms} ms")
+                });
+                let p = &mut self.processes[i];
+                p.state = State::Restarting;
+                p.pending = Some((death, k.now_ns() + pause_ns));
+                self.arm(k);
+            }
+            Next::Leave | Next::Never | Next::GiveUp => {
+                self.end_log(i);
+                self.processes[i].state = match death.cause {
+                    Cause::Exit(status) if next != Next::GiveUp => State::Exited(status),
+                    _ => State::Failed,
+                };
+                self.print_death(i, &death, |line| match next {
+                    Next::GiveUp => write!(
+                        line,
+                        "; GIVEN UP after {GIVE_UP} pauses: it stays down until it is restarted by hand"
+                    ),
+                    Next::Never if death.cause.has_backtrace() => {
+                        line.write_str("; its policy is never to restart it")
+                    }
+                    _ => Ok(()),
+                });
+            }
+        }
+        if let Some(parts) = &self.processes[i].parts {
+            for ntfn in &parts.notices {
+                k.signal(*ntfn);
+            }
+        }
+    }
+
+    /// The way to where the process ended, while its stack still exists.
+    fn backtrace<K: Kernel>(&self, k: &mut K, i: usize, cause: &Cause, regs: UserRegs) -> Frames {
+        let mut frames = Frames::new();
+        let p = &self.processes[i];
+        let Some(parts) = p.parts.as_ref().filter(|_| cause.has_backtrace()) else {
+            return frames;
+        };
+        walk(regs.rip, regs.rbp, &mut frames, |at| parts.read_stack(k, at));
+        if let Some((rip, rbp)) = p.crashed_at {
+            walk(rip, rbp, &mut frames, |at| parts.read_stack(k, at));
+        }
+        frames
+    }
+
+    /// Stops the devices of a process before its memory is used again, where that is needed: QEMU's
+    /// e1000 reaches lent memory only and is taken over as it runs; a real one is stopped, and a
+    /// device that nobody will drive is stopped in any case.
+    fn quiesce<K: Kernel>(&mut self, k: &mut K, i: usize, stays: bool) {
+        let Some(parts) = &self.processes[i].parts else { return };
+        for d in &parts.devices {
+            let Some(device) = self.devices[*d].as_mut() else { continue };
+            if device.on && (stays || !device.function.emulated) {
+                pci::enable(&mut Mechanism1(k), device.function.address, false);
+                device.on = false;
+            }
+        }
+    }
+
+    /// Prints and keeps the report of a restart that was just made.
+    fn report<K: Kernel>(&mut self, _k: &mut K, i: usize, death: &Death) {
+        let p = &self.processes[i];
+        let downtime_us = p.started_ns.saturating_sub(death.at_ns) / 1000;
+        let mut line = LineBuf::default();
+        let _ = write!(line, "[init] restarted {}: {}", p.name, death.cause);
+        if death.cause.has_place() {
+            let symbols = p.file.and_then(|f| f.symbols());
+            let place = Place { address: death.rip, symbols, returns: false };
+            let _ = write!(line, ", rip {place}");
+        }
+        let _ = write!(line, ", downtime {downtime_us} us");
+        self.screen.log(line.as_bytes());
+        self.reports.add(Report {
+            name: p.name.clone(),
+            cause: clip(&death.cause),
+            rip: death.rip,
+            downtime_us: downtime_us.min(u32::MAX as u64) as u32,
+            at_us: death.at_ns / 1000,
+        });
+    }
+
+    /// Prints the end of a process that is not restarted now.
+    fn print_death(
+        &mut self,
+        i: usize,
+        death: &Death,
+        rest: impl FnOnce(&mut LineBuf) -> core::fmt::Result,
+    ) {
+        let p = &self.processes[i];
+        let mut line = LineBuf::default();
+        let _ = write!(line, "[init] {} ended: {}", p.name, death.cause);
+        if death.cause.has_place() {
+            let symbols = p.file.and_then(|f| f.symbols());
+            let place = Place { address: death.rip, symbols, returns: false };
+            let _ = write!(line, ", rip {place}");
+        }
+        let _ = rest(&mut line);
+        self.screen.log(line.as_bytes());
+        self.print_frames(i, death);
+    }
+
+    fn print_frames(&mut self, i: usize, death: &Death) {
+        let symbols = self.processes[i].file.and_then(|f| f.symbols());
+        // The first is in the line itself, if its place is.
+        let skip = death.cause.has_place() as usize;
+        for (n, address) in death.frames.iter().enumerate().skip(skip) {
+            let place = Place { address: *address, symbols, returns: n > 0 };
+            say!(self.screen, "[init]   #{n} {place}");
+        }
+    }
+
+    /// Arms the timer for the restart that is due first.
+    fn arm<K: Kernel>(&self, k: &mut K) {
+        let due = self.processes.iter().filter_map(|p| Some(p.pending.as_ref()?.1)).min();
+        if let Some(due) = due {
+            let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
+        }
+    }
+
+    fn start_due<K: Kernel>(&mut self, k: &mut K) {
+        let now = k.now_ns();
+        for i in 0..self.processes.len() {
+            let p = &mut self.processes[i];
+            if p.pending.as_ref().is_none_or(|(_, due)| *due > now) {
+                continue;
+            }
+            self.start_pending(k, i);
+        }
+        self.arm(k);
+    }
+
+    /// Starts a process whose restart was put off.
+    pub(crate) fn start_pending<K: Kernel>(&mut self, k: &mut K, i: usize) {
+        let pending = self.processes[i].pending.take();
+        self.start(k, i);
+        if let Some((death, _)) = pending.filter(|_| self.processes[i].is_running()) {
+            self.report(k, i, &death);
+            if let Some(parts) = &self.processes[i].parts {
+                for ntfn in &parts.notices {
+                    k.signal(*ntfn);
+                }
+            }
+        }
+    }
+
+    /// Signals arrived.
+    pub fn signals<K: Kernel>(&mut self, k: &mut K, bits: u64) {
+        if bits & signal::UART != 0 {
+            // Before reading: what arrives after the last look is a new edge.
+            let _ = k.invoke(slot::UART_IRQ, Label::IrqAck, [0; 4], [0; 2]);
+            self.input(k);
+        }
+        for i in 0..self.processes.len() {
+            if bits & signal::log(i) != 0 {
+                self.drain(k, i);
+            }
+        }
+        if bits & signal::TIMER != 0 {
+            self.start_due(k);
+        }
+    }
+
+    /// Console input to the console process.
+    fn input<K: Kernel>(&mut self, k: &mut K) {
+        let signal = self.processes.iter().find_map(|p| p.parts.as_ref()?.console);
+        // The port's FIFO holds 16 bytes, so that one turn is the rule.
+        for _ in 0..16 {
+            let mut bytes = [0; READ_MAX];
+            let n = self.uart.read(k, &mut bytes);
+            // What does not fit is lost, as on any terminal nobody reads from.
+            k.log_write(window::CONSOLE, &bytes[..n]);
+            if let Some(ntfn) = signal.filter(|_| n > 0) {
+                k.signal(ntfn);
+            }
+            if n < READ_MAX {
+                return;
+            }
+        }
+    }
+
+    /// Takes what a process has logged, at most one log page full.
+    fn drain<K: Kernel>(&mut self, k: &mut K, i: usize) {
+        let (p, screen) = (&mut self.processes[i], &mut self.screen);
+        let page = p.log_page();
+        if p.parts.is_none() {
+            return;
+        }
+        let mut taken = 0;
+        p.log_waits = false;
+        while taken < RING {
+            let mut bytes = [0; 256];
+            let room = if p.console { screen.raw_room().min(bytes.len()) } else { bytes.len() };
+            if room == 0 {
+                p.log_waits = true;
+                break;
+            }
+            let n = k.log_read(page, &mut bytes[..room]).min(room);
+            taken += n;
+            if p.console {
+                screen.raw(&bytes[..n]);
+            } else {
+                let name = &p.name;
+                p.lines.push(&bytes[..n], |line| print_line(screen, name, line));
+            }
+            if n < room {
+                break;
+            }
+        }
+        let dropped = k.log_dropped(page);
+        if dropped != p.dropped {
+            let lost = dropped.wrapping_sub(p.dropped);
+            p.dropped = dropped;
+            // The console process's own losses show in what it prints.
+            if !p.console {
+                say!(screen, "[init] {}: {lost} bytes of its log lost", p.name);
+            }
+        }
+        if taken > 0
+            && k.log_wants_room(page)
+            && let Some(ntfn) = p.parts.as_ref().and_then(|parts| parts.console)
+        {
+            k.signal(ntfn);
+        }
+    }
+
+    /// Ends the unfinished line of a dead process.
+    fn end_log(&mut self, i: usize) {
+        let (p, screen) = (&mut self.processes[i], &mut self.screen);
+        if p.console {
+            screen.drop_partial();
+        }
+        let name = &p.name;
+        p.lines.flush(|line| print_line(screen, name, line));
+    }
+
+    /// Prints what waits; returns whether the serial port would take more at once.
+    pub fn pump<K: Kernel>(&mut self, k: &mut K) -> bool {
+        self.screen.show_partial();
+        let mut more = self.uart.pump(k, &mut self.screen);
+        for i in 0..self.processes.len() {
+            if self.processes[i].log_waits && self.screen.raw_room() > 0 {
+                self.drain(k, i);
+                more |= !self.uart.is_waiting();
+            }
+        }
+        more
+    }
+
+    /// Empties the console's queue and turns the machine off: the ACPI PM1a control register of
+    /// QEMU's `pc` and `q35`, with the sleep type that its firmware tables name for S5.
+    pub(crate) fn power_off<K: Kernel>(&mut self, k: &mut K) {
+        say!(self.screen, "[init] power off");
+        self.uart.flush(k, &mut self.screen);
+        k.port_out(0x604, 2, 0x2000);
+        // Still here: another machine.
+        say!(self.screen, "[init] this machine did not turn itself off; it is safe to do so");
+        self.uart.flush(k, &mut self.screen);
+    }
+}
+
+fn print_line(screen: &mut Screen, name: &str, line: &[u8]) {
+    let mut out = LineBuf::default();
+    let _ = write!(out, "[{name}] ");
+    out.push(line);
+    screen.log(out.as_bytes());
+}
+
+/// init itself has panicked: says so without any of its state, and ends QEMU with a failing
+/// status (`isa-debug-exit`) where there is one.
+pub fn last_words<K: Kernel>(k: &mut K, message: &dyn core::fmt::Display) {
+    struct Port<'k, K>(&'k mut K);
+    impl<K: Kernel> Write for Port<'_, K> {
+        fn write_str(&mut self, s: &str) -> core::fmt::Result {
+            s.bytes().for_each(|b| crate::uart::emergency(self.0, b));
+            Ok(())
+        }
+    }
+    let _ = write!(Port(k), "\r\n[init] FATAL: {message}\r\n");
+    k.port_out(0xf4, 4, 0x31);
+}
