@@ -68,21 +68,28 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// Builds (or lints) the packages that `bins` come from.
 ///
+/// The kernel is built by a call of its own: it has no heap, and in one call with others the
+/// `alloc` features of shared dependencies would be on for it too.
+///
 /// # Errors
 /// If cargo does not start or fails.
 pub fn build(bins: &[GuestBin], what: What, quiet: bool) -> Result<(), Error> {
-    let mut cargo = command(bins, what, quiet, &target_dir());
-    let status = cargo
-        .status()
-        .map_err(|source| workspace::Error::Cargo { cargo: cargo.get_program().into(), source })?;
-    if status.success() {
-        return Ok(());
+    let (kernel, others): (Vec<_>, Vec<_>) = bins.iter().partition(|b| b.name == "kernel");
+    for group in [kernel, others].iter().filter(|g| !g.is_empty()) {
+        let mut cargo = command(group, what, quiet, &target_dir());
+        let status = cargo.status().map_err(|source| workspace::Error::Cargo {
+            cargo: cargo.get_program().into(),
+            source,
+        })?;
+        if !status.success() {
+            let what = if what == What::Build { "build" } else { "clippy" };
+            return Err(Error::Failed { what, status });
+        }
     }
-    let what = if what == What::Build { "build" } else { "clippy" };
-    Err(Error::Failed { what, status })
+    Ok(())
 }
 
-fn command(bins: &[GuestBin], what: What, quiet: bool, target_dir: &Path) -> Command {
+fn command(bins: &[&GuestBin], what: What, quiet: bool, target_dir: &Path) -> Command {
     let packages: BTreeSet<&str> = bins.iter().map(|b| b.package.as_str()).collect();
     let features: Vec<String> = packages.iter().map(|p| format!("{p}/guest")).collect();
     let mut cargo = Command::new(workspace::cargo());
@@ -137,7 +144,7 @@ mod tests {
             |name: &str, package: &str| GuestBin { name: name.into(), package: package.into() };
         let bins =
             [bin("kernel", "microkernel"), bin("shell", "userland"), bin("echod", "userland")];
-        let cargo = command(&bins, What::Build, false, Path::new("/t"));
+        let cargo = command(&bins.each_ref(), What::Build, false, Path::new("/t"));
         let args: Vec<_> = cargo.get_args().map(|a| a.to_str().unwrap()).collect();
         let packages = args.windows(2).filter(|w| w[0] == "-p").map(|w| w[1]);
         assert_eq!(packages.collect::<Vec<_>>(), ["microkernel", "userland"]);
