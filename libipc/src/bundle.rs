@@ -105,7 +105,8 @@ impl<'a> File<'a> {
     }
     /// Content of a data file.
     pub fn data(&self) -> Option<&'a [u8]> {
-        let (offset, len) = (u32_at(self.bundle, self.at + 28)?, u32_at(self.bundle, self.at + 32)?);
+        let (offset, len) =
+            (u32_at(self.bundle, self.at + 28)?, u32_at(self.bundle, self.at + 32)?);
         slice(self.bundle, offset, len)
     }
     /// Entry point of a program.
@@ -133,7 +134,8 @@ impl<'a> File<'a> {
     }
     /// Its symbols.
     pub fn symbols(&self) -> Option<Symbols<'a>> {
-        let (offset, len) = (u32_at(self.bundle, self.at + 48)?, u32_at(self.bundle, self.at + 52)?);
+        let (offset, len) =
+            (u32_at(self.bundle, self.at + 48)?, u32_at(self.bundle, self.at + 52)?);
         Some(Symbols(slice(self.bundle, offset, len)?))
     }
 }

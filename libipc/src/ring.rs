@@ -204,6 +204,15 @@ impl<E: Entry> Memory<E> {
         })
     }
 
+    /// The producing end of a ring formatted anew, beginning at 0, when even the consumer's index
+    /// makes no sense. The consumer must attach anew, too.
+    pub fn producer_anew(self) -> Producer<E> {
+        self.producer.magic.store(0, Release);
+        // Formats; that the consumer's index does not fit is why we are here.
+        let _ = self.producer();
+        Producer { tail: 0, published: 0, head: 0, mem: self }
+    }
+
     /// The consuming end of a ring made empty by taking over the producer's index: as
     /// [`Self::producer_at_head`].
     ///

@@ -182,7 +182,13 @@ pub fn retype_at(
 }
 
 /// Copies slot `(src_cnode, src)` into `(cnode, dest)` with at most `rights`.
-pub fn copy(cnode: CPtr, dest: u64, src_cnode: CPtr, src: u64, rights: Rights) -> Result<(), Error> {
+pub fn copy(
+    cnode: CPtr,
+    dest: u64,
+    src_cnode: CPtr,
+    src: u64,
+    rights: Rights,
+) -> Result<(), Error> {
     let words = [dest, src_cnode, src, rights.bits() as u64];
     invoke(cnode, Label::CNodeCopy, words, [0; 2]).map(|_| ())
 }

@@ -163,7 +163,9 @@ extern "C" fn rt_crash_panic() -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn rt_crash_pointer() -> ! {
     // SAFETY: none: this is the fault that is asked for. The address is never mapped.
-    unsafe { core::arch::asm!("mov qword ptr [{}], 0", "ud2", in(reg) 0xdead_beefu64, options(noreturn)) }
+    unsafe {
+        core::arch::asm!("mov qword ptr [{}], 0", "ud2", in(reg) 0xdead_beefu64, options(noreturn))
+    }
 }
 
 /// Executes an undefined instruction.
