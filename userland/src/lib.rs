@@ -1,2 +1,38 @@
-//! Placeholder.
+//! What programs are written against: sockets in the shape of `std::net`, a console, time.
+//!
+//! A program calls [`init`] once and gets its [`Runtime`]; everything else borrows that.
+//!
+//! ```ignore
+//! fn main(start: &'static rt::StartInfo) -> u64 {
+//!     let rt = userland::init(start).expect("capabilities");
+//!     let listener = TcpListener::bind(rt, ([0, 0, 0, 0], 7).into()).expect("port 7");
+//!     for (stream, peer) in listener.incoming().flatten() { /* … */ }
+//!     0
+//! }
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`runtime`] | signals, timer, calls to sockd, which sockets have news |
+//! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
+//! | [`console`] | line input with editing, output through the log page |
+//! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
+//! | [`http`] | requests and responses of `httpd` |
+//! | [`mem`] | the session's memory: the only unsafe code here |
+//!
+//! No payload passes through a server: reads and writes copy between the program's slices and
+//! rings shared with netd, and a system call is made only to wake netd or to sleep.
 #![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bytes;
+pub mod console;
+pub mod http;
+pub mod mem;
+pub mod net;
+pub mod runtime;
+
+pub use libipc::sock::Error;
+pub use runtime::{InitError, Runtime, init};

@@ -9,7 +9,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::net::{self, Rings, SockId};
-use libipc::sock::{Error, Kind, Reply, Request, SessionSpec, SessionTable};
+use libipc::sock::{Error, Kind, REPEATED, Reply, Request, SessionSpec, SessionTable};
 
 use crate::policy::{self, Missing};
 use crate::space::{MIN_BITS, Space};
@@ -129,21 +129,24 @@ impl<'a> Server<'a> {
         (0..self.specs.len()).any(|s| self.table.session(s) == SessionState::Ending)
     }
 
-    /// One request. `badge` says who, `number` is the caller's number of this call.
+    /// One request. `badge` says who; `method` is the message's: the caller's number of the call,
+    /// and whether it is made again.
     pub fn handle(
         &mut self,
         netd: &mut impl Netd,
         badge: u64,
-        number: u16,
+        method: u16,
         request: Request,
     ) -> Result<Reply, Error> {
+        let (number, repeated) = (method & !REPEATED, method & REPEATED != 0);
         let s = badge.wrapping_sub(1) as usize;
         if s >= self.specs.len() {
             return Err(self.refuse(None, Missing::Session));
         }
-        let repeated = self.table.last_call(s).filter(|last| last.0 == number);
         let creates = matches!(request, Request::Socket { .. } | Request::Accept { .. });
-        if let (Some((_, id)), true) = (repeated, creates)
+        if repeated
+            && creates
+            && let Some((_, id)) = self.table.last_call(s).filter(|last| last.0 == number)
             && let Some(reply) = self.made_already(netd, s, id)
         {
             return Ok(reply);
@@ -166,14 +169,14 @@ impl<'a> Server<'a> {
                 let sock = sock_id(s, id);
                 let answer = netd.ask(&net::Request::Bind { sock, addr });
                 match answer.reply {
-                    Ok(net::Reply::Address(local)) => {
-                        Ok(Reply::Addresses { local, remote: None })
-                    }
-                    Err(Error::Invalid) if answer.again => addresses(netd, sock),
+                    Ok(net::Reply::Address(local)) => Ok(Reply::Addresses { local, remote: None }),
+                    Err(Error::Invalid) if answer.again || repeated => addresses(netd, sock),
                     other => unexpected(other),
                 }
             }
-            Request::Listen { id, backlog, tx, rx } => self.listen(netd, s, id, backlog, tx, rx),
+            Request::Listen { id, backlog, tx, rx } => {
+                self.listen(netd, s, repeated, id, backlog, (tx, rx))
+            }
             Request::Accept { id } => self.accept(netd, s, number, id),
             Request::Connect { id, addr } => {
                 let (id, socket) = self.own(s, id)?;
@@ -182,7 +185,7 @@ impl<'a> Server<'a> {
                 let answer = netd.ask(&net::Request::Connect { sock: sock_id(s, id), addr });
                 match answer.reply {
                     Ok(_) | Err(Error::InProgress) => Ok(Reply::Done),
-                    Err(Error::AlreadyConnected) if answer.again => Ok(Reply::Done),
+                    Err(Error::AlreadyConnected) if answer.again || repeated => Ok(Reply::Done),
                     other => unexpected(other),
                 }
             }
@@ -331,8 +334,11 @@ impl<'a> Server<'a> {
         };
         let rings = Rings { tx_off, tx_bits: wish.tx_bits, rx_off, rx_bits: wish.rx_bits };
         soft.used += 1;
-        self.table
-            .create(s, id, Socket { usage: wish.usage, listener: wish.listener, kind: wish.kind, rings });
+        self.table.create(
+            s,
+            id,
+            Socket { usage: wish.usage, listener: wish.listener, kind: wish.kind, rings },
+        );
         Ok((id, rings))
     }
 
@@ -433,10 +439,10 @@ impl<'a> Server<'a> {
         &mut self,
         netd: &mut impl Netd,
         s: usize,
+        repeated: bool,
         id: u32,
         backlog: u16,
-        tx: u32,
-        rx: u32,
+        (tx, rx): (u32, u32),
     ) -> Result<Reply, Error> {
         let (id, socket) = self.own(s, id)?;
         if socket.kind != Kind::Tcp {
@@ -460,7 +466,7 @@ impl<'a> Server<'a> {
         let answer = netd.ask(&net::Request::Listen { sock: listener, backlog });
         match answer.reply {
             Ok(_) => {}
-            Err(Error::Invalid) if answer.again => {}
+            Err(Error::Invalid) if answer.again || repeated => {}
             Err(e) => {
                 self.free(s, first);
                 return Err(e);
@@ -481,11 +487,8 @@ impl<'a> Server<'a> {
         id: u16,
         rings: Rings,
     ) -> bool {
-        let request = net::Request::Spare {
-            listener: sock_id(s, listener),
-            sock: sock_id(s, id),
-            rings,
-        };
+        let request =
+            net::Request::Spare { listener: sock_id(s, listener), sock: sock_id(s, id), rings };
         match netd.ask(&request).reply {
             Ok(_) => true,
             Err(Error::AlreadyConnected) => {

@@ -86,7 +86,8 @@ pub struct Table<'a> {
 pub struct Damaged;
 
 fn mix(word: u64, salt: u64) -> u64 {
-    let mut h = (word ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mut h =
+        (word ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^= h >> 29;
     h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     h ^ h >> 32
@@ -283,8 +284,7 @@ mod tests {
     #[test]
     fn records_read_back_and_a_flipped_bit_shows() {
         let specs = sessions();
-        let words: Vec<AtomicU64> =
-            (0..Table::words(&specs)).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<AtomicU64> = (0..Table::words(&specs)).map(|_| AtomicU64::new(0)).collect();
         let t = Table::new(&words, &specs).unwrap();
         assert!(!t.is_formatted());
         t.format();

@@ -1,0 +1,19 @@
+//! Sockets in the shape of `std::net`. Each is closed when it is dropped.
+//!
+//! All of them block until `set_nonblocking(true)`; time-outs are per direction. A call that waits
+//! keeps the news of other sockets for later, so blocking and event-driven use mix. Streams are
+//! used through `&self`: a program has one thread.
+
+mod options;
+mod ping;
+mod socket;
+mod tcp;
+mod udp;
+
+#[cfg(test)]
+mod tests;
+
+pub use options::Options;
+pub use ping::{Echo, Ping};
+pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
+pub use udp::UdpSocket;

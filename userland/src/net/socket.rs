@@ -1,0 +1,226 @@
+//! What all sockets share: their words, their rings, waiting, closing.
+
+use core::cell::Cell;
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering::*;
+use core::time::Duration;
+use libipc::sock::{AppSock, Error, Kind, Record, Reply, Request, State, event, ip_from_words};
+
+use crate::mem::SessionMem;
+use crate::runtime::{Instant, Runtime};
+
+/// A socket of this program.
+pub(super) struct Socket {
+    pub rt: &'static Runtime,
+    pub id: u32,
+    mem: SessionMem,
+    tx_off: usize,
+    tx_mask: u64,
+    rx_off: usize,
+    rx_mask: u64,
+    pub nonblocking: Cell<bool>,
+    pub read_timeout: Cell<Option<Duration>>,
+    pub write_timeout: Cell<Option<Duration>>,
+    /// Reset instead of an orderly end when dropped.
+    pub abort: Cell<bool>,
+    /// `rx_head` when netd was last told of it.
+    told: Cell<u64>,
+    /// Datagrams: the error that was reported last.
+    pub reported: Cell<Option<Error>>,
+}
+
+impl Socket {
+    /// A new socket.
+    pub fn open(rt: &'static Runtime, kind: Kind, tx: u32, rx: u32) -> Result<Self, Error> {
+        rt.session()?;
+        Self::from_reply(rt, rt.call(&Request::Socket { kind, tx, rx })?).map(|s| s.0)
+    }
+
+    /// The socket that sockd handed out, and its peer.
+    pub fn from_reply(
+        rt: &'static Runtime,
+        reply: Reply,
+    ) -> Result<(Self, Option<SocketAddr>), Error> {
+        let Reply::Socket { id, tx_off, tx_size, rx_off, rx_size, peer } = reply else {
+            return Err(Error::Server);
+        };
+        let mem = rt.session()?.mem;
+        if id >= mem.sockets() || !mem.holds(tx_off, tx_size, rx_off, rx_size) {
+            return Err(Error::Server);
+        }
+        let socket = Self {
+            rt,
+            id,
+            mem,
+            tx_off: tx_off as usize,
+            tx_mask: tx_size as u64 - 1,
+            rx_off: rx_off as usize,
+            rx_mask: rx_size as u64 - 1,
+            nonblocking: Cell::new(false),
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
+            abort: Cell::new(false),
+            told: Cell::new(0),
+            reported: Cell::new(None),
+        };
+        // What was announced of the id's last user says nothing about this one, but a first look
+        // is due: a connection may have brought data along.
+        rt.set_news(id);
+        Ok((socket, peer))
+    }
+
+    pub fn record(&self) -> &'static Record {
+        self.mem.record(self.id)
+    }
+
+    fn words(&self) -> &'static AppSock {
+        self.mem.app_sock(self.id)
+    }
+
+    /// Bytes ever written.
+    pub fn tx_tail(&self) -> u64 {
+        self.words().tx_tail.load(Relaxed)
+    }
+
+    /// Bytes ever read.
+    pub fn rx_head(&self) -> u64 {
+        self.words().rx_head.load(Relaxed)
+    }
+
+    pub fn tx_size(&self) -> u64 {
+        self.tx_mask + 1
+    }
+
+    pub fn rx_size(&self) -> u64 {
+        self.rx_mask + 1
+    }
+
+    /// Publishes what was written up to `tail` and tells netd.
+    pub fn publish(&self, tail: u64) {
+        self.words().tx_tail.store(tail, Release);
+        self.rt.submit(self.id);
+    }
+
+    /// Publishes what was read up to `head`. netd is told when it may matter to the peer: a
+    /// quarter of the ring has been read since, or `eager`.
+    pub fn consumed(&self, head: u64, eager: bool) {
+        self.words().rx_head.store(head, Release);
+        if eager || head - self.told.get() >= self.rx_size() / 4 {
+            self.told.set(head);
+            self.rt.submit(self.id);
+        }
+    }
+
+    /// Copies received bytes at count `at`; they must have arrived.
+    pub fn copy_out(&self, at: u64, into: &mut [u8]) -> Result<(), Error> {
+        let start = (at & self.rx_mask) as usize;
+        let first = into.len().min(self.rx_size() as usize - start);
+        let (a, b) = into.split_at_mut(first);
+        let whole = self.mem.read_rx(self.rx_off + start, a) && self.mem.read_rx(self.rx_off, b);
+        if whole { Ok(()) } else { Err(Error::Server) }
+    }
+
+    /// Copies bytes into the send ring at count `at`; the room must be free.
+    pub fn copy_in(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        let mut from = bytes;
+        self.fill(at, bytes.len(), &mut |to| {
+            let (now, later) = from.split_at(to.len());
+            to.copy_from_slice(now);
+            from = later;
+            to.len()
+        })
+        .map(|_| ())
+    }
+
+    /// Lends `f` the free room at count `at`, `len` bytes in one piece or two, and sums what it
+    /// filled. It stops when `f` fills less than it was given.
+    pub fn fill(
+        &self,
+        at: u64,
+        len: usize,
+        f: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> Result<usize, Error> {
+        let start = (at & self.tx_mask) as usize;
+        let len = len.min(self.tx_size() as usize);
+        let first = len.min(self.tx_size() as usize - start);
+        let mut done = 0;
+        for (offset, n) in [(start, first), (0, len - first)] {
+            if n == 0 {
+                continue;
+            }
+            let filled = self.mem.with_tx(self.tx_off + offset, n, &mut *f).ok_or(Error::Server)?;
+            done += filled.min(n);
+            if filled < n {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// The error that ended the socket, as the result of a call that found it ended.
+    pub fn ended(&self) -> Error {
+        match self.record().state() {
+            // netd forgot it: the session was ended.
+            State::Free => Error::ConnectionAborted,
+            _ => self.record().error().unwrap_or(Error::NotConnected),
+        }
+    }
+
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        let r = self.record();
+        let ip = ip_from_words([r.local_ip[0].load(Relaxed), r.local_ip[1].load(Relaxed)]);
+        Ok(SocketAddr::new(ip, r.local_port.load(Relaxed)))
+    }
+
+    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        let r = self.record();
+        let ip = ip_from_words([r.remote_ip[0].load(Relaxed), r.remote_ip[1].load(Relaxed)]);
+        match r.remote_port.load(Relaxed) {
+            0 if ip.is_unspecified() => Err(Error::NotConnected),
+            port => Ok(SocketAddr::new(ip, port)),
+        }
+    }
+
+    pub fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
+        self.rt.call(&Request::Bind { id: self.id, addr }).map(|_| ())
+    }
+
+    pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
+        self.rt.call(&Request::Connect { id: self.id, addr }).map(|_| ())
+    }
+
+    /// Whether the handshake was ever completed.
+    pub fn was_established(&self) -> bool {
+        self.record().events.load(Acquire) & event::ESTABLISHED != 0
+    }
+
+    /// Makes `attempt` until it does not say [`Error::WouldBlock`]; in between, waits for news
+    /// unless the socket is non-blocking.
+    pub fn retry<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut deadline: Option<Instant> = None;
+        loop {
+            match attempt() {
+                Err(Error::WouldBlock) if !self.nonblocking.get() => {}
+                other => return other,
+            }
+            if deadline.is_none() {
+                deadline = timeout.map(|t| self.rt.now() + t);
+            }
+            self.rt.wait_for(self.id, deadline)?;
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = self.rt.call(&Request::Close { id: self.id, abort: self.abort.get() });
+        // Not earlier: netd reads `tx_tail` once more while the call lasts.
+        self.words().tx_tail.store(0, Relaxed);
+        self.words().rx_head.store(0, Release);
+        self.rt.forget_news(self.id);
+    }
+}

@@ -1,0 +1,422 @@
+//! TCP streams and listeners.
+
+use core::cell::Cell;
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering::*;
+use core::time::Duration;
+use libipc::sock::{Error, Kind, Reply, Request, State, event};
+
+use super::Options;
+use super::socket::Socket;
+use crate::runtime::Runtime;
+
+/// Which directions of a stream to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Shutdown {
+    /// Receiving: reads return 0 from now on.
+    Read = 0,
+    /// Sending: the peer sees the end after all that was written.
+    Write = 1,
+    /// Both.
+    Both = 2,
+}
+
+/// A TCP connection.
+pub struct TcpStream {
+    socket: Socket,
+    read_ended: Cell<bool>,
+}
+
+impl TcpStream {
+    /// Connects to `addr` and waits until the connection stands.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionRefused`], [`Error::TimedOut`], [`Error::HostUnreachable`],
+    /// [`Error::Denied`] if the manifest does not allow it, and the shortages of
+    /// [`libipc::sock::Error`].
+    pub fn connect(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
+        Self::connect_with(rt, addr, Options::default())
+    }
+
+    /// As [`Self::connect`], with a limit on the wait.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_timeout(
+        rt: &'static Runtime,
+        addr: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        Self::connect_with(rt, addr, Options { connect_timeout: Some(timeout), ..<_>::default() })
+    }
+
+    /// As [`Self::connect`], with ring sizes and time-out.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_with(
+        rt: &'static Runtime,
+        addr: SocketAddr,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let stream = Self::start_connect(rt, addr, options)?;
+        stream.socket.retry(options.connect_timeout, || stream.try_connected())?;
+        Ok(stream)
+    }
+
+    /// Begins to connect and returns at once; [`Self::try_connected`] says how it went.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], for what is known at once.
+    pub fn start_connect(
+        rt: &'static Runtime,
+        addr: SocketAddr,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let socket = Socket::open(rt, Kind::Tcp, options.tx, options.rx)?;
+        socket.connect(addr)?;
+        Ok(Self::new(socket))
+    }
+
+    /// How a connection attempt goes.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] while it lasts, or why it failed.
+    pub fn try_connected(&self) -> Result<(), Error> {
+        match self.socket.record().state() {
+            State::Open | State::SynSent | State::SynReceived => Err(Error::WouldBlock),
+            State::Closed | State::Free if !self.socket.was_established() => {
+                Err(self.socket.record().error().unwrap_or(Error::ConnectionAborted))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn new(socket: Socket) -> Self {
+        Self { socket, read_ended: Cell::new(false) }
+    }
+
+    /// The socket's id, as [`Runtime::next_ready`] names it.
+    pub fn id(&self) -> u32 {
+        self.socket.id
+    }
+
+    /// Reads what is there, at least a byte; 0 at the end of the peer's stream.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] (non-blocking), [`Error::TimedOut`], or what ended the connection.
+    pub fn read(&self, into: &mut [u8]) -> Result<usize, Error> {
+        let n = self.peek(into)?;
+        if n > 0 {
+            let head = self.socket.rx_head() + n as u64;
+            self.socket.consumed(head, false);
+        }
+        Ok(n)
+    }
+
+    /// As [`Self::read`], leaving the bytes in place.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn peek(&self, into: &mut [u8]) -> Result<usize, Error> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let n = self.socket.retry(self.socket.read_timeout.get(), || self.try_readable())?;
+        let n = n.min(into.len());
+        self.socket.copy_out(self.socket.rx_head(), &mut into[..n])?;
+        Ok(n)
+    }
+
+    /// Fills the whole of `into`.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`Error::ConnectionReset`] if the stream ends before.
+    pub fn read_exact(&self, into: &mut [u8]) -> Result<(), Error> {
+        let mut at = 0;
+        while at < into.len() {
+            match self.read(&mut into[at..])? {
+                0 => return Err(Error::ConnectionReset),
+                n => at += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that can be read now; 0: the stream has ended.
+    fn try_readable(&self) -> Result<usize, Error> {
+        if self.read_ended.get() {
+            return Ok(0);
+        }
+        // In this order: when these words say that all has arrived, `unread` counts it in full.
+        let events = self.socket.record().events.load(Acquire);
+        let state = self.socket.record().state();
+        let error = self.socket.record().error();
+        match (self.unread(), state) {
+            (n @ 1.., _) => Ok(n as usize),
+            _ if events & event::PEER_FIN != 0 => Ok(0),
+            (_, State::Closed) if error.is_none() => Ok(0),
+            (_, State::Closed | State::Free) => Err(self.socket.ended()),
+            (_, State::Open | State::Listen) => Err(Error::NotConnected),
+            _ => Err(Error::WouldBlock),
+        }
+    }
+
+    /// Bytes that have arrived and were not read.
+    pub fn unread(&self) -> u32 {
+        let n = self.socket.record().received().wrapping_sub(self.socket.rx_head() as u32);
+        // More than the ring holds is netd's mistake, not our panic.
+        if n as u64 <= self.socket.rx_size() { n } else { 0 }
+    }
+
+    /// Whether the peer has ended its direction or the connection is over: further data can only
+    /// be what [`Self::unread`] counts.
+    pub fn peer_has_ended(&self) -> bool {
+        let record = self.socket.record();
+        record.events.load(Acquire) & event::PEER_FIN != 0
+            || matches!(record.state(), State::Closed | State::Free)
+    }
+
+    /// Bytes written and not acknowledged by the peer.
+    pub fn unsent(&self) -> u32 {
+        let n = (self.socket.tx_tail() as u32).wrapping_sub(self.socket.record().acknowledged());
+        if n as u64 <= self.socket.tx_size() { n } else { self.socket.tx_size() as u32 }
+    }
+
+    /// Bytes that can be written now.
+    fn try_writable(&self) -> Result<usize, Error> {
+        let record = self.socket.record();
+        if record.events.load(Acquire) & event::FIN_QUEUED != 0 {
+            return Err(self.write_error());
+        }
+        match record.state() {
+            State::Established | State::CloseWait => {}
+            State::SynSent | State::SynReceived => return Err(Error::WouldBlock),
+            State::Open | State::Listen => return Err(Error::NotConnected),
+            _ => return Err(self.write_error()),
+        }
+        match self.socket.tx_size() - self.unsent() as u64 {
+            0 => Err(Error::WouldBlock),
+            room => Ok(room as usize),
+        }
+    }
+
+    fn write_error(&self) -> Error {
+        match self.socket.record().state() {
+            State::Free => Error::ConnectionAborted,
+            _ => self.socket.record().error().unwrap_or(Error::BrokenPipe),
+        }
+    }
+
+    /// Writes as much as there is room for, at least a byte.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] (non-blocking), [`Error::TimedOut`], [`Error::BrokenPipe`], or what
+    /// ended the connection.
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, Error> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let room = self.socket.retry(self.socket.write_timeout.get(), || self.try_writable())?;
+        let n = room.min(bytes.len());
+        let tail = self.socket.tx_tail();
+        self.socket.copy_in(tail, &bytes[..n])?;
+        self.socket.publish(tail + n as u64);
+        Ok(n)
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_all(&self, bytes: &[u8]) -> Result<(), Error> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = self.write(rest)?;
+            rest = &rest[n..];
+        }
+        Ok(())
+    }
+
+    /// Lets `f` produce up to `max` bytes right in the send ring; returns how many it did. `f` is
+    /// called once or, where the ring's end lies between, twice, and says how much it filled.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_with(
+        &self,
+        max: usize,
+        mut f: impl FnMut(&mut [u8]) -> usize,
+    ) -> Result<usize, Error> {
+        let room = self.socket.retry(self.socket.write_timeout.get(), || self.try_writable())?;
+        let tail = self.socket.tx_tail();
+        let n = self.socket.fill(tail, room.min(max), &mut f)?;
+        if n > 0 {
+            self.socket.publish(tail + n as u64);
+        }
+        Ok(n)
+    }
+
+    /// Ends one or both directions.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`].
+    pub fn shutdown(&self, how: Shutdown) -> Result<(), Error> {
+        if how != Shutdown::Write {
+            self.read_ended.set(true);
+        }
+        let id = self.socket.id;
+        self.socket.rt.call(&Request::Shutdown { id, how: how as u8 }).map(|_| ())
+    }
+
+    /// The peer.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`].
+    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        self.socket.peer_addr()
+    }
+
+    /// This end.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        self.socket.local_addr()
+    }
+
+    /// State of the connection.
+    pub fn state(&self) -> State {
+        self.socket.record().state()
+    }
+
+    /// The error that ended the connection.
+    pub fn error(&self) -> Option<Error> {
+        self.socket.record().error()
+    }
+
+    /// Whether calls return [`Error::WouldBlock`] instead of waiting.
+    pub fn set_nonblocking(&self, on: bool) {
+        self.socket.nonblocking.set(on);
+    }
+
+    /// Longest wait of a read; `None`: no limit.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.socket.read_timeout.set(timeout);
+    }
+
+    /// Longest wait of a write; `None`: no limit.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.socket.write_timeout.set(timeout);
+    }
+
+    /// Whether dropping the stream resets the connection instead of ending it in order.
+    pub fn set_abort_on_drop(&self, on: bool) {
+        self.socket.abort.set(on);
+    }
+}
+
+/// A TCP listener.
+pub struct TcpListener {
+    socket: Socket,
+}
+
+impl TcpListener {
+    /// Listens on `addr`.
+    ///
+    /// # Errors
+    /// [`Error::AddrInUse`], [`Error::Denied`] if the manifest does not allow the port,
+    /// [`Error::NoBuffers`] if the session has no room for even one connection.
+    pub fn bind(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
+        Self::bind_with(rt, addr, Options::default())
+    }
+
+    /// As [`Self::bind`], with backlog and ring sizes of the connections.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_with(
+        rt: &'static Runtime,
+        addr: SocketAddr,
+        options: Options,
+    ) -> Result<Self, Error> {
+        // The listener itself carries no data: the smallest rings.
+        let socket = Socket::open(rt, Kind::Tcp, 1, 1)?;
+        socket.bind(addr)?;
+        let backlog = if options.backlog == 0 { 16 } else { options.backlog };
+        let Options { tx, rx, .. } = options;
+        rt.call(&Request::Listen { id: socket.id, backlog, tx, rx })?;
+        Ok(Self { socket })
+    }
+
+    /// The socket's id, as [`Runtime::next_ready`] names it.
+    pub fn id(&self) -> u32 {
+        self.socket.id
+    }
+
+    /// Takes a connection.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] (non-blocking), or what ended the listener.
+    pub fn accept(&self) -> Result<(TcpStream, SocketAddr), Error> {
+        self.socket.retry(self.socket.read_timeout.get(), || self.try_accept())
+    }
+
+    fn try_accept(&self) -> Result<(TcpStream, SocketAddr), Error> {
+        let record = self.socket.record();
+        if record.state() != State::Listen {
+            return Err(self.socket.ended());
+        }
+        if record.pending.load(Acquire) == 0 {
+            return Err(Error::WouldBlock);
+        }
+        let reply: Reply = self.socket.rt.call(&Request::Accept { id: self.socket.id })?;
+        let (socket, peer) = Socket::from_reply(self.socket.rt, reply)?;
+        let peer = match peer {
+            Some(peer) => peer,
+            None => socket.peer_addr()?,
+        };
+        Ok((TcpStream::new(socket), peer))
+    }
+
+    /// Connections as they come.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        self.socket.local_addr()
+    }
+
+    /// Whether it still listens: not when its session was ended.
+    pub fn is_listening(&self) -> bool {
+        self.socket.record().state() == State::Listen
+    }
+
+    /// Whether [`Self::accept`] returns [`Error::WouldBlock`] instead of waiting.
+    pub fn set_nonblocking(&self, on: bool) {
+        self.socket.nonblocking.set(on);
+    }
+
+    /// Longest wait of [`Self::accept`]; `None`: no limit.
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        self.socket.read_timeout.set(timeout);
+    }
+}
+
+/// See [`TcpListener::incoming`].
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<(TcpStream, SocketAddr), Error>;
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}
