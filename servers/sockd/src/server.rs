@@ -6,7 +6,6 @@
 //! program numbers its calls and repeats one under the same number when sockd died under it: a
 //! socket that this very call made already is handed out again instead of a second one.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::net::{self, Rings, SockId};
 use libipc::sock::{Error, Kind, REPEATED, Reply, Request, SessionSpec, SessionTable};
@@ -82,7 +81,7 @@ struct Soft {
 pub struct Server<'a> {
     table: Table<'a>,
     specs: &'a SessionTable,
-    soft: Vec<Box<Soft>>,
+    soft: Vec<Soft>,
     refusal: Option<Refusal>,
 }
 
@@ -95,15 +94,13 @@ impl<'a> Server<'a> {
     ) -> (Self, Recovery) {
         let soft = specs
             .iter()
-            .map(|spec| {
-                Box::new(Soft {
-                    tx: Space::new(spec.tx_len),
-                    rx: Space::new(spec.rx_len),
-                    next: 0,
-                    used: 0,
-                    closing: 0,
-                    hungry: false,
-                })
+            .map(|spec| Soft {
+                tx: Space::new(spec.tx_len),
+                rx: Space::new(spec.rx_len),
+                next: 0,
+                used: 0,
+                closing: 0,
+                hungry: false,
             })
             .collect();
         let mut server = Self { table, specs, soft, refusal: None };
