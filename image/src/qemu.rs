@@ -150,6 +150,8 @@ pub enum End {
     Clean,
     /// The kernel panicked: it wrote [`PANIC`] to the debug-exit port.
     Panic,
+    /// init gave up: the system cannot be what the manifest says.
+    InitFailed,
     /// The processor reset: a triple fault.
     Reset,
     /// QEMU gave up or was killed.
@@ -158,12 +160,15 @@ pub enum End {
 
 /// What the kernel writes to port 0xf4 when it panics.
 pub const PANIC: i32 = 0x7f;
+/// What init writes there when it cannot go on.
+pub const INIT_FAILED: i32 = 0x31;
 
 /// Reads exit status and reason together: QEMU exits with 0 both when the machine switches itself
 /// off and when a triple fault resets it.
 pub fn end(status: ExitStatus, stop: Option<Stop>) -> End {
     match (status.code(), stop) {
         (Some(code), _) if code == PANIC << 1 | 1 => End::Panic,
+        (Some(code), _) if code == INIT_FAILED << 1 | 1 => End::InitFailed,
         (Some(0), Some(Stop::Reset)) => End::Reset,
         (Some(0), _) => End::Clean,
         _ => End::Failed,
@@ -225,6 +230,7 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         let exit = |code: i32| ExitStatus::from_raw(code << 8);
         assert_eq!(end(exit(255), None), End::Panic);
+        assert_eq!(end(exit(99), None), End::InitFailed);
         assert_eq!(end(exit(0), Some(Stop::Shutdown)), End::Clean);
         assert_eq!(end(exit(0), Some(Stop::Reset)), End::Reset);
         assert_eq!(end(exit(1), None), End::Failed);

@@ -86,6 +86,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
     match end {
         End::Clean => {}
         End::Panic => eprintln!("the kernel panicked: its last words are above"),
+        End::InitFailed => eprintln!("init could not go on: its last words are above"),
         End::Reset => eprintln!("the machine reset (a triple fault): a bug of the kernel"),
         End::Failed => eprintln!("QEMU failed ({status})"),
     }

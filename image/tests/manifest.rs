@@ -180,6 +180,7 @@ fn programs_get_what_their_entry_buys() {
     assert_eq!(*cap(shell, "init"), CapKind::Init);
     let status = CapKind::Endpoint { index: 0, recv: false, badge: net::badge::STATUS };
     assert_eq!(*cap(shell, "netd"), status);
+    assert_eq!(access(s, "shell", "nic.drv"), Some("r"));
     let httpd = process(s, "httpd");
     assert!(!httpd.caps.iter().any(|c| c.name == "init" || c.name == "netd"));
     let victim = process(s, "victim");

@@ -9,7 +9,7 @@ use libipc::start::{self, StartInfo};
 use libipc::{Name, net, nic};
 use spec::{Cap, CapKind, Device, Map, MapKind, Process, Region, System};
 
-use super::file::{Access, Manifest, Policy, Program, Restart, Server, Sessions, Sockets};
+use super::file::{Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets};
 use super::problem::{Problem, Reason};
 
 /// Bit of a program's notification: netd has something ready for it.
@@ -167,7 +167,11 @@ impl<'a> Expansion<'a> {
             let kind = self.endpoint(call.to.get_ref(), false, *call.badge.get_ref());
             self.cap(i, call.to.get_ref().clone(), kind);
         }
-        for u in &s.maps {
+        self.maps(i, &s.maps);
+    }
+
+    fn maps(&mut self, i: usize, maps: &[MapUse]) {
+        for u in maps {
             let name = u.region.get_ref();
             let found = self.m.region.iter().position(|r| r.name.get_ref() == name);
             let index = found.expect("checked: the region exists") as u16;
@@ -194,6 +198,7 @@ impl<'a> Expansion<'a> {
             let kind = self.endpoint(&stack, false, net::badge::STATUS);
             self.cap(i, stack, kind);
         }
+        self.maps(i, &p.maps);
     }
 
     /// What programs with sockets share with the three network servers.

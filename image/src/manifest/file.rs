@@ -126,6 +126,8 @@ pub struct Program {
     #[serde(default)]
     pub init: bool,
     pub net_status: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub maps: Vec<MapUse>,
     pub sockets: Option<Spanned<Sockets>>,
 }
 

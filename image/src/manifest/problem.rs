@@ -76,8 +76,10 @@ pub enum Reason {
     ContractSize { name: String, need: u32, kib: u32 },
     #[error("region `{region}` is written by `{first}` already: one writer for each")]
     TwoWriters { region: String, first: String },
-    #[error("`{server}` maps region `{region}` twice")]
-    MappedTwice { server: String, region: String },
+    #[error("`{process}` maps region `{region}` twice")]
+    MappedTwice { process: String, region: String },
+    #[error("`{program}` is a program: it may only read region `{region}`, access \"r\"")]
+    ProgramWrites { program: String, region: String },
     #[error("region `{0}` is used by nobody")]
     Unused(String),
     #[error("region `{0}` has no `dma` number, so no device can reach it")]

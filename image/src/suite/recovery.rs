@@ -18,14 +18,10 @@ fn downtime_us(line: &str) -> Option<u64> {
     line.split("downtime ").nth(1)?.split(" us").next()?.trim().parse().ok()
 }
 
-/// The number behind `key` in the output of `stats`.
-fn number(stats: &str, key: &str) -> Option<u64> {
-    let line = stats.lines().find(|l| l.trim_start().starts_with(key))?;
-    line.trim_start()[key.len()..]
-        .split(|c: char| !c.is_ascii_digit())
-        .find(|w| !w.is_empty())?
-        .parse()
-        .ok()
+/// A number in the output of `stats`, whose lines are `part: key=1 key=2`.
+fn number(stats: &str, part: &str, key: &str) -> Option<u64> {
+    let line = stats.lines().find_map(|l| l.strip_prefix(part)?.strip_prefix(':'))?;
+    line.split_whitespace().find_map(|w| w.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }
 
 /// Ways to end the driver, and what the restart line must say of each.
@@ -72,7 +68,8 @@ pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
         }
     }
     let stats = g.command("stats", COMMAND)?;
-    let (given, sent) = (number(&stats, "tx frames"), number(&stats, "tx sent"));
+    let (given, sent) =
+        (number(&stats, "traffic", "tx_frames"), number(&stats, "nic", "tx_frames"));
     if given.is_none() || given != sent {
         return wrong(format!("frames accepted for sending were lost:\n{stats}"));
     }
@@ -97,12 +94,40 @@ pub fn restart_sockd(g: &mut Guest) -> Result<(), Failure> {
     restart(g, "sockd")
 }
 
-/// How often the client dies.
+/// How often the client dies: `victim` counts its own incarnations and ends for good then.
 const DEATHS: usize = 1000;
 
+/// What must be exactly as before: memory, capability slots, sockets, buffers.
+fn held(stats: &str) -> Vec<String> {
+    let parts = ["init:", "netd:", "sockd:"];
+    let lines = stats.lines().filter(|l| parts.iter().any(|p| l.starts_with(p)));
+    lines.map(str::to_string).collect()
+}
+
 pub fn client_death(g: &mut Guest) -> Result<(), Failure> {
-    let _ = DEATHS;
-    g.power_off()
+    ready(g)?;
+    let before = held(&g.command("stats", COMMAND)?);
+    if before.len() != 3 {
+        return wrong(format!("stats lacks a line: {before:?}"));
+    }
+    g.command("restart victim", COMMAND)?;
+    let limit = Duration::from_secs(300);
+    let ended = |text: &str| text.contains("[init] victim ended: exit status 0");
+    g.wait_until("the last end of victim", limit, ended)?;
+    let deaths = restarts(&g.console().text(), "victim").len();
+    if deaths != DEATHS {
+        return wrong(format!("{deaths} restarts instead of {DEATHS}"));
+    }
+    // Connections of the last incarnation may still be closing: the numbers get some time.
+    let mut after = Vec::new();
+    for _ in 0..50 {
+        after = held(&g.command("stats", COMMAND)?);
+        if after == before {
+            return g.power_off();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    wrong(format!("before: {before:#?}\nafter: {after:#?}"))
 }
 
 #[cfg(test)]
@@ -121,7 +146,11 @@ mod tests {
 
     #[test]
     fn numbers_are_read() {
-        assert_eq!(number("memory\n  tx frames: 12\n", "tx frames"), Some(12));
-        assert_eq!(number("tx frames  7 sent", "tx sent"), None);
+        let stats = "init: free=5 slots=6\nnic: rx_frames=7 tx_frames=8 x=\n";
+        assert_eq!(number(stats, "init", "slots"), Some(6));
+        assert_eq!(number(stats, "nic", "tx_frames"), Some(8));
+        assert_eq!(number(stats, "nic", "frames"), None);
+        assert_eq!(number(stats, "nic", "x"), None);
+        assert_eq!(number(stats, "netd", "tx_frames"), None);
     }
 }

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::{Problems, REGION_MAX};
 use crate::manifest::expand::{contract_kib, pci_id};
-use crate::manifest::file::{Access, Manifest, Server};
+use crate::manifest::file::{Access, Manifest, MapUse, Region, Server};
 use crate::manifest::problem::Reason;
 
 pub fn check(m: &Manifest, p: &mut Problems) {
@@ -94,19 +94,8 @@ fn maps(m: &Manifest, p: &mut Problems) {
         let bus_master = s.device.as_ref().is_some_and(|d| {
             m.device.iter().any(|x| x.name.get_ref() == d.name.get_ref() && x.bus_master)
         });
-        for (i, u) in s.maps.iter().enumerate() {
+        for (u, r) in known_maps(m, server, &s.maps, p) {
             let region = u.region.get_ref();
-            let Some(r) = m.region.iter().find(|r| r.name.get_ref() == region) else {
-                let known = known(m.region.iter().map(|r| &r.name));
-                let name = region.clone();
-                p.add(u.region.span(), Reason::Unknown { what: "region", name, known });
-                continue;
-            };
-            if s.maps[..i].iter().any(|v| v.region.get_ref() == region) {
-                let (server, region) = (server.clone(), region.clone());
-                p.add(u.region.span(), Reason::MappedTwice { server, region });
-                continue;
-            }
             if u.access == Access::Rw
                 && let Some(first) = writers.insert(region, server)
             {
@@ -121,6 +110,41 @@ fn maps(m: &Manifest, p: &mut Problems) {
             }
         }
     }
+    for x in &m.program {
+        let program = x.name.get_ref();
+        for (u, _) in known_maps(m, program, &x.maps, p) {
+            if u.access != Access::R {
+                let (program, region) = (program.clone(), u.region.get_ref().clone());
+                p.add(u.region.span(), Reason::ProgramWrites { program, region });
+            }
+        }
+    }
+}
+
+/// The entries of `maps` that name a region, each region once.
+fn known_maps<'a>(
+    m: &'a Manifest,
+    process: &str,
+    maps: &'a [MapUse],
+    p: &mut Problems,
+) -> Vec<(&'a MapUse, &'a Region)> {
+    let mut found: Vec<(&MapUse, &Region)> = Vec::new();
+    for u in maps {
+        let name = u.region.get_ref();
+        if let Some(r) = m.region.iter().find(|r| r.name.get_ref() == name) {
+            if found.iter().any(|(v, _)| v.region.get_ref() == name) {
+                let (process, region) = (process.to_string(), name.clone());
+                p.add(u.region.span(), Reason::MappedTwice { process, region });
+            } else {
+                found.push((u, r));
+            }
+        } else {
+            let known = known(m.region.iter().map(|r| &r.name));
+            let reason = Reason::Unknown { what: "region", name: name.clone(), known };
+            p.add(u.region.span(), reason);
+        }
+    }
+    found
 }
 
 /// Each bit of a server's notification means one thing.
