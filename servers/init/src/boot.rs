@@ -239,6 +239,9 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let mut m = Maker { k, pool: core::mem::take(&mut pool), slots: boot_slots };
     enlarge_root(&mut m, root_bits).of("capability space")?;
     make_own(&mut m).of("init's own objects")?;
+    // Its window shares page tables with the scratch window, which is used from here on.
+    let console = m.make(ObjType::Frame, PAGE_BITS, 1).of("console")?;
+    m.map_own(console, window::CONSOLE, Rights::READ | Rights::WRITE).of("console")?;
 
     // Large objects before small ones, so that alignment costs little.
     let mut private: Vec<(usize, u8)> = drafts
@@ -264,8 +267,6 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     for f in &files {
         segments.push(make_segments(&mut m, f).of(f.name())?);
     }
-    let console = m.make(ObjType::Frame, PAGE_BITS, 1).of("console")?;
-    m.map_own(console, window::CONSOLE, Rights::READ | Rights::WRITE).of("console")?;
     let endpoints = system.endpoints.len() as u64;
     let endpoints = m.make(ObjType::Endpoint, 0, endpoints).of("endpoints")?;
     let notifications = system.notifications.len() as u64;
