@@ -3,6 +3,7 @@
 mod line;
 
 use core::fmt::{self, Write};
+use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
 use libipc::log::LogPage;
 use libipc::start::LOG_SIGNAL;
@@ -58,11 +59,20 @@ impl Console {
                 give_up = None;
                 continue;
             }
-            let now = self.rt.now();
-            match give_up {
-                None => give_up = Some(now + PATIENCE),
-                Some(end) if now >= end => return,
-                Some(_) => self.rt.sleep(Duration::from_millis(1)),
+            let end = *give_up.get_or_insert(self.rt.now() + PATIENCE);
+            if self.rt.now() >= end {
+                return;
+            }
+            // init signals as for input when it has made room; it may have done so just now.
+            self.output.want_room.store(1, SeqCst);
+            let n = self.output.write(rest);
+            rest = &rest[n..];
+            match n {
+                0 => {
+                    self.rt.wait_console(Some(end));
+                    self.rt.take_console();
+                }
+                _ => sys::signal(LOG_SIGNAL),
             }
         }
     }
