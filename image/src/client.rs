@@ -104,7 +104,7 @@ pub fn expected_digest(len: u64) -> [u8; 32] {
     let mut buffer = vec![0; 1 << 16];
     while at < len {
         let n = (len - at).min(buffer.len() as u64) as usize;
-        crate::bytes::fill(at, &mut buffer[..n]);
+        userland::bytes::fill(at, &mut buffer[..n]);
         hash.update(&buffer[..n]);
         at += n as u64;
     }
@@ -127,7 +127,7 @@ pub fn echo_tcp(port: u16, len: usize) -> Result<(), Error> {
     stream.set_read_timeout(Some(STILL)).map_err(fail("time-out"))?;
     stream.set_write_timeout(Some(STILL)).map_err(fail("time-out"))?;
     let mut sent = vec![0; len];
-    crate::bytes::fill(0, &mut sent);
+    userland::bytes::fill(0, &mut sent);
     let mut writer = stream.try_clone().map_err(fail("clone"))?;
     let copy = sent.clone();
     let sending = std::thread::spawn(move || {
@@ -156,7 +156,7 @@ pub fn echo_udp(port: u16, len: usize) -> Result<(), Error> {
     socket.connect((Ipv4Addr::LOCALHOST, port)).map_err(fail("connect"))?;
     socket.set_read_timeout(Some(Duration::from_secs(2))).map_err(fail("time-out"))?;
     let mut sent = vec![0; len];
-    crate::bytes::fill(len as u64, &mut sent);
+    userland::bytes::fill(len as u64, &mut sent);
     let mut got = vec![0; 65536];
     for _ in 0..5 {
         socket.send(&sent).map_err(fail("send"))?;
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn the_digest_is_of_the_served_stream() {
         let mut all = vec![0; 100_000];
-        crate::bytes::fill(0, &mut all);
+        userland::bytes::fill(0, &mut all);
         assert_eq!(expected_digest(100_000), <[u8; 32]>::from(Sha256::digest(&all)));
         assert!(hex(&expected_digest(0)).starts_with("e3b0c44298fc1c14"));
     }

@@ -20,8 +20,6 @@
 
 pub mod build;
 pub mod bundle;
-#[path = "../../userland/src/bytes.rs"]
-pub mod bytes;
 pub mod client;
 pub mod elf;
 pub mod guest;
