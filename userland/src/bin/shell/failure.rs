@@ -1,0 +1,73 @@
+//! Why a command failed, in words that say what to do.
+
+use core::fmt;
+use libipc::msg::CallError;
+use libipc::{Name, proc, sock};
+
+/// What a command came to.
+pub type Done = Result<(), Failure>;
+
+/// Why a command failed. What the user typed is kept clipped.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    NoCommand(Name),
+    Usage(&'static str),
+    NoWay(Name),
+    NoProcess(Name),
+    NotRunning(Name),
+    Denied(Name),
+    NoAddress(Name),
+    NoCount(Name),
+    /// The manifest gives no such capability.
+    NoCapability(&'static str),
+    /// A server cannot be reached, or its answer cannot be read.
+    Silent(&'static str, CallError),
+    /// A server answers another question.
+    Nonsense(&'static str),
+    Init(proc::Error),
+    Netd(sock::Error),
+    Ping(sock::Error),
+}
+
+/// As much of a word as a [`Name`] holds.
+pub fn clip(word: &str) -> Name {
+    let mut name = Name::new();
+    for c in word.chars() {
+        if name.push(c).is_err() {
+            break;
+        }
+    }
+    name
+}
+
+/// A word as a process name.
+pub fn name(word: &str) -> Result<Name, Failure> {
+    word.parse().map_err(|_| Failure::NoProcess(clip(word)))
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCommand(word) => write!(f, "{word}: no such command; `help` lists them"),
+            Self::Usage(usage) => write!(f, "usage: {usage}"),
+            Self::NoWay(word) => {
+                write!(f, "crash: no way called `{word}`: panic, pointer or undefined")
+            }
+            Self::NoProcess(who) => write!(f, "{who}: no such process; `ps` lists them"),
+            Self::NotRunning(who) => write!(f, "{who} does not run; `restart {who}` starts it"),
+            Self::Denied(who) => write!(f, "{who}: this shell may not do that"),
+            Self::NoAddress(word) => {
+                write!(f, "ping: `{word}` is no address; write it as 10.0.2.2")
+            }
+            Self::NoCount(word) => write!(f, "ping: `{word}` is no number from 1 to 65535"),
+            Self::NoCapability(what) => {
+                write!(f, "this shell has no capability `{what}`: the manifest must give it")
+            }
+            Self::Silent(who, e) => write!(f, "{who} does not answer: {e:?}"),
+            Self::Nonsense(who) => write!(f, "{who} answered something else than was asked"),
+            Self::Init(e) => write!(f, "init refuses: {e:?}"),
+            Self::Netd(e) => write!(f, "netd refuses: {e}"),
+            Self::Ping(e) => write!(f, "ping: {e}"),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The shell on the serial console.
+#![no_std]
+#![no_main]
+
+mod failure;
+mod network;
+mod system;
+
+use core::fmt::Write;
+use libipc::proc::{self, Crash};
+use userland::console::{Console, Line, LineEditor};
+use userland::init;
+use userland::runtime::Runtime;
+
+use failure::{Done, Failure, clip, name};
+
+rt::entry!(main);
+
+const PROMPT: &str = "breakwater> ";
+const HELP: &str = "\
+  ps                     processes: state, priority, restarts, memory, time since start
+  kill NAME              end a process; its restart policy decides what follows
+  crash NAME HOW         make it crash: HOW is panic, pointer or undefined
+  restart NAME           end a process if it runs, and start it
+  restarts               what was restarted, why, and how long it took
+  ip                     interface, address, gateway, name server
+  ss                     sockets
+  ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
+  stats                  memory, sockets, buffers and counters
+  echo TEXT              prints TEXT
+  poweroff               turns the machine off
+";
+
+struct Shell {
+    start: &'static rt::StartInfo,
+    rt: &'static Runtime,
+    out: Console,
+}
+
+/// A line on the console.
+macro_rules! out {
+    ($shell:expr, $($arg:tt)*) => {{
+        let _ = writeln!($shell.out, $($arg)*);
+    }};
+}
+
+use out;
+
+fn main(start: &'static rt::StartInfo) -> u64 {
+    let rt = match init(start) {
+        Ok(rt) => rt,
+        Err(e) => {
+            rt::log!("shell: the manifest entry is incomplete: {e:?}");
+            return 1;
+        }
+    };
+    let mut shell = Shell { start, rt, out: Console::open(rt) };
+    let mut editor = LineEditor::new();
+    shell.out.write(b"\nBreakwater. `help` lists the commands.\n");
+    loop {
+        match shell.out.read_line(PROMPT, &mut editor) {
+            Line::Text(line) => {
+                if let Err(why) = shell.command(&line) {
+                    out!(shell, "{why}");
+                }
+            }
+            Line::Interrupted => {}
+            Line::End => shell.out.write(b"\n`poweroff` turns the machine off.\n"),
+        }
+    }
+}
+
+impl Shell {
+    fn command(&mut self, line: &str) -> Done {
+        let mut words = line.split_ascii_whitespace();
+        let Some(command) = words.next() else { return Ok(()) };
+        let args: heapless::Vec<&str, 8> = words.take(8).collect();
+        match (command, args.as_slice()) {
+            ("help", []) => self.out.write(HELP.as_bytes()),
+            ("echo", _) => {
+                let text = line.trim_start().strip_prefix("echo").unwrap_or("").trim_start();
+                out!(self, "{text}");
+            }
+            ("ps", []) => return self.processes(),
+            ("kill", [who]) => return self.change(proc::Request::Kill(name(who)?), who),
+            ("restart", [who]) => return self.change(proc::Request::Restart(name(who)?), who),
+            ("crash", [who, how]) => {
+                let how = match *how {
+                    "panic" => Crash::Panic,
+                    "pointer" => Crash::Pointer,
+                    "undefined" => Crash::Undefined,
+                    other => return Err(Failure::NoWay(clip(other))),
+                };
+                return self.change(proc::Request::Crash(name(who)?, how), who);
+            }
+            ("restarts", []) => return self.reports(),
+            ("ip", []) => return self.interface(),
+            ("ss", []) => return self.sockets(),
+            ("ping", [to]) => return self.ping(to, "4"),
+            ("ping", [to, count]) => return self.ping(to, count),
+            ("stats", []) => return self.stats(),
+            ("poweroff", []) => {
+                self.init(&proc::Request::PowerOff)?;
+            }
+            _ => {
+                let usage = HELP.lines().find_map(|l| {
+                    let usage = l.trim_start().split("  ").next()?;
+                    (usage.split(' ').next()? == command).then_some(usage)
+                });
+                return Err(match usage {
+                    Some(usage) => Failure::Usage(usage),
+                    None => Failure::NoCommand(clip(command)),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Interface, sockets, ping, counters: requests to netd and sockd.
+
+use core::fmt::Write;
+use core::net::IpAddr;
+use core::time::Duration;
+use libipc::msg::{self, CallError, interface};
+use libipc::nic::Counter;
+use libipc::sock::{self, State};
+use libipc::{net, proc};
+use userland::mem;
+use userland::net::Ping;
+
+use super::failure::{Done, Failure, clip};
+use super::{Shell, out};
+
+/// Data bytes of a ping, as everywhere else.
+const PING_DATA: usize = 56;
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Shell {
+    pub(super) fn interface(&mut self) -> Done {
+        let net::Reply::Interface(i) = self.netd(&net::Request::Interface)? else {
+            return Err(Failure::Nonsense("netd"));
+        };
+        let m = i.mac;
+        out!(
+            self,
+            "link {}, mtu {}, mac {:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
+            if i.up { "up" } else { "down" },
+            i.mtu,
+            m[0],
+            m[1],
+            m[2],
+            m[3],
+            m[4],
+            m[5]
+        );
+        match (i.addr, i.lease_s) {
+            (Some((addr, prefix)), Some(left)) => {
+                out!(self, "address {addr}/{prefix} by DHCP, {left} s left of the lease");
+            }
+            (Some((addr, prefix)), None) => out!(self, "address {addr}/{prefix}, static"),
+            (None, _) => out!(self, "no address yet"),
+        }
+        if let Some(gateway) = i.gateway {
+            out!(self, "gateway {gateway}");
+        }
+        if let Some(dns) = i.dns {
+            out!(self, "name server {dns}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn sockets(&mut self) -> Done {
+        out!(
+            self,
+            "{:<8} {:<13} {:>7} {:>7} {:<22} {:<22} SESSION.ID",
+            "KIND",
+            "STATE",
+            "RX-Q",
+            "TX-Q",
+            "LOCAL",
+            "REMOTE"
+        );
+        let mut skip = 0;
+        loop {
+            let net::Reply::Sockets(some) = self.netd(&net::Request::Sockets { skip })? else {
+                return Err(Failure::Nonsense("netd"));
+            };
+            for s in &some {
+                let mut local = heapless::String::<56>::new();
+                let mut remote = heapless::String::<56>::new();
+                let _ = write!(local, "{}", s.local);
+                let _ = match s.remote {
+                    Some(r) => write!(remote, "{r}"),
+                    None => write!(remote, "-"),
+                };
+                let kind = match s.kind {
+                    sock::Kind::Tcp => "tcp",
+                    sock::Kind::Listener => "tcp",
+                    sock::Kind::Udp => "udp",
+                    sock::Kind::Ping => "ping",
+                };
+                out!(
+                    self,
+                    "{:<8} {:<13} {:>7} {:>7} {:<22} {:<22} {}.{}",
+                    kind,
+                    state_name(s.state),
+                    s.rx_queue,
+                    s.tx_queue,
+                    local,
+                    remote,
+                    s.sock.session,
+                    s.sock.id
+                );
+            }
+            if !some.is_full() {
+                return Ok(());
+            }
+            skip += some.len() as u32;
+        }
+    }
+
+    pub(super) fn ping(&mut self, to: &str, count: &str) -> Done {
+        let Ok(addr) = to.parse::<IpAddr>() else {
+            return Err(Failure::NoAddress(clip(to)));
+        };
+        let Some(count) = count.parse::<u16>().ok().filter(|c| *c > 0) else {
+            return Err(Failure::NoCount(clip(count)));
+        };
+        let socket = match Ping::open(self.rt) {
+            Ok(socket) => socket,
+            Err(e) => return Err(Failure::Ping(e)),
+        };
+        out!(self, "PING {addr}: {PING_DATA} data bytes");
+        let (mut sent, mut received) = (0, 0);
+        let (mut least, mut most, mut sum) = (u64::MAX, 0, 0);
+        for seq in 1..=count {
+            let begun = self.rt.now();
+            sent += 1;
+            match socket.ping(addr, seq, PING_DATA, PING_TIMEOUT) {
+                Ok(time) => {
+                    let us = time.as_micros() as u64;
+                    received += 1;
+                    (least, most, sum) = (least.min(us), most.max(us), sum + us);
+                    let size = PING_DATA + 8;
+                    let (ms, fraction) = (us / 1000, us % 1000);
+                    out!(self, "{size} bytes from {addr}: seq={seq} time={ms}.{fraction:03} ms");
+                }
+                Err(e) => out!(self, "no answer from {addr}: seq={seq}: {e}"),
+            }
+            let next = begun + PING_TIMEOUT;
+            if self.out.interrupted() || seq < count && self.out.sleep_until(next) {
+                out!(self, "^C");
+                break;
+            }
+        }
+        let loss = (sent - received) * 100 / sent;
+        out!(self, "{sent} sent, {received} received, {loss}% lost");
+        if received > 0 {
+            out!(self, "round trip min/avg/max {}/{}/{} us", least, sum / received as u64, most);
+        }
+        Ok(())
+    }
+
+    /// Exact numbers first, one line a server: what must come back to the same value after
+    /// clients have come and gone.
+    pub(super) fn stats(&mut self) -> Done {
+        let proc::Reply::Memory { total, free, slots } = self.init(&proc::Request::Memory)? else {
+            return Err(Failure::Nonsense("init"));
+        };
+        out!(self, "init: free={free} slots={slots} total={total}");
+        let net::Reply::Stats(n) = self.netd(&net::Request::Stats)? else {
+            return Err(Failure::Nonsense("netd"));
+        };
+        out!(
+            self,
+            "netd: sockets={} rx_buffers={} tx_in_flight={}",
+            n.sockets,
+            n.rx_buffers,
+            n.tx_in_flight
+        );
+        match self.rt.sockd_stats() {
+            Ok((sessions, sockets, bytes)) => {
+                out!(self, "sockd: sessions={sessions} sockets={sockets} bytes={bytes}");
+            }
+            Err(e) => out!(self, "sockd: {e}"),
+        }
+        out!(
+            self,
+            "traffic: rx_frames={} tx_frames={} rx_dropped={} retransmits={} resets_sent={} \
+             peer_errors={} recovered={}",
+            n.rx_frames,
+            n.tx_frames,
+            n.rx_dropped,
+            n.retransmits,
+            n.resets_sent,
+            n.peer_errors,
+            n.recovered
+        );
+        if let Some(nic) = mem::nic_status(self.start) {
+            let c = |which: Counter| {
+                nic.counters[which as usize].load(core::sync::atomic::Ordering::Relaxed)
+            };
+            out!(
+                self,
+                "nic: rx_frames={} rx_bytes={} tx_frames={} tx_bytes={} rx_errors={} \
+                 peer_errors={} interrupts={} link_changes={} reattached={} cold_starts={}",
+                c(Counter::RxFrames),
+                c(Counter::RxBytes),
+                c(Counter::TxFrames),
+                c(Counter::TxBytes),
+                c(Counter::RxErrors),
+                c(Counter::PeerErrors),
+                c(Counter::Interrupts),
+                c(Counter::LinkChanges),
+                c(Counter::Reattached),
+                c(Counter::ColdStarts)
+            );
+        }
+        Ok(())
+    }
+
+    fn netd(&self, request: &net::Request) -> Result<net::Reply, Failure> {
+        let Some(ep) = self.start.cap("netd") else {
+            return Err(Failure::NoCapability("netd"));
+        };
+        loop {
+            let reply: Result<net::Result<net::Reply>, CallError> =
+                msg::call(ep, interface::NET, 0, request);
+            match reply {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(e)) => return Err(Failure::Netd(e)),
+                Err(CallError::Kernel(abi::Error::ServerDied)) => {}
+                Err(e) => return Err(Failure::Silent("netd", e)),
+            }
+        }
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Free => "FREE",
+        State::Open => "OPEN",
+        State::Listen => "LISTEN",
+        State::SynSent => "SYN-SENT",
+        State::SynReceived => "SYN-RECEIVED",
+        State::Established => "ESTABLISHED",
+        State::FinWait1 => "FIN-WAIT-1",
+        State::FinWait2 => "FIN-WAIT-2",
+        State::CloseWait => "CLOSE-WAIT",
+        State::Closing => "CLOSING",
+        State::LastAck => "LAST-ACK",
+        State::TimeWait => "TIME-WAIT",
+        State::Closed => "CLOSED",
+    }
+}

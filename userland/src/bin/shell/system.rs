@@ -1,0 +1,111 @@
+//! Processes and restarts: requests to init.
+
+use core::fmt::Write;
+use libipc::msg::{self, interface};
+use libipc::proc;
+
+use super::failure::{Done, Failure, clip};
+use super::{Shell, out};
+
+impl Shell {
+    pub(super) fn processes(&mut self) -> Done {
+        out!(
+            self,
+            "{:<12} {:<12} {:>4} {:>8} {:>9} {:>10}",
+            "NAME",
+            "STATE",
+            "PRIO",
+            "RESTARTS",
+            "MEMORY",
+            "UP"
+        );
+        let mut skip = 0;
+        loop {
+            let proc::Reply::Processes(some) = self.init(&proc::Request::List { skip })? else {
+                return Err(Failure::Nonsense("init"));
+            };
+            for p in &some {
+                let mut state = heapless::String::<24>::new();
+                let _ = match p.state {
+                    proc::State::Running => state.push_str("running").map_err(|_| ()),
+                    proc::State::Exited(status) => write!(state, "exited {status}").map_err(|_| ()),
+                    proc::State::Failed => state.push_str("failed").map_err(|_| ()),
+                    proc::State::Restarting => state.push_str("restarting").map_err(|_| ()),
+                    proc::State::Stopped => state.push_str("stopped").map_err(|_| ()),
+                };
+                out!(
+                    self,
+                    "{:<12} {:<12} {:>4} {:>8} {:>5} KiB {:>8} s",
+                    p.name,
+                    state,
+                    p.priority,
+                    p.restarts,
+                    p.memory / 1024,
+                    p.uptime_us / 1_000_000
+                );
+            }
+            if !some.is_full() {
+                return Ok(());
+            }
+            skip += some.len() as u32;
+        }
+    }
+
+    pub(super) fn change(&mut self, request: proc::Request, who: &str) -> Done {
+        match self.ask_init(&request)? {
+            Ok(_) => Ok(()),
+            Err(proc::Error::NotFound) => Err(Failure::NoProcess(clip(who))),
+            Err(proc::Error::NotRunning) => Err(Failure::NotRunning(clip(who))),
+            Err(proc::Error::Denied) => Err(Failure::Denied(clip(who))),
+            Err(proc::Error::Invalid) => Err(Failure::Init(proc::Error::Invalid)),
+        }
+    }
+
+    pub(super) fn reports(&mut self) -> Done {
+        let mut skip = 0;
+        loop {
+            let proc::Reply::Reports(some) = self.init(&proc::Request::Reports { skip })? else {
+                return Err(Failure::Nonsense("init"));
+            };
+            for r in &some {
+                out!(
+                    self,
+                    "{:>6}.{:03} s  {:<10} down {:>7} us  rip {:#x}  {}",
+                    r.at_us / 1_000_000,
+                    r.at_us / 1000 % 1000,
+                    r.name,
+                    r.downtime_us,
+                    r.rip,
+                    r.cause
+                );
+            }
+            if !some.is_full() {
+                if skip == 0 && some.is_empty() {
+                    out!(self, "nothing was restarted");
+                }
+                return Ok(());
+            }
+            skip += some.len() as u32;
+        }
+    }
+
+    pub(super) fn init(&self, request: &proc::Request) -> Result<proc::Reply, Failure> {
+        match self.ask_init(request)? {
+            Ok(reply) => Ok(reply),
+            Err(e) => Err(Failure::Init(e)),
+        }
+    }
+
+    fn ask_init(
+        &self,
+        request: &proc::Request,
+    ) -> Result<Result<proc::Reply, proc::Error>, Failure> {
+        let Some(ep) = self.start.cap("init") else {
+            return Err(Failure::NoCapability("init"));
+        };
+        match msg::call(ep, interface::PROC, 0, request) {
+            Ok(reply) => Ok(reply),
+            Err(e) => Err(Failure::Silent("init", e)),
+        }
+    }
+}
