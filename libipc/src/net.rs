@@ -38,6 +38,11 @@ pub struct SockId {
 }
 
 /// A request; the reply is `Result<Reply, Error>`. All complete at once.
+///
+/// A caller whose request ended with `ServerDied` makes it again, and the answer tells what the
+/// first one did: `Open`, `Bind` and `Listen` of a socket that is so already are
+/// [`Error::Invalid`], `Connect` is [`Error::AlreadyConnected`] or [`Error::InProgress`], `Close` of
+/// a free id is [`Error::BadSocket`], and for `Accept` see `Spare`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Makes the record a socket.
@@ -63,7 +68,8 @@ pub enum Request {
         /// Most connections that wait, handshakes included.
         backlog: u16,
     },
-    /// Gives a listener an unused socket id with rings, for a connection to come.
+    /// Gives a listener an unused socket id with rings, for a connection to come. Given again: done,
+    /// if it is still the listener's; [`Error::AlreadyConnected`] if `Accept` has handed it over.
     Spare {
         /// Listener.
         listener: SockId,
@@ -101,7 +107,8 @@ pub enum Request {
         abort: bool,
     },
     /// Aborts and frees every socket of a session, and empties its rings. When the reply comes,
-    /// nothing of the session is in use by netd or the NIC any more.
+    /// nothing of the session is in use by netd or the NIC any more. [`Error::WouldBlock`]: the NIC
+    /// still reads its memory; netd signals sockd when it may ask again.
     EndSession {
         /// Which.
         session: u16,
