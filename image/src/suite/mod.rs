@@ -42,6 +42,7 @@ pub const ALL: &[Test] = &[
         setup: |s| s.append = Some("panic-test".into()),
         ..test("kernel-panic", "registers and a backtrace, failing status", basics::kernel_panic)
     },
+    test("registers", "no vector register is seen by another process", basics::registers),
     test("ping", "the gateway answers echo requests", traffic::ping),
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
