@@ -105,7 +105,7 @@ impl Context {
         };
         let (l3, l4) = (self.l3_start as u64, self.l4_start as u64);
         let w0 = l3
-            | (l3 + 10 & 0xff) << 8
+            | ((l3 + 10) & 0xff) << 8
             | (l4.saturating_sub(1)) << 16
             | l4 << 32
             | (field as u64) << 40;

@@ -88,8 +88,10 @@ impl Driver {
         let status = config.status;
         let rx_used = config.rx_used.producer().map_err(StartError::Peer)?;
         let tx_free = config.tx_free.producer().map_err(StartError::Peer)?;
-        let found_rx = rx::Found::read(hw, config.pool_bus, rx_used.index());
-        let found_tx = tx::Found::read(hw, tx_free.index());
+        let rx_released = config.rx_free.consumer().map_or(0, |c| c.index());
+        let tx_released = config.tx_used.consumer().map_or(0, |c| c.index());
+        let found_rx = rx::Found::read(hw, config.pool_bus, rx_used.index(), rx_released);
+        let found_tx = tx::Found::read(hw, tx_free.index(), tx_released);
         let running = setup::is_running(hw, config.rings_bus, config.pool_bus);
         let sound = running && found_rx.sound && found_tx.sound;
         let (rx, tx);
@@ -111,13 +113,11 @@ impl Driver {
             setup::program(hw, config.rings_bus, config.pool_bus, mac);
             hw.write(regs::IMS, regs::CAUSES.bits());
             status.count(Counter::ColdStarts, 1);
-            status.mac.store(
-                u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]),
-                Relaxed,
-            );
+            let [a, b, c, d, e, f] = mac;
+            status.mac.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Relaxed);
             let device = setup::device_id(hw);
             if running || buffers > 0 || frames > 0 {
-                hw.event(Event::Dropped { buffers, frames });
+                hw.event(Event::GaveBack { buffers, frames });
             }
             let speed = setup::link(hw);
             hw.event(Event::Started { device, mac, speed });

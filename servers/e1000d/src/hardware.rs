@@ -62,8 +62,8 @@ pub enum Event {
         /// Link speed in Mbit/s, if the link is up.
         speed: Option<u32>,
     },
-    /// State that the predecessor left did not hold and was dropped; a cold start follows.
-    Dropped {
+    /// The NIC was stopped with something in it; a cold start follows.
+    GaveBack {
         /// Receive buffers given back empty.
         buffers: u16,
         /// Frames given back that may not have left.
@@ -107,10 +107,9 @@ impl fmt::Display for Event {
                 let speed = Speed(speed);
                 write!(f, " {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}, {speed}")
             }
-            Event::Dropped { buffers, frames } => write!(
-                f,
-                "old state does not hold: {buffers} buffers and {frames} frames given back"
-            ),
+            Event::GaveBack { buffers, frames } => {
+                write!(f, "stopped the NIC: {buffers} buffers and {frames} frames given back")
+            }
             Event::Reattached { in_flight } => {
                 write!(f, "re-attached: {in_flight} frames in flight")
             }

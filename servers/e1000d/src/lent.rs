@@ -17,6 +17,7 @@
 //! which a crash loses or repeats a frame. The rest of a note is only there to check it.
 
 use crate::hardware::Hardware;
+use heapless::Vec;
 
 /// Receive descriptors. One always stays empty: RDT = RDH means none.
 pub const RX_DESCS: usize = 256;
@@ -37,8 +38,8 @@ const RX_RING: usize = 0;
 const TX_RING: usize = RX_RING + 2 * RX_DESCS;
 const RX_NOTES: usize = TX_RING + 2 * TX_DESCS;
 const TX_NOTES: usize = RX_NOTES + NOTE_WORDS * RX_DESCS;
-const REFUSAL: usize = TX_NOTES + NOTE_WORDS * TX_DESCS;
-const HEADER: usize = REFUSAL + NOTE_WORDS;
+const REFUSALS: usize = TX_NOTES + NOTE_WORDS * TX_DESCS;
+const HEADER: usize = REFUSALS + 2 * NOTE_WORDS;
 
 /// Bytes that region `nic.rings` must have.
 pub const BYTES: usize = (HEADER + NOTE_WORDS) * 8;
@@ -126,15 +127,35 @@ pub fn set_note<H: Hardware>(hw: &mut H, side: Side, slot: u16, note: Note) {
     write_note(hw, note_place(side, slot), note);
 }
 
-/// The last frame that was refused: it has no descriptor, so it has a note of its own. It counts
-/// only once the index it is reported by (`given`) is published.
-pub fn refusal<H: Hardware>(hw: &H) -> Option<Note> {
-    read_note(hw, REFUSAL)
+/// What a side whose tail register or notes do not hold still owes for certain: descriptors with
+/// a note of their own whose entry was `taken` and is not among the `given` ones. Oldest first.
+pub fn owed<H: Hardware>(hw: &H, side: Side, given: u64, taken: u64) -> Vec<(u16, Note), RX_DESCS> {
+    let mut owed = Vec::new();
+    for slot in 0..RX_DESCS as u16 {
+        let recent = |n: &Note| n.given > given && n.given - given < RX_DESCS as u64;
+        if let Some(n) = note(hw, side, slot).filter(|n| recent(n) && n.taken <= taken) {
+            // A slot each: there is room.
+            let _ = owed.push((slot, n));
+        }
+    }
+    owed.sort_unstable_by_key(|(_, n)| n.given);
+    owed
 }
 
-/// Writes the note of a refused frame.
+/// The note of the frame that was refused under number `given - 1`. A refused frame has no
+/// descriptor, so these notes have a place of their own: two, used in turn, because the older one
+/// counts until the newer is published.
+pub fn refusal<H: Hardware>(hw: &H, given: u64) -> Option<Note> {
+    read_note(hw, refusal_place(given)).filter(|n| n.given == given)
+}
+
+/// Writes the note of a refused frame, before it is reported.
 pub fn set_refusal<H: Hardware>(hw: &mut H, note: Note) {
-    write_note(hw, REFUSAL, note);
+    write_note(hw, refusal_place(note.given), note);
+}
+
+const fn refusal_place(given: u64) -> usize {
+    REFUSALS + NOTE_WORDS * (given % 2) as usize
 }
 
 const MAGIC: u64 = u64::from_le_bytes(*b"e1000d 1");

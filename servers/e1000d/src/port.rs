@@ -2,7 +2,7 @@
 //! and is looked at again at every wake-up, until netd (usually a new one) has put it right.
 
 use crate::hardware::{Event, Hardware, Ring};
-use libipc::nic::{Counter, Status};
+use libipc::nic::{self, Counter, Status};
 use libipc::ring::{Consumer, Entry, Memory, PeerError};
 
 /// The consuming end, whatever state netd's side is in.
@@ -30,6 +30,9 @@ impl<E: Entry> Port<E> {
                     consumer.seek(self.resume);
                     match consumer.available() {
                         Ok(_) => {
+                            // A predecessor may have died before it said how far it was.
+                            hw.commit();
+                            consumer.release();
                             self.stopped = false;
                             self.consumer = Some(consumer);
                         }
@@ -68,10 +71,21 @@ impl<E: Entry> Port<E> {
         }
     }
 
-    /// Asks for a signal at the next entry and looks again. `true`: nothing there, sleep.
-    pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
+    /// Asks for a signal at the next entry and looks again. `true`: nothing there, sleep. With
+    /// `after_all` the next entry is the one after all that are there, which stay.
+    pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status, after_all: bool) -> bool {
         let Some(consumer) = &mut self.consumer else { return true };
-        match consumer.sleep() {
+        let from = consumer.index();
+        // A ring holds so many: netd cannot keep this loop going.
+        let most = if after_all { nic::RING } else { 0 };
+        for _ in 0..most {
+            if !matches!(consumer.pop(), Ok(Some(_))) {
+                break;
+            }
+        }
+        let result = consumer.sleep();
+        consumer.seek(from);
+        match result {
             Ok(nothing) => nothing,
             Err(error) => {
                 self.stop(hw, status, error);

@@ -15,11 +15,11 @@ pub const CTRL: Reg = Reg(0x0000);
 pub const STATUS: Reg = Reg(0x0008);
 /// EEPROM read (13.4.4).
 pub const EERD: Reg = Reg(0x0014);
-/// Flow control address low (13.4.7).
+/// Flow control address, low.
 pub const FCAL: Reg = Reg(0x0028);
-/// Flow control address high (13.4.8).
+/// Flow control address, high.
 pub const FCAH: Reg = Reg(0x002c);
-/// Flow control type (13.4.9).
+/// Flow control type.
 pub const FCT: Reg = Reg(0x0030);
 /// Interrupt cause: reading clears it (13.4.17).
 pub const ICR: Reg = Reg(0x00c0);
@@ -31,7 +31,7 @@ pub const IMS: Reg = Reg(0x00d0);
 pub const IMC: Reg = Reg(0x00d8);
 /// Receive control (13.4.22).
 pub const RCTL: Reg = Reg(0x0100);
-/// Flow control transmit timer value (13.4.10).
+/// Flow control transmit timer value.
 pub const FCTTV: Reg = Reg(0x0170);
 /// Transmit control (13.4.33).
 pub const TCTL: Reg = Reg(0x0400);
@@ -51,19 +51,19 @@ pub const RDT: Reg = Reg(0x2818);
 pub const RDTR: Reg = Reg(0x2820);
 /// Receive absolute delay timer (13.4.31).
 pub const RADV: Reg = Reg(0x282c);
-/// Transmit descriptor base, low (13.4.35).
+/// Transmit descriptor base, low (13.4.36).
 pub const TDBAL: Reg = Reg(0x3800);
-/// Transmit descriptor base, high (13.4.36).
+/// Transmit descriptor base, high (13.4.37).
 pub const TDBAH: Reg = Reg(0x3804);
-/// Transmit descriptor ring bytes (13.4.37).
+/// Transmit descriptor ring bytes (13.4.38).
 pub const TDLEN: Reg = Reg(0x3808);
-/// Transmit descriptor head (13.4.38).
+/// Transmit descriptor head (13.4.39).
 pub const TDH: Reg = Reg(0x3810);
-/// Transmit descriptor tail (13.4.39).
+/// Transmit descriptor tail (13.4.40).
 pub const TDT: Reg = Reg(0x3818);
-/// Transmit interrupt delay (13.4.40).
+/// Transmit interrupt delay (13.4.41).
 pub const TIDV: Reg = Reg(0x3820);
-/// Receive checksum control (13.4.48).
+/// Receive checksum control.
 pub const RXCSUM: Reg = Reg(0x5000);
 /// Multicast table array, 128 words (13.5.1).
 pub const MTA: Reg = Reg(0x5200);
@@ -171,7 +171,7 @@ bitflags! {
         const _ = !0;
     }
 
-    /// Receive checksum control (13.4.48).
+    /// Receive checksum control.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Rxcsum: u32 {
         /// Check IP header checksums.
@@ -196,8 +196,8 @@ impl DeviceStatus {
 pub const RCTL_VALUE: Rctl = Rctl::EN.union(Rctl::BAM).union(Rctl::SECRC);
 /// Transmit control as this driver sets it.
 pub const TCTL_VALUE: Tctl = Tctl::EN.union(Tctl::PSP).union(Tctl::CT_15).union(Tctl::COLD_64);
-/// The manual's gaps for copper (13.4.34): IPGT 10, IPGR1 8, IPGR2 6.
-pub const TIPG_VALUE: u32 = 10 | 8 << 10 | 6 << 20;
+/// The gaps of IEEE 802.3 (13.4.34): IPGT 10, IPGR2 6, IPGR1 two thirds of that.
+pub const TIPG_VALUE: u32 = 10 | 4 << 10 | 6 << 20;
 /// At most 20,000 interrupts a second: 50 µs in units of 256 ns. QEMU's model never goes below
 /// 128 µs, whatever stands here.
 pub const ITR_VALUE: u32 = 195;

@@ -5,7 +5,7 @@
 //! descriptor is next, and [`crate::lent`] has the rest.
 
 use crate::desc::{self, RxWriteback};
-use crate::hardware::{Event, Hardware, Ring};
+use crate::hardware::{Event, Hardware, Ring, wait_until};
 use crate::lent::{self, Note, RX_DESCS, Side};
 use crate::port::Port;
 use crate::regs;
@@ -19,6 +19,8 @@ const MAX_POSTED: u64 = RX_DESCS as u64 - 1;
 const LOW: u64 = 128;
 /// Otherwise they are posted this many at a time: an RDT write is the dearest access there is.
 const BATCH: u64 = 32;
+/// How long RDH may lag behind a descriptor that is done.
+const HEAD_NS: u64 = 1_000_000;
 /// In [`Note::info`]: no buffer (the note before the first descriptor).
 const NO_BUFFER: u64 = u64::MAX;
 
@@ -30,57 +32,80 @@ pub struct Found {
     tail: u16,
     /// *rx used* index after the descriptor before RDT.
     posted: u64,
-    /// *rx free* index after the same.
+    /// *rx free* index to go on at.
     taken: u64,
     /// Slot and buffer of each descriptor that is owed to netd, oldest first.
     pub held: Vec<(u16, u16), RX_DESCS>,
 }
 
 impl Found {
-    /// Reads it. `given`: entries published on *rx used*.
-    pub fn read<H: Hardware>(hw: &mut H, pool_bus: u64, given: u64) -> Self {
+    /// Reads it. `given`: entries published on *rx used*; `released`: entries of *rx free* that
+    /// the predecessor had released.
+    pub fn read<H: Hardware>(hw: &mut H, pool_bus: u64, given: u64, released: u64) -> Self {
+        let held = Vec::new();
+        let mut found = Found { sound: false, tail: 0, posted: given, taken: released, held };
         let tail = hw.read(regs::RDT);
-        let head = hw.read(regs::RDH);
-        let mut found = Found { sound: false, tail: 0, posted: given, taken: 0, held: Vec::new() };
-        if tail >= RX_DESCS as u32 || head >= RX_DESCS as u32 {
-            return found;
+        if tail < RX_DESCS as u32 && found.posted(hw, tail as u16, given) {
+            found.sound = found.holds(hw, pool_bus, given);
         }
-        found.tail = tail as u16;
-        let Some(last) = lent::note(hw, Side::Rx, lent::step(found.tail, -1)) else {
-            return found;
-        };
-        // More published than posted: only a cold start that did not finish leaves this.
-        let Some(owed) = last.given.checked_sub(given).filter(|n| *n <= MAX_POSTED) else {
-            return found;
-        };
-        found.posted = last.given;
-        found.taken = last.taken;
-        let mut seen = [false; RX_BUFFERS as usize];
-        let (mut sound, mut taken) = (true, 0);
-        for i in 0..owed {
-            let slot = lent::step(found.tail, i as i32 - owed as i32);
-            let ok = lent::note(hw, Side::Rx, slot).filter(|n| {
-                n.given == given + i + 1
-                    && n.taken > taken
-                    && n.taken <= last.taken
-                    && n.info < RX_BUFFERS as u64
-                    && !seen[n.info as usize]
-                    && hw.load(lent::desc_word(Side::Rx, slot, 0)) == address(pool_bus, n.info)
-            });
-            match ok {
-                Some(n) => {
-                    seen[n.info as usize] = true;
-                    taken = n.taken;
-                    // At most MAX_POSTED turns: there is room.
-                    let _ = found.held.push((slot, n.info as u16));
+        if !found.sound {
+            // Released only after RDT had moved, so these notes certainly count. Buffers beyond
+            // are still on *rx free*, and are taken again once the NIC has been reset.
+            found.taken = released;
+            found.held.clear();
+            for (slot, note) in lent::owed(hw, Side::Rx, given, released) {
+                let known = |h: &(u16, u16)| h.1 as u64 == note.info;
+                if note.info < RX_BUFFERS as u64 && !found.held.iter().any(known) {
+                    // A slot each: there is room.
+                    let _ = found.held.push((slot, note.info as u16));
                 }
-                None => sound = false,
             }
         }
-        // RDH lies between the oldest descriptor owed and RDT.
-        sound &= lent::distance(head as u16, found.tail) as u64 <= owed;
-        found.sound = sound;
         found
+    }
+
+    /// Reads the notes of the descriptors owed. `false`: they do not hold.
+    fn posted<H: Hardware>(&mut self, hw: &H, tail: u16, given: u64) -> bool {
+        let Some(last) = lent::note(hw, Side::Rx, lent::step(tail, -1)) else { return false };
+        (self.tail, self.posted, self.taken) = (tail, last.given, last.taken);
+        // More published than posted: a cold start that did not finish.
+        let Some(owed) = last.given.checked_sub(given).filter(|n| *n <= MAX_POSTED) else {
+            return false;
+        };
+        let mut seen = [false; RX_BUFFERS as usize];
+        let mut taken = 0;
+        for i in 0..owed {
+            let slot = lent::step(tail, i as i32 - owed as i32);
+            let Some(n) = lent::note(hw, Side::Rx, slot) else { return false };
+            let in_order = n.given == given + i + 1 && n.taken > taken && n.taken <= last.taken;
+            match seen.get_mut(n.info as usize) {
+                Some(seen) if in_order && !*seen => *seen = true,
+                _ => return false,
+            }
+            taken = n.taken;
+            // At most MAX_POSTED turns: there is room.
+            let _ = self.held.push((slot, n.info as u16));
+        }
+        true
+    }
+
+    /// Whether the descriptors are what the notes say, and what RDH says: done before it, blank
+    /// from there on (else they would look done, or pass old error bits on to a frame).
+    fn holds<H: Hardware>(&self, hw: &mut H, pool_bus: u64, given: u64) -> bool {
+        let addresses = self.held.iter().all(|&(slot, buffer)| {
+            hw.load(lent::desc_word(Side::Rx, slot, 0)) == address(pool_bus, buffer as u64)
+        });
+        let owed = self.posted - given;
+        // The NIC may be at one of them right now; it moves RDH last.
+        addresses
+            && wait_until(hw, HEAD_NS, |hw| {
+                let ahead = lent::distance(hw.read(regs::RDH) as u16, self.tail) as u64;
+                let Some(done) = owed.checked_sub(ahead) else { return false };
+                self.held.iter().zip(0u64..).all(|(&(slot, _), i)| {
+                    let word = hw.load(lent::desc_word(Side::Rx, slot, 1));
+                    if i < done { RxWriteback::from_word(word).done() } else { word == 0 }
+                })
+            })
     }
 
     /// How many received frames wait to be given to netd.
@@ -163,12 +188,15 @@ impl Rx {
         let mut rx = Self::cold(free, used, pool_bus, found.taken);
         for &(slot, buffer) in &found.held {
             let done = writeback(hw, slot);
-            let entry = if done.done() { rx.frame(status, buffer, done) } else { empty(buffer) };
+            // What looks done in a ring that does not hold may be anything.
+            let received = found.sound && done.done();
+            let entry = if received { rx.frame(status, buffer, done) } else { empty(buffer) };
             if !rx.push(hw, status, entry) {
                 break;
             }
         }
         rx.publish(hw);
+        rx.skipping = false;
         rx.free.open(hw, status);
         rx.free.release(hw);
         rx.posted = rx.used.index();
@@ -194,10 +222,7 @@ impl Rx {
 
     fn push<H: Hardware>(&mut self, hw: &mut H, status: &Status, entry: RxUsed) -> bool {
         match self.used.push(entry) {
-            Ok(room) => {
-                self.used_stopped = false;
-                room
-            }
+            Ok(room) => room,
             Err(error) => {
                 self.used_failed(hw, status, error);
                 false
@@ -224,21 +249,24 @@ impl Rx {
 
     /// Gives at most `budget` received frames to netd; says how many.
     pub fn harvest<H: Hardware>(&mut self, hw: &mut H, status: &Status, budget: usize) -> usize {
+        // Room first: a frame is counted once, when it is really handed over.
+        let room = match self.used.space() {
+            Ok(room) => {
+                self.used_stopped = false;
+                room
+            }
+            Err(error) => {
+                self.used_failed(hw, status, error);
+                0
+            }
+        };
+        let budget = room.min(budget as u64) as usize;
         let mut n = 0;
         while n < budget && self.outstanding() > 0 {
             let slot = lent::step(self.tail, -(self.outstanding() as i32));
             let done = writeback(hw, slot);
             if !done.done() {
                 break;
-            }
-            // Room first: a frame is counted once, when it is really handed over.
-            match self.used.space() {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    self.used_failed(hw, status, error);
-                    break;
-                }
             }
             let buffer = self.buffers[slot as usize];
             let entry = self.frame(status, buffer, done);
@@ -326,7 +354,7 @@ impl Rx {
     /// Before sleeping. While the NIC has buffers enough nobody needs to tell of new ones: they
     /// are found when frames have used some up. `true`: nothing to do, sleep.
     pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
-        self.outstanding() >= LOW || self.free.sleep(hw, status)
+        self.outstanding() >= LOW || self.free.sleep(hw, status, false)
     }
 
     /// Whether the NIC has `buffer`.

@@ -19,8 +19,7 @@ use libipc::ring::{Consumer, Memory, PeerError, Producer};
 pub const MAX_FRAME: u32 = 1514;
 /// Bytes of an Ethernet header: less is no frame.
 const MIN_FRAME: u32 = 14;
-/// Bytes that one descriptor may have (manual 3.3.7: 16,288 and more need care; 16,384 is the
-/// contract's limit).
+/// Bytes that one piece may have ([`TxDesc::len`]).
 const MAX_PIECE: u16 = 16_384;
 /// Most descriptors that can be with the NIC.
 const MAX_POSTED: u16 = TX_DESCS as u16 - 1;
@@ -63,54 +62,64 @@ pub struct Found {
 }
 
 impl Found {
-    /// Reads it. `given`: entries published on *tx free*.
-    pub fn read<H: Hardware>(hw: &mut H, given: u64) -> Self {
+    /// Reads it. `given`: entries published on *tx free*; `released`: entries of *tx used* that
+    /// the predecessor had released.
+    pub fn read<H: Hardware>(hw: &mut H, given: u64, released: u64) -> Self {
+        let frames = Frames::new();
+        let mut found = Found { sound: false, tail: 0, taken: released, frames };
         let tail = hw.read(regs::TDT);
-        let head = hw.read(regs::TDH);
-        let mut found = Found { sound: false, tail: 0, taken: 0, frames: Frames::new() };
-        if tail >= TX_DESCS as u32 || head >= TX_DESCS as u32 {
-            return found;
+        if tail < TX_DESCS as u32 && found.posted(hw, tail as u16, given) {
+            // QEMU's model, the only one that is taken over while it runs, has sent everything by
+            // the time a TDT write returns: descriptors yet to be read need not be judged.
+            found.sound = hw.read(regs::TDH) == tail && found.frames.iter().all(|f| sent(hw, f));
+        } else {
+            // Released only after TDT had moved, so these notes certainly count.
+            found.frames.clear();
+            for (slot, note) in lent::owed(hw, Side::Tx, given, found.taken) {
+                // A slot each: there is room.
+                let _ = found.frames.push_back(Frame::from_info(slot, note.info));
+            }
         }
-        found.tail = tail as u16;
-        let Some(last) = lent::note(hw, Side::Tx, lent::step(found.tail, -1)) else {
-            return found;
-        };
-        found.taken = last.taken;
-        let refused = lent::refusal(hw).filter(|r| r.given <= given);
-        if let Some(r) = refused {
-            found.taken = found.taken.max(r.taken);
-        }
+        found
+    }
+
+    /// Reads the notes of the frames owed. `false`: they do not hold.
+    fn posted<H: Hardware>(&mut self, hw: &H, tail: u16, given: u64) -> bool {
+        self.tail = tail;
+        let Some(last) = lent::note(hw, Side::Tx, lent::step(tail, -1)) else { return false };
         let Some(owed) = last.given.checked_sub(given) else {
-            // More was reported than sent: the newest frames were refused.
-            let explained = refused.is_some_and(|r| r.given == given);
-            found.sound = explained && head == tail;
-            return found;
+            // More was reported than sent: then the newest frame was refused.
+            let refused = lent::refusal(hw, given);
+            self.taken = refused.map_or(self.taken.max(last.taken), |r| r.taken);
+            return refused.is_some();
         };
-        let (mut at, mut slots) = (found.tail, 0);
+        self.taken = self.taken.max(last.taken);
+        let (mut at, mut slots) = (tail, 0);
         for i in 0..owed {
             let eop = lent::step(at, -1);
-            let Some(n) = lent::note(hw, Side::Tx, eop).filter(|n| n.given == last.given - i)
-            else {
-                return found;
-            };
-            let frame = Frame::from_info(eop, n.info);
-            slots += frame.slots;
-            if !(1..=MAX_SLOTS).contains(&frame.slots) || slots > MAX_POSTED {
-                return found;
+            let note = lent::note(hw, Side::Tx, eop).filter(|n| n.given == last.given - i);
+            let Some(frame) = note.map(|n| Frame::from_info(eop, n.info)) else { return false };
+            if !(1..=MAX_SLOTS).contains(&frame.slots) || slots + frame.slots > MAX_POSTED {
+                return false;
             }
+            slots += frame.slots;
             // A slot each at least: there is room.
-            let _ = found.frames.push_front(frame);
+            let _ = self.frames.push_front(frame);
             at = lent::step(at, -(frame.slots as i32));
         }
-        // TDH lies between the oldest descriptor owed and TDT.
-        found.sound = lent::distance(head as u16, found.tail) <= slots;
-        found
+        true
     }
 }
 
-/// What [`Tx::take`] found at the head of *tx used*.
+fn sent<H: Hardware>(hw: &H, frame: &Frame) -> bool {
+    desc::sent(hw.load(lent::desc_word(Side::Tx, frame.eop, 1)))
+}
+
+/// What [`take`] found at the head of *tx used*.
 enum Take {
     Nothing,
+    /// Pieces without an end of frame, yet.
+    Partial,
     Frame([TxDesc; MAX_PIECES], usize),
     /// Not a frame that can be sent; the cookie of its first piece.
     Refused(u16),
@@ -139,8 +148,8 @@ pub struct Tx {
     frames: Frames,
     /// What the NIC's context is; `None`: not known.
     context: Option<Context>,
-    /// Where a frame begins whose end netd has not written yet.
-    partial: Option<u64>,
+    /// What netd has written begins a frame, and its end is missing.
+    partial: bool,
     wait: Wait,
     /// [`regs::Cause::TXDW`] is enabled.
     interrupt: bool,
@@ -169,7 +178,7 @@ impl Tx {
             posted: 0,
             frames: Frames::new(),
             context: None,
-            partial: None,
+            partial: false,
             wait: Wait::Netd,
             interrupt: false,
             free_stopped: false,
@@ -223,7 +232,7 @@ impl Tx {
     pub fn reap<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> usize {
         let mut n = 0;
         while let Some(&frame) = self.frames.front() {
-            if !desc::sent(hw.load(lent::desc_word(Side::Tx, frame.eop, 1))) {
+            if !sent(hw, &frame) {
                 break;
             }
             if !self.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 }) {
@@ -254,16 +263,21 @@ impl Tx {
         let before = self.tail;
         let mut n = 0;
         let mut failed = None;
-        self.wait = Wait::Netd;
+        (self.wait, self.partial) = (Wait::Netd, false);
         while n < budget {
             if MAX_POSTED - self.posted < MAX_SLOTS {
                 self.wait = Wait::Nic;
                 break;
             }
             let Some(used) = self.used.open(hw, status) else { break };
-            let from = self.partial.unwrap_or(used.index());
-            match take(used, &mut self.partial, windows) {
+            let from = used.index();
+            match take(used, windows) {
                 Ok(Take::Nothing) => break,
+                Ok(Take::Partial) => {
+                    used.seek(from);
+                    self.partial = true;
+                    break;
+                }
                 Ok(Take::Frame(pieces, count)) => {
                     let taken = used.index();
                     self.write(hw, &pieces[..count], windows, taken);
@@ -288,6 +302,7 @@ impl Tx {
                     status.count(Counter::PeerErrors, 1);
                 }
                 Err(error) => {
+                    used.seek(from);
                     failed = Some(error);
                     break;
                 }
@@ -303,7 +318,6 @@ impl Tx {
             self.used.release(hw);
         }
         if let Some(error) = failed {
-            self.partial = None;
             self.used.stop(hw, status, error);
         }
         n
@@ -353,7 +367,7 @@ impl Tx {
             self.interrupt = true;
             hw.write(regs::IMS, regs::Cause::TXDW.bits());
         }
-        self.wait != Wait::Netd || self.used.sleep(hw, status)
+        self.wait != Wait::Netd || self.used.sleep(hw, status, self.partial)
     }
 
     /// Whether netd must take reports before anything can go on.
@@ -362,27 +376,18 @@ impl Tx {
     }
 }
 
-/// Takes a frame whose last piece is there. Pieces that have none yet stay, `partial` says where
-/// they begin.
-fn take(
-    used: &mut Consumer<TxDesc>,
-    partial: &mut Option<u64>,
-    windows: &Windows,
-) -> Result<Take, PeerError> {
-    if let Some(from) = partial.take() {
-        used.seek(from);
-    }
-    let from = used.index();
+/// Takes the next frame. Unless it is whole, or not a frame, the caller goes back to where it was.
+fn take(used: &mut Consumer<TxDesc>, windows: &Windows) -> Result<Take, PeerError> {
     let mut pieces = [TxDesc::default(); MAX_PIECES];
     let mut count = 0;
     loop {
         let Some(piece) = used.pop()? else {
-            if count >= nic::RING as usize {
+            match count {
+                0 => return Ok(Take::Nothing),
+                n if n < nic::RING as usize => return Ok(Take::Partial),
                 // A full ring without an end of frame: there will never be one.
-                break;
+                _ => break,
             }
-            *partial = (count > 0).then_some(from);
-            return Ok(Take::Nothing);
         };
         if let Some(place) = pieces.get_mut(count) {
             *place = piece;

@@ -1,0 +1,235 @@
+//! Start, link, interrupts and errors, register by register.
+
+mod common;
+
+use common::nic::*;
+use common::world::World;
+use e1000d::hardware::Event;
+use e1000d::regs;
+use e1000d::{Driver, StartError};
+use libipc::nic::*;
+use libipc::ring::PeerError;
+use std::sync::atomic::Ordering::*;
+
+fn started(metal: bool) -> World {
+    let mut w = World::new(1, metal);
+    w.run_driver();
+    w.nic().now += 2_000_000_000;
+    w
+}
+
+fn lines(w: &World) -> Vec<String> {
+    w.nic().events.iter().map(|e| e.to_string()).collect()
+}
+
+#[test]
+fn cold_start_programs_the_nic() {
+    for metal in [false, true] {
+        let w = started(metal);
+        let reg = |r| w.nic().reg(r);
+        assert_eq!(reg(regs::RCTL), 0x0400_8002, "EN, BAM, SECRC, 2048-byte buffers");
+        assert_eq!(reg(regs::TCTL), 0x0004_00fa, "EN, PSP, CT 15, COLD 64");
+        assert_eq!(reg(regs::TIPG), 0x0060_100a);
+        assert_eq!(reg(regs::RXCSUM), 0x300);
+        assert_eq!((reg(regs::RDBAL), reg(regs::RDBAH), reg(regs::RDLEN)), (0x2340_0000, 1, 4096));
+        assert_eq!((reg(regs::TDBAL), reg(regs::TDBAH), reg(regs::TDLEN)), (0x2340_1000, 1, 4096));
+        assert_eq!((reg(regs::RAL0), reg(regs::RAH0)), (0x1200_5452, 0x8000_5634));
+        assert_eq!(reg(regs::IMS), 0xd4, "LSC, RXDMT0, RXO, RXT0");
+        assert_eq!(reg(regs::CTRL) & 0x8400_0040, 0x40, "SLU, no reset");
+        assert_eq!(w.nic().rctl_writes, 1);
+        assert_eq!(lines(&w), ["82540EM 52:54:00:12:34:56, link up 1000 Mbit/s"]);
+        let s = w.rings.status();
+        assert_eq!((s.mac(), s.link.load(Relaxed), s.speed.load(Relaxed)), (MAC, 1, 1000));
+        assert_eq!((s.max_frame.load(Relaxed), s.caps.load(Relaxed)), (1514, caps::TX_CSUM));
+        assert_eq!(s.version.load(Relaxed), 1);
+    }
+}
+
+#[test]
+fn what_firmware_left_running_is_stopped_first() {
+    let mut w = World::new(1, false);
+    for (reg, value) in [(regs::RCTL, 2), (regs::TCTL, 2), (regs::IMS, 0xff), (regs::RDT, 7)] {
+        w.nic().set(reg, value);
+    }
+    w.nic().set(regs::MTA.word(5), 0xffff);
+    w.run_driver();
+    assert_eq!(w.nic().rctl_writes, 2, "off, and on");
+    assert_eq!((w.nic().reg(regs::MTA.word(5)), w.nic().reg(regs::IMS)), (0, 0xd4));
+}
+
+#[test]
+fn a_warm_start_touches_nothing_that_runs() {
+    let mut w = started(false);
+    for _ in 0..10 {
+        w.traffic();
+        w.run_driver();
+        w.run_netd();
+    }
+    w.settle();
+    let (rctl, rdt, tdt) = (w.nic().rctl_writes, w.nic().rdt_writes, w.nic().tdt_writes);
+    let version = w.rings.status().version.load(Relaxed);
+    w.nic().events.clear();
+    w.kill();
+    w.arrive();
+    w.arrive();
+    w.nic().receive(2);
+    w.run_driver();
+    let n = w.nic();
+    assert_eq!((n.rctl_writes, n.rdt_writes, n.tdt_writes), (rctl, rdt, tdt));
+    drop(n);
+    assert_eq!(lines(&w), ["re-attached: 2 frames in flight"]);
+    assert_eq!(w.rings.status().version.load(Relaxed), version + 1);
+    assert_eq!(w.rings.counter(Counter::Reattached), 1);
+}
+
+#[test]
+fn other_models_and_a_silent_eeprom() {
+    for (id, name) in [
+        (0x100f, "82545EM 52:54:00:12:34:56, link up 1000 Mbit/s"),
+        (0x100c, "82544GC 52:54:00:12:34:56, link up 1000 Mbit/s"),
+        (0x1234, "8254x, device id 1234, 52:54:00:12:34:56, link up 1000 Mbit/s"),
+    ] {
+        let mut w = World::new(1, false);
+        w.nic().eeprom.as_mut().unwrap()[13] = id;
+        w.run_driver();
+        assert_eq!(lines(&w), [name]);
+    }
+    // Without EERD the address is what the hardware loaded into RAL and RAH.
+    let mut w = World::new(1, false);
+    w.nic().eeprom = None;
+    w.nic().set(regs::RAL0, 0x1200_5452);
+    w.nic().set(regs::RAH0, 0x8000_5634);
+    w.run_driver();
+    assert_eq!(w.rings.status().mac(), MAC);
+
+    for (low, high) in [(0, 0), (0x1200_5452, 0x5634), (0, regs::RAH_AV), (1, regs::RAH_AV)] {
+        let mut w = World::new(1, false);
+        w.nic().eeprom = None;
+        w.nic().set(regs::RAL0, low);
+        w.nic().set(regs::RAH0, high);
+        let result = Driver::start(&mut w.hw, &w.config);
+        assert!(matches!(result, Err(StartError::NoAddress)), "{low:x} {high:x}");
+    }
+}
+
+#[test]
+fn an_impossible_netd_is_waited_for() {
+    let mut w = started(false);
+    w.kill();
+    let head = w.rings.net_word(offset::RX_USED_CONSUMER / 8);
+    head.store(3, Relaxed);
+    let result = Driver::start(&mut w.hw, &w.config);
+    assert!(matches!(result, Err(StartError::Peer(PeerError::Index { claimed: 3, ours: 0 }))));
+    head.store(0, Relaxed);
+    assert!(Driver::start(&mut w.hw, &w.config).is_ok());
+    assert_eq!(w.rings.counter(Counter::ColdStarts), 1, "the NIC ran on all the time");
+}
+
+#[test]
+fn link_changes_are_published() {
+    let mut w = started(false);
+    w.run_netd();
+    w.nic().events.clear();
+    let up = w.nic().reg(regs::STATUS);
+    let s = w.rings.status();
+    let version = s.version.load(Relaxed);
+    w.nic().set(regs::STATUS, up & !2);
+    w.nic().cause(1 << 2);
+    assert!(w.run_driver(), "LSC interrupts");
+    assert_eq!((s.version.load(Relaxed), s.link.load(Relaxed)), (version + 1, 0));
+    assert!(w.run_netd(), "and is passed on");
+    w.nic().set(regs::STATUS, up & !(3 << 6) | 1 << 6);
+    w.nic().cause(1 << 2);
+    w.run_driver();
+    assert_eq!((s.link.load(Relaxed), s.speed.load(Relaxed)), (1, 100));
+    w.nic().cause(1 << 2);
+    w.run_driver();
+    assert_eq!(s.version.load(Relaxed), version + 2, "no change, no news");
+    assert_eq!(lines(&w), ["link down", "link up 100 Mbit/s"]);
+    assert_eq!(w.rings.counter(Counter::LinkChanges), 2);
+    // A change that nobody saw, because the driver was dead.
+    w.nic().set(regs::STATUS, up & !2);
+    w.kill();
+    w.run_driver();
+    assert_eq!(s.link.load(Relaxed), 0);
+}
+
+#[test]
+fn damaged_frames_come_back_empty() {
+    for (status, flags, errors) in [
+        (0x0007, 0, 0),
+        (0x0023, RxUsed::CSUM_OK, 0),
+        (0x2023, 0, 0),             // TCPE: netd judges
+        (0x0103, RxUsed::EMPTY, 1), // CRC
+        (0x8003, RxUsed::EMPTY, 1), // RXE
+        (0x0001, RxUsed::EMPTY, 1), // no EOP
+    ] {
+        let mut w = started(false);
+        w.netd.give_buffers(4);
+        w.ring_doorbell();
+        w.run_driver();
+        w.nic().rx_status = status;
+        w.arrive();
+        w.nic().receive(1);
+        w.run_driver();
+        let mut used = w.rings.rx_used().consumer().unwrap();
+        let entry = used.pop().unwrap().unwrap();
+        assert_eq!(entry.flags, flags, "status {status:x}");
+        assert_eq!(entry.len == 0, flags == RxUsed::EMPTY);
+        assert_eq!(w.rings.counter(Counter::RxErrors), errors);
+        // The descriptor after a frame without an end holds the rest of it, if anything.
+        w.nic().rx_status = 7;
+        w.arrive();
+        w.nic().receive(1);
+        w.run_driver();
+        let entry = used.pop().unwrap().unwrap();
+        assert_eq!(entry.flags == RxUsed::EMPTY, status == 1);
+    }
+}
+
+#[test]
+fn batches() {
+    let mut w = started(false);
+    w.run_netd();
+    w.run_driver();
+    let (rdt, tdt) = (w.nic().rdt_writes, w.nic().tdt_writes);
+    assert_eq!(rdt, 1, "255 buffers with one RDT write");
+    // Buffers given back one by one do not wake the driver while the NIC has enough.
+    for _ in 0..20 {
+        w.arrive();
+    }
+    w.nic().receive(20);
+    w.run_driver();
+    w.netd.take(&mut w.hw.0.borrow_mut());
+    assert!(!w.netd.give_buffers(20), "no signal");
+    assert_eq!(w.nic().rdt_writes, rdt);
+    // Thirty frames, one TDT write, and no interrupt for them.
+    let interrupts = w.rings.counter(Counter::Interrupts);
+    while w.netd.expected.len() < 30 {
+        w.netd.send(&mut w.hw.0.borrow_mut());
+    }
+    w.netd.finish();
+    w.ring_doorbell();
+    w.run_driver();
+    assert!(w.nic().tdt_writes - tdt <= 1 + w.netd.spoiled as u32 * 2);
+    assert!(!w.nic().line());
+    assert_eq!(w.rings.counter(Counter::Interrupts), interrupts);
+    w.settle();
+}
+
+#[test]
+fn a_slow_nic_interrupts_when_it_has_sent() {
+    let mut w = started(true);
+    w.run_netd();
+    w.run_driver();
+    assert_eq!(w.nic().reg(regs::IMS) & 1, 0);
+    for _ in 0..300 {
+        w.netd.send(&mut w.hw.0.borrow_mut());
+        w.ring_doorbell();
+        w.run_driver();
+    }
+    assert_eq!(w.nic().reg(regs::IMS) & 1, 1, "TXDW");
+    w.settle();
+    w.check();
+    assert!(w.nic().events.iter().all(|e| !matches!(e, Event::RingStopped(..))));
+}
