@@ -1,5 +1,6 @@
 //! The command line of the tool: what it refuses says what to do.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn tool(args: &[&str]) -> Output {
@@ -71,4 +72,69 @@ fn a_missing_or_wrong_manifest_is_named() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/priority-zero.toml");
     let text = refused(&["build", "--manifest", path]);
     assert!(text.contains("priority-zero.toml:4: priority is 0"), "{text}");
+}
+
+/// A folder that is the whole PATH, with these scripts in it.
+fn path_with(name: &str, scripts: &[(&str, &str)]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    for (program, body) in scripts {
+        let file = dir.join(program);
+        std::fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+fn without_qemu(dir: &PathBuf) -> String {
+    let tool = env!("CARGO_BIN_EXE_image");
+    let out = Command::new(tool).arg("run").env("PATH", dir).output().expect("the tool starts");
+    assert!(!out.status.success());
+    String::from_utf8(out.stderr).unwrap()
+}
+
+#[test]
+fn without_apt_it_says_what_to_install() {
+    let text = without_qemu(&path_with("no-apt", &[]));
+    assert!(text.contains("no apt-get") && text.contains("please install QEMU"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+/// For users who are not root.
+const SUDO: (&str, &str) = ("sudo", "shift; exec /usr/bin/env \"$@\"");
+
+#[test]
+fn qemu_is_installed_by_apt_without_questions() {
+    // Knows the package only after an update, as in a fresh container; installs an old QEMU.
+    let apt = r#"d="${0%/*}"
+        echo "$DEBIAN_FRONTEND $*" >> "$d/asked"
+        case "$*" in
+        --version) exit 0 ;;
+        *update*) : > "$d/updated" ;;
+        *install*)
+            [ -e "$d/updated" ] || exit 100
+            printf '#!/bin/sh\necho QEMU emulator version 6.2.0\n' > "$d/qemu-system-x86_64"
+            /bin/chmod +x "$d/qemu-system-x86_64" ;;
+        esac"#;
+    let dir = path_with("apt", &[("apt-get", apt), SUDO, ("true", "")]);
+    let text = without_qemu(&dir);
+    assert!(text.contains("installing it with apt-get"), "{text}");
+    assert!(text.contains("6.2.0") && text.contains("7.2 or later"), "{text}");
+    let asked = std::fs::read_to_string(dir.join("asked")).unwrap();
+    let installs: Vec<&str> = asked.lines().filter(|l| l.contains("install")).collect();
+    assert_eq!(installs.len(), 2, "{asked}");
+    for line in installs {
+        assert!(line.starts_with("noninteractive "), "{line}");
+        assert!(line.contains("install -y --no-install-recommends qemu-system-x86"), "{line}");
+    }
+}
+
+#[test]
+fn when_apt_fails_it_says_what_to_install() {
+    let apt = r#"case "$*" in --version) exit 0 ;; esac; echo E: no network >&2; exit 100"#;
+    let dir = path_with("apt-fails", &[("apt-get", apt), SUDO, ("true", "")]);
+    let text = without_qemu(&dir);
+    assert!(text.contains("E: no network") && text.contains("please install QEMU"), "{text}");
 }

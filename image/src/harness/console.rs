@@ -11,7 +11,33 @@ pub const PANIC: &str = "kernel panic";
 #[derive(Default)]
 struct State {
     text: String,
+    escape: Escape,
     closed: bool,
+}
+
+/// Where a control sequence (`ESC [ … letter`) stands that the terminal would swallow.
+#[derive(Default)]
+enum Escape {
+    #[default]
+    No,
+    Begun,
+    Inside,
+}
+
+impl State {
+    /// Appends what a person would see: no control sequences, no carriage returns.
+    fn append(&mut self, bytes: &[u8]) {
+        for c in String::from_utf8_lossy(bytes).chars() {
+            match (&self.escape, c) {
+                (Escape::No, '\x1b') => self.escape = Escape::Begun,
+                (Escape::No, '\r') => {}
+                (Escape::No, _) => self.text.push(c),
+                (Escape::Begun, '[') => self.escape = Escape::Inside,
+                (Escape::Inside, ' '..='?') => {}
+                (Escape::Begun | Escape::Inside, _) => self.escape = Escape::No,
+            }
+        }
+    }
 }
 
 /// Everything that came over the console so far.
@@ -32,7 +58,7 @@ pub enum Wait {
 }
 
 impl Console {
-    /// Collects `from` until it ends, keeping a copy in `log`. Carriage returns are left out.
+    /// Collects `from` until it ends, keeping a copy in `log`.
     pub fn follow(mut from: impl Read + Send + 'static, mut log: File) -> Self {
         let console = Self::default();
         let collected = console.clone();
@@ -58,8 +84,7 @@ impl Console {
     }
 
     fn append(&self, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes).replace('\r', "");
-        self.with(|s| s.text.push_str(&text));
+        self.with(|s| s.append(bytes));
     }
 
     /// Waits until `pattern` appears at or after byte `from`.
@@ -139,6 +164,15 @@ mod tests {
         assert!(matches!(c.wait(at, "one", LATE), Wait::Found(_)));
         writer.join().unwrap();
         assert_eq!(c.tail(2), "two\none again");
+    }
+
+    #[test]
+    fn control_sequences_are_not_text() {
+        let c = Console::default();
+        c.append(b"> ps\r\x1b[K[init] up\r\n\x1b");
+        c.append(b"[2");
+        c.append(b"J> ps");
+        assert_eq!(c.text(), "> ps[init] up\n> ps");
     }
 
     #[test]

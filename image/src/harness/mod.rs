@@ -106,6 +106,8 @@ pub struct Guest {
     /// Byte of the console up to which waits have looked.
     seen: usize,
     ports: Vec<Mapping>,
+    /// Commands typed so far.
+    commands: u32,
     qmp: Qmp,
     pcap: PathBuf,
     started: Instant,
@@ -152,7 +154,7 @@ impl Guest {
         };
         let console = Console::follow(stdout, log);
         let started = Instant::now();
-        Ok(Self { qemu, stdin, console, seen: 0, ports, qmp, pcap, started })
+        Ok(Self { qemu, stdin, console, seen: 0, commands: 0, ports, qmp, pcap, started })
     }
 
     /// Boots and waits for the shell's prompt.
@@ -191,16 +193,28 @@ impl Guest {
         typed.and_then(|()| self.stdin.flush()).map_err(|e| host("cannot type", e))
     }
 
-    /// Types a command and returns what is printed until the next prompt.
+    /// Types a command and returns what is printed until it is done.
+    ///
+    /// The prompt proves nothing: log lines that come in between bring it back each time. So a
+    /// second command prints a word of its own, and the first is done when that word appears.
     ///
     /// # Errors
     /// As [`Self::wait_for`].
     pub fn command(&mut self, line: &str, limit: Duration) -> Result<String, Failure> {
+        self.commands += 1;
+        let done = format!("@{}@", self.commands);
+        let typed = format!("echo {done}");
         self.send_line(line)?;
-        // The echo of the command itself stands behind the old prompt.
-        self.wait_for("\n", limit)?;
-        let text = self.wait_for(PROMPT, limit)?;
-        Ok(text.strip_suffix(PROMPT).unwrap_or(&text).to_string())
+        self.send_line(&typed)?;
+        let mut text = String::new();
+        loop {
+            text += &self.wait_for(&done, limit)?;
+            // As typed: shown by the line editor, perhaps several times.
+            if !text.ends_with(&typed) {
+                break;
+            }
+        }
+        Ok(text)
     }
 
     /// Waits until the whole console (whatever was waited for before) satisfies `enough`.
