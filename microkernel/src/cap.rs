@@ -198,7 +198,7 @@ impl Slot {
         self.prev.set(slot.map_or(0, Obj::phys) & ADDR);
     }
     pub(crate) fn set_flags(&self, revocable: bool, first_badged: bool) {
-        let flags = revocable as u64 * REVOCABLE | first_badged as u64 * FIRST_BADGED;
+        let flags = (revocable as u64 * REVOCABLE) | (first_badged as u64 * FIRST_BADGED);
         self.next.set(self.next.get() & ADDR | flags);
     }
     /// Whether revoking it can reach others.

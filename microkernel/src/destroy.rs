@@ -28,11 +28,12 @@ impl<P: Platform> Kernel<P> {
             let inner = self.zombie_slot(zombie, next);
             // Zombies inside are ancestors of this walk (a CNode may hold itself): they go on when
             // the walk comes back to them.
-            if inner != at && !inner.is_empty() && inner.cap().raw_type() != ZOMBIE {
-                if let Some(deeper) = self.delete_one(inner, Some(at)) {
-                    at = deeper;
-                    continue;
-                }
+            if inner != at
+                && inner.cap().raw_type() != ZOMBIE
+                && let Some(deeper) = self.delete_one(inner, Some(at))
+            {
+                at = deeper;
+                continue;
             }
             if next > 0 {
                 at.set_cap(Cap::zombie(zombie.addr(), zombie.size_bits(), parent, next as u16 - 1));

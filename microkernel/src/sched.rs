@@ -20,7 +20,6 @@ pub struct SchedContext {
 }
 
 /// A queue of threads, linked through their TCBs.
-#[derive(Default)]
 pub struct Queue {
     /// First.
     pub head: Cell<Option<Obj<Tcb>>>,
@@ -29,6 +28,9 @@ pub struct Queue {
 }
 
 impl Queue {
+    const fn new() -> Self {
+        Self { head: Cell::new(None), tail: Cell::new(None) }
+    }
     /// Appends.
     pub fn push_back(&self, t: Obj<Tcb>) {
         t.next.set(None);
@@ -80,8 +82,7 @@ pub struct ReadyQueues {
 
 impl ReadyQueues {
     pub(crate) const fn new() -> Self {
-        const EMPTY: Queue = Queue { head: Cell::new(None), tail: Cell::new(None) };
-        Self { queues: [const { EMPTY }; 256], bitmap: [0; 4] }
+        Self { queues: [const { Queue::new() }; 256], bitmap: [0; 4] }
     }
     fn highest(&self) -> Option<u8> {
         (0..4)

@@ -172,9 +172,6 @@ impl<P: Platform> Kernel<P> {
                 }
             }
         }
-        if thread.state.get() == State::Receiving {
-            thread.reply.set(None);
-        }
         thread.state.set(State::Inactive);
         if self.cpu.current == Some(thread) {
             self.cpu.reschedule = true;

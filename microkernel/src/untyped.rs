@@ -62,7 +62,7 @@ pub fn decode(
     if wanted < watermark {
         return Err(Error::Range);
     }
-    if cap.device() && offset % size != 0 {
+    if cap.device() && !offset.is_multiple_of(size) {
         return Err(Error::Alignment);
     }
     let total = 1u64 << cap.size_bits();

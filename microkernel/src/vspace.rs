@@ -181,7 +181,7 @@ impl<P: Platform> Kernel<P> {
         }
         let bits = frame.size_bits();
         let size = 1u64 << bits;
-        if vaddr % size != 0 {
+        if !vaddr.is_multiple_of(size) {
             return fail(Error::Alignment);
         }
         if vaddr == 0 || vaddr >= USER_END || USER_END - vaddr < size {

@@ -62,7 +62,11 @@ fn backtrace(rip: Option<u64>, mut rbp: u64) {
         index += 1;
     }
     let stacks = kernel_stack_guard as *const () as u64 + 4096..fault_stack_top as *const () as u64;
-    while index < DEPTH && stacks.contains(&rbp) && stacks.contains(&(rbp + 8)) && rbp % 8 == 0 {
+    while index < DEPTH
+        && stacks.contains(&rbp)
+        && stacks.contains(&(rbp + 8))
+        && rbp.is_multiple_of(8)
+    {
         // SAFETY: an aligned address on the kernel's stacks.
         let (next, ret) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
         if ret == 0 {

@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Bytes of a thread's IPC buffer.
-    pub fn buffer(&self, t: Obj<Tcb>) -> &mut [u8] {
+    pub fn buffer(&mut self, t: Obj<Tcb>) -> &mut [u8] {
         let frame = t.buffer_frame().expect("the thread has a buffer");
         // SAFETY: a frame of the arena, used by one test at a time.
         unsafe { std::slice::from_raw_parts_mut(frame as *mut u8, 4096) }

@@ -78,8 +78,9 @@ pub fn run(main: fn(&'static StartInfo) -> u64) -> ! {
         core::slice::from_raw_parts((start::START_INFO + 4) as *const u8, len as usize)
     };
     let info = postcard::from_bytes(bytes).expect("start information");
+    let place = &raw mut INFO;
     // SAFETY: runs once, before anything else of the program; the reference is the only one made.
-    let info: &'static StartInfo = unsafe { (*(&raw mut INFO)).write(info) };
+    let info: &'static StartInfo = unsafe { (*place).write(info) };
     if info.heap_len > 0 {
         // SAFETY: init maps this much at HEAP, for this purpose.
         unsafe { set_heap(start::HEAP as *mut u8, info.heap_len as usize) };
