@@ -46,7 +46,7 @@ struct Run {
     #[arg(long, value_enum, default_value = "auto")]
     accel: qemu::Accel,
     /// Memory of the machine
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..=65536))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(64..=65536))]
     mem: u32,
     /// Record every frame in FILE, for Wireshark or tcpdump
     #[arg(long, value_name = "FILE")]

@@ -35,7 +35,7 @@ fn wrong_values_name_the_right_ones() {
     let text = refused(&["--accel", "xen"]);
     assert!(text.contains("auto, tcg, kvm"), "{text}");
     let text = refused(&["run", "--mem", "8"]);
-    assert!(text.contains("8 is not in 32..=65536"), "{text}");
+    assert!(text.contains("8 is not in 64..=65536"), "{text}");
     let text = refused(&["run", "--mem", "lots"]);
     assert!(text.contains("lots"), "{text}");
 }
