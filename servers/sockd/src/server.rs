@@ -63,6 +63,8 @@ const fn default_sizes(kind: Kind) -> (u32, u32) {
 const MAX_BACKLOG: u16 = 256;
 /// Most `TakeFreed` questions for one session in a row: its sockets, 32 at a time, and one more.
 const TAKE_ROUNDS: usize = 130;
+/// How often a socket is opened anew because netd died under the question.
+const OPEN_ROUNDS: usize = 8;
 
 struct Soft {
     tx: Space,
@@ -410,13 +412,16 @@ impl<'a> Server<'a> {
         let sock = sock_id(s, id);
         let request = net::Request::Open { sock, kind, rings };
         let mut answer = netd.ask(&request);
-        if answer.again && answer.reply.is_err() {
+        for _ in 0..OPEN_ROUNDS {
+            if !(answer.again && answer.reply.is_err()) {
+                break;
+            }
             // The first question opened it: nothing is lost by closing and opening it once more.
             netd.ask(&net::Request::Close { sock, abort: true });
             answer = netd.ask(&request);
         }
         if let Err(e) = answer.reply {
-            self.free(s, id);
+            self.close_at_netd(netd, s, id, true);
             return Err(e);
         }
         self.table.set_usage(s, id, Use::Open, NONE);
@@ -643,8 +648,15 @@ impl<'a> Server<'a> {
     fn recover_session(&mut self, s: usize, netd: &mut impl Netd, report: &mut Recovery) {
         match self.table.session(s) {
             SessionState::Closed => return,
-            // Its sockets go anyway: whatever their records say, netd ends them all.
             SessionState::Ending => {
+                // Counted until netd has let go of them.
+                for id in 0..self.table.sockets(s) {
+                    if let Ok(Some(socket)) = self.table.socket(s, id)
+                        && self.claim(s, socket.rings)
+                    {
+                        self.soft[s].used += 1;
+                    }
+                }
                 let _ = self.end_session(netd, s);
                 return;
             }
