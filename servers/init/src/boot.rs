@@ -16,7 +16,7 @@ use crate::pool::Pool;
 use crate::process::write_frame;
 use crate::screen::{LineBuf, Screen};
 use crate::slots::Slots;
-use crate::standing::{Shared, make_process};
+use crate::standing::{BarFrames, Shared, make_process};
 use crate::supervisor::{Device, Supervisor};
 use crate::uart::Uart;
 
@@ -181,7 +181,7 @@ fn make_bars<K: Kernel>(
     system: &System,
     found: &[Option<Function>],
     drafts: &[Option<Draft<'_>>],
-) -> Result<Vec<((u16, u8), CPtr)>, MakeError> {
+) -> Result<Vec<BarFrames>, MakeError> {
     let mut wanted = Vec::new();
     let processes = system.processes.iter().zip(drafts).filter(|(_, d)| d.is_some());
     for map in processes.flat_map(|(p, _)| &p.maps) {
@@ -192,7 +192,7 @@ fn make_bars<K: Kernel>(
     }
     wanted.sort();
     wanted.dedup();
-    let make = |(paddr, pages, which)| Ok((which, m.make_device(paddr, pages)?));
+    let make = |(paddr, pages, which)| Ok(BarFrames { which, first: m.make_device(paddr, pages)? });
     wanted.into_iter().map(make).collect()
 }
 

@@ -9,7 +9,8 @@ use crate::policy::End;
 /// Text of a panic, made printable.
 pub type PanicText = heapless::String<PANIC>;
 
-/// Why a process ended.
+/// Why a process ended. By value: there is no allocation on the way to a restart.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// It exited.

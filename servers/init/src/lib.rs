@@ -46,3 +46,5 @@ pub mod uart;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

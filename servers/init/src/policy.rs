@@ -10,6 +10,10 @@ const REMEMBERED: usize = 64;
 const FIRST_PAUSE_NS: u64 = 100_000_000;
 /// Longest pause.
 const LONGEST_PAUSE_NS: u64 = 10_000_000_000;
+/// Even without a limit in the manifest, so many starts within a second (or an exit loop would leave
+/// no time for anything else) make the next one wait.
+const BRAKE_STARTS: u32 = REMEMBERED as u32;
+const BRAKE_PAUSE_NS: u64 = 100_000_000;
 /// Pauses in a row after which a process is given up.
 pub const GIVE_UP: u32 = 8;
 
@@ -73,7 +77,12 @@ impl History {
             }
         };
         if max == 0 {
-            return Next::Now;
+            let full = self.starts.is_full();
+            let first = self.starts.front().copied().unwrap_or(0);
+            return match full && now_ns.saturating_sub(first) < 1_000_000_000 {
+                true => Next::Later { pause_ns: BRAKE_PAUSE_NS, starts: BRAKE_STARTS },
+                false => Next::Now,
+            };
         }
         let window_ns = window_s as u64 * 1_000_000_000;
         let last = self.starts.back().copied().unwrap_or(0);
@@ -161,12 +170,31 @@ mod tests {
         let on_crash = Restart::OnCrash { max: 0, window_s: 0 };
         assert_eq!(h.ended(on_crash, End::Success, 1), Next::Leave);
         assert_eq!(h.ended(on_crash, End::Crash, 1), Next::Now);
-        let always = Restart::Always { max: 0, window_s: 0 };
+        let many = Restart::Always { max: u32::MAX, window_s: u32::MAX };
         for i in 0..1000 {
             h.started(i);
-            assert_eq!(h.ended(always, End::Success, i), Next::Now);
         }
-        let many = Restart::Always { max: u32::MAX, window_s: u32::MAX };
         assert!(matches!(h.ended(many, End::Crash, 2000), Next::Later { .. }));
+    }
+
+    #[test]
+    fn without_a_limit_only_a_tight_loop_is_slowed() {
+        let unlimited = Restart::Always { max: 0, window_s: 0 };
+        let mut h = History::default();
+        for i in 0..1000 {
+            h.started(i * S / 50);
+            assert_eq!(h.ended(unlimited, End::Success, i * S / 50 + 1), Next::Now);
+        }
+        let (mut h, mut now, mut starts) = (History::default(), 0, 0);
+        while now < 10 * S {
+            h.started(now);
+            starts += 1;
+            now += match h.ended(unlimited, End::Crash, now) {
+                Next::Now => 1_000_000,
+                Next::Later { pause_ns, .. } => pause_ns,
+                other => panic!("{other:?}"),
+            };
+        }
+        assert!((300..700).contains(&starts), "{starts}");
     }
 }

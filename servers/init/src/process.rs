@@ -294,13 +294,26 @@ impl Parts<'_> {
             return None;
         }
         let word = |k: &mut _, at: u64| {
-            let (offset, page) = self.plan.frame_at(at)?;
             let mut bytes = [0; 8];
-            let read = |k: &mut _| Kernel::read(k, window::SCRATCH + (at - page), &mut bytes);
-            with_frame(k, self.slots.frames + offset, read).ok()?;
+            self.with_page(k, at, |k, window| Kernel::read(k, window, &mut bytes))?;
             Some(u64::from_le_bytes(bytes))
         };
         Some([word(k, vaddr)?, word(k, vaddr + 8)?])
+    }
+    /// Clears the word of the process's stack at `vaddr`, a multiple of 8.
+    pub fn clear_stack(&self, k: &mut impl Kernel, vaddr: u64) {
+        self.with_page(k, vaddr, |k, window| k.write(window, &[0; 8]));
+    }
+    /// Runs `f` with the address in init at which the private page under `vaddr` is mapped.
+    fn with_page<K: Kernel>(
+        &self,
+        k: &mut K,
+        vaddr: u64,
+        f: impl FnOnce(&mut K, u64),
+    ) -> Option<()> {
+        let (offset, page) = self.plan.frame_at(vaddr)?;
+        let at = window::SCRATCH + (vaddr - page);
+        with_frame(k, self.slots.frames + offset, |k| f(k, at)).ok()
     }
 }
 

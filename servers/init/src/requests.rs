@@ -131,6 +131,8 @@ impl Supervisor<'_> {
         let rsp = if inside { regs.rsp - RED_ZONE } else { top };
         // As after a call: 8 below a multiple of 16.
         let rsp = (rsp & !15) - 8;
+        // A return address of none ends the walk there; where it was follows from here.
+        parts.clear_stack(k, rsp);
         self.processes[i].crashed_at = Some((regs.rip, regs.rbp));
         k.invoke(thread, Label::ThreadWriteRegisters, [rip, rsp, 0, 0], [1, 0])
             .map_err(|_| Error::NotRunning)?;

@@ -14,6 +14,9 @@ const QUEUE: usize = 16 * 1024;
 /// Bytes of the console process's unfinished line that can be put back.
 const PARTIAL: usize = 256;
 
+/// To the start of the line, and erase it.
+const ERASE: &[u8] = b"\r\x1b[K";
+
 /// The console's output side.
 pub struct Screen {
     /// Never more than [`QUEUE`], which it has from the start: it does not allocate again.
@@ -43,7 +46,7 @@ impl Screen {
     }
     /// Prints a line of the log, on a line of its own.
     pub fn log(&mut self, line: &[u8]) {
-        if self.room() < line.len() + 4 + LOST {
+        if self.room() < line.len() + 8 + LOST {
             self.lost = self.lost.saturating_add(1);
             return;
         }
@@ -57,8 +60,9 @@ impl Screen {
         self.line(line);
     }
     fn line(&mut self, line: &[u8]) {
+        // The unfinished line moves down: it is erased here (ECMA-48 EL) and written again below.
         if self.dirty {
-            self.bytes(b"\r\n");
+            self.bytes(ERASE);
         }
         self.bytes(line);
         self.bytes(b"\r\n");
@@ -111,7 +115,7 @@ impl Screen {
         self.room().saturating_sub(PARTIAL + 2) / 2
     }
     /// The next byte for the serial port.
-    pub fn next(&mut self) -> Option<u8> {
+    pub fn pop(&mut self) -> Option<u8> {
         self.queue.pop_front()
     }
     /// Whether nothing waits for the serial port.
@@ -159,7 +163,7 @@ mod tests {
     use alloc::string::String;
 
     fn drain(s: &mut Screen) -> String {
-        String::from_utf8(core::iter::from_fn(|| s.next()).collect()).unwrap()
+        String::from_utf8(core::iter::from_fn(|| s.pop()).collect()).unwrap()
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
         s.log(b"[netd] b");
         s.show_partial();
         s.show_partial();
-        assert_eq!(drain(&mut s), "\r\n[netd] a\r\n[netd] b\r\n> pi");
+        assert_eq!(drain(&mut s), "\r\x1b[K[netd] a\r\n[netd] b\r\n> pi");
         s.raw(b"ng\r\n> ");
         assert_eq!(drain(&mut s), "ng\r\n> ");
     }
@@ -183,11 +187,11 @@ mod tests {
         s.raw(b"> p");
         s.log(b"x");
         s.raw(b"s");
-        assert_eq!(drain(&mut s), "> p\r\nx\r\n> ps");
+        assert_eq!(drain(&mut s), "> p\r\x1b[Kx\r\n> ps");
         s.drop_partial();
         s.log(b"y");
         s.show_partial();
-        assert_eq!(drain(&mut s), "\r\ny\r\n");
+        assert_eq!(drain(&mut s), "\r\x1b[Ky\r\n");
     }
 
     #[test]
@@ -214,6 +218,6 @@ mod tests {
             s.raw(&[b'\n'; 100][..n]);
             sent += n;
         }
-        assert_eq!(drain(&mut s).matches('\n').count(), sent + 2);
+        assert_eq!(drain(&mut s).matches('\n').count(), sent + 1);
     }
 }

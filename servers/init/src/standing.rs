@@ -18,6 +18,14 @@ use crate::process::{CapSource, Parts, Process, ProcessSlots};
 use crate::report::{clip, name};
 use crate::tables::Tables;
 
+/// The frames of a BAR.
+pub struct BarFrames {
+    /// Device and number.
+    pub which: (u16, u8),
+    /// First slot.
+    pub first: CPtr,
+}
+
 /// What processes share.
 pub struct Shared {
     /// First endpoint of the manifest.
@@ -28,9 +36,9 @@ pub struct Shared {
     pub regions: Vec<(CPtr, u64)>,
     /// First slot of each read-only segment, by file and segment.
     pub segments: Vec<Vec<CPtr>>,
-    /// First slot of each BAR, by device and number.
-    pub bars: Vec<((u16, u8), CPtr)>,
-    /// IRQ handler and bound notification of each device, made for the first process that asks.
+    /// BARs.
+    pub bars: Vec<BarFrames>,
+    /// IRQ handler of each device, bound for the first process that has it.
     pub irqs: Vec<Option<CPtr>>,
     /// Console input page.
     pub console: CPtr,
@@ -46,9 +54,7 @@ impl Shared {
             Backing::Private => return None,
             Backing::Segment(i) => self.segments[file][i],
             Backing::Region(i, first) => self.regions[i as usize].0 + first,
-            Backing::Bar(device, bar) => {
-                self.bars.iter().find(|(which, _)| *which == (device, bar))?.1
-            }
+            Backing::Bar(device, bar) => self.bars.iter().find(|b| b.which == (device, bar))?.first,
             Backing::Log => log,
             Backing::Start => info,
             Backing::Console => self.console,

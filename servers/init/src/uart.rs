@@ -60,7 +60,7 @@ impl Uart {
                 self.wait_for_empty(k, true);
                 return false;
             }
-            for b in core::iter::from_fn(|| screen.next()).take(FIFO) {
+            for b in core::iter::from_fn(|| screen.pop()).take(FIFO) {
                 k.port_out(DATA, 1, b as u32);
             }
         }
@@ -99,7 +99,7 @@ impl Uart {
                 return;
             }
             if k.port_in(LSR, 1) & LSR_THR_EMPTY != 0 {
-                for b in core::iter::from_fn(|| screen.next()).take(FIFO) {
+                for b in core::iter::from_fn(|| screen.pop()).take(FIFO) {
                     k.port_out(DATA, 1, b as u32);
                 }
             }

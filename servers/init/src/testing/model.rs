@@ -78,6 +78,13 @@ pub struct Thread {
     pub running: bool,
 }
 
+/// A timer: notification and badge, deadline.
+#[derive(Default)]
+struct Timer {
+    target: Option<(Object, u64)>,
+    deadline: Option<u64>,
+}
+
 /// The console, timers and clock of the modelled machine.
 #[derive(Default)]
 pub struct Outside {
@@ -87,10 +94,14 @@ pub struct Outside {
     pub typed: alloc::collections::VecDeque<u8>,
     /// Whether it accepts bytes.
     pub stuck: bool,
+    /// The serial port's first register is its divisor now.
+    divisor: bool,
     /// PCI configuration registers, and the bits of BARs that can be written.
     pub pci: BTreeMap<u32, u32>,
     /// Writable bits of BARs.
     pub bar_masks: BTreeMap<u32, u32>,
+    /// Configuration writes.
+    pub pci_writes: Vec<(u32, u32)>,
     pci_address: u32,
     /// Values written to ports that turn the machine off.
     pub off: Vec<(u16, u32)>,
@@ -106,7 +117,7 @@ pub struct Model {
     watermarks: BTreeMap<CapId, u64>,
     spaces: BTreeMap<Object, Space>,
     threads: BTreeMap<Object, Thread>,
-    timers: BTreeMap<Object, (Option<(Object, u64)>, Option<u64>)>,
+    timers: BTreeMap<Object, Timer>,
     irqs: BTreeMap<u64, (Object, u64)>,
     memory: BTreeMap<u64, Box<[u8; 4096]>>,
     /// Signalled bits by notification.
@@ -121,6 +132,8 @@ pub struct Model {
     pub outside: Outside,
     /// Invocations so far.
     pub invocations: u64,
+    /// Nanoseconds that an invocation takes.
+    pub step_ns: u64,
     /// Fail the invocation with this number with `NoMemory`.
     pub fail_at: Option<u64>,
 }
@@ -146,6 +159,7 @@ impl Model {
             now: 1_000_000,
             outside: Outside::default(),
             invocations: 0,
+            step_ns: 0,
             fail_at: None,
         };
         m.root_cap(init_slot::CNODE, ObjType::CNode, 1, 0, ROOT_BITS);
@@ -238,7 +252,7 @@ impl Model {
     }
     /// Timer deadlines, in init's own timer slot.
     pub fn deadline(&self, timer: CPtr) -> Option<u64> {
-        self.timers[&self.cap(timer).unwrap().object].1
+        self.timers[&self.cap(timer).unwrap().object].deadline
     }
     /// What was printed since the last call.
     pub fn printed(&mut self) -> String {
@@ -327,7 +341,8 @@ impl Model {
             return Err(Error::Occupied);
         }
         let children = self.has_children(untyped.id);
-        let mark = if children { self.watermarks.get(&untyped.id).copied().unwrap_or(0) } else { 0 };
+        let mark =
+            if children { self.watermarks.get(&untyped.id).copied().unwrap_or(0) } else { 0 };
         let wanted = if untyped.device && offset != 0 { offset } else { mark };
         if wanted < mark || untyped.device && ty != ObjType::Frame {
             return Err(Error::Range);
@@ -350,7 +365,7 @@ impl Model {
             match ty {
                 ObjType::Thread => drop(self.threads.insert(object, Thread::default())),
                 ObjType::VSpace => drop(self.spaces.insert(object, Space::default())),
-                ObjType::Timer => drop(self.timers.insert(object, (None, None))),
+                ObjType::Timer => drop(self.timers.insert(object, Timer::default())),
                 _ => {}
             }
             let size_bits = if ty == ObjType::Frame { bits } else { w[1] as u8 };
@@ -427,7 +442,13 @@ impl Model {
         Ok(())
     }
 
-    fn invoke_thread(&mut self, cap: &Cap, label: Label, w: [u64; 4], more: u64) -> Result<(), Error> {
+    fn invoke_thread(
+        &mut self,
+        cap: &Cap,
+        label: Label,
+        w: [u64; 4],
+        more: u64,
+    ) -> Result<(), Error> {
         let own = cap.object == 3;
         let mut t = self.threads[&cap.object].clone();
         match label {
@@ -461,13 +482,8 @@ impl Model {
                 t.sched = Some(self.typed(w[0], ObjType::SchedContext)?.object);
             }
             Label::ThreadWriteRegisters => {
-                t.regs = UserRegs {
-                    rip: w[0],
-                    rsp: w[1],
-                    rdi: w[2],
-                    rsi: w[3],
-                    ..Default::default()
-                };
+                t.regs =
+                    UserRegs { rip: w[0], rsp: w[1], rdi: w[2], rsi: w[3], ..Default::default() };
                 t.running = more == 1;
                 assert!(t.sched.is_some() && t.buffer != 0, "started too early");
             }
@@ -482,6 +498,8 @@ impl Model {
     fn port(&mut self, label: Label, port: u16, value: u32) -> u32 {
         let o = &mut self.outside;
         match (label, port) {
+            (Label::PortOut, 0x3fb) => o.divisor = value & 0x80 != 0,
+            (Label::PortOut, 0x3f8) if o.divisor => {}
             (Label::PortOut, 0x3f8) => o.printed.push(value as u8),
             (Label::PortIn, 0x3f8) => return o.typed.pop_front().unwrap_or(0) as u32,
             (Label::PortIn, 0x3fd) => {
@@ -490,6 +508,7 @@ impl Model {
             (Label::PortOut, 0xcf8) => o.pci_address = value,
             (Label::PortIn, 0xcfc) => return *o.pci.get(&o.pci_address).unwrap_or(&u32::MAX),
             (Label::PortOut, 0xcfc) => {
+                o.pci_writes.push((o.pci_address, value));
                 let bar = (0x10..0x28).contains(&(o.pci_address & 0xff));
                 let mask = if bar { *o.bar_masks.get(&o.pci_address).unwrap_or(&0) } else { !0 };
                 let old = *o.pci.get(&o.pci_address).unwrap_or(&0);
@@ -511,7 +530,10 @@ impl Kernel for Model {
         more: [u64; 2],
     ) -> Result<[u64; 4], Error> {
         self.invocations += 1;
-        if self.fail_at == Some(self.invocations) {
+        self.now += self.step_ns;
+        // Deleting what is one's own cannot fail.
+        let fails = !matches!(label, Label::CNodeRevoke | Label::CNodeDelete);
+        if self.fail_at == Some(self.invocations) && fails {
             return Err(Error::NoMemory);
         }
         let place = (self.root, cptr);
@@ -556,10 +578,11 @@ impl Kernel for Model {
                 let n = self.typed(w[0], ObjType::Notification)?;
                 let target = (n.object, n.badge);
                 assert!(n.rights.contains(Rights::WRITE));
-                self.timers.get_mut(&cap.object).unwrap().0 = Some(target);
+                self.timers.get_mut(&cap.object).unwrap().target = Some(target);
             }
             (ObjType::Timer, Label::TimerArm) => {
-                self.timers.get_mut(&cap.object).unwrap().1 = Some(w[0]);
+                assert!(self.timers[&cap.object].target.is_some());
+                self.timers.get_mut(&cap.object).unwrap().deadline = Some(w[0]);
             }
             (ObjType::IrqControl, Label::IrqGet) => {
                 let node = self.typed(w[2], ObjType::CNode)?.object;

@@ -1,0 +1,103 @@
+//! Logs, the shell's output and input.
+
+use super::*;
+use crate::kernel::Kernel;
+use crate::layout::{CONSOLE_BIT, signal, window};
+
+const DRV: usize = 0;
+const SH: usize = 2;
+
+#[test]
+fn log_lines_carry_their_process_and_spare_the_prompt() {
+    let mut b = booted();
+    b.printed();
+    b.log(SH, b"> pi");
+    b.log(DRV, b"link ");
+    assert_eq!(b.printed(), "> pi");
+    b.log(DRV, b"up\n\x1b[2Jmore\n");
+    assert_eq!(b.printed(), "\x1b[K[drv] link up\n[drv]  [2Jmore\n> pi");
+    b.log(SH, b"ng\n");
+    assert_eq!(b.printed(), "ng\n");
+}
+
+#[test]
+fn a_process_that_dies_in_a_line_has_it_printed() {
+    let mut b = booted();
+    b.printed();
+    b.k.outside.logs.entry(b.log_page(DRV)).or_default().0 = b"about to".to_vec();
+    b.fault(DRV, FaultKind::Divide, [0x40_1100, 0, 0, 0]);
+    let printed = b.printed();
+    let mut lines = printed.lines();
+    assert_eq!(lines.next(), Some("[drv] about to"));
+    assert!(
+        lines.next().unwrap().starts_with("[init] restarted drv: division error, rip 0x401100")
+    );
+}
+
+#[test]
+fn lost_log_bytes_are_counted_once() {
+    let mut b = booted();
+    b.printed();
+    b.k.outside.logs.entry(b.log_page(DRV)).or_default().2 = 120;
+    b.log(DRV, b"");
+    b.log(DRV, b"");
+    assert_eq!(b.printed(), "[init] drv: 120 bytes of its log lost\n");
+}
+
+#[test]
+fn a_flood_of_logs_is_bounded_by_the_page() {
+    let mut b = booted();
+    b.printed();
+    // More than a log page holds: a writer that goes on while init reads.
+    b.log(DRV, &vec![b'\n'; 100_000]);
+    let left = b.k.outside.logs[&b.log_page(DRV)].0.len();
+    assert_eq!(left, 100_000 - 2048);
+}
+
+#[test]
+fn a_stuck_port_holds_up_nothing() {
+    let mut b = booted();
+    b.printed();
+    b.k.outside.stuck = true;
+    for _ in 0..1000 {
+        b.log(DRV, &[b'x'; 100]);
+        b.log(DRV, b"\n");
+        b.log(SH, &[b'y'; 100]);
+        assert!(!b.s.pump(&mut b.k));
+    }
+    // The shell's bytes wait in its page; once there is room, all of them come.
+    let waiting = b.k.outside.logs[&b.log_page(SH)].0.len();
+    assert!(waiting > 50_000, "{waiting}");
+    let page = b.log_page(SH);
+    b.k.outside.logs.get_mut(&page).unwrap().3 = true;
+    b.k.outside.stuck = false;
+    let printed = b.printed();
+    assert!(printed.contains("log lines lost") || printed.contains('x'));
+    assert_eq!(b.k.outside.logs[&page].0.len(), 0);
+    let sh = b.thread(SH);
+    assert_eq!(b.k.take_signals(sh), CONSOLE_BIT);
+}
+
+#[test]
+fn input_reaches_the_shell_whole() {
+    let mut b = booted();
+    let typed: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+    b.k.outside.typed.extend(&typed);
+    b.s.signals(&mut b.k, signal::UART);
+    assert_eq!(b.k.outside.inputs[&window::CONSOLE], typed);
+    let sh = b.thread(SH);
+    assert_eq!(b.k.take_signals(sh), CONSOLE_BIT);
+    assert_eq!(b.k.now_ns(), b.k.now);
+}
+
+#[test]
+fn the_console_survives_a_restart_of_the_shell() {
+    let mut b = booted();
+    b.printed();
+    b.log(SH, b"> half");
+    b.fault(SH, FaultKind::Undefined, [0x40_1100, 0, 0, 0]);
+    b.log(SH, b"> ");
+    let printed = b.printed();
+    assert!(printed.starts_with("> half\x1b[K[init] restarted sh: undefined instruction"));
+    assert!(printed.ends_with("us\n> "), "{printed}");
+}

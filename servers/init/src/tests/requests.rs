@@ -1,0 +1,170 @@
+//! Requests of processes.
+
+use super::*;
+use libipc::proc::{Crash, Error, Reply, Request, State};
+use libipc::start;
+
+const SH: usize = 2;
+
+fn ask(b: &mut Booted, request: Request) -> Option<Result<Reply, Error>> {
+    b.s.request(&mut b.k, badge::request(SH), &request)
+}
+
+fn named(name: &str) -> libipc::Name {
+    crate::report::name(name)
+}
+
+#[test]
+fn list_pages_through_all() {
+    let mut b = booted();
+    b.k.now += 5_000_000;
+    let Some(Ok(Reply::Processes(list))) = ask(&mut b, Request::List { skip: 0 }) else { panic!() };
+    let names: Vec<&str> = list.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["drv", "srv", "sh", "late", "ghost"]);
+    assert_eq!((list[0].priority, list[0].memory, list[0].uptime_us), (200, 65536, 5000));
+    assert_eq!((list[3].state, list[3].memory, list[3].uptime_us), (State::Stopped, 0, 0));
+    let Some(Ok(Reply::Processes(list))) = ask(&mut b, Request::List { skip: 4 }) else { panic!() };
+    assert_eq!(list.len(), 1);
+    for skip in [5, u32::MAX] {
+        let reply = ask(&mut b, Request::List { skip });
+        assert_eq!(reply, Some(Ok(Reply::Processes(Default::default()))));
+    }
+}
+
+#[test]
+fn only_badged_callers_are_served() {
+    let mut b = booted();
+    for from in [0, badge::fault(0), badge::request(5), badge::request(9999), u64::MAX] {
+        let reply = b.s.request(&mut b.k, from, &Request::Kill(named("drv")));
+        assert_eq!(reply, Some(Err(Error::Denied)));
+    }
+    assert_eq!(b.s.processes[0].starts, 1);
+}
+
+#[test]
+fn kill_follows_the_policy_and_restart_does_not() {
+    let mut system = system();
+    system.processes[1].restart = Restart::Never;
+    let mut b = booted_with(&system);
+    b.printed();
+    assert_eq!(ask(&mut b, Request::Kill(named("drv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.printed(), "[init] restarted drv: killed, downtime 0 us\n");
+    assert_eq!(ask(&mut b, Request::Kill(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.printed(), "[init] srv ended: killed\n");
+    assert_eq!(b.s.processes[1].state, State::Failed);
+    assert_eq!(ask(&mut b, Request::Kill(named("srv"))), Some(Err(Error::NotRunning)));
+    assert_eq!(ask(&mut b, Request::Restart(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.s.processes[1].state, State::Running);
+    assert_eq!(ask(&mut b, Request::Restart(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.printed(), "[init] restarted srv: restart requested, downtime 0 us\n");
+    assert_eq!(ask(&mut b, Request::Restart(named("late"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.s.processes[3].state, State::Running);
+    assert_eq!(ask(&mut b, Request::Restart(named("ghost"))), Some(Err(Error::Invalid)));
+    assert_eq!(ask(&mut b, Request::Restart(named("nobody"))), Some(Err(Error::NotFound)));
+}
+
+#[test]
+fn crashing_redirects_the_thread_and_keeps_the_way_there() {
+    let mut b = booted();
+    b.printed();
+    let (drv, top) = (b.thread(0), start::STACK_TOP);
+    b.k.run(drv, |r| (r.rip, r.rsp, r.rbp) = (0x40_1042, top - 100, top - 48));
+    for (at, word) in [(48, 0), (40, 0x40_1122u64)] {
+        b.k.poke(drv, top - at, &word.to_le_bytes());
+    }
+    b.k.poke(drv, top - 248, &[0xff; 8]);
+    let request = Request::Crash(named("drv"), Crash::Undefined);
+    assert_eq!(ask(&mut b, request), Some(Ok(Reply::Done)));
+    let t = b.k.thread(drv);
+    // Below the red zone, and aligned as after a call, whose return address is none.
+    assert!(t.running && t.regs.rip == 0x40_1400 && t.regs.rsp == top - 248);
+    assert_eq!(b.k.peek(drv, top - 248, 8), [0; 8]);
+
+    // The function pushes its caller's frame pointer, which is 0, and crashes.
+    b.k.run(drv, |r| (r.rsp, r.rbp) = (top - 256, top - 256));
+    b.fault(0, FaultKind::Undefined, [0x40_1400, 0, 0, 0]);
+    assert_eq!(
+        b.printed(),
+        "[init] restarted drv: undefined instruction, rip 0x401400 rt_crash_undefined+0x0, \
+         downtime 0 us\n\
+         [init]   #1 0x401042 e1000d::ring::poll+0x42\n\
+         [init]   #2 0x401122 main+0x22\n"
+    );
+    // The next crash has nothing to do with it.
+    b.fault(0, FaultKind::Undefined, [0x40_1100, 0, 0, 0]);
+    assert_eq!(b.printed().lines().count(), 1);
+}
+
+#[test]
+fn a_stack_pointer_that_left_the_stack_does_not_stop_a_crash() {
+    for rsp in [0, 0x1000, start::STACK_TOP + 8, u64::MAX] {
+        let mut b = booted();
+        let drv = b.thread(0);
+        b.k.run(drv, |r| r.rsp = rsp);
+        let request = Request::Crash(named("drv"), Crash::Panic);
+        assert_eq!(ask(&mut b, request), Some(Ok(Reply::Done)));
+        assert_eq!(b.k.thread(drv).regs.rsp, start::STACK_TOP - 8);
+    }
+}
+
+#[test]
+fn nobody_is_answered_who_ended_itself() {
+    for request in [
+        Request::Kill(named("sh")),
+        Request::Restart(named("sh")),
+        Request::Crash(named("sh"), Crash::Pointer),
+    ] {
+        let mut b = booted();
+        assert_eq!(ask(&mut b, request), None);
+    }
+    let mut b = booted();
+    b.s.processes[SH].file = None;
+    let request = Request::Crash(named("sh"), Crash::Pointer);
+    assert_eq!(ask(&mut b, request), Some(Err(Error::Invalid)));
+}
+
+#[test]
+fn reports_are_kept_in_order() {
+    let mut b = booted();
+    for name in ["drv", "srv"] {
+        b.k.now += 1_000_000;
+        ask(&mut b, Request::Kill(named(name)));
+    }
+    let reply = ask(&mut b, Request::Reports { skip: 0 });
+    let Some(Ok(Reply::Reports(reports))) = reply else { panic!() };
+    let lines: Vec<_> =
+        reports.iter().map(|r| (r.name.as_str(), r.cause.as_str(), r.at_us)).collect();
+    assert_eq!(lines, [("drv", "killed", 2000), ("srv", "killed", 3000)]);
+}
+
+#[test]
+fn every_reply_fits_a_message() {
+    let mut system = system();
+    for p in &mut system.processes {
+        p.name = "n".repeat(20) + &p.name[..2];
+    }
+    let more: Vec<Process> =
+        (0..5).map(|i| Process { name: "m".repeat(23) + &i.to_string(), ..process("") }).collect();
+    system.processes.extend(more);
+    let mut b = booted_with(&system);
+    let page = b.log_page(1);
+    for _ in 0..4 {
+        b.k.now = u64::MAX / 2;
+        b.k.outside.logs.entry(page).or_default().1 = vec![b'x'; 512];
+        b.fault(1, FaultKind::Syscall, [u64::MAX, abi::SUPERVISOR_PANIC, 0, 0]);
+    }
+    for request in [Request::List { skip: 0 }, Request::Reports { skip: 0 }, Request::Memory] {
+        let reply = ask(&mut b, request).unwrap();
+        assert!(postcard::to_allocvec(&reply).unwrap().len() <= abi::MSG_MAX);
+    }
+}
+
+#[test]
+fn power_off_prints_first() {
+    let mut b = booted();
+    b.printed();
+    b.s.processes[SH].lines.push(b"", |_| ());
+    ask(&mut b, Request::PowerOff);
+    assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
+    assert!(b.k.printed().starts_with("[init] power off\n"));
+}
