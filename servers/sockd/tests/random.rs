@@ -132,6 +132,8 @@ impl<'a> World<'a> {
             }
             9..=11 => {
                 if let Ok(Reply::Socket { id, .. }) = self.call(p, Request::Accept { id }) {
+                    let sock = SockId { session: p as u16, id: id as u16 };
+                    assert!(self.netd.model.untold.remove(&sock).is_some(), "{sock:?} twice");
                     assert!(self.programs[p].sockets.insert(id, false).is_none(), "{id} twice");
                 }
             }

@@ -48,6 +48,8 @@ impl Random {
 pub struct Model {
     pub sockets: BTreeMap<SockId, (Held, Rings)>,
     pub freed: Vec<SockId>,
+    /// Connections handed over that no program was told of yet, and their listeners.
+    pub untold: BTreeMap<SockId, SockId>,
     /// Questions that end sessions and are refused before one is granted.
     pub busy: u32,
 }
@@ -130,6 +132,20 @@ impl Model {
         }
     }
 
+    fn close(&mut self, sock: SockId, abort: bool) -> Result<Reply, Error> {
+        match self.held(sock) {
+            None => Err(Error::BadSocket),
+            Some(Held::Connected(Kind::Tcp) | Held::Closing) if !abort => {
+                self.set(sock, Held::Closing);
+                Ok(Reply::Closed { free: false })
+            }
+            Some(_) => {
+                self.sockets.remove(&sock);
+                Ok(Reply::Closed { free: true })
+            }
+        }
+    }
+
     pub fn answer(&mut self, request: &Request) -> Result<Reply, Error> {
         let addr = |port: u16| ([10, 0, 2, 15], port).into();
         match *request {
@@ -180,6 +196,7 @@ impl Model {
                     .map(|(s, _)| *s);
                 let sock = waiting.ok_or(Error::WouldBlock)?;
                 self.set(sock, Held::Connected(Kind::Tcp));
+                self.untold.insert(sock, listener);
                 Ok(Reply::Accepted { sock, peer: addr(sock.id) })
             }
             Request::Connect { sock, .. } => match self.held(sock) {
@@ -195,23 +212,20 @@ impl Model {
                 Some(_) => Ok(Reply::Done),
                 None => Err(Error::BadSocket),
             },
-            Request::Close { sock, abort } => match self.held(sock) {
-                None => Err(Error::BadSocket),
-                Some(Held::Connected(Kind::Tcp) | Held::Closing) if !abort => {
-                    self.set(sock, Held::Closing);
-                    Ok(Reply::Closed { free: false })
+            Request::Close { sock, abort } => {
+                if let Some(listener) = self.untold.remove(&sock) {
+                    let lost = self.held(listener) == Some(Held::Listener);
+                    assert!(!lost, "{sock:?} was taken for {listener:?} and then reset");
                 }
-                Some(_) => {
-                    self.sockets.remove(&sock);
-                    Ok(Reply::Closed { free: true })
-                }
-            },
+                self.close(sock, abort)
+            }
             Request::EndSession { session } => {
                 if self.busy > 0 {
                     self.busy -= 1;
                     return Err(Error::WouldBlock);
                 }
                 self.sockets.retain(|s, _| s.session != session);
+                self.untold.retain(|s, _| s.session != session);
                 self.freed.retain(|s| s.session != session);
                 Ok(Reply::Done)
             }
