@@ -217,6 +217,15 @@ pub mod testing {
         }
     }
 
+    impl SessionMem {
+        /// A word of the `net` region, to be spoilt.
+        pub fn net_word(&self, offset: usize) -> &'static AtomicU64 {
+            assert!(offset < self.layout.net_bytes());
+            // SAFETY: inside the region, which is leaked; atomic.
+            unsafe { &*((self.net + offset) as *const AtomicU64) }
+        }
+    }
+
     /// A fresh session with its `tx` and `rx`.
     pub fn session(sockets: u32, tx_len: usize, rx_len: usize) -> (SessionMem, Region, Region) {
         let layout = Layout { sockets };
