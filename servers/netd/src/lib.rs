@@ -1,2 +1,37 @@
-//! Placeholder.
+//! netd's stack as a library without I/O: host-testable, time and randomness are arguments.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`wire`] | codecs |
+//! | [`tcp`] | one TCP connection as a state machine |
+//! | [`stack`] | sockets, tables, timers: [`Stack`] |
+//! | [`record`] | hard state of sockets, in the order that recovery needs |
+//! | [`state`] | hard state of the stack |
+//! | [`port`] | netd's end of the driver's rings |
+//! | [`session`] | a program's session: id rings and memory |
+//! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
+//! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
+//! | [`env`] | what the stack needs of its surroundings |
+//!
+//! Nothing is allocated after [`Stack::new`]. Whatever arrives by wire, ring or message is an
+//! allegation: it yields a counter, an error or the end of the peer's session, never a panic.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod demux;
+pub mod dhcp;
+pub mod env;
+pub mod list;
+pub mod neigh;
+pub mod port;
+pub mod record;
+pub mod session;
+pub mod stack;
+pub mod state;
+pub mod tcp;
+pub mod wheel;
+pub mod wire;
+
+pub use stack::{Addressing, Setup, Signals, Stack};

@@ -1,8 +1,145 @@
-//! Placeholder.
+//! The guest: turns rings, notifications and messages into calls of the stack, and what the stack
+//! wants to say into signals.
+//!
+//! One wait serves everything: the notification is bound to the thread, so a signal also ends the
+//! wait for a message.
 #![no_std]
 #![no_main]
+
+extern crate alloc;
+
+mod guest;
+
+use libipc::net::{Reply, Request};
+use libipc::sock::{DOORBELL_SHIFT, Error};
+use libipc::{msg, sys};
+use netd::Stack;
+use netd::env::Env;
+
+use guest::{Caps, Guest};
+
 rt::entry!(main);
-fn main(_start: &'static rt::StartInfo) -> u64 {
-    rt::log!("hello");
-    0
+
+fn main(start: &'static rt::StartInfo) -> u64 {
+    let (setup, caps) = match guest::setup(start) {
+        Ok(found) => found,
+        Err(missing) => {
+            rt::log!("netd: {missing} is missing or does not fit");
+            return 1;
+        }
+    };
+    let stack = Stack::new(setup, Guest, start.now_ns());
+    Server { start, caps, stack, armed: u64::MAX }.run()
+}
+
+struct Server {
+    start: &'static rt::StartInfo,
+    caps: Caps,
+    stack: Stack<Guest>,
+    /// For when the timer is armed.
+    armed: u64,
+}
+
+impl Server {
+    fn run(mut self) -> ! {
+        // A predecessor may have died between publishing and signalling: everybody is told once.
+        self.signal_all();
+        let mut bells = u32::MAX;
+        // An answer that is owed. It goes out with the next wait, or at once if there is none.
+        let mut owed: Option<abi::MsgInfo> = None;
+        loop {
+            let busy = self.stack.poll(self.start.now_ns(), bells);
+            self.signal();
+            let idle = !busy && self.stack.sleep();
+            if idle {
+                self.arm();
+            }
+            let event = match (owed.take(), idle) {
+                (Some(info), true) => sys::reply_recv(self.caps.own, self.caps.reply, info, [0; 4]),
+                (None, true) => sys::recv(self.caps.own, self.caps.reply),
+                (answer, false) => {
+                    if let Some(info) = answer {
+                        let _ = sys::reply(self.caps.reply, info, [0; 4]);
+                    }
+                    sys::nb_recv(self.caps.own, self.caps.reply)
+                }
+            };
+            bells = 0;
+            // Nothing there, or a cancelled wait: look at the rings again.
+            let Ok(event) = event else { continue };
+            if event.info.is_signal() {
+                bells = (event.badge >> DOORBELL_SHIFT) as u32;
+                if event.badge & guest::TIMER_BIT != 0 {
+                    self.armed = u64::MAX;
+                }
+            } else {
+                owed = Some(self.answer(&event));
+            }
+        }
+    }
+
+    fn answer(&mut self, event: &sys::Ret) -> abi::MsgInfo {
+        let info = event.info;
+        let known = info.interface() == msg::interface::NET && info.version() == msg::VERSION;
+        let request: Option<Request> = if known { msg::decode(info) } else { None };
+        let reply: Result<Reply, Error> = match request {
+            Some(request) => self.stack.request(event.badge, &request, self.start.now_ns()),
+            None => Err(Error::Invalid),
+        };
+        msg::encode(msg::interface::NET, &reply)
+    }
+
+    /// Arms the timer for the stack's next deadline.
+    fn arm(&mut self) {
+        let at = self.stack.poll_at().unwrap_or(u64::MAX);
+        // An earlier deadline replaces a later one; a later one can wait until the timer fires.
+        if at < self.armed && sys::arm(self.caps.timer, at).is_ok() {
+            self.armed = at;
+        }
+    }
+
+    fn signal(&mut self) {
+        let signals = self.stack.take_signals();
+        if signals.driver {
+            sys::signal(self.caps.driver);
+        }
+        if signals.sockd {
+            sys::signal(self.caps.sockd);
+        }
+        let mut sessions = signals.sessions;
+        while sessions != 0 {
+            let i = sessions.trailing_zeros();
+            sessions &= sessions - 1;
+            if let Some(cap) = self.caps.sessions.get(i as usize) {
+                sys::signal(*cap);
+            }
+        }
+    }
+
+    fn signal_all(&self) {
+        sys::signal(self.caps.driver);
+        sys::signal(self.caps.sockd);
+        for cap in &self.caps.sessions {
+            sys::signal(*cap);
+        }
+    }
+}
+
+impl Env for Guest {
+    fn copy_sum(
+        &mut self,
+        from: netd::env::At<'_>,
+        to: netd::env::At<'_>,
+        len: usize,
+    ) -> Option<netd::wire::checksum::Sum> {
+        guest::copy_sum(from, to, len)
+    }
+
+    fn sum(&mut self, from: netd::env::At<'_>, len: usize) -> Option<netd::wire::checksum::Sum> {
+        guest::sum(from, len)
+    }
+
+    fn event(&mut self, event: netd::env::Event) {
+        rt::log!("{event}");
+    }
 }

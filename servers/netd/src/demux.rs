@@ -1,0 +1,208 @@
+//! Which socket a packet is for: a chained hash table, sized once, under a keyed hash (so that a
+//! peer that picks its ports cannot make long chains). Links live in an array indexed by socket.
+
+use alloc::vec::Vec;
+use core::hash::Hasher;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use siphasher::sip::SipHasher13;
+
+const NONE: u32 = u32::MAX;
+
+/// Number spaces that do not collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Space {
+    /// TCP connections and listeners.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+    /// ICMP echo; the identifier stands as local port.
+    Ping = 1,
+}
+
+/// Both ends of a conversation. Unspecified address and port 0: any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    /// Number space.
+    pub space: Space,
+    /// Ours.
+    pub local: SocketAddr,
+    /// Theirs.
+    pub remote: SocketAddr,
+}
+
+/// No address, no port.
+pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Tuple {
+    /// Of a socket with no peer.
+    pub const fn local(space: Space, local: SocketAddr) -> Self {
+        Self { space, local, remote: ANY }
+    }
+    /// Feeds a hasher; IPv4 as 4 bytes, which cannot be confused within one space since the
+    /// length differs.
+    pub fn hash(&self, h: &mut impl Hasher) {
+        let ports = (self.local.port() as u64) << 32 | (self.remote.port() as u64) << 48;
+        match (self.local.ip(), self.remote.ip()) {
+            (IpAddr::V4(l), IpAddr::V4(r)) => {
+                h.write_u64(ports | self.space as u64);
+                h.write_u64((l.to_bits() as u64) << 32 | r.to_bits() as u64);
+            }
+            (l, r) => {
+                h.write_u64(ports | 1 << 16 | self.space as u64);
+                for ip in [l, r] {
+                    let bits = match ip {
+                        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+                        IpAddr::V6(v6) => v6.to_bits(),
+                    };
+                    h.write_u64(bits as u64);
+                    h.write_u64((bits >> 64) as u64);
+                }
+            }
+        }
+    }
+}
+
+struct Entry {
+    tuple: Tuple,
+    next: u32,
+    linked: bool,
+}
+
+/// The table.
+pub struct Demux {
+    buckets: Vec<u32>,
+    entries: Vec<Entry>,
+    key: (u64, u64),
+}
+
+impl Demux {
+    /// For sockets `0..sockets`.
+    pub fn new(sockets: usize, key: (u64, u64)) -> Self {
+        let buckets = (sockets * 2).next_power_of_two().max(2);
+        let none = Tuple::local(Space::Tcp, ANY);
+        Self {
+            buckets: alloc::vec![NONE; buckets],
+            entries: (0..sockets)
+                .map(|_| Entry { tuple: none, next: NONE, linked: false })
+                .collect(),
+            key,
+        }
+    }
+
+    fn bucket(&self, tuple: &Tuple) -> usize {
+        let mut h = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        tuple.hash(&mut h);
+        h.finish() as usize & (self.buckets.len() - 1)
+    }
+
+    /// The socket under exactly this tuple.
+    pub fn find(&self, tuple: &Tuple) -> Option<u32> {
+        let mut at = self.buckets[self.bucket(tuple)];
+        while at != NONE {
+            let e = &self.entries[at as usize];
+            if e.tuple == *tuple {
+                return Some(at);
+            }
+            at = e.next;
+        }
+        None
+    }
+
+    /// The socket for a packet from `remote` to `local`: a connection, else a socket bound to the
+    /// address, else one bound to any.
+    pub fn lookup(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+        self.find(&Tuple { space, local, remote }).or_else(|| self.lookup_local(space, local))
+    }
+
+    /// As [`Self::lookup`] without connections.
+    pub fn lookup_local(&self, space: Space, local: SocketAddr) -> Option<u32> {
+        let any = SocketAddr::new(ANY.ip(), local.port());
+        self.find(&Tuple::local(space, local)).or_else(|| self.find(&Tuple::local(space, any)))
+    }
+
+    /// Enters `socket`, taking it from where it was. `false`: the tuple is taken by another.
+    #[must_use]
+    pub fn insert(&mut self, socket: u32, tuple: Tuple) -> bool {
+        match self.find(&tuple) {
+            Some(other) => return other == socket,
+            None => self.remove(socket),
+        }
+        let bucket = self.bucket(&tuple);
+        let next = core::mem::replace(&mut self.buckets[bucket], socket);
+        self.entries[socket as usize] = Entry { tuple, next, linked: true };
+        true
+    }
+
+    /// Takes `socket` out.
+    pub fn remove(&mut self, socket: u32) {
+        if !core::mem::take(&mut self.entries[socket as usize].linked) {
+            return;
+        }
+        let bucket = self.bucket(&self.entries[socket as usize].tuple);
+        let next = self.entries[socket as usize].next;
+        let mut at = self.buckets[bucket];
+        if at == socket {
+            self.buckets[bucket] = next;
+            return;
+        }
+        while at != NONE {
+            let e = &mut self.entries[at as usize];
+            if e.next == socket {
+                e.next = next;
+                return;
+            }
+            at = e.next;
+        }
+    }
+
+    /// Under which tuple `socket` is entered.
+    pub fn tuple(&self, socket: u32) -> Option<Tuple> {
+        let e = &self.entries[socket as usize];
+        e.linked.then_some(e.tuple)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: &str) -> SocketAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn the_most_specific_socket_gets_the_packet() {
+        let mut d = Demux::new(4, (1, 2));
+        assert!(d.insert(0, Tuple::local(Space::Tcp, at("0.0.0.0:80"))));
+        assert!(d.insert(1, Tuple::local(Space::Tcp, at("10.0.2.15:80"))));
+        let connection =
+            Tuple { space: Space::Tcp, local: at("10.0.2.15:80"), remote: at("10.0.2.2:5000") };
+        assert!(d.insert(2, connection));
+        assert_eq!(d.lookup(Space::Tcp, at("10.0.2.15:80"), at("10.0.2.2:5000")), Some(2));
+        assert_eq!(d.lookup(Space::Tcp, at("10.0.2.15:80"), at("10.0.2.2:5001")), Some(1));
+        assert_eq!(d.lookup(Space::Tcp, at("127.0.0.1:80"), at("127.0.0.1:5001")), Some(0));
+        assert_eq!(d.lookup(Space::Udp, at("10.0.2.15:80"), at("10.0.2.2:5000")), None);
+        assert!(!d.insert(3, connection), "taken");
+        d.remove(2);
+        assert!(d.insert(3, connection));
+        assert!(d.insert(3, Tuple::local(Space::Udp, at("0.0.0.0:53"))), "moves");
+        assert_eq!(d.find(&connection), None);
+    }
+
+    #[test]
+    fn chains_survive_removals_in_any_order() {
+        let mut d = Demux::new(64, (7, 7));
+        let tuple = |i: u32| Tuple::local(Space::Udp, SocketAddr::new(ANY.ip(), 1000 + i as u16));
+        for i in 0..64 {
+            assert!(d.insert(i, tuple(i)));
+        }
+        for i in (0..64).step_by(3) {
+            d.remove(i);
+            d.remove(i);
+        }
+        for i in 0..64 {
+            assert_eq!(d.find(&tuple(i)), (i % 3 != 0).then_some(i));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What the stack needs of its surroundings, besides time: a copy routine and somewhere to tell
+//! what happens.
+
+use crate::wire::{Malformed, checksum::Sum, ethernet::Mac};
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use libipc::ring::PeerError;
+use libipc::shared::Bytes;
+
+/// Bytes in shared memory.
+#[derive(Clone, Copy)]
+pub struct At<'a>(pub &'a Bytes, pub usize);
+
+/// The surroundings.
+pub trait Env {
+    /// Copies `len` bytes and sums them in the same pass, as if they began at an even offset:
+    /// every byte is read once, so what was summed is what was copied. `None`: out of range.
+    ///
+    /// The guest has a routine in assembly; this one is portable.
+    fn copy_sum(&mut self, from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
+        let mut sum = Sum::ZERO;
+        let mut buffer = [0; 512];
+        let mut done = 0;
+        while done < len {
+            let piece = &mut buffer[..(len - done).min(512)];
+            if !from.0.read(from.1 + done, piece) || !to.0.write(to.1 + done, piece) {
+                return None;
+            }
+            sum = sum.bytes(piece);
+            done += piece.len();
+        }
+        Some(sum)
+    }
+
+    /// Sums `len` bytes where they are. `None`: out of range.
+    fn sum(&mut self, from: At<'_>, len: usize) -> Option<Sum> {
+        let mut sum = Sum::ZERO;
+        let mut buffer = [0; 512];
+        let mut done = 0;
+        while done < len {
+            let piece = &mut buffer[..(len - done).min(512)];
+            if !from.0.read(from.1 + done, piece) {
+                return None;
+            }
+            sum = sum.bytes(piece);
+            done += piece.len();
+        }
+        Some(sum)
+    }
+
+    /// Something that an operator would want to read.
+    fn event(&mut self, event: Event);
+}
+
+/// What is worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The driver has started, or the link changed.
+    Link {
+        /// Address of the NIC.
+        mac: Mac,
+        /// Link state.
+        up: bool,
+        /// Mbit/s.
+        speed: u32,
+    },
+    /// The interface has an address.
+    Address {
+        /// Address.
+        addr: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+        /// Default gateway.
+        gateway: Option<IpAddr>,
+        /// Name server.
+        dns: Option<IpAddr>,
+        /// Seconds that DHCP lends it for.
+        lease_s: Option<u32>,
+    },
+    /// The lease ran out or was refused.
+    AddressLost,
+    /// Another station uses our address.
+    AddressConflict {
+        /// Address.
+        addr: IpAddr,
+        /// Who.
+        mac: Mac,
+    },
+    /// The driver wrote nonsense; its session was begun anew.
+    Driver(DriverFault),
+    /// A program wrote nonsense; its sockets were aborted.
+    Session {
+        /// Session.
+        session: u16,
+        /// What.
+        fault: SessionFault,
+    },
+    /// A new incarnation took over from records.
+    Recovered {
+        /// Connections.
+        connections: u32,
+        /// Listeners.
+        listeners: u32,
+        /// Datagram sockets.
+        datagrams: u32,
+        /// Records that did not hold.
+        dropped: u32,
+    },
+    /// A listener's backlog is full, or it has no spare: a SYN was dropped. Told once a listener.
+    BacklogFull(SocketAddr),
+}
+
+/// What a driver can do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverFault {
+    /// A ring index.
+    Ring(PeerError),
+    /// A receive buffer that it did not have.
+    Buffer(u32),
+    /// A length that no buffer has.
+    Length(u16),
+    /// A cookie out of order.
+    Cookie(u16),
+    /// A frame of ours refused as malformed: our bug, or its.
+    Refused(u16),
+}
+
+/// What a program can do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionFault {
+    /// A ring index.
+    Ring(PeerError),
+    /// More data than the send ring holds, or an index that moves backwards.
+    SendIndex(u16),
+    /// More taken than has arrived, or an index that moves backwards.
+    ReceiveIndex(u16),
+    /// An id that does not exist.
+    Id(u64),
+    /// A datagram that does not fit its ring or a packet.
+    Datagram(u16),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Link { mac, up: true, speed } => write!(f, "link up, {speed} Mbit/s, MAC {mac}"),
+            Self::Link { mac, up: false, .. } => write!(f, "link down, MAC {mac}"),
+            Self::Address { addr, prefix, gateway, dns, lease_s } => {
+                write!(f, "address {addr}/{prefix}")?;
+                if let Some(gateway) = gateway {
+                    write!(f, " gateway {gateway}")?;
+                }
+                if let Some(dns) = dns {
+                    write!(f, " dns {dns}")?;
+                }
+                match lease_s {
+                    Some(lease) => write!(f, " (DHCP, {lease} s)"),
+                    None => Ok(()),
+                }
+            }
+            Self::AddressLost => write!(f, "address lost"),
+            Self::AddressConflict { addr, mac } => {
+                write!(f, "address conflict: {addr} is also at {mac}")
+            }
+            Self::Driver(fault) => write!(f, "driver misbehaves ({fault:?}): session begun anew"),
+            Self::Session { session, fault } => {
+                write!(f, "session {session} misbehaves ({fault:?}): its sockets are aborted")
+            }
+            Self::Recovered { connections, listeners, datagrams, dropped } => write!(
+                f,
+                "recovered {connections} connections, {listeners} listeners, {datagrams} datagram sockets; {dropped} records dropped"
+            ),
+            Self::BacklogFull(at) => write!(f, "backlog of {at} is full"),
+        }
+    }
+}
+
+/// Counters, by reason where a reason is worth knowing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Counters {
+    pub rx_frames: u64,
+    pub tx_frames: u64,
+    pub rx_truncated: u64,
+    pub rx_length: u64,
+    pub rx_unsupported: u64,
+    pub rx_checksum: u64,
+    pub rx_fragments: u64,
+    pub rx_address: u64,
+    /// For nobody here.
+    pub rx_unclaimed: u64,
+    /// No room in a receive ring, or in the loop queue.
+    pub rx_no_room: u64,
+    pub retransmits: u64,
+    pub resets_sent: u64,
+    pub challenge_acks: u64,
+    pub syns_dropped: u64,
+    pub peer_errors: u32,
+    pub driver_errors: u32,
+    pub recovered: u32,
+}
+
+impl Counters {
+    /// Counts a malformed packet.
+    pub fn malformed(&mut self, why: Malformed) {
+        *match why {
+            Malformed::Truncated => &mut self.rx_truncated,
+            Malformed::Length => &mut self.rx_length,
+            Malformed::Unsupported => &mut self.rx_unsupported,
+            Malformed::Checksum => &mut self.rx_checksum,
+            Malformed::Fragment => &mut self.rx_fragments,
+            Malformed::Address => &mut self.rx_address,
+        } += 1;
+    }
+    /// Frames dropped on receive, all reasons.
+    pub fn dropped(&self) -> u64 {
+        self.rx_truncated
+            + self.rx_length
+            + self.rx_unsupported
+            + self.rx_checksum
+            + self.rx_fragments
+            + self.rx_address
+            + self.rx_unclaimed
+            + self.rx_no_room
+    }
+}

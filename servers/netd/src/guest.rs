@@ -1,0 +1,272 @@
+//! Everything of netd that is unsafe: typed views of the regions that init mapped, and the copy
+//! routines that work on raw addresses.
+
+use alloc::vec::Vec;
+use core::arch::asm;
+
+use libipc::nic::{self, Status, offset};
+use libipc::ring::{Entry, Memory};
+use libipc::shared::Bytes;
+use libipc::sock::{
+    AppSock, IdEntry, Layout, MAX_SESSIONS, MAX_SOCKETS, Record, SessionSpec, SessionTable,
+};
+use libipc::start::{Region, StartInfo};
+use netd::env::At;
+use netd::port::PortMemory;
+use netd::session::SessionMemory;
+use netd::state::HardState;
+use netd::wire::checksum::Sum;
+use netd::{Addressing, Setup};
+
+/// Own notification: the timer.
+pub const TIMER_BIT: u64 = 2;
+/// The last part of `nic.tx` is for frames to ourselves.
+const LOOPBACK: usize = 32 * 2048;
+
+/// The surroundings of the stack in the guest.
+pub struct Guest;
+
+/// Capabilities.
+pub struct Caps {
+    /// Own endpoint.
+    pub own: abi::CPtr,
+    /// Reply object.
+    pub reply: abi::CPtr,
+    /// Timer.
+    pub timer: abi::CPtr,
+    /// Driver's notification.
+    pub driver: abi::CPtr,
+    /// sockd's notification.
+    pub sockd: abi::CPtr,
+    /// Programs' notifications by session.
+    pub sessions: Vec<abi::CPtr>,
+}
+
+type Missing = &'static str;
+
+/// Region `name` of at least `len` bytes.
+fn region(
+    start: &'static StartInfo,
+    name: &str,
+    len: usize,
+    missing: Missing,
+) -> Result<&'static Region, Missing> {
+    start.region(name).filter(|r| r.vaddr != 0 && r.len as usize >= len).ok_or(missing)
+}
+
+fn bytes(region: &Region, from: usize, len: usize) -> Bytes {
+    assert!(from + len <= region.len as usize, "inside the region");
+    // SAFETY: init maps the region for the life of the process, with the rights that its use needs
+    // (manifest), and no reference into a byte region is made anywhere.
+    unsafe { Bytes::new((region.vaddr as usize + from) as *mut u8, len) }
+}
+
+/// A ring whose sides lie at the given offsets of two regions; callers have checked the lengths.
+fn ring<E: Entry>(
+    producer: (&Region, usize),
+    consumer: (&Region, usize),
+    capacity: u32,
+) -> Memory<E> {
+    let at = |(region, offset): (&Region, usize)| region.vaddr as usize + offset;
+    // SAFETY: both regions are mapped for the life of the process and long enough for their
+    // layouts (checked by `region`); these parts of them are used by this ring only.
+    unsafe { Memory::new(at(producer), at(consumer), capacity) }
+}
+
+/// Finds everything that the manifest promises.
+///
+/// # Errors
+/// The name of what is missing or too small.
+pub fn setup(start: &'static StartInfo) -> Result<(Setup, Caps), Missing> {
+    let drv = region(start, "nic.drv", offset::DRV_BYTES, "nic.drv")?;
+    let net = region(start, "nic.net", offset::NET_BYTES, "nic.net")?;
+    let pool = region(start, "nic.rx", (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize, "nic.rx")?;
+    let headers = region(start, "nic.tx", 2 * LOOPBACK, "nic.tx")?;
+    let state = region(start, "netd.state", size_of::<HardState>(), "netd.state")?;
+    let header_len = headers.len as usize - LOOPBACK;
+    let port = PortMemory {
+        // SAFETY: mapped for the life of the process and long enough; all its fields are atomic.
+        status: unsafe { &*((drv.vaddr as usize + offset::STATUS) as *const Status) },
+        pool: bytes(pool, 0, pool.len as usize),
+        headers: bytes(headers, 0, header_len),
+        rx_free: ring((net, offset::RX_FREE_PRODUCER), (drv, offset::RX_FREE_CONSUMER), nic::RING),
+        rx_used: ring((drv, offset::RX_USED_PRODUCER), (net, offset::RX_USED_CONSUMER), nic::RING),
+        tx_used: ring((net, offset::TX_USED_PRODUCER), (drv, offset::TX_USED_CONSUMER), nic::RING),
+        tx_free: ring((drv, offset::TX_FREE_PRODUCER), (net, offset::TX_FREE_CONSUMER), nic::RING),
+    };
+    let (sessions, signals) = sessions(start)?;
+    let setup = Setup {
+        port,
+        loopback: bytes(headers, header_len, LOOPBACK),
+        // SAFETY: as for the status page; `region` checked the length, pages are aligned.
+        hard: unsafe { &*(state.vaddr as *const HardState) },
+        sessions,
+        addressing: Addressing::parse(&start.args),
+        seed: start.seed,
+        nagle: true,
+    };
+    let cap = |name: &'static str| start.cap(name).ok_or(name);
+    let caps = Caps {
+        own: cap("self")?,
+        reply: cap("reply")?,
+        timer: cap("timer")?,
+        driver: cap("e1000d.events")?,
+        sockd: cap("sockd.events")?,
+        sessions: signals,
+    };
+    Ok((setup, caps))
+}
+
+/// The table that says which sessions there are, and the memory and notification of each.
+fn sessions(start: &'static StartInfo) -> Result<(Vec<SessionMemory>, Vec<abi::CPtr>), Missing> {
+    let table = region(start, "sessions", 4, "sessions")?;
+    let table = bytes(table, 0, table.len as usize);
+    let mut len = [0; 4];
+    let mut text = alloc::vec![0; 4096.min(table.len() - 4)];
+    let read = table.read(0, &mut len) && table.read(4, &mut text);
+    let len = u32::from_le_bytes(len) as usize;
+    let specs: SessionTable = text
+        .get(..len)
+        .filter(|_| read)
+        .and_then(|t| postcard::from_bytes(t).ok())
+        .ok_or("the session table")?;
+    let mut memories = Vec::with_capacity(MAX_SESSIONS);
+    let mut signals = Vec::with_capacity(MAX_SESSIONS);
+    for (i, spec) in specs.iter().enumerate() {
+        memories.push(session(start, i, spec)?);
+        let name = name(i, "events").ok_or("a session's name")?;
+        signals.push(start.cap(&name).ok_or("a session's notification")?);
+    }
+    Ok((memories, signals))
+}
+
+fn name(session: usize, part: &str) -> Option<libipc::Name> {
+    use core::fmt::Write;
+    let mut name = libipc::Name::new();
+    write!(name, "session.{session}.{part}").ok()?;
+    Some(name)
+}
+
+fn session(
+    start: &'static StartInfo,
+    i: usize,
+    spec: &SessionSpec,
+) -> Result<SessionMemory, Missing> {
+    let sockets = spec.sockets;
+    if !sockets.is_power_of_two() || sockets > MAX_SOCKETS {
+        return Err("a session's number of sockets");
+    }
+    let layout = Layout { sockets };
+    let part = |part: &str, len: usize| {
+        let name = name(i, part).ok_or("a session's name")?;
+        region(start, &name, len, "a session's region")
+    };
+    let app = part("app", layout.app_bytes())?;
+    let net = part("net", layout.net_bytes())?;
+    let tx = part("tx", spec.tx_len as usize)?;
+    let rx = part("rx", spec.rx_len as usize)?;
+    // SAFETY: both regions are mapped for the life of the process, long enough (checked), page
+    // aligned, with tables at multiples of their alignment (`Layout`); both types are all atomic.
+    let (records, apps) = unsafe {
+        let records = (net.vaddr as usize + layout.record(0)) as *const Record;
+        let apps = (app.vaddr as usize + layout.app_sock(0)) as *const AppSock;
+        (
+            core::slice::from_raw_parts(records, sockets as usize),
+            core::slice::from_raw_parts(apps, sockets as usize),
+        )
+    };
+    Ok(SessionMemory {
+        records,
+        apps,
+        tx: bytes(tx, 0, spec.tx_len as usize),
+        rx: bytes(rx, 0, spec.rx_len as usize),
+        submit: ring::<IdEntry>((app, Layout::PRODUCER), (net, Layout::SUBMIT_CONSUMER), sockets),
+        ready: ring::<IdEntry>((net, Layout::PRODUCER), (app, Layout::READY_CONSUMER), sockets),
+    })
+}
+
+/// Copies and sums in one pass: 32 bytes a turn through four words and the carry chain.
+pub fn copy_sum(from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
+    let (src, dst) = (from.0.range(from.1, len)?, to.0.range(to.1, len)?);
+    let (mut src, mut dst) = (src as *const u8, dst);
+    let (mut blocks, rest) = (len / 32, len % 32);
+    let mut sum = 0u64;
+    if blocks > 0 {
+        // SAFETY: `range` checked `len` bytes on both sides; the ranges lie in different regions or
+        // at least do not overlap within a block that is still to be read (frames to ourselves are
+        // copied between distinct buffers). Raw loads and stores: a peer may write at the same
+        // time, and whatever is read is copied and summed from the same register.
+        unsafe {
+            asm!(
+                "xor {a:e}, {a:e}", // also clears the carry
+                "2:",
+                "mov {a}, [{src}]",
+                "adc {sum}, {a}",
+                "mov [{dst}], {a}",
+                "mov {b}, [{src} + 8]",
+                "adc {sum}, {b}",
+                "mov [{dst} + 8], {b}",
+                "mov {a}, [{src} + 16]",
+                "adc {sum}, {a}",
+                "mov [{dst} + 16], {a}",
+                "mov {b}, [{src} + 24]",
+                "adc {sum}, {b}",
+                "mov [{dst} + 24], {b}",
+                "lea {src}, [{src} + 32]", // leaves the carry alone
+                "lea {dst}, [{dst} + 32]",
+                "dec {n}", // likewise
+                "jnz 2b",
+                "adc {sum}, 0",
+                a = out(reg) _,
+                b = out(reg) _,
+                src = inout(reg) src,
+                dst = inout(reg) dst,
+                sum = inout(reg) sum,
+                n = inout(reg) blocks,
+                options(nostack),
+            );
+        }
+    }
+    let _ = blocks;
+    let mut tail = [0u8; 32];
+    // SAFETY: the last `rest` bytes of both ranges; `tail` is a local, so what is summed below is
+    // what is stored.
+    unsafe {
+        core::ptr::copy_nonoverlapping(src, tail.as_mut_ptr(), rest);
+        core::ptr::copy_nonoverlapping(tail.as_ptr(), dst, rest);
+    }
+    Some(Sum::from_raw(sum).bytes(&tail[..rest]))
+}
+
+/// Sums in place.
+pub fn sum(from: At<'_>, len: usize) -> Option<Sum> {
+    let mut src = from.0.range(from.1, len)? as *const u8;
+    let (mut blocks, rest) = (len / 32, len % 32);
+    let mut sum = 0u64;
+    if blocks > 0 {
+        // SAFETY: as in `copy_sum`.
+        unsafe {
+            asm!(
+                "test {n}, {n}", // clears the carry
+                "2:",
+                "adc {sum}, [{src}]",
+                "adc {sum}, [{src} + 8]",
+                "adc {sum}, [{src} + 16]",
+                "adc {sum}, [{src} + 24]",
+                "lea {src}, [{src} + 32]",
+                "dec {n}",
+                "jnz 2b",
+                "adc {sum}, 0",
+                src = inout(reg) src,
+                sum = inout(reg) sum,
+                n = inout(reg) blocks,
+                options(nostack, readonly),
+            );
+        }
+    }
+    let _ = blocks;
+    let mut tail = [0u8; 32];
+    // SAFETY: the last `rest` bytes of the range.
+    unsafe { core::ptr::copy_nonoverlapping(src, tail.as_mut_ptr(), rest) };
+    Some(Sum::from_raw(sum).bytes(&tail[..rest]))
+}

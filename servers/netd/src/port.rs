@@ -1,0 +1,476 @@
+//! netd's end of the driver contract ([`libipc::nic`]): four rings, the receive pool, and header
+//! memory.
+//!
+//! Ownership is kept privately. Receive buffers: a bit each says whether the driver has it. Sent
+//! frames come back in the order in which they left, so frame number `n` has cookie `n` (16 bits)
+//! and header memory is a ring of bytes; nothing has to be searched.
+//!
+//! Both can be found again after netd's own death from the rings alone: the buffers with the
+//! driver are the last `given - returned` that were given; the frames in flight are the last ones
+//! in the ring whose cookies have not come back.
+//!
+//! A driver that publishes nonsense loses its session: this end takes over the driver's indices as
+//! they stand (the rings are empty then), counts all buffers as its own again, and gives them out
+//! anew. Frames on the way are lost; the protocols above repeat them. A reset happens at most each
+//! [`RESET_PAUSE_NS`], in between the port is closed.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::*};
+
+use libipc::nic::{
+    Csum, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status, TxDesc, TxFree,
+    WINDOW_SESSION, WINDOW_TX,
+};
+use libipc::ring::{Consumer, Memory, PeerError, Producer};
+use libipc::shared::Bytes;
+
+use crate::env::DriverFault;
+use crate::wire::ethernet::MIN_FRAME;
+
+/// Pause between two resets of the driver's session.
+pub const RESET_PAUSE_NS: u64 = 100_000_000;
+/// Most frames with the driver at a time.
+pub const MAX_IN_FLIGHT: usize = 256;
+/// Header memory is handed out in units of a cache line.
+const UNIT: usize = 64;
+
+/// Memory shared with the driver.
+pub struct PortMemory {
+    /// The driver's status page.
+    pub status: &'static Status,
+    /// Region `nic.rx`.
+    pub pool: Bytes,
+    /// Header memory: the part of region `nic.tx` that begins at its offset 0.
+    pub headers: Bytes,
+    /// Rings.
+    pub rx_free: Memory<RxFree>,
+    /// Rings.
+    pub rx_used: Memory<RxUsed>,
+    /// Rings.
+    pub tx_used: Memory<TxDesc>,
+    /// Rings.
+    pub tx_free: Memory<TxFree>,
+}
+
+/// What the port must remember over a restart besides the rings.
+pub struct PortHard<'a> {
+    /// Index of rx free at which as many buffers had been given as had come back.
+    pub rx_base: &'a AtomicU64,
+    /// Index of tx used at the last reset: frames before it do not count.
+    pub tx_base: &'a AtomicU64,
+}
+
+/// A piece of payload in a session's send region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Offset in the region.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u16,
+}
+
+/// A frame on its way.
+#[derive(Clone, Copy)]
+struct InFlight {
+    /// Session whose memory it uses.
+    session: Option<u16>,
+    /// End of its header bytes, as a count since the start.
+    end: u64,
+}
+
+/// A received frame; give the buffer back with [`Port::recycle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Buffer.
+    pub buffer: u32,
+    /// Offset of the frame in the pool.
+    pub offset: usize,
+    /// Bytes.
+    pub len: usize,
+    /// The NIC found the transport checksum right.
+    pub checked: bool,
+}
+
+/// netd's end of the rings.
+pub struct Port {
+    mem: PortMemory,
+    rx_free: Producer<RxFree>,
+    tx_used: Producer<TxDesc>,
+    rx_used: Option<Consumer<RxUsed>>,
+    tx_free: Option<Consumer<TxFree>>,
+    /// A bit a buffer: 1 while the driver has it.
+    with_driver: [u64; RX_BUFFERS as usize / 64],
+    given: u32,
+    /// Frames in flight, oldest at `first`.
+    frames: Vec<InFlight>,
+    first: usize,
+    in_flight: usize,
+    next_cookie: u16,
+    /// Header memory in use: from `head` to `tail`, counts since the start.
+    head: u64,
+    tail: u64,
+    /// The driver sleeps and there is news for it.
+    signal: bool,
+    hard: PortHard<'static>,
+}
+
+impl Port {
+    /// Attaches to the rings, formatting our own where they are new. The second value: what was
+    /// wrong with the rings that an earlier incarnation left (they were reset).
+    pub fn new(mem: PortMemory, hard: PortHard<'static>) -> (Self, Option<DriverFault>) {
+        let attached = mem.rx_free.producer().and_then(|p| Ok((p, mem.tx_used.producer()?)));
+        let (rx_free, tx_used, fault) = match attached {
+            Ok((rx_free, tx_used)) => (rx_free, tx_used, None),
+            Err(e) => {
+                let (rx_free, tx_used) = Self::adopt(&mem);
+                (rx_free, tx_used, Some(DriverFault::Ring(e)))
+            }
+        };
+        let mut port = Self {
+            rx_free,
+            tx_used,
+            rx_used: None,
+            tx_free: None,
+            with_driver: [0; RX_BUFFERS as usize / 64],
+            given: 0,
+            frames: alloc::vec![InFlight { session: None, end: 0 }; MAX_IN_FLIGHT],
+            first: 0,
+            in_flight: 0,
+            next_cookie: 0,
+            head: 0,
+            tail: 0,
+            signal: false,
+            hard,
+            mem,
+        };
+        if fault.is_some() {
+            port.begin_anew();
+            return (port, fault);
+        }
+        let fault = port.attach().and_then(|()| port.rebuild()).err();
+        if fault.is_some() {
+            port.reset();
+        } else {
+            port.give_all();
+        }
+        (port, fault)
+    }
+
+    /// The producers of rings whose consumer's index is taken as it is; formatted anew if even
+    /// that makes no sense, which the driver then sees as our misbehaviour and resets itself.
+    fn adopt(mem: &PortMemory) -> (Producer<RxFree>, Producer<TxDesc>) {
+        let rx_free =
+            mem.rx_free.producer_at_head().unwrap_or_else(|_| mem.rx_free.producer_anew());
+        let tx_used =
+            mem.tx_used.producer_at_head().unwrap_or_else(|_| mem.tx_used.producer_anew());
+        (rx_free, tx_used)
+    }
+
+    /// Attaches the consumers, if the driver has formatted its rings by now.
+    fn attach(&mut self) -> Result<(), DriverFault> {
+        if self.rx_used.is_none() && self.mem.rx_used.is_formatted() {
+            self.rx_used = Some(self.mem.rx_used.consumer().map_err(DriverFault::Ring)?);
+        }
+        if self.tx_free.is_none() && self.mem.tx_free.is_formatted() {
+            self.tx_free = Some(self.mem.tx_free.consumer().map_err(DriverFault::Ring)?);
+        }
+        Ok(())
+    }
+
+    /// Finds out what the driver has, from the rings.
+    fn rebuild(&mut self) -> Result<(), DriverFault> {
+        let wrong = |claimed, ours| DriverFault::Ring(PeerError::Index { claimed, ours });
+        let given = self.rx_free.index();
+        let returned = self.rx_used.as_ref().map_or(0, Consumer::index);
+        let base = self.hard.rx_base.load(Relaxed);
+        let outstanding = given.wrapping_sub(base).wrapping_sub(returned);
+        if outstanding > RX_BUFFERS as u64 {
+            return Err(wrong(returned, given));
+        }
+        for index in given - outstanding..given {
+            let buffer = self.rx_free.peek(index).map_or(u32::MAX, |e| e.buffer);
+            if !self.mark(buffer) {
+                return Err(DriverFault::Buffer(buffer));
+            }
+        }
+        self.rebuild_frames()
+    }
+
+    fn rebuild_frames(&mut self) -> Result<(), DriverFault> {
+        let (end, base) = (self.tx_used.index(), self.hard.tx_base.load(Relaxed));
+        let returned = self.tx_free.as_ref().map_or(0, |c| c.index() as u16);
+        self.next_cookie = returned;
+        let Some(last) =
+            end.checked_sub(1).filter(|i| *i >= base).and_then(|i| self.tx_used.peek(i))
+        else {
+            return Ok(());
+        };
+        let in_flight = last.cookie.wrapping_add(1).wrapping_sub(returned) as usize;
+        if in_flight > MAX_IN_FLIGHT {
+            return Err(DriverFault::Cookie(returned));
+        }
+        // Backwards over their pieces; every piece carries its frame's cookie.
+        let mut at = end;
+        let mut oldest = None;
+        for back in 0..in_flight {
+            let cookie = last.cookie.wrapping_sub(back as u16);
+            let mut frame = InFlight { session: None, end: 0 };
+            let mut found = false;
+            while let Some(desc) = at.checked_sub(1).and_then(|i| self.tx_used.peek(i)) {
+                if desc.cookie != cookie {
+                    break;
+                }
+                (at, found) = (at - 1, true);
+                if desc.window >= WINDOW_SESSION {
+                    frame.session = Some((desc.window - WINDOW_SESSION) as u16);
+                } else {
+                    frame.end = desc.offset as u64 + desc.len.next_multiple_of(UNIT as u16) as u64;
+                    oldest = Some(desc.offset as u64);
+                }
+            }
+            if !found {
+                return Err(DriverFault::Cookie(cookie));
+            }
+            self.frames[in_flight - 1 - back] = frame;
+        }
+        // Ends become counts: each lies after the one before it.
+        let size = self.mem.headers.len() as u64;
+        let mut count = oldest.unwrap_or(0);
+        self.head = count;
+        for frame in &mut self.frames[..in_flight] {
+            let ahead = frame.end.wrapping_sub(count % size).wrapping_add(size) % size;
+            count += if ahead == 0 { size } else { ahead };
+            frame.end = count;
+        }
+        if count - self.head > size {
+            return Err(DriverFault::Cookie(returned));
+        }
+        self.tail = count;
+        self.in_flight = in_flight;
+        self.next_cookie = last.cookie.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Ends the driver's session and begins a new one (see the module's head).
+    pub fn reset(&mut self) {
+        (self.rx_free, self.tx_used) = Self::adopt(&self.mem);
+        self.begin_anew();
+    }
+
+    fn begin_anew(&mut self) {
+        self.rx_used = self.mem.rx_used.consumer_at_tail().ok();
+        self.tx_free = self.mem.tx_free.consumer_at_tail().ok();
+        self.with_driver = [0; RX_BUFFERS as usize / 64];
+        self.given = 0;
+        (self.first, self.in_flight) = (0, 0);
+        self.next_cookie = self.tx_free.as_ref().map_or(0, |c| c.index() as u16);
+        (self.head, self.tail) = (0, 0);
+        let returned = self.rx_used.as_ref().map_or(0, Consumer::index);
+        self.hard.rx_base.store(self.rx_free.index().wrapping_sub(returned), Relaxed);
+        self.hard.tx_base.store(self.tx_used.index(), Relaxed);
+        self.give_all();
+        self.signal = true;
+    }
+
+    /// Notes that the driver has `buffer`; `false` if it has it already or it does not exist.
+    fn mark(&mut self, buffer: u32) -> bool {
+        let Some(word) = self.with_driver.get_mut(buffer as usize / 64) else { return false };
+        let bit = 1 << (buffer % 64);
+        let free = *word & bit == 0;
+        *word |= bit;
+        self.given += free as u32;
+        free
+    }
+
+    /// Gives every buffer of ours to the driver.
+    fn give_all(&mut self) {
+        for buffer in 0..RX_BUFFERS {
+            if self.with_driver[buffer as usize / 64] & 1 << (buffer % 64) == 0 {
+                self.recycle(buffer);
+            }
+        }
+        self.publish();
+    }
+
+    /// The driver's status page.
+    pub fn status(&self) -> &'static Status {
+        self.mem.status
+    }
+    /// The receive pool.
+    pub fn pool(&self) -> Bytes {
+        self.mem.pool
+    }
+    /// Header memory.
+    pub fn headers(&self) -> Bytes {
+        self.mem.headers
+    }
+    /// Receive buffers that are not with the driver.
+    pub fn buffers(&self) -> u32 {
+        RX_BUFFERS - self.given
+    }
+    /// Frames with the driver.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The next received frame.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    pub fn receive(&mut self) -> Result<Option<Received>, DriverFault> {
+        self.attach()?;
+        let Some(ring) = &mut self.rx_used else { return Ok(None) };
+        let Some(used) = ring.pop().map_err(DriverFault::Ring)? else { return Ok(None) };
+        let bit = 1 << (used.buffer % 64);
+        match self.with_driver.get_mut(used.buffer as usize / 64) {
+            Some(word) if *word & bit != 0 => *word &= !bit,
+            _ => return Err(DriverFault::Buffer(used.buffer)),
+        }
+        self.given -= 1;
+        if used.len as u32 > RX_BUFFER_SIZE {
+            return Err(DriverFault::Length(used.len));
+        }
+        let empty = used.flags & RxUsed::EMPTY != 0;
+        Ok(Some(Received {
+            buffer: used.buffer,
+            offset: used.buffer as usize * RX_BUFFER_SIZE as usize,
+            len: if empty { 0 } else { used.len as usize },
+            checked: used.flags & RxUsed::CSUM_OK != 0,
+        }))
+    }
+
+    /// Gives a buffer (back) to the driver, with the next [`Self::publish`].
+    pub fn recycle(&mut self, buffer: u32) {
+        // The ring has more places than there are buffers: it can be full only when the driver
+        // lies about its index, and then the buffer stays ours until the session is reset.
+        if self.rx_free.push(RxFree { buffer }).unwrap_or(false) {
+            self.mark(buffer);
+        }
+    }
+
+    /// Takes back frames that have left; yields the session that each used.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    pub fn completed(&mut self) -> Result<Option<Option<u16>>, DriverFault> {
+        self.attach()?;
+        let Some(ring) = &mut self.tx_free else { return Ok(None) };
+        let Some(free) = ring.pop().map_err(DriverFault::Ring)? else { return Ok(None) };
+        let expected = self.next_cookie.wrapping_sub(self.in_flight as u16);
+        if self.in_flight == 0 || free.cookie != expected {
+            return Err(DriverFault::Cookie(free.cookie));
+        }
+        if free.refused != 0 {
+            return Err(DriverFault::Refused(free.cookie));
+        }
+        let frame = self.frames[self.first];
+        self.first = (self.first + 1) % MAX_IN_FLIGHT;
+        self.in_flight -= 1;
+        self.head = frame.end;
+        Ok(Some(frame.session))
+    }
+
+    /// Whether a frame with `head` bytes in header memory can be sent now.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    pub fn has_room(&mut self, head: usize) -> Result<bool, DriverFault> {
+        Ok(self.in_flight < MAX_IN_FLIGHT
+            && self.place(head).is_some()
+            && self.tx_used.space().map_err(DriverFault::Ring)? >= MAX_PIECES as u64)
+    }
+
+    /// Where the next frame's header bytes go: their offset, and the counts of their beginning
+    /// and end.
+    fn place(&self, len: usize) -> Option<(usize, u64)> {
+        let size = self.mem.headers.len() as u64;
+        let len = len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
+        let mut start = self.tail;
+        if start % size + len > size {
+            start = start.next_multiple_of(size);
+        }
+        (start + len - self.head <= size).then_some(((start % size) as usize, start + len))
+    }
+
+    /// Reserves `len` bytes of header memory for the next frame: their offset. They are the
+    /// frame's only once [`Self::send`] is called. `None`: see [`Self::has_room`].
+    pub fn reserve(&mut self, len: usize) -> Option<usize> {
+        self.has_room(len).ok()?.then_some(())?;
+        self.place(len).map(|(offset, _)| offset)
+    }
+
+    /// Sends the frame whose first `head_len` bytes lie where [`Self::reserve`] said, followed by
+    /// `pieces` of the send region of `session`. Frames that are too short are padded with zeros.
+    /// Visible to the driver with the next [`Self::publish`].
+    pub fn send(&mut self, head_len: usize, session: u16, pieces: &[Piece], csum: Csum) {
+        let payload: usize = pieces.iter().map(|p| p.len as usize).sum();
+        let mut len = head_len;
+        let Some((offset, end)) = self.place(head_len) else { return };
+        if head_len + payload < MIN_FRAME {
+            // Pieces this short are never passed by reference (see `Output`).
+            let pad = [0; MIN_FRAME];
+            let _ = self.mem.headers.write(offset + head_len, &pad[head_len.min(MIN_FRAME)..]);
+            len = MIN_FRAME;
+        }
+        let cookie = self.next_cookie;
+        let mut desc = TxDesc {
+            window: WINDOW_TX,
+            flags: if pieces.is_empty() { TxDesc::EOP } else { 0 },
+            len: len as u16,
+            offset: offset as u32,
+            cookie,
+            l3_start: 14,
+            l4_start: 34,
+            csum,
+            hdr_len: 0,
+            mss: 0,
+        };
+        let mut pushed = self.tx_used.push(desc).unwrap_or(false);
+        for (i, piece) in pieces.iter().enumerate() {
+            desc.window = WINDOW_SESSION + session as u8;
+            desc.flags = if i + 1 == pieces.len() { TxDesc::EOP } else { 0 };
+            (desc.len, desc.offset) = (piece.len, piece.offset);
+            pushed &= self.tx_used.push(desc).unwrap_or(false);
+        }
+        debug_assert!(pushed, "reserve() saw to the room");
+        let slot = (self.first + self.in_flight) % MAX_IN_FLIGHT;
+        self.frames[slot] = InFlight { session: (!pieces.is_empty()).then_some(session), end };
+        self.in_flight += 1;
+        self.next_cookie = cookie.wrapping_add(1);
+        self.tail = end;
+    }
+
+    /// Makes what was given and sent visible to the driver. Returns of the driver are released
+    /// first: a crash in between forgets buffers that the next incarnation finds to be its own.
+    pub fn publish(&mut self) {
+        if let Some(ring) = &mut self.rx_used {
+            ring.release();
+        }
+        if let Some(ring) = &mut self.tx_free {
+            ring.release();
+        }
+        self.signal |= self.rx_free.publish();
+        self.signal |= self.tx_used.publish();
+    }
+
+    /// Whether the driver must be signalled; asking clears it.
+    pub fn take_signal(&mut self) -> bool {
+        core::mem::take(&mut self.signal)
+    }
+
+    /// Asks to be signalled for news; `true`: there is none now.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    pub fn sleep(&mut self) -> Result<bool, DriverFault> {
+        self.attach()?;
+        let mut idle = true;
+        if let Some(ring) = &mut self.rx_used {
+            idle &= ring.sleep().map_err(DriverFault::Ring)?;
+        }
+        if let Some(ring) = &mut self.tx_free {
+            idle &= ring.sleep().map_err(DriverFault::Ring)?;
+        }
+        Ok(idle)
+    }
+}

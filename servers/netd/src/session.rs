@@ -1,0 +1,210 @@
+//! A program's session: its memory, its id rings, what it is owed.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{Ordering::*, fence};
+
+use libipc::ring::{Consumer, Memory, PeerError, Producer};
+use libipc::shared::Bytes;
+use libipc::sock::{AppSock, IdEntry, Record};
+
+/// Memory of a session as mapped in netd. `records` and `apps` have as many entries as the
+/// session has sockets, and so have the rings.
+#[derive(Clone, Copy)]
+pub struct SessionMemory {
+    /// Region `net`.
+    pub records: &'static [Record],
+    /// Region `app`.
+    pub apps: &'static [AppSock],
+    /// Send rings.
+    pub tx: Bytes,
+    /// Receive rings.
+    pub rx: Bytes,
+    /// Ids from the program.
+    pub submit: Memory<IdEntry>,
+    /// Ids to the program.
+    pub ready: Memory<IdEntry>,
+}
+
+/// A session.
+pub struct Session {
+    /// Its memory.
+    pub mem: SessionMemory,
+    /// Number of its first socket among all.
+    pub base: u32,
+    /// Nonsense was found in its memory: nothing is believed until it begins anew.
+    pub dead: bool,
+    /// Frames with the driver that use its send region.
+    pub in_flight: u32,
+    submit: Option<Consumer<IdEntry>>,
+    ready: Option<Producer<IdEntry>>,
+    /// Index after the last announcement of each id.
+    announced: Vec<u64>,
+    /// The program sleeps and there is news for it.
+    signal: bool,
+    /// Ids freed since asked: a bit each, and how many.
+    freed: Vec<u64>,
+    freed_count: u32,
+}
+
+impl Session {
+    /// Attaches where the rings stand. The second value: whether they made sense.
+    pub fn new(mem: SessionMemory, base: u32) -> (Self, Result<(), PeerError>) {
+        let sockets = mem.records.len();
+        let ready = mem.ready.producer();
+        let result = ready.as_ref().map(|_| ()).map_err(|e| *e);
+        let mut session = Self {
+            mem,
+            base,
+            dead: result.is_err(),
+            in_flight: 0,
+            submit: mem.submit.consumer().ok(),
+            ready: ready.ok(),
+            announced: alloc::vec![0; sockets],
+            // A predecessor may have published without signalling.
+            signal: true,
+            freed: alloc::vec![0; sockets.div_ceil(64)],
+            freed_count: 0,
+        };
+        session.remember_announcements();
+        (session, result)
+    }
+
+    /// Number of sockets.
+    pub fn sockets(&self) -> u32 {
+        self.mem.records.len() as u32
+    }
+
+    /// What a predecessor announced and the program has not consumed.
+    fn remember_announcements(&mut self) {
+        let Some(ready) = &self.ready else { return };
+        for index in ready.released()..ready.index() {
+            if let Some([id]) = ready.peek(index)
+                && let Some(at) = self.announced.get_mut(id as usize)
+            {
+                *at = index + 1;
+            }
+        }
+    }
+
+    /// Empties the id rings by taking over the program's indices, for a new incarnation of it.
+    ///
+    /// # Errors
+    /// If even that makes no sense; the session stays dead.
+    pub fn begin_anew(&mut self) -> Result<(), PeerError> {
+        self.dead = true;
+        self.submit = match self.mem.submit.consumer_at_tail() {
+            Ok(ring) => Some(ring),
+            Err(PeerError::Header) => None,
+            Err(e) => return Err(e),
+        };
+        self.ready = Some(self.mem.ready.producer_at_head()?);
+        self.announced.fill(0);
+        self.freed.fill(0);
+        self.freed_count = 0;
+        self.dead = false;
+        Ok(())
+    }
+
+    /// The next id that the program submitted.
+    ///
+    /// # Errors
+    /// The program's fault.
+    pub fn submitted(&mut self) -> Result<Option<u64>, PeerError> {
+        if self.submit.is_none() {
+            self.submit = self.mem.submit.consumer().ok();
+        }
+        match &mut self.submit {
+            Some(ring) => Ok(ring.pop()?.map(|[id]| id)),
+            None => Ok(None),
+        }
+    }
+
+    /// Publishes what was taken and asks to be signalled; `true`: there is nothing more.
+    ///
+    /// # Errors
+    /// The program's fault.
+    pub fn sleep(&mut self) -> Result<bool, PeerError> {
+        match &mut self.submit {
+            Some(ring) => {
+                ring.release();
+                ring.sleep()
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Announces `id`, unless it is announced and not consumed yet.
+    ///
+    /// # Errors
+    /// The program's fault.
+    pub fn announce(&mut self, id: u16) -> Result<(), PeerError> {
+        let Some(ready) = &mut self.ready else { return Ok(()) };
+        let at = &mut self.announced[id as usize];
+        if *at > ready.released() {
+            // The program may have consumed it since. It releases first and looks second; the
+            // record was written before this fence, so one of the two sees the other.
+            fence(SeqCst);
+            ready.space()?;
+            if *at > ready.released() {
+                return Ok(());
+            }
+        }
+        if ready.push([id as u64])? {
+            *at = ready.index();
+        }
+        Ok(())
+    }
+
+    /// Makes announcements visible.
+    pub fn publish(&mut self) {
+        if let Some(ready) = &mut self.ready {
+            self.signal |= ready.publish();
+        }
+    }
+
+    /// Whether the program must be signalled; asking clears it.
+    pub fn take_signal(&mut self) -> bool {
+        core::mem::take(&mut self.signal)
+    }
+
+    /// The program's indices of a socket: bytes ever written, and taken.
+    pub fn words(&self, id: u16) -> (u64, u64) {
+        let app = &self.mem.apps[id as usize];
+        (app.tx_tail.load(Acquire), app.rx_head.load(Acquire))
+    }
+
+    /// Notes that `id` was freed.
+    pub fn note_freed(&mut self, id: u16) {
+        let word = &mut self.freed[id as usize / 64];
+        if *word & 1 << (id % 64) == 0 {
+            *word |= 1 << (id % 64);
+            self.freed_count += 1;
+        }
+    }
+
+    /// Forgets that `id` was freed: it is in use again.
+    pub fn forget_freed(&mut self, id: u16) {
+        let word = &mut self.freed[id as usize / 64];
+        if *word & 1 << (id % 64) != 0 {
+            *word &= !(1 << (id % 64));
+            self.freed_count -= 1;
+        }
+    }
+
+    /// Takes up to 32 freed ids.
+    pub fn take_freed(&mut self) -> heapless::Vec<u16, 32> {
+        let mut out = heapless::Vec::new();
+        for (i, word) in self.freed.iter_mut().enumerate() {
+            while *word != 0 && !out.is_full() && self.freed_count > 0 {
+                let bit = word.trailing_zeros();
+                *word &= *word - 1;
+                self.freed_count -= 1;
+                let _ = out.push((i * 64) as u16 + bit as u16);
+            }
+            if out.is_full() || self.freed_count == 0 {
+                break;
+            }
+        }
+        out
+    }
+}

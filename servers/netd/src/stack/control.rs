@@ -1,0 +1,481 @@
+//! Requests ([`libipc::net`]): sockd speaks for programs, others may only look.
+
+use super::dgram::Dgram;
+use super::{Body, Listener, Place, Stack};
+use crate::demux::{ANY, Space, Tuple};
+use crate::env::Env;
+use crate::list::{Ends, NONE};
+use crate::record::{self, Fixed};
+use crate::tcp::Conn;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use libipc::net::{Interface, Reply, Request, Result, Rings, SockId, SockInfo, Stats, badge};
+use libipc::sock::{Error, Kind, State};
+
+/// Ephemeral ports (RFC 6335).
+const EPHEMERAL: core::ops::RangeInclusive<u16> = 49152..=65535;
+/// How many are tried.
+const PORT_TRIES: u32 = 4096;
+/// Sizes of rings, as log2: 256 bytes to 256 MiB.
+const RING_BITS: core::ops::RangeInclusive<u8> = 8..=28;
+
+impl<E: Env> Stack<E> {
+    /// Answers a request that came over an endpoint capability with `badge`.
+    ///
+    /// # Errors
+    /// What the program is to see, or [`Error::Denied`] for a badge that may not ask this.
+    pub fn request(&mut self, badge: u64, request: &Request, now: u64) -> Result<Reply> {
+        self.now = self.now.max(now);
+        let reads =
+            matches!(request, Request::Interface | Request::Sockets { .. } | Request::Stats);
+        if badge != badge::SOCKD && !(badge == badge::STATUS && reads) {
+            return Err(Error::Denied);
+        }
+        match *request {
+            Request::Open { sock, kind, rings } => self.open(sock, kind, rings),
+            Request::Bind { sock, addr } => {
+                let i = self.existing(sock)?;
+                self.bind(i, addr).map(Reply::Address)
+            }
+            Request::Listen { sock, backlog } => self.listen(sock, backlog),
+            Request::Spare { listener, sock, rings } => self.add_spare(listener, sock, rings),
+            Request::Accept { listener } => self.accept(listener),
+            Request::Connect { sock, addr } => self.connect(sock, addr),
+            Request::Shutdown { sock, how } => self.shutdown(sock, how),
+            Request::Close { sock, abort } => self.close(sock, abort),
+            Request::EndSession { session } => self.end_session(session),
+            Request::TakeFreed { session } => {
+                let s = self.sessions.get_mut(session as usize).ok_or(Error::NoSession)?;
+                Ok(Reply::Freed(s.take_freed()))
+            }
+            Request::Addresses { sock } => {
+                let i = self.existing(sock)?;
+                let s = &self.socks[i as usize];
+                Ok(Reply::Addresses { local: s.local, remote: peer(s.remote) })
+            }
+            Request::Interface => Ok(Reply::Interface(self.interface())),
+            Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
+            Request::Stats => Ok(Reply::Stats(self.stats())),
+        }
+    }
+
+    /// The number of a socket in use.
+    fn existing(&self, sock: SockId) -> Result<u32> {
+        let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
+        if self.sessions[sock.session as usize].dead {
+            return Err(Error::NoSession);
+        }
+        if self.kind(i).is_none() { Err(Error::BadSocket) } else { Ok(i) }
+    }
+
+    /// The number of an unused socket whose rings lie inside its session's memory.
+    fn unused(&self, sock: SockId, rings: Rings) -> Result<u32> {
+        let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
+        if self.sessions[sock.session as usize].dead {
+            return Err(Error::NoSession);
+        }
+        if !matches!(self.socks[i as usize].body, Body::Free)
+            || !self.rings_fit(sock.session, &rings)
+        {
+            return Err(Error::Invalid);
+        }
+        Ok(i)
+    }
+
+    /// Whether `rings` lie inside the session's memory.
+    pub(super) fn rings_fit(&self, session: u16, rings: &Rings) -> bool {
+        let Some(s) = self.sessions.get(session as usize) else { return false };
+        let fits = |off: u32, bits: u8, len: usize| {
+            RING_BITS.contains(&bits) && off as usize + (1usize << bits) <= len
+        };
+        fits(rings.tx_off, rings.tx_bits, s.mem.tx.len())
+            && fits(rings.rx_off, rings.rx_bits, s.mem.rx.len())
+    }
+
+    fn open(&mut self, sock: SockId, kind: Kind, rings: Rings) -> Result<Reply> {
+        if kind == Kind::Listener {
+            return Err(Error::Invalid);
+        }
+        let i = self.unused(sock, rings)?;
+        self.sessions[sock.session as usize].forget_freed(sock.id);
+        let s = self.sock(i);
+        s.rings = rings;
+        (s.local, s.remote) = (ANY, ANY);
+        record::renew(s.rec);
+        Fixed::open(kind, rings).store(s.rec);
+        record::set_state(s.rec, State::Open);
+        s.body = match kind {
+            Kind::Udp | Kind::Ping => Body::Dgram(Dgram::new(kind)),
+            _ => Body::Open,
+        };
+        Ok(Reply::Done)
+    }
+
+    fn space(&self, i: u32) -> Option<Space> {
+        match &self.socks[i as usize].body {
+            Body::Open => Some(Space::Tcp),
+            Body::Dgram(d) => Some(d.space()),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody holds `local` or an address that overlaps with it.
+    fn taken(&self, space: Space, local: SocketAddr) -> bool {
+        let at = |ip: IpAddr| {
+            self.demux.find(&Tuple::local(space, SocketAddr::new(ip, local.port()))).is_some()
+        };
+        if local.ip().is_unspecified() {
+            at(ANY.ip())
+                || at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+                || self.iface.addr.is_some_and(|(ip, _)| at(IpAddr::V4(ip)))
+        } else {
+            at(local.ip()) || at(ANY.ip())
+        }
+    }
+
+    fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
+        let space = self.space(i).ok_or(Error::Invalid)?;
+        let IpAddr::V4(ip) = addr.ip().to_canonical() else { return Err(Error::Unsupported) };
+        if self.socks[i as usize].local.port() != 0 {
+            return Err(Error::Invalid);
+        }
+        if !ip.is_unspecified() && !ip.is_loopback() && !self.iface.is_ours(ip) {
+            return Err(Error::AddrNotAvailable);
+        }
+        let mut local = SocketAddr::new(IpAddr::V4(ip), addr.port());
+        if local.port() == 0 {
+            local.set_port(self.ephemeral(space, local, ANY)?);
+        } else if self.taken(space, local) {
+            return Err(Error::AddrInUse);
+        }
+        self.enter(i, Tuple::local(space, local))?;
+        Ok(local)
+    }
+
+    /// Binds a datagram socket that is not bound yet to any address.
+    pub(super) fn bind_any(&mut self, i: u32) -> Result<()> {
+        match self.socks[i as usize].local.port() {
+            0 => self.bind(i, ANY).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives socket `i` its addresses, in the table and in its record.
+    fn enter(&mut self, i: u32, tuple: Tuple) -> Result<()> {
+        if !self.demux.insert(i, tuple) {
+            return Err(Error::AddrInUse);
+        }
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        if let Some(fixed) = Fixed::load(s.rec) {
+            Fixed { local: s.local, remote: s.remote, ..fixed }.store(s.rec);
+        }
+        Ok(())
+    }
+
+    /// RFC 6056 3.3.3 (simple hash-based): ports that others cannot guess, and that seldom collide.
+    fn ephemeral(&mut self, space: Space, local: SocketAddr, remote: SocketAddr) -> Result<u16> {
+        let offset = self.keyed(self.secrets.port, &Tuple { space, local, remote }) as u32;
+        let count = EPHEMERAL.len() as u32;
+        for _ in 0..PORT_TRIES {
+            self.port_counter = self.port_counter.wrapping_add(1);
+            let port = EPHEMERAL.start() + (offset.wrapping_add(self.port_counter) % count) as u16;
+            let at = SocketAddr::new(local.ip(), port);
+            let free = if remote == ANY {
+                !self.taken(space, at)
+            } else {
+                !self.taken(space, at)
+                    && self.demux.find(&Tuple { space, local: at, remote }).is_none()
+            };
+            if free {
+                return Ok(port);
+            }
+        }
+        Err(Error::AddrInUse)
+    }
+
+    fn listen(&mut self, sock: SockId, backlog: u16) -> Result<Reply> {
+        let i = self.existing(sock)?;
+        let backlog = backlog.max(1);
+        if let Body::Listener(l) = &mut self.socks[i as usize].body {
+            l.backlog = backlog as u32;
+        } else if !matches!(self.socks[i as usize].body, Body::Open) {
+            return Err(Error::Invalid);
+        } else {
+            if self.socks[i as usize].local.port() == 0 {
+                self.bind(i, ANY)?;
+            }
+            self.sock(i).body = Body::Listener(Listener::new(backlog));
+        }
+        let s = self.sock(i);
+        if let Some(fixed) = Fixed::load(s.rec) {
+            // A listener has no peer: that field holds its backlog.
+            Fixed { kind: Kind::Listener, peer_mss: backlog, ..fixed }.store(s.rec);
+        }
+        record::set_state(s.rec, State::Listen);
+        Ok(Reply::Done)
+    }
+
+    fn add_spare(&mut self, listener: SockId, sock: SockId, rings: Rings) -> Result<Reply> {
+        let l = self.existing(listener)?;
+        if listener.session != sock.session
+            || !matches!(self.socks[l as usize].body, Body::Listener(_))
+        {
+            return Err(Error::Invalid);
+        }
+        let i = self.unused(sock, rings)?;
+        self.sessions[sock.session as usize].forget_freed(sock.id);
+        self.sock(i).rings = rings;
+        self.spare(i, l);
+        Ok(Reply::Done)
+    }
+
+    fn accept(&mut self, listener: SockId) -> Result<Reply> {
+        let l = self.existing(listener)?;
+        let Body::Listener(body) = &mut self.socks[l as usize].body else {
+            return Err(Error::Invalid);
+        };
+        let i = body.waiting.first().ok_or(Error::WouldBlock)?;
+        body.told = false;
+        self.unlist(i);
+        let s = self.sock(i);
+        record::accept(s.rec);
+        let (id, peer) = (s.id, s.remote);
+        // What has arrived meanwhile was announced to nobody.
+        self.ready(i);
+        Ok(Reply::Accepted { sock: SockId { session: listener.session, id }, peer })
+    }
+
+    fn connect(&mut self, sock: SockId, addr: SocketAddr) -> Result<Reply> {
+        let i = self.existing(sock)?;
+        let IpAddr::V4(dst) = addr.ip().to_canonical() else { return Err(Error::Unsupported) };
+        let space = match &self.socks[i as usize].body {
+            Body::Tcp(conn) if conn.state() == State::SynSent => return Err(Error::InProgress),
+            Body::Tcp(_) => return Err(Error::AlreadyConnected),
+            _ => self.space(i).ok_or(Error::Invalid)?,
+        };
+        let portless = addr.port() == 0 && space != Space::Ping;
+        if portless || dst.is_unspecified() || dst.is_multicast() {
+            return Err(Error::Invalid);
+        }
+        if space == Space::Tcp && (dst.is_broadcast() || self.iface.is_broadcast(dst)) {
+            return Err(Error::NetworkUnreachable);
+        }
+        let src = if dst.is_loopback() {
+            Ipv4Addr::LOCALHOST
+        } else {
+            let (ip, _) = self.iface.addr.ok_or(Error::NetworkUnreachable)?;
+            self.iface.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
+            ip
+        };
+        let mut local = self.socks[i as usize].local;
+        if local.ip().is_unspecified() {
+            local.set_ip(IpAddr::V4(src));
+        }
+        let remote =
+            SocketAddr::new(IpAddr::V4(dst), if space == Space::Ping { 0 } else { addr.port() });
+        if local.port() == 0 {
+            local.set_port(self.ephemeral(space, local, remote)?);
+        }
+        let tuple = Tuple { space, local, remote };
+        if space == Space::Tcp {
+            return self.connect_tcp(i, tuple);
+        }
+        self.enter(i, tuple)?;
+        Ok(Reply::Done)
+    }
+
+    fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
+        let bound = self.demux.tuple(i);
+        if !self.demux.insert(i, tuple) {
+            return Err(Error::AddrInUse);
+        }
+        debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
+        let (iss, now, config) = (self.initial_sequence(&tuple), self.now, self.tcp_config());
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        let fixed =
+            Fixed { local: s.local, remote: s.remote, iss, ..Fixed::open(Kind::Tcp, s.rings) };
+        fixed.store(s.rec);
+        let (tx_bits, rx_bits) = (s.rings.tx_bits, s.rings.rx_bits);
+        s.body = Body::Tcp(Conn::connect(s.rec, config, iss, tx_bits, rx_bits, now));
+        self.want_send(i);
+        Ok(Reply::Done)
+    }
+
+    fn shutdown(&mut self, sock: SockId, how: u8) -> Result<Reply> {
+        let i = self.existing(sock)?;
+        if how > 2 {
+            return Err(Error::Invalid);
+        }
+        let (tail, _) = self.sessions[sock.session as usize].words(sock.id);
+        match &mut self.socks[i as usize].body {
+            Body::Tcp(conn) if conn.state() != State::SynSent => {
+                // Ending the receiving half is between the program and its ring.
+                if how != 0 {
+                    if !conn.wrote(tail as u32) {
+                        return Err(Error::Invalid);
+                    }
+                    conn.shutdown();
+                    self.want_send(i);
+                    self.ready(i);
+                }
+                Ok(Reply::Done)
+            }
+            Body::Dgram(_) => Ok(Reply::Done),
+            _ => Err(Error::NotConnected),
+        }
+    }
+
+    fn close(&mut self, sock: SockId, abort: bool) -> Result<Reply> {
+        let i = self.existing(sock)?;
+        let (tail, head) = self.sessions[sock.session as usize].words(sock.id);
+        let now = self.now;
+        if self.socks[i as usize].listener != NONE {
+            // It is the listener's: nobody has accepted it.
+            return Err(Error::BadSocket);
+        }
+        match &mut self.socks[i as usize].body {
+            Body::Tcp(conn) => {
+                if conn.is_orphan() {
+                    return Err(Error::BadSocket);
+                }
+                let sane = conn.wrote(tail as u32) && conn.took(head as u32);
+                // RFC 1122 4.2.2.13: what the program has not read is lost; the peer learns that.
+                let reset = abort || !sane || conn.unread() > 0;
+                if reset || conn.state() == State::SynSent {
+                    self.abort(i, Error::ConnectionAborted);
+                } else {
+                    conn.shutdown();
+                    conn.orphan(now);
+                    self.want_send(i);
+                    self.arm(i);
+                    return Ok(Reply::Closed { free: false });
+                }
+            }
+            Body::Listener(_) => self.close_listener(i, None),
+            Body::Dgram(_) => self.end_datagrams(i),
+            _ => {}
+        }
+        self.free_quietly(i);
+        Ok(Reply::Closed { free: true })
+    }
+
+    /// Frees `i` for somebody who is told so by the reply.
+    fn free_quietly(&mut self, i: u32) {
+        let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
+        let signal = self.signal_sockd;
+        self.free(i);
+        self.sessions[session as usize].forget_freed(id);
+        self.signal_sockd = signal;
+    }
+
+    /// Frees everything of a session. [`Error::WouldBlock`] until the NIC has let go of its memory:
+    /// the caller asks again.
+    fn end_session(&mut self, session: u16) -> Result<Reply> {
+        let s = self.sessions.get_mut(session as usize).ok_or(Error::NoSession)?;
+        s.dead = true;
+        let (base, n) = (s.base, s.sockets());
+        for i in base..base + n {
+            if !matches!(self.socks[i as usize].body, Body::Free) {
+                self.abort(i, Error::ConnectionAborted);
+            }
+        }
+        // Second pass: aborting a listener touches its children.
+        for i in base..base + n {
+            if !matches!(self.socks[i as usize].body, Body::Free) {
+                self.free_quietly(i);
+            } else {
+                record::free(self.socks[i as usize].rec);
+            }
+        }
+        self.publish();
+        let s = &mut self.sessions[session as usize];
+        if s.in_flight > 0 {
+            return Err(Error::WouldBlock);
+        }
+        match s.begin_anew() {
+            Ok(()) => Ok(Reply::Done),
+            Err(e) => {
+                self.ring_fault(session, e);
+                Err(Error::Invalid)
+            }
+        }
+    }
+
+    fn interface(&self) -> Interface {
+        let lease = self.dhcp.as_ref().and_then(|c| c.lease());
+        Interface {
+            mac: self.iface.mac.0,
+            up: self.iface.up,
+            mtu: self.iface.mtu,
+            addr: self.iface.addr.map(|(ip, prefix)| (IpAddr::V4(ip), prefix)),
+            gateway: self.iface.gateway.map(IpAddr::V4),
+            dns: self.iface.dns.map(IpAddr::V4),
+            lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
+        }
+    }
+
+    fn sockets(&self, skip: u32) -> heapless::Vec<SockInfo, 8> {
+        let infos = (0..self.socks.len() as u32).filter_map(|i| self.info(i));
+        infos.skip(skip as usize).take(8).collect()
+    }
+
+    fn info(&self, i: u32) -> Option<SockInfo> {
+        let s = &self.socks[i as usize];
+        let (rx_queue, tx_queue) = match &s.body {
+            Body::Free | Body::Spare => return None,
+            Body::Tcp(conn) => (conn.unread(), conn.unsent()),
+            Body::Dgram(d) => ((d.rx_tail - d.rx_head) as u32, (d.tx_tail - d.tx_head) as u32),
+            Body::Listener(l) => (l.waiting.len(), 0),
+            _ => (0, 0),
+        };
+        Some(SockInfo {
+            sock: SockId { session: s.session, id: s.id },
+            kind: self.kind(i)?,
+            state: s.rec.state(),
+            local: s.local,
+            remote: peer(s.remote),
+            rx_queue,
+            tx_queue,
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        let c = &self.counters;
+        Stats {
+            rx_frames: c.rx_frames,
+            tx_frames: c.tx_frames,
+            rx_dropped: c.dropped(),
+            retransmits: c.retransmits,
+            resets_sent: c.resets_sent,
+            sockets: self.socks.iter().filter(|s| !matches!(s.body, Body::Free)).count() as u32,
+            rx_buffers: self.port.buffers(),
+            tx_in_flight: self.port.in_flight() as u32,
+            peer_errors: c.peer_errors,
+            recovered: c.recovered,
+        }
+    }
+}
+
+impl Listener {
+    pub(super) fn new(backlog: u16) -> Self {
+        Self {
+            backlog: backlog as u32,
+            spares: Ends::EMPTY,
+            half: Ends::EMPTY,
+            waiting: Ends::EMPTY,
+            told: false,
+        }
+    }
+}
+
+impl Place {
+    /// The list of a connection by its state.
+    pub(super) fn of(state: State) -> Self {
+        if state == State::SynReceived { Self::Half } else { Self::Waiting }
+    }
+}
+
+fn peer(remote: SocketAddr) -> Option<SocketAddr> {
+    (remote != ANY).then_some(remote)
+}

@@ -1,0 +1,292 @@
+//! UDP and ICMP echo sockets: rings of datagrams ([`libipc::sock::Dgram`]).
+
+use super::rx::Packet;
+use super::tx::{Check, Payload, Route};
+use super::{Body, Served, Stack};
+use crate::demux::Space;
+use crate::env::{At, Env, SessionFault};
+use crate::record;
+use crate::wire::checksum::Sum;
+use crate::wire::{Malformed, ethernet, icmp, ipv4, udp};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::sync::atomic::Ordering::*;
+use libipc::nic::Csum;
+use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
+
+/// Datagrams that one socket sends before others have their turn.
+const QUOTA: usize = 16;
+const NET: usize = ethernet::HEADER + ipv4::HEADER;
+/// Longest payload without fragmentation, at an MTU of 1500.
+pub(super) const MAX: usize = 1500 - ipv4::HEADER - udp::HEADER;
+
+/// Soft state of a datagram socket; counts of bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dgram {
+    pub kind: Kind,
+    pub tx_head: u64,
+    pub tx_tail: u64,
+    pub rx_head: u64,
+    pub rx_tail: u64,
+}
+
+impl Dgram {
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, tx_head: 0, tx_tail: 0, rx_head: 0, rx_tail: 0 }
+    }
+    pub fn space(&self) -> Space {
+        if self.kind == Kind::Ping { Space::Ping } else { Space::Udp }
+    }
+}
+
+impl<E: Env> Stack<E> {
+    fn dgram(&self, i: u32) -> Option<Dgram> {
+        match self.socks[i as usize].body {
+            Body::Dgram(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// Takes the program's indices; `None`: they are impossible.
+    pub(super) fn dgram_indices(&mut self, i: u32, tail: u64, head: u64) -> Option<()> {
+        let s = self.sock(i);
+        let size = 1u64 << s.rings.tx_bits;
+        let Body::Dgram(d) = &mut s.body else { return Some(()) };
+        let sends = tail >= d.tx_tail && tail - d.tx_head <= size && tail % Header::ALIGN == 0;
+        let takes = head >= d.rx_head && head <= d.rx_tail;
+        (sends && takes).then_some(())?;
+        (d.tx_tail, d.rx_head) = (tail, head);
+        Some(())
+    }
+
+    /// Reads `out.len()` bytes of the send ring of socket `i` at position `at`.
+    fn read_ring(&self, i: u32, at: u64, out: &mut [u8]) -> bool {
+        let s = &self.socks[i as usize];
+        let tx = &self.sessions[s.session as usize].mem.tx;
+        let size = 1usize << s.rings.tx_bits;
+        let start = at as usize & (size - 1);
+        let first = out.len().min(size - start);
+        let (a, b) = out.split_at_mut(first);
+        tx.read(s.rings.tx_off as usize + start, a) && tx.read(s.rings.tx_off as usize, b)
+    }
+
+    /// Sends the datagrams of socket `i`.
+    pub(super) fn dgram_output(&mut self, i: u32) -> Served {
+        for _ in 0..QUOTA {
+            let Some(d) = self.dgram(i) else { return Served::Done };
+            let left = d.tx_tail - d.tx_head;
+            if left == 0 {
+                return Served::Done;
+            }
+            let mut bytes = [0; Header::BYTES];
+            let read = left >= Header::BYTES as u64 && self.read_ring(i, d.tx_head, &mut bytes);
+            let header = Header::from_bytes(&bytes);
+            let least = if d.kind == Kind::Ping { 4 } else { 0 };
+            let len = header.len as usize;
+            if !read || len > MAX || len < least || Header::space(len) > left {
+                let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
+                self.session_fault(session, SessionFault::Datagram(id));
+                return Served::Done;
+            }
+            match self.send_datagram(i, &d, &header) {
+                Ok(()) => {}
+                Err(Some(served)) => return served,
+                // Not sendable: passed over, as the network would lose it.
+                Err(None) => {}
+            }
+            let s = self.sock(i);
+            if let Body::Dgram(d) = &mut s.body {
+                let full = d.tx_tail - d.tx_head > (1u64 << s.rings.tx_bits) * 3 / 4;
+                d.tx_head += Header::space(len);
+                let (head, empty) = (d.tx_head, d.tx_head == d.tx_tail);
+                s.rec.snd.store(head, Release);
+                if full || empty {
+                    self.ready(i);
+                }
+            }
+        }
+        Served::More
+    }
+
+    fn send_datagram(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<(), Option<Served>> {
+        let (local, remote) = (self.socks[i as usize].local, self.socks[i as usize].remote);
+        let to = match header.ip {
+            [0, 0] => remote,
+            words => SocketAddr::new(ip_from_words(words), header.port),
+        };
+        let IpAddr::V4(dst) = to.ip() else { return self.dgram_error(i, Error::Unsupported) };
+        if dst.is_unspecified() || dst.is_multicast() || (to.port() == 0 && d.kind == Kind::Udp) {
+            return self.dgram_error(i, Error::HostUnreachable);
+        }
+        let link = match self.route(dst) {
+            Route::Via(link) => link,
+            Route::Wait(entry) => {
+                self.wait_for(i, entry);
+                return Err(Some(Served::Done));
+            }
+            _ => return self.dgram_error(i, Error::NetworkUnreachable),
+        };
+        let src = match local.ip() {
+            IpAddr::V4(ip) if !ip.is_unspecified() => ip,
+            _ if dst.is_loopback() => Ipv4Addr::LOCALHOST,
+            _ => self.iface.addr.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip),
+        };
+        if !self.link_ready(link) {
+            return Err(Some(Served::Blocked));
+        }
+        let at = (d.tx_head + Header::BYTES as u64) as u32;
+        let mut head = [0; NET + 8];
+        let (net, transport) = head.split_at_mut(NET);
+        let (Some(net), Some(transport)) = (net.first_chunk_mut(), transport.first_chunk_mut())
+        else {
+            return Err(None);
+        };
+        let (payload, check) = if d.kind == Kind::Ping {
+            let mut seq = [0; 4];
+            let _ = self.read_ring(i, at as u64, &mut seq);
+            let seq = u16::from_be_bytes([seq[2], seq[3]]);
+            icmp::emit_echo(false, local.port(), seq, transport);
+            self.headers(link, src, dst, ipv4::protocol::ICMP, header.len as usize + 4, net);
+            let payload = self.ring_pieces(i, at.wrapping_add(4), header.len as u32 - 4);
+            (payload, Check { field: NET + 2, from: NET, pseudo: Sum::ZERO, csum: Csum::None })
+        } else {
+            let repr = udp::Repr {
+                src: local.port(),
+                dst: to.port(),
+                payload_len: header.len,
+                has_checksum: true,
+            };
+            repr.emit(transport);
+            let len = header.len + udp::HEADER as u16;
+            self.headers(link, src, dst, ipv4::protocol::UDP, len as usize, net);
+            let pseudo = Sum::pseudo_v4(src, dst, ipv4::protocol::UDP, len);
+            let payload = self.ring_pieces(i, at, header.len as u32);
+            (payload, Check { field: NET + 6, from: NET, pseudo, csum: Csum::Udp })
+        };
+        // The ring is reused once `snd` moves: a datagram must be copied, not named.
+        if self.transmit_copied(link, &mut head, Some(check), payload) {
+            Ok(())
+        } else {
+            Err(Some(Served::Blocked))
+        }
+    }
+
+    /// Tells the program why the next datagram is not sent.
+    fn dgram_error(&mut self, i: u32, error: Error) -> Result<(), Option<Served>> {
+        self.sock(i).rec.error.store(error as u16, Release);
+        self.ready(i);
+        Err(None)
+    }
+
+    /// The neighbour did not answer: the datagram that waited is lost.
+    pub(super) fn dgram_unreachable(&mut self, i: u32) {
+        let Some(d) = self.dgram(i) else { return };
+        let mut bytes = [0; Header::BYTES];
+        if d.tx_tail > d.tx_head && self.read_ring(i, d.tx_head, &mut bytes) {
+            let space =
+                Header::space(Header::from_bytes(&bytes).len as usize).min(d.tx_tail - d.tx_head);
+            let s = self.sock(i);
+            if let Body::Dgram(d) = &mut s.body {
+                d.tx_head += space;
+                s.rec.snd.store(d.tx_head, Release);
+            }
+            let _ = self.dgram_error(i, Error::HostUnreachable);
+            self.want_send(i);
+        }
+    }
+
+    /// A UDP datagram has arrived.
+    pub(super) fn udp_in(&mut self, p: &Packet<'_>, to_us: bool) -> Result<(), Malformed> {
+        let repr = udp::Repr::parse(p.head, p.len())?;
+        let (src, dst) = (SocketAddr::new(p.src(), repr.src), SocketAddr::new(p.dst(), repr.dst));
+        let len = repr.payload_len as usize;
+        let sum = Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::UDP, repr.payload_len + 8)
+            .bytes(&p.head[..udp::HEADER]);
+        let sum = (repr.has_checksum && !p.checked).then_some(sum);
+        match self.demux.lookup(Space::Udp, dst, src) {
+            Some(i) => self.deliver(i, p, src, udp::HEADER, len, sum),
+            None => {
+                if let Some(sum) = sum {
+                    let rest = self
+                        .env
+                        .sum(At(&p.mem, p.at + udp::HEADER), len)
+                        .ok_or(Malformed::Truncated)?;
+                    if !sum.and(rest, false).is_intact() {
+                        return Err(Malformed::Checksum);
+                    }
+                }
+                self.counters.rx_unclaimed += 1;
+                if to_us && !p.group {
+                    self.send_port_unreachable(p);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts `len` bytes from offset `from` of the payload into the receive ring of socket `i`.
+    /// `sum`: what was summed before them, if they must be verified.
+    pub(super) fn deliver(
+        &mut self,
+        i: u32,
+        p: &Packet<'_>,
+        src: SocketAddr,
+        from: usize,
+        len: usize,
+        sum: Option<Sum>,
+    ) -> Result<(), Malformed> {
+        let Some(d) = self.dgram(i) else { return Ok(()) };
+        let size = 1u64 << self.socks[i as usize].rings.rx_bits;
+        let space = Header::space(len);
+        if size - (d.rx_tail - d.rx_head) < space {
+            let pending = &self.socks[i as usize].rec.pending;
+            pending.store(pending.load(Relaxed).saturating_add(1), Relaxed);
+            self.counters.rx_no_room += 1;
+            return Ok(());
+        }
+        let at = d.rx_tail + Header::BYTES as u64;
+        let stored = self.store(i, p, from, at as u32, len).ok_or(Malformed::Truncated)?;
+        if let Some(sum) = sum
+            && !sum.and(stored, false).is_intact()
+        {
+            return Err(Malformed::Checksum);
+        }
+        let header = Header { len: len as u16, port: src.port(), ip: ip_words(src.ip()) };
+        let s = &mut self.socks[i as usize];
+        let rx = self.sessions[s.session as usize].mem.rx;
+        let start = d.rx_tail as usize & (size as usize - 1);
+        let bytes = header.to_bytes();
+        let (a, b) = bytes.split_at(bytes.len().min(size as usize - start));
+        let base = s.rings.rx_off as usize;
+        if !rx.write(base + start, a) || !rx.write(base, b) {
+            return Err(Malformed::Truncated);
+        }
+        if let Body::Dgram(d) = &mut s.body {
+            d.rx_tail += space;
+            // After the datagram: this store is what the program sees.
+            s.rec.rcv.store(d.rx_tail, Release);
+        }
+        self.ready(i);
+        Ok(())
+    }
+
+    /// Copies even what could be sent by reference.
+    fn transmit_copied(
+        &mut self,
+        link: super::tx::Link,
+        head: &mut [u8],
+        check: Option<Check>,
+        payload: Payload<'_>,
+    ) -> bool {
+        let offload = core::mem::replace(&mut self.offload, false);
+        let sent = self.transmit(link, head, check, payload);
+        self.offload = offload;
+        sent
+    }
+
+    /// Ends the use of a datagram socket's number.
+    pub(super) fn end_datagrams(&mut self, i: u32) {
+        // What is in the ring goes out if it can go at once.
+        self.dgram_output(i);
+        record::end(self.sock(i).rec, None);
+    }
+}

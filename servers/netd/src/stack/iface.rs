@@ -1,0 +1,291 @@
+//! The interface: link, address, DHCP, ARP.
+
+use super::rx::Packet;
+use super::tx::{Check, Link, Payload};
+use super::{Addressing, Stack};
+use crate::dhcp::{Action, Client, Lease};
+use crate::env::{Env, Event};
+use crate::neigh::Ask;
+use crate::wire::arp::{self, Op};
+use crate::wire::checksum::Sum;
+use crate::wire::dhcp::{Answer, BYTES, CLIENT_PORT, MAX, Query, SERVER_PORT};
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::{Malformed, ipv4, udp};
+use core::net::{IpAddr, Ipv4Addr};
+use core::sync::atomic::Ordering::*;
+use libipc::nic::{Csum, caps};
+
+const NET: usize = ethernet::HEADER + ipv4::HEADER;
+
+/// The interface.
+pub(super) struct Iface {
+    pub mac: Mac,
+    pub up: bool,
+    pub mtu: u16,
+    pub addr: Option<(Ipv4Addr, u8)>,
+    pub gateway: Option<Ipv4Addr>,
+    pub dns: Option<Ipv4Addr>,
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - prefix as u32).unwrap_or(0)
+}
+
+impl Iface {
+    pub fn new() -> Self {
+        Self { mac: Mac([0; 6]), up: false, mtu: 1500, addr: None, gateway: None, dns: None }
+    }
+    /// Whether `ip` is the interface's address.
+    pub fn is_ours(&self, ip: Ipv4Addr) -> bool {
+        self.addr.is_some_and(|(addr, _)| addr == ip)
+    }
+    /// Whether `ip` is the broadcast address of the network.
+    pub fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
+        self.addr.is_some_and(|(addr, prefix)| {
+            prefix < 31 && addr.to_bits() | !mask(prefix) == ip.to_bits()
+        })
+    }
+    /// The neighbour that packets for `dst` go to.
+    pub fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
+        let (addr, prefix) = self.addr?;
+        let near = (addr.to_bits() ^ dst.to_bits()) & mask(prefix) == 0;
+        if near { Some(dst) } else { self.gateway }
+    }
+}
+
+impl<E: Env> Stack<E> {
+    /// The address at the beginning: given, or of an earlier incarnation's lease.
+    pub(super) fn configure(&mut self) {
+        if let Addressing::Static { addr, prefix, gateway, dns } = self.addressing {
+            self.set_address(addr, prefix, gateway, dns, None);
+        }
+        self.status_turn();
+    }
+
+    /// Looks at what the driver says about the NIC.
+    pub(super) fn status_turn(&mut self) {
+        let status = self.port.status();
+        let version = status.version.load(Acquire);
+        if version == self.status_version {
+            return;
+        }
+        self.status_version = version;
+        let mac = Mac(status.mac());
+        self.offload = status.caps.load(Relaxed) & caps::TX_CSUM != 0;
+        let up = status.link.load(Relaxed) == 1 && mac.is_station();
+        let (was_up, was_mac) = (self.iface.up, self.iface.mac);
+        (self.iface.up, self.iface.mac) = (up, mac);
+        if (up, mac) == (was_up, was_mac) {
+            return;
+        }
+        let speed = status.speed.load(Relaxed);
+        self.env.event(Event::Link { mac, up, speed });
+        if !up {
+            return;
+        }
+        if self.addressing == Addressing::Dhcp && self.dhcp.is_none() {
+            let xid = self.random();
+            let client = match self.hard.lease().filter(|l| self.now < l.end()) {
+                Some(lease) => {
+                    self.take_lease(&lease);
+                    Client::with_lease(mac, xid, lease, self.now)
+                }
+                None => Client::new(mac, xid, self.now),
+            };
+            self.wheel.set(self.dhcp_timer(), client.deadline);
+            self.dhcp = Some(client);
+        }
+        self.announce_address();
+    }
+
+    fn set_address(
+        &mut self,
+        addr: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        dns: Option<Ipv4Addr>,
+        lease_s: Option<u32>,
+    ) {
+        let new = self.iface.addr != Some((addr, prefix)) || self.iface.gateway != gateway;
+        (self.iface.addr, self.iface.gateway, self.iface.dns) =
+            (Some((addr, prefix)), gateway, dns);
+        if new {
+            let (gateway, dns) = (gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
+            self.env.event(Event::Address {
+                addr: IpAddr::V4(addr),
+                prefix,
+                gateway,
+                dns,
+                lease_s,
+            });
+            self.announce_address();
+        }
+    }
+
+    fn take_lease(&mut self, l: &Lease) {
+        self.set_address(l.addr, l.prefix, l.router, l.dns, Some(l.lease_s));
+    }
+
+    /// Gratuitous ARP (RFC 5227 2.3): neighbours that knew us elsewhere learn the new MAC address.
+    fn announce_address(&mut self) {
+        let Some((addr, _)) = self.iface.addr.filter(|_| self.iface.up) else { return };
+        let packet = arp::Repr {
+            op: Op::Request,
+            sender_mac: self.iface.mac,
+            sender: addr,
+            target_mac: Mac([0; 6]),
+            target: addr,
+        };
+        self.send_arp(&packet, Mac::BROADCAST);
+    }
+
+    /// RFC 826: packet reception.
+    pub(super) fn arp_in(&mut self, b: &[u8]) -> Result<(), Malformed> {
+        let a = arp::Repr::parse(b)?;
+        if a.sender_mac == self.iface.mac {
+            return Ok(());
+        }
+        if self.iface.is_ours(a.sender) {
+            self.env
+                .event(Event::AddressConflict { addr: IpAddr::V4(a.sender), mac: a.sender_mac });
+            // RFC 5227 2.4 (b): defend the address once by saying whose it is.
+            self.announce_address();
+            return Ok(());
+        }
+        let for_us = self.iface.is_ours(a.target);
+        if !a.sender.is_unspecified() {
+            let waiting = self.neighbours.learn(a.sender, a.sender_mac, for_us, self.now);
+            self.release_waiting(waiting);
+        }
+        if for_us && a.op == Op::Request {
+            let reply = arp::Repr {
+                op: Op::Reply,
+                sender_mac: self.iface.mac,
+                sender: a.target,
+                target_mac: a.sender_mac,
+                target: a.sender,
+            };
+            self.send_arp(&reply, a.sender_mac);
+        }
+        Ok(())
+    }
+
+    /// Sends the requests that lookups called for.
+    pub(super) fn neighbour_turn(&mut self) {
+        while let Some(Ask { ip, to }) = self.neighbours.next_ask() {
+            let Some((addr, _)) = self.iface.addr else { continue };
+            let packet = arp::Repr {
+                op: Op::Request,
+                sender_mac: self.iface.mac,
+                sender: addr,
+                target_mac: Mac([0; 6]),
+                target: ip,
+            };
+            self.send_arp(&packet, to);
+        }
+    }
+
+    pub(super) fn arm_neighbours(&mut self) {
+        if self.neighbours.deadline != u64::MAX {
+            self.wheel.set_by(self.neighbour_timer(), self.neighbours.deadline);
+        }
+    }
+
+    pub(super) fn neighbours_due(&mut self) {
+        while let Some(waiting) = self.neighbours.timer(self.now) {
+            self.fail_waiting(waiting);
+        }
+        self.arm_neighbours();
+    }
+
+    pub(super) fn dhcp_due(&mut self) {
+        let random = self.random();
+        let now = self.now;
+        // Losing a lease begins discovery: two steps at the same time.
+        for _ in 0..2 {
+            let Some(action) = self.dhcp.as_mut().and_then(|c| c.timer(random, now)) else { break };
+            self.dhcp_act(action);
+        }
+        if let Some(deadline) = self.dhcp.as_ref().map(|c| c.deadline) {
+            self.wheel.set(self.dhcp_timer(), deadline);
+        }
+    }
+
+    fn dhcp_act(&mut self, action: Action) {
+        match action {
+            Action::Broadcast(query) => {
+                let link = Link::Device(Mac::BROADCAST);
+                self.send_dhcp(&query, link, query.client, Ipv4Addr::BROADCAST);
+            }
+            Action::Unicast(query, server) => {
+                // By the neighbour table if the server is there, else to everybody: RFC 2131 lets
+                // servers take either.
+                let known = self.iface.next_hop(server).and_then(|hop| self.neighbours.known(hop));
+                let link = Link::Device(known.unwrap_or(Mac::BROADCAST));
+                self.send_dhcp(&query, link, query.client, server);
+            }
+            Action::Bound(lease) => {
+                self.hard.set_lease(Some(&lease));
+                self.take_lease(&lease);
+            }
+            Action::Lost => {
+                self.hard.set_lease(None);
+                (self.iface.addr, self.iface.gateway, self.iface.dns) = (None, None, None);
+                while let Some(waiting) = self.neighbours.forget() {
+                    self.fail_waiting(waiting);
+                }
+                self.env.event(Event::AddressLost);
+            }
+        }
+    }
+
+    fn send_dhcp(&mut self, query: &Query, link: Link, src: Ipv4Addr, dst: Ipv4Addr) {
+        let mut message = [0; BYTES];
+        query.emit(&mut message);
+        let mut head = [0; NET + udp::HEADER];
+        let (net, body) = head.split_at_mut(NET);
+        let len = (udp::HEADER + BYTES) as u16;
+        if let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) {
+            self.headers(link, src, dst, ipv4::protocol::UDP, len as usize, net);
+            udp::Repr {
+                src: CLIENT_PORT,
+                dst: SERVER_PORT,
+                payload_len: BYTES as u16,
+                has_checksum: true,
+            }
+            .emit(body);
+        }
+        let pseudo = Sum::pseudo_v4(src, dst, ipv4::protocol::UDP, len);
+        let check = Check { field: NET + 6, from: NET, pseudo, csum: Csum::Udp };
+        self.transmit(link, &mut head, Some(check), Payload::Slice(&message));
+    }
+
+    /// A UDP datagram that may be a DHCP answer: `true` if it was for the client.
+    pub(super) fn dhcp_in(&mut self, p: &Packet<'_>) -> Result<bool, Malformed> {
+        let Some(mut client) = self.dhcp else { return Ok(false) };
+        let repr = udp::Repr::parse(p.head, p.len())?;
+        if (repr.src, repr.dst) != (SERVER_PORT, CLIENT_PORT) {
+            return Ok(false);
+        }
+        if repr.has_checksum {
+            self.verify(
+                p,
+                Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::UDP, p.len() as u16),
+            )?;
+        }
+        let mut message = [0; MAX];
+        let message = &mut message[..(repr.payload_len as usize).min(MAX)];
+        if !p.mem.read(p.at + udp::HEADER, message) {
+            return Err(Malformed::Truncated);
+        }
+        let answer = Answer::parse(message)?;
+        let random = self.random();
+        let action = client.answer(&answer, random, self.now);
+        self.wheel.set(self.dhcp_timer(), client.deadline);
+        self.dhcp = Some(client);
+        if let Some(action) = action {
+            self.dhcp_act(action);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,192 @@
+//! Everything from records: what an earlier incarnation had promised goes on.
+
+use super::dgram::Dgram;
+use super::{Body, Listener, Place, Stack};
+use crate::demux::{ANY, Space, Tuple};
+use crate::env::{Env, Event};
+use crate::record::{self, Fixed, NO_LISTENER};
+use crate::tcp::{AppWords, Conn, Outcome};
+use core::sync::atomic::Ordering::*;
+use libipc::sock::{Error, Kind, State, flags};
+
+#[derive(Default)]
+struct Found {
+    connections: u32,
+    listeners: u32,
+    datagrams: u32,
+    dropped: u32,
+}
+
+impl<E: Env> Stack<E> {
+    /// Rebuilds all sockets. Listeners and what programs hold come first, then what belongs to
+    /// listeners.
+    pub(super) fn recover(&mut self) {
+        let mut found = Found::default();
+        let all = self.socks.len() as u32;
+        for i in 0..all {
+            let rec = self.socks[i as usize].rec;
+            if rec.state.load(Acquire) == State::Free as u16 {
+                record::free(rec);
+            } else if !record::mend(rec) {
+                self.drop_record(i, &mut found);
+            } else if rec.listener.load(Relaxed) == NO_LISTENER
+                && self.recover_own(i, &mut found).is_none()
+            {
+                self.drop_record(i, &mut found);
+            }
+        }
+        for i in 0..all {
+            let s = &self.socks[i as usize];
+            let unowned =
+                matches!(s.body, Body::Free) && s.rec.state.load(Acquire) != State::Free as u16;
+            if unowned && self.recover_child(i, &mut found).is_none() {
+                found.dropped += 1;
+                self.free(i);
+            }
+        }
+        let Found { connections, listeners, datagrams, dropped } = found;
+        self.counters.recovered = connections;
+        if connections + listeners + datagrams + dropped > 0 {
+            self.env.event(Event::Recovered { connections, listeners, datagrams, dropped });
+        }
+    }
+
+    /// A record that does not hold. If it seems to be a listener's, nobody knows of it and it is
+    /// free; else its program learns that it is over.
+    fn drop_record(&mut self, i: u32, found: &mut Found) {
+        found.dropped += 1;
+        let rec = self.socks[i as usize].rec;
+        let ownerless = rec.listener.load(Relaxed) != NO_LISTENER
+            || rec.flags.load(Relaxed) & flags::ORPHAN != 0;
+        if ownerless {
+            self.free(i);
+        } else {
+            self.socks[i as usize].body = Body::Over;
+            record::end(rec, Some(Error::ConnectionAborted));
+            self.ready(i);
+        }
+    }
+
+    /// Loads and checks the fixed part.
+    fn fixed(&mut self, i: u32) -> Option<Fixed> {
+        let session = self.socks[i as usize].session;
+        let fixed = Fixed::load(self.socks[i as usize].rec)?;
+        if !self.rings_fit(session, &fixed.rings) {
+            return None;
+        }
+        let s = self.sock(i);
+        (s.rings, s.local, s.remote) = (fixed.rings, fixed.local, fixed.remote);
+        Some(fixed)
+    }
+
+    fn recover_own(&mut self, i: u32, found: &mut Found) -> Option<()> {
+        let fixed = self.fixed(i)?;
+        let rec = self.socks[i as usize].rec;
+        let state = rec.state();
+        if state == State::Closed {
+            if fixed.flags & flags::ORPHAN != 0 {
+                self.free(i);
+            } else {
+                self.socks[i as usize].body = Body::Over;
+                self.ready(i);
+            }
+            return Some(());
+        }
+        match fixed.kind {
+            Kind::Listener => {
+                self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
+                self.socks[i as usize].body = Body::Listener(Listener::new(fixed.peer_mss.max(1)));
+                rec.pending.store(0, Relaxed);
+                found.listeners += 1;
+            }
+            Kind::Tcp if state == State::Open => {
+                if fixed.local.port() != 0 {
+                    self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
+                }
+                self.socks[i as usize].body = Body::Open;
+            }
+            Kind::Tcp if state == State::Listen => {
+                // Cut between the kind and the state: it is not a listener yet.
+                return None;
+            }
+            Kind::Tcp => self.recover_connection(i, &fixed, found)?,
+            Kind::Udp | Kind::Ping => self.recover_dgram(i, &fixed, found)?,
+        }
+        self.ready(i);
+        Some(())
+    }
+
+    fn claim(&mut self, i: u32, tuple: Tuple) -> Option<()> {
+        self.demux.insert(i, tuple).then_some(())
+    }
+
+    fn recover_connection(&mut self, i: u32, fixed: &Fixed, found: &mut Found) -> Option<()> {
+        let s = &self.socks[i as usize];
+        let held = fixed.listener == NO_LISTENER && fixed.flags & flags::ORPHAN == 0;
+        let (tail, head) = self.sessions[s.session as usize].words(s.id);
+        let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
+        let (conn, outcome) = Conn::recover(s.rec, fixed, self.tcp_config(), app, self.now)?;
+        let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };
+        self.claim(i, tuple)?;
+        self.socks[i as usize].body = Body::Tcp(conn);
+        found.connections += 1;
+        if outcome.contains(Outcome::ENDED) {
+            self.after_tcp(i, outcome);
+        } else {
+            self.want_send(i);
+            self.arm(i);
+        }
+        Some(())
+    }
+
+    fn recover_dgram(&mut self, i: u32, fixed: &Fixed, found: &mut Found) -> Option<()> {
+        let s = &self.socks[i as usize];
+        let (tail, head) = self.sessions[s.session as usize].words(s.id);
+        let mut d = Dgram::new(fixed.kind);
+        (d.tx_head, d.rx_tail) = (s.rec.dgram_tx_head(), s.rec.dgram_rx_tail());
+        (d.tx_tail, d.rx_head) = (d.tx_head, d.rx_tail.saturating_sub(1 << fixed.rings.rx_bits));
+        self.socks[i as usize].body = Body::Dgram(d);
+        if self.dgram_indices(i, tail, head).is_none() {
+            self.socks[i as usize].body = Body::Free;
+            return None;
+        }
+        if fixed.local.port() != 0 {
+            let space = d.space();
+            self.claim(i, Tuple { space, local: fixed.local, remote: fixed.remote })?;
+        }
+        found.datagrams += 1;
+        self.want_send(i);
+        Some(())
+    }
+
+    /// A socket that belongs to a listener: a spare, a handshake, or a connection that waits.
+    fn recover_child(&mut self, i: u32, found: &mut Found) -> Option<()> {
+        let fixed = self.fixed(i)?;
+        let session = self.socks[i as usize].session;
+        let listener = self.number(session, fixed.listener)?;
+        if !matches!(self.socks[listener as usize].body, Body::Listener(_))
+            || fixed.kind != Kind::Tcp
+        {
+            return None;
+        }
+        let rec = self.socks[i as usize].rec;
+        if matches!(rec.state(), State::Open | State::Closed) || fixed.remote == ANY {
+            self.spare(i, listener);
+            return Some(());
+        }
+        self.recover_connection(i, &fixed, found)?;
+        let place = match &self.socks[i as usize].body {
+            Body::Tcp(conn) => Place::of(conn.state()),
+            // It ended meanwhile: `after_tcp` did not know its listener.
+            _ => {
+                self.spare(i, listener);
+                return Some(());
+            }
+        };
+        self.enlist(i, listener, place);
+        if place == Place::Waiting {
+            self.ready(listener);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Frames in: Ethernet and IPv4, down to the transports.
+
+use super::Stack;
+use super::tx::Link;
+use crate::env::{At, Env};
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, EtherType};
+use crate::wire::{HEAD, Malformed, ipv4};
+use core::net::IpAddr;
+use libipc::shared::Bytes;
+
+/// An IPv4 packet as it arrived. Headers are a private copy; the payload is still where the NIC
+/// put it.
+pub(super) struct Packet<'a> {
+    /// Memory of the frame.
+    pub mem: Bytes,
+    /// Offset of the transport header in it.
+    pub at: usize,
+    /// Copy of the transport header and what follows, as far as it was copied.
+    pub head: &'a [u8],
+    /// IPv4 header.
+    pub ip: ipv4::Repr,
+    /// Where an answer to the sender goes.
+    pub back: Link,
+    /// Whether it was sent to more than one station.
+    pub group: bool,
+    /// The transport checksum needs no check.
+    pub checked: bool,
+}
+
+impl Packet<'_> {
+    /// Bytes of the IP payload.
+    pub fn len(&self) -> usize {
+        self.ip.payload_len as usize
+    }
+    /// Source address.
+    pub fn src(&self) -> IpAddr {
+        IpAddr::V4(self.ip.src)
+    }
+    /// Destination address.
+    pub fn dst(&self) -> IpAddr {
+        IpAddr::V4(self.ip.dst)
+    }
+}
+
+impl<E: Env> Stack<E> {
+    /// A frame of `len` bytes lies at `at` of `mem`.
+    pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
+        let mut head = [0; HEAD];
+        let head = &mut head[..len.min(HEAD)];
+        if !mem.read(at, head) {
+            self.counters.rx_length += 1;
+            return;
+        }
+        if let Err(why) = self.ethernet(mem, at, len, head, checked, looped) {
+            self.counters.malformed(why);
+        }
+    }
+
+    fn ethernet(
+        &mut self,
+        mem: Bytes,
+        at: usize,
+        len: usize,
+        head: &[u8],
+        checked: bool,
+        looped: bool,
+    ) -> Result<(), Malformed> {
+        let eth = ethernet::Repr::parse(head)?;
+        if !looped && eth.dst != self.iface.mac && !eth.dst.is_group() {
+            self.counters.rx_unclaimed += 1;
+            return Ok(());
+        }
+        let rest = &head[ethernet::HEADER..];
+        match eth.ty {
+            EtherType::Arp => self.arp_in(rest),
+            EtherType::Ipv4 => {
+                let (ip, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
+                // Addresses of this host come from the loop only (RFC 1122 3.2.1.3).
+                if !looped
+                    && (ip.src.is_loopback() || ip.dst.is_loopback() || self.iface.is_ours(ip.src))
+                {
+                    return Err(Malformed::Address);
+                }
+                let packet = Packet {
+                    mem,
+                    at: at + ethernet::HEADER + header_len,
+                    head: &rest[header_len..],
+                    ip,
+                    back: if looped { Link::Loop } else { Link::Device(eth.src) },
+                    group: eth.dst.is_group()
+                        || ip.dst.is_broadcast()
+                        || self.iface.is_broadcast(ip.dst),
+                    checked,
+                };
+                self.ipv4_in(&packet)
+            }
+        }
+    }
+
+    fn ipv4_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+        let to_us = p.ip.dst.is_loopback() || self.iface.is_ours(p.ip.dst);
+        if p.ip.protocol == ipv4::protocol::UDP && self.dhcp_in(p)? {
+            return Ok(());
+        }
+        if !to_us && !p.group {
+            self.counters.rx_unclaimed += 1;
+            return Ok(());
+        }
+        if p.ip.src.is_unspecified() {
+            return Err(Malformed::Address);
+        }
+        match p.ip.protocol {
+            // RFC 9293 3.9.2.3: never to or from more than one.
+            ipv4::protocol::TCP if to_us && !p.group => self.tcp_in(p),
+            ipv4::protocol::UDP => self.udp_in(p, to_us),
+            ipv4::protocol::ICMP if to_us => self.icmp_in(p),
+            _ => {
+                self.counters.rx_unclaimed += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Verifies the transport checksum of a whole IP payload that is not copied anywhere.
+    pub(super) fn verify(&mut self, p: &Packet<'_>, pseudo: Sum) -> Result<(), Malformed> {
+        if p.checked {
+            return Ok(());
+        }
+        let sum = self.env.sum(At(&p.mem, p.at), p.len()).ok_or(Malformed::Truncated)?;
+        if pseudo.and(sum, false).is_intact() { Ok(()) } else { Err(Malformed::Checksum) }
+    }
+
+    /// Copies `len` bytes of the payload, from its offset `from` on, into the receive ring of
+    /// socket `i` at position `at`. Yields their sum as if they began at an even offset.
+    pub(super) fn store(
+        &mut self,
+        i: u32,
+        p: &Packet<'_>,
+        from: usize,
+        at: u32,
+        len: usize,
+    ) -> Option<Sum> {
+        let s = &self.socks[i as usize];
+        let rx = self.sessions[s.session as usize].mem.rx;
+        let size = 1usize << s.rings.rx_bits;
+        let (base, start) = (s.rings.rx_off as usize, at as usize & (size - 1));
+        let first = len.min(size - start);
+        let sum = self.env.copy_sum(At(&p.mem, p.at + from), At(&rx, base + start), first)?;
+        if first == len {
+            return Some(sum);
+        }
+        let rest =
+            self.env.copy_sum(At(&p.mem, p.at + from + first), At(&rx, base), len - first)?;
+        Some(sum.and(rest, first % 2 == 1))
+    }
+}

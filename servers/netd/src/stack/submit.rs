@@ -1,0 +1,83 @@
+//! What programs submit: ids of sockets whose indices have moved.
+
+use super::{Body, SUBMIT_BUDGET, Stack};
+use crate::env::{Env, SessionFault};
+use crate::list::NONE;
+
+impl<E: Env> Stack<E> {
+    /// Serves the sessions whose doorbell rang.
+    pub(super) fn submit_turn(&mut self) -> bool {
+        let mut rang = self.bells;
+        while rang != 0 {
+            let session = rang.trailing_zeros();
+            rang &= rang - 1;
+            if self.session_turn(session as u16) {
+                self.bells &= !(1 << session);
+            }
+        }
+        self.bells != 0
+    }
+
+    /// `true`: nothing more is there, and the program will ring.
+    fn session_turn(&mut self, session: u16) -> bool {
+        for _ in 0..SUBMIT_BUDGET {
+            let Some(s) = self.sessions.get_mut(session as usize).filter(|s| !s.dead) else {
+                return true;
+            };
+            match s.submitted() {
+                Ok(Some(id)) => {
+                    if id >= s.sockets() as u64 {
+                        self.session_fault(session, SessionFault::Id(id));
+                        return true;
+                    }
+                    let i = s.base + id as u32;
+                    if let Err(fault) = self.submitted(i) {
+                        self.session_fault(session, fault);
+                        return true;
+                    }
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    self.ring_fault(session, e);
+                    return true;
+                }
+            }
+        }
+        match self.sessions[session as usize].sleep() {
+            Ok(idle) => idle,
+            Err(e) => {
+                self.ring_fault(session, e);
+                true
+            }
+        }
+    }
+
+    /// Takes the program's indices of socket `i`.
+    pub(super) fn submitted(&mut self, i: u32) -> Result<(), SessionFault> {
+        let s = &self.socks[i as usize];
+        let (id, unaccepted) = (s.id, s.listener != NONE);
+        let (tail, head) = self.sessions[s.session as usize].words(id);
+        match &mut self.socks[i as usize].body {
+            Body::Tcp(conn) if !unaccepted && !conn.is_orphan() => {
+                if !conn.wrote(tail as u32) {
+                    return Err(SessionFault::SendIndex(id));
+                }
+                if !conn.took(head as u32) {
+                    return Err(SessionFault::ReceiveIndex(id));
+                }
+                if conn.wants_output() {
+                    self.want_send(i);
+                }
+            }
+            Body::Dgram(_) => {
+                self.dgram_indices(i, tail, head).ok_or(SessionFault::SendIndex(id))?;
+                if self.bind_any(i).is_ok() {
+                    self.want_send(i);
+                }
+            }
+            // The program may not know yet that it is over.
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,487 @@
+//! TCP sockets: segments to connections, listeners and their queues, segments out.
+
+use super::rx::Packet;
+use super::tx::{Check, Link, Route};
+use super::{Body, Listener, Place, Served, Stack};
+use crate::demux::{ANY, Space, Tuple};
+use crate::env::{At, Env, Event};
+use crate::list::NONE;
+use crate::record::{self, Fixed, NO_LISTENER};
+use crate::tcp::{Agreed, Config, Conn, Out, Outcome, Plan, Segment};
+use crate::wire::checksum::Sum;
+use crate::wire::tcp::{DEFAULT_MSS, Flags, HEADER, Repr, SYN_OPTIONS, Seq};
+use crate::wire::{Malformed, ethernet, ipv4};
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering::Relaxed;
+use libipc::nic::Csum;
+use libipc::sock::{Error, Kind, State, flags};
+
+/// Segments that one connection sends before others have their turn.
+const QUOTA: usize = 16;
+const NET: usize = ethernet::HEADER + ipv4::HEADER;
+
+impl<E: Env> Stack<E> {
+    pub(super) fn tcp_config(&self) -> Config {
+        Config { mss: self.mss, nagle: self.nagle }
+    }
+
+    /// RFC 6528: a 4 µs clock plus a keyed hash of the pair. The clock goes on over restarts, and
+    /// the key is hard state.
+    pub(super) fn initial_sequence(&self, tuple: &Tuple) -> Seq {
+        let clock = (self.now / 4000) as u32;
+        Seq(clock.wrapping_add(self.keyed(self.secrets.isn, tuple) as u32))
+    }
+
+    pub(super) fn tcp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+        let (repr, header_len) = Repr::parse(p.head)?;
+        let len = p.len().checked_sub(header_len).ok_or(Malformed::Length)?;
+        let (src, dst) = (SocketAddr::new(p.src(), repr.src), SocketAddr::new(p.dst(), repr.dst));
+        let pseudo = Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::TCP, p.len() as u16);
+        let seg = Segment {
+            seq: repr.seq,
+            ack: repr.ack,
+            flags: repr.flags,
+            window: repr.window,
+            mss: repr.mss,
+            scale: repr.scale,
+            len: len as u32,
+        };
+        let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
+        if let Some(i) = self.demux.find(&tuple)
+            && let Body::Tcp(conn) = &mut self.socks[i as usize].body
+        {
+            let plan = conn.plan(&seg);
+            if let Err(why) = self.take_payload(i, p, header_len, plan, pseudo) {
+                if let Body::Tcp(conn) = &mut self.sock(i).body {
+                    conn.damaged(plan);
+                }
+                return Err(why);
+            }
+            if !self.connection_in(i, p, &seg, &tuple, plan) {
+                return Ok(());
+            }
+        } else {
+            self.verify(p, pseudo)?;
+        }
+        match self.demux.lookup_local(Space::Tcp, dst) {
+            Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
+                self.listener_in(l, p, &seg, &tuple);
+            }
+            _ => self.refuse(p, &seg, &tuple),
+        }
+        Ok(())
+    }
+
+    /// Copies the planned part of the payload where it belongs and verifies the checksum in the
+    /// same pass.
+    fn take_payload(
+        &mut self,
+        i: u32,
+        p: &Packet<'_>,
+        header_len: usize,
+        plan: Plan,
+        pseudo: Sum,
+    ) -> Result<(), Malformed> {
+        let (skip, take) = (plan.skip as usize, plan.len as usize);
+        let mut stored = Sum::ZERO;
+        if take > 0 {
+            stored =
+                self.store(i, p, header_len + skip, plan.at, take).ok_or(Malformed::Truncated)?;
+        }
+        if p.checked {
+            return Ok(());
+        }
+        let mut sum = pseudo.bytes(&p.head[..header_len]);
+        if skip > 0 {
+            let skipped = self.env.sum(At(&p.mem, p.at + header_len), skip);
+            sum = sum.and(skipped.ok_or(Malformed::Truncated)?, false);
+        }
+        sum = sum.and(stored, skip % 2 == 1);
+        let done = skip + take;
+        let rest = p.len() - header_len - done;
+        if rest > 0 {
+            let rest = self.env.sum(At(&p.mem, p.at + header_len + done), rest);
+            sum = sum.and(rest.ok_or(Malformed::Truncated)?, done % 2 == 1);
+        }
+        if sum.is_intact() { Ok(()) } else { Err(Malformed::Checksum) }
+    }
+
+    /// An intact segment for connection `i`. `true`: the connection gave way to a new one
+    /// (TIME-WAIT), let a listener look at it.
+    fn connection_in(
+        &mut self,
+        i: u32,
+        p: &Packet<'_>,
+        seg: &Segment,
+        tuple: &Tuple,
+        plan: Plan,
+    ) -> bool {
+        let now = self.now;
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return false };
+        let outcome = conn.segment(seg, plan, now);
+        if outcome.contains(Outcome::REOPEN) {
+            let outcome = conn.end(None);
+            self.after_tcp(i, outcome);
+            return true;
+        }
+        let wants = conn.wants_output();
+        if outcome.contains(Outcome::REFUSE) {
+            self.refuse(p, seg, tuple);
+        }
+        self.after_tcp(i, outcome);
+        if wants {
+            self.want_send(i);
+        }
+        self.arm(i);
+        false
+    }
+
+    /// What follows from a step of connection `i`.
+    pub(super) fn after_tcp(&mut self, i: u32, outcome: Outcome) {
+        if outcome.contains(Outcome::ENDED) {
+            return self.over(i);
+        }
+        let s = &self.socks[i as usize];
+        if s.listener != NONE {
+            if outcome.contains(Outcome::ESTABLISHED) {
+                let listener = s.listener;
+                self.unlist(i);
+                self.enlist(i, listener, Place::Waiting);
+                self.ready(listener);
+            }
+        } else if outcome.contains(Outcome::READY)
+            && !matches!(&s.body, Body::Tcp(conn) if conn.is_orphan())
+        {
+            self.ready(i);
+        }
+    }
+
+    /// Connection `i` is over; its record says how.
+    fn over(&mut self, i: u32) {
+        let s = &self.socks[i as usize];
+        let listener = s.listener;
+        let orphan = matches!(&s.body, Body::Tcp(conn) if conn.is_orphan());
+        if listener != NONE {
+            self.spare(i, listener);
+        } else if orphan {
+            self.free(i);
+        } else {
+            self.demux.remove(i);
+            self.wheel.cancel(i);
+            self.unqueue(i);
+            self.sock(i).body = Body::Over;
+            self.ready(i);
+        }
+    }
+
+    /// Makes `i` an unused socket of `listener`.
+    pub(super) fn spare(&mut self, i: u32, listener: u32) {
+        self.detach(i);
+        let lid = self.socks[listener as usize].id;
+        let s = self.sock(i);
+        s.body = Body::Spare;
+        (s.local, s.remote, s.listener) = (ANY, ANY, listener);
+        record::renew(s.rec);
+        let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
+        fixed.store(s.rec);
+        record::set_state(s.rec, State::Open);
+        self.enlist(i, listener, Place::Spare);
+    }
+
+    /// Puts `i` on a list of `listener`.
+    pub(super) fn enlist(&mut self, i: u32, listener: u32, place: Place) {
+        let s = self.sock(i);
+        (s.listener, s.place) = (listener, place);
+        if let Body::Listener(l) = &mut self.socks[listener as usize].body {
+            let list = l.list(place);
+            if let Some(list) = list {
+                self.listen_links.push(list, i);
+            }
+            let waiting = l.waiting.len();
+            self.socks[listener as usize].rec.pending.store(waiting, Relaxed);
+        }
+    }
+
+    /// Takes `i` from its listener's list.
+    pub(super) fn unlist(&mut self, i: u32) {
+        let s = self.sock(i);
+        let place = core::mem::replace(&mut s.place, Place::Nowhere);
+        let listener = core::mem::replace(&mut s.listener, NONE);
+        if listener == NONE {
+            return;
+        }
+        if let Body::Listener(l) = &mut self.socks[listener as usize].body {
+            if let Some(list) = l.list(place) {
+                self.listen_links.remove(list, i);
+            }
+            let waiting = l.waiting.len();
+            self.socks[listener as usize].rec.pending.store(waiting, Relaxed);
+        }
+    }
+
+    /// RFC 9293 3.10.7.2.
+    fn listener_in(&mut self, l: u32, p: &Packet<'_>, seg: &Segment, tuple: &Tuple) {
+        if seg.flags.contains(Flags::RST) {
+            return;
+        }
+        if seg.flags.contains(Flags::ACK) {
+            return self.refuse(p, seg, tuple);
+        }
+        if !seg.flags.contains(Flags::SYN) {
+            return;
+        }
+        let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
+        let full = listener.half.len() + listener.waiting.len() >= listener.backlog;
+        let Some(i) = listener.spares.first().filter(|_| !full) else {
+            self.counters.syns_dropped += 1;
+            if !core::mem::replace(&mut listener.told, true) {
+                self.env.event(Event::BacklogFull(tuple.local));
+            }
+            return;
+        };
+        self.unlist(i);
+        if !self.demux.insert(i, *tuple) {
+            // A connection that is over but for its program; the peer will try again.
+            self.enlist(i, l, Place::Spare);
+            return;
+        }
+        let (iss, now, config) = (self.initial_sequence(tuple), self.now, self.tcp_config());
+        let lid = self.socks[l as usize].id;
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        let scaled = seg.scale.is_some();
+        let agreed = Agreed {
+            irs: seg.seq,
+            peer_mss: seg.mss.unwrap_or(DEFAULT_MSS),
+            rcv_shift: if scaled { Conn::shift_for(s.rings.rx_bits) } else { 0 },
+            snd_shift: seg.scale.unwrap_or(0),
+        };
+        record::renew(s.rec);
+        Fixed {
+            local: s.local,
+            remote: s.remote,
+            listener: lid,
+            flags: flags::PASSIVE | if scaled { flags::WINDOW_SCALE } else { 0 },
+            peer_mss: agreed.peer_mss,
+            rcv_shift: agreed.rcv_shift,
+            snd_shift: agreed.snd_shift,
+            iss,
+            irs: agreed.irs,
+            ..Fixed::open(Kind::Tcp, s.rings)
+        }
+        .store(s.rec);
+        let (tx_bits, rx_bits) = (s.rings.tx_bits, s.rings.rx_bits);
+        s.body = Body::Tcp(Conn::accept(s.rec, config, iss, agreed, tx_bits, rx_bits, seg, now));
+        self.enlist(i, l, Place::Half);
+        self.want_send(i);
+        self.arm(i);
+    }
+
+    /// Closes a listener: unused sockets become free, connections nobody has accepted are reset.
+    pub(super) fn close_listener(&mut self, l: u32, error: Option<Error>) {
+        loop {
+            let Body::Listener(listener) = &self.socks[l as usize].body else { return };
+            let child =
+                listener.spares.first().or(listener.half.first()).or(listener.waiting.first());
+            let Some(i) = child else { break };
+            if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
+                let numbers = conn.reset_numbers();
+                conn.end(Some(Error::ConnectionAborted));
+                self.send_reset(i, numbers);
+            }
+            self.free(i);
+        }
+        self.detach(l);
+        let s = self.sock(l);
+        s.body = Body::Over;
+        record::end(s.rec, error);
+        if error.is_some() {
+            self.ready(l);
+        }
+    }
+
+    /// Timer of connection `i`.
+    pub(super) fn tcp_timer(&mut self, i: u32) {
+        let now = self.now;
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
+        if conn.deadline() > now {
+            return self.arm(i);
+        }
+        let outcome = conn.timer(now);
+        let wants = conn.wants_output();
+        self.after_tcp(i, outcome);
+        if !outcome.contains(Outcome::ENDED) {
+            if wants {
+                self.want_send(i);
+            }
+            self.arm(i);
+        }
+    }
+
+    /// Sends what connection `i` may send now.
+    pub(super) fn tcp_output(&mut self, i: u32) -> Served {
+        let (local, remote) = {
+            let s = &self.socks[i as usize];
+            (s.local, s.remote)
+        };
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (local.ip(), remote.ip()) else {
+            return Served::Done;
+        };
+        let link = match self.route(dst) {
+            Route::Via(link) => link,
+            Route::Wait(entry) => {
+                self.wait_for(i, entry);
+                return Served::Done;
+            }
+            route => {
+                let now = self.now;
+                if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
+                    let outcome = match route {
+                        Route::Unreachable => conn.unreachable(Error::NetworkUnreachable, now),
+                        _ => conn.stalled(now),
+                    };
+                    self.after_tcp(i, outcome);
+                    self.arm(i);
+                }
+                return Served::Done;
+            }
+        };
+        for _ in 0..QUOTA {
+            if !self.link_ready(link) {
+                self.arm(i);
+                return Served::Blocked;
+            }
+            let now = self.now;
+            let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
+            let Some(out) = conn.next_segment(now) else {
+                self.arm(i);
+                return Served::Done;
+            };
+            let payload = self.ring_pieces(i, out.at, out.len);
+            let repr = out_repr(&out, local.port(), remote.port());
+            self.counters.retransmits += out.again as u64;
+            self.send_segment(link, src, dst, &repr, payload, out.len as usize);
+        }
+        self.arm(i);
+        Served::More
+    }
+
+    fn send_segment(
+        &mut self,
+        link: Link,
+        src: core::net::Ipv4Addr,
+        dst: core::net::Ipv4Addr,
+        repr: &Repr,
+        payload: super::tx::Payload<'_>,
+        len: usize,
+    ) {
+        let mut head = [0; NET + HEADER + SYN_OPTIONS];
+        let tcp_len = repr.header_len() + len;
+        let (net, tcp) = head.split_at_mut(NET);
+        if let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) {
+            self.headers(link, src, dst, ipv4::protocol::TCP, tcp_len, net);
+            repr.emit(tcp);
+        }
+        let check = Check {
+            field: NET + 16,
+            from: NET,
+            pseudo: Sum::pseudo_v4(src, dst, ipv4::protocol::TCP, tcp_len as u16),
+            csum: Csum::Tcp,
+        };
+        self.transmit(link, &mut head[..NET + repr.header_len()], Some(check), payload);
+    }
+
+    /// RFC 9293 3.10.7.1: an RST for a segment that nobody wants, back where it came from.
+    pub(super) fn refuse(&mut self, p: &Packet<'_>, seg: &Segment, tuple: &Tuple) {
+        if seg.flags.contains(Flags::RST) {
+            return;
+        }
+        let (seq, ack, flags) = if seg.flags.contains(Flags::ACK) {
+            (seg.ack, Seq(0), Flags::RST)
+        } else {
+            (Seq(0), seg.seq + seg.space(), Flags::RST | Flags::ACK)
+        };
+        self.counters.resets_sent += 1;
+        let repr = reset_repr(tuple, seq, ack, flags);
+        self.send_segment(p.back, p.ip.dst, p.ip.src, &repr, super::tx::Payload::None, 0);
+    }
+
+    /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
+    pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
+        let s = &self.socks[i as usize];
+        let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (s.local.ip(), s.remote.ip()) else { return };
+        if let Route::Via(link) = self.route(dst) {
+            self.counters.resets_sent += 1;
+            let repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
+            self.send_segment(link, src, dst, &repr, super::tx::Payload::None, 0);
+        }
+    }
+
+    /// Whether a frame of any size can leave by `link` now.
+    pub(super) fn link_ready(&mut self, link: Link) -> bool {
+        match link {
+            Link::Loop => self.loopback.has_room(),
+            Link::Device(_) => {
+                self.port_closed_until <= self.now
+                    && self.port.has_room(super::tx::HEAD_ROOM).unwrap_or(false)
+            }
+        }
+    }
+}
+
+impl Listener {
+    pub(super) fn list(&mut self, place: Place) -> Option<&mut crate::list::Ends> {
+        match place {
+            Place::Nowhere => None,
+            Place::Spare => Some(&mut self.spares),
+            Place::Half => Some(&mut self.half),
+            Place::Waiting => Some(&mut self.waiting),
+        }
+    }
+}
+
+impl Fixed {
+    /// Of a socket that has nothing but memory.
+    pub fn open(kind: Kind, rings: libipc::net::Rings) -> Self {
+        Self {
+            kind,
+            local: ANY,
+            remote: ANY,
+            listener: NO_LISTENER,
+            flags: 0,
+            rings,
+            peer_mss: 0,
+            rcv_shift: 0,
+            snd_shift: 0,
+            iss: Seq(0),
+            irs: Seq(0),
+        }
+    }
+}
+
+fn out_repr(out: &Out, src: u16, dst: u16) -> Repr {
+    Repr {
+        src,
+        dst,
+        seq: out.seq,
+        ack: out.ack,
+        flags: out.flags,
+        window: out.window,
+        mss: out.mss,
+        scale: out.scale,
+    }
+}
+
+fn reset_repr(tuple: &Tuple, seq: Seq, ack: Seq, flags: Flags) -> Repr {
+    Repr {
+        src: tuple.local.port(),
+        dst: tuple.remote.port(),
+        seq,
+        ack,
+        flags,
+        window: 0,
+        mss: None,
+        scale: None,
+    }
+}

@@ -1,0 +1,349 @@
+//! Frames out.
+//!
+//! A frame is headers built on the stack and copied into header memory, and payload: by reference
+//! into the program's send ring, so that no processor touches it, or copied behind the headers
+//! where that is cheaper (short) or necessary (no checksum offload).
+
+use super::{Body, Queued, Stack};
+use crate::env::{At, Env};
+use crate::neigh::Lookup;
+use crate::port::Piece;
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{self, EtherType, Mac};
+use crate::wire::{arp, ipv4};
+use core::net::Ipv4Addr;
+use libipc::nic::Csum;
+use libipc::shared::Bytes;
+
+/// Header bytes that [`Stack::pump`] sees to before it lets a socket send: the longest frame that
+/// is copied.
+pub const HEAD_ROOM: usize = 1536;
+/// Payload up to this size is copied: a second descriptor costs more than these bytes.
+const COPY_MAX: usize = 192;
+/// Frames to ourselves that may wait.
+const LOOP_FRAMES: usize = 64;
+const LOOP_FRAME: usize = 2048;
+
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// To a station.
+    Device(Mac),
+    /// To ourselves.
+    Loop,
+}
+
+/// How to get somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Ready.
+    Via(Link),
+    /// The neighbour's address is asked for: wait on this entry.
+    Wait(usize),
+    /// Nothing can be said now; try later.
+    Later,
+    /// No address or no route.
+    Unreachable,
+}
+
+/// What follows the headers.
+#[derive(Clone, Copy)]
+pub(super) enum Payload<'a> {
+    /// Nothing.
+    None,
+    /// Bytes of a session's send region; the second piece where the ring wraps.
+    Ring(u16, [Piece; 2]),
+    /// Bytes somewhere else.
+    At(At<'a>, usize),
+    /// Bytes at hand.
+    Slice(&'a [u8]),
+}
+
+impl Payload<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ring(_, [a, b]) => a.len as usize + b.len as usize,
+            Self::At(_, len) => *len,
+            Self::Slice(s) => s.len(),
+        }
+    }
+}
+
+/// Where the transport checksum goes and what it begins with.
+#[derive(Clone, Copy)]
+pub(super) struct Check {
+    /// Offset of the field in the frame.
+    pub field: usize,
+    /// Offset of the transport header.
+    pub from: usize,
+    /// Sum of the pseudo-header.
+    pub pseudo: Sum,
+    /// What the NIC can do about it.
+    pub csum: Csum,
+}
+
+/// Frames to ourselves: a ring of buffers.
+pub(super) struct LoopQueue {
+    mem: Bytes,
+    frames: usize,
+    lens: [u16; LOOP_FRAMES],
+    first: usize,
+    len: usize,
+}
+
+impl LoopQueue {
+    pub(super) fn new(mem: Bytes) -> Self {
+        let frames = (mem.len() / LOOP_FRAME).min(LOOP_FRAMES);
+        Self { mem, frames, lens: [0; LOOP_FRAMES], first: 0, len: 0 }
+    }
+    fn place(&self) -> Option<usize> {
+        (self.len < self.frames).then(|| (self.first + self.len) % self.frames * LOOP_FRAME)
+    }
+    pub(super) fn has_room(&self) -> bool {
+        self.len < self.frames
+    }
+    pub(super) fn is_full(&self) -> bool {
+        self.frames > 0 && self.len == self.frames
+    }
+    fn push(&mut self, len: usize) {
+        self.lens[(self.first + self.len) % self.frames] = len as u16;
+        self.len += 1;
+    }
+    fn pop(&mut self) -> Option<(usize, usize)> {
+        let at = (self.len > 0).then_some(self.first)?;
+        self.first = (self.first + 1) % self.frames;
+        self.len -= 1;
+        Some((at * LOOP_FRAME, self.lens[at] as usize))
+    }
+}
+
+impl<E: Env> Stack<E> {
+    /// Frames to ourselves arrive.
+    pub(super) fn loopback_turn(&mut self) -> bool {
+        for _ in 0..LOOP_FRAMES {
+            let Some((at, len)) = self.loopback.pop() else { return false };
+            self.frame(self.loopback.mem, at, len, true, true);
+        }
+        self.loopback.len > 0
+    }
+
+    /// The way to `dst`.
+    pub(super) fn route(&mut self, dst: Ipv4Addr) -> Route {
+        if dst.is_loopback() || self.iface.is_ours(dst) {
+            return Route::Via(Link::Loop);
+        }
+        if dst.is_broadcast() || self.iface.is_broadcast(dst) {
+            return Route::Via(Link::Device(Mac::BROADCAST));
+        }
+        let Some(hop) = self.iface.next_hop(dst) else { return Route::Unreachable };
+        let found = self.neighbours.lookup(hop, self.now);
+        self.arm_neighbours();
+        match found {
+            Lookup::Known(mac) => Route::Via(Link::Device(mac)),
+            Lookup::Wait(entry) => Route::Wait(entry),
+            Lookup::Full => Route::Later,
+        }
+    }
+
+    /// Has socket `i` wait for a neighbour.
+    pub(super) fn wait_for(&mut self, i: u32, entry: usize) {
+        let s = &mut self.socks[i as usize];
+        if s.queued == Queued::No {
+            s.queued = Queued::Neighbour(entry);
+            self.send_links.push(self.neighbours.waiting(entry), i);
+        }
+    }
+
+    /// Ethernet and IPv4 headers for `payload_len` bytes behind them.
+    pub(super) fn headers(
+        &mut self,
+        link: Link,
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        protocol: u8,
+        payload_len: usize,
+        head: &mut [u8; ethernet::HEADER + ipv4::HEADER],
+    ) {
+        let mac = match link {
+            Link::Device(mac) => mac,
+            Link::Loop => self.iface.mac,
+        };
+        let (eth, ip) = head.split_at_mut(ethernet::HEADER);
+        if let (Some(eth), Some(ip)) = (eth.first_chunk_mut(), ip.first_chunk_mut()) {
+            ethernet::Repr { dst: mac, src: self.iface.mac, ty: EtherType::Ipv4 }.emit(eth);
+            self.ip_id = self.ip_id.wrapping_add(1);
+            ipv4::Repr {
+                src,
+                dst,
+                protocol,
+                ttl: ipv4::TTL,
+                id: self.ip_id,
+                payload_len: payload_len as u16,
+            }
+            .emit(ip);
+        }
+    }
+
+    /// Sends a frame of `head` and `payload`. `false`: there is no room for it now.
+    pub(super) fn transmit(
+        &mut self,
+        link: Link,
+        head: &mut [u8],
+        check: Option<Check>,
+        payload: Payload<'_>,
+    ) -> bool {
+        let len = payload.len();
+        if link == Link::Loop {
+            return self.transmit_loop(head, payload);
+        }
+        if self.port_closed_until > self.now {
+            return false;
+        }
+        if let (Payload::Ring(session, pieces), Some(check)) = (payload, check)
+            && self.offload
+            && len > COPY_MAX
+            && check.csum != Csum::None
+        {
+            return self.transmit_pieces(head, check, session, &pieces);
+        }
+        let Some(offset) = self.port.reserve(head.len() + len) else { return false };
+        let headers = self.port.headers();
+        let Some(sum) = self.copy_payload(payload, At(&headers, offset + head.len())) else {
+            // Only memory of our own making is named: out of range would be a bug of ours.
+            debug_assert!(false, "payload out of range");
+            return true;
+        };
+        let mut csum = Csum::None;
+        if let Some(c) = check {
+            if self.offload && c.csum != Csum::None {
+                csum = c.csum;
+                put_pseudo(head, &c);
+            } else {
+                head[c.field..c.field + 2].copy_from_slice(&[0, 0]);
+                let all = c.pseudo.bytes(&head[c.from..]).and(sum, (head.len() - c.from) % 2 == 1);
+                put_checksum(head, &c, all);
+            }
+        }
+        let _ = headers.write(offset, head);
+        self.port.send(head.len() + len, 0, &[], csum);
+        self.counters.tx_frames += 1;
+        true
+    }
+
+    fn transmit_pieces(
+        &mut self,
+        head: &mut [u8],
+        check: Check,
+        session: u16,
+        pieces: &[Piece; 2],
+    ) -> bool {
+        let Some(offset) = self.port.reserve(head.len()) else { return false };
+        put_pseudo(head, &check);
+        let _ = self.port.headers().write(offset, head);
+        let used = if pieces[1].len > 0 { 2 } else { 1 };
+        self.port.send(head.len(), session, &pieces[..used], check.csum);
+        self.sessions[session as usize].in_flight += 1;
+        self.counters.tx_frames += 1;
+        true
+    }
+
+    fn transmit_loop(&mut self, head: &[u8], payload: Payload<'_>) -> bool {
+        let Some(at) = self.loopback.place() else { return false };
+        if head.len() + payload.len() > LOOP_FRAME {
+            return true;
+        }
+        let mem = self.loopback.mem;
+        if self.copy_payload(payload, At(&mem, at + head.len())).is_some() && mem.write(at, head) {
+            self.loopback.push(head.len() + payload.len());
+        }
+        true
+    }
+
+    /// Copies payload, summing it.
+    fn copy_payload(&mut self, payload: Payload<'_>, to: At<'_>) -> Option<Sum> {
+        match payload {
+            Payload::None => Some(Sum::ZERO),
+            Payload::Slice(bytes) => to.0.write(to.1, bytes).then(|| Sum::ZERO.bytes(bytes)),
+            Payload::At(from, len) => self.env.copy_sum(from, to, len),
+            Payload::Ring(session, [a, b]) => {
+                let tx = self.sessions[session as usize].mem.tx;
+                let first = self.env.copy_sum(At(&tx, a.offset as usize), to, a.len as usize)?;
+                if b.len == 0 {
+                    return Some(first);
+                }
+                let rest = At(to.0, to.1 + a.len as usize);
+                let second = self.env.copy_sum(At(&tx, b.offset as usize), rest, b.len as usize)?;
+                Some(first.and(second, a.len % 2 == 1))
+            }
+        }
+    }
+
+    /// Sends an ARP packet, if there is room: whoever needs it asks again.
+    pub(super) fn send_arp(&mut self, packet: &arp::Repr, to: Mac) {
+        let mut head = [0; ethernet::HEADER + arp::BYTES];
+        let (eth, body) = head.split_at_mut(ethernet::HEADER);
+        if let (Some(eth), Some(body)) = (eth.first_chunk_mut(), body.first_chunk_mut()) {
+            ethernet::Repr { dst: to, src: self.iface.mac, ty: EtherType::Arp }.emit(eth);
+            packet.emit(body);
+            self.transmit(Link::Device(to), &mut head, None, Payload::None);
+        }
+    }
+
+    /// The pieces of `len` bytes from stream position `at` of socket `i`'s send ring.
+    pub(super) fn ring_pieces(&self, i: u32, at: u32, len: u32) -> Payload<'static> {
+        let s = &self.socks[i as usize];
+        if len == 0 {
+            return Payload::None;
+        }
+        let size = 1u32 << s.rings.tx_bits;
+        let start = at & (size - 1);
+        let first = len.min(size - start);
+        Payload::Ring(
+            s.session,
+            [
+                Piece { offset: s.rings.tx_off + start, len: first as u16 },
+                Piece { offset: s.rings.tx_off, len: (len - first) as u16 },
+            ],
+        )
+    }
+
+    /// Sockets that waited for a neighbour may send.
+    pub(super) fn release_waiting(&mut self, mut waiting: crate::list::Ends) {
+        while let Some(i) = self.send_links.pop(&mut waiting) {
+            self.sock(i).queued = Queued::No;
+            self.want_send(i);
+        }
+    }
+
+    /// Sockets that waited for a neighbour learn that it does not answer.
+    pub(super) fn fail_waiting(&mut self, mut waiting: crate::list::Ends) {
+        while let Some(i) = self.send_links.pop(&mut waiting) {
+            self.sock(i).queued = Queued::No;
+            match &mut self.socks[i as usize].body {
+                Body::Tcp(conn) => {
+                    let outcome = conn.unreachable(libipc::sock::Error::HostUnreachable, self.now);
+                    self.after_tcp(i, outcome);
+                    self.arm(i);
+                }
+                Body::Dgram(_) => self.dgram_unreachable(i),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn put_pseudo(head: &mut [u8], check: &Check) {
+    // The NIC wants the pseudo-header's sum, not complemented.
+    let sum = check.pseudo.fold().to_le_bytes();
+    head[check.field..check.field + 2].copy_from_slice(&sum);
+}
+
+fn put_checksum(head: &mut [u8], check: &Check, sum: Sum) {
+    let mut bytes = sum.finish();
+    if check.csum == Csum::Udp && bytes == [0, 0] {
+        // RFC 768: zero means that there is none.
+        bytes = [0xff, 0xff];
+    }
+    head[check.field..check.field + 2].copy_from_slice(&bytes);
+}

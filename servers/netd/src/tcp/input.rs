@@ -1,0 +1,400 @@
+//! Segment arrives (RFC 9293 3.10.7, with the blind-attack defences of RFC 5961).
+
+use super::congestion::OnDuplicate;
+use super::{ACK_DELAY_NS, Agreed, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
+use crate::record::{self, Fixed};
+use crate::wire::tcp::{DEFAULT_MSS, Flags, Seq};
+use core::sync::atomic::Ordering::Relaxed;
+use libipc::sock::{Error, State, event, flags};
+
+/// Challenge ACKs that one connection sends in [`CHALLENGE_NS`] (RFC 5961 7).
+const CHALLENGES: u8 = 10;
+const CHALLENGE_NS: u64 = 1_000_000_000;
+
+impl Conn {
+    /// Where the payload of a segment belongs. Copying it there before the segment is known to be
+    /// intact is harmless beyond `rcv_nxt`, except over ranges that arrived earlier: see
+    /// [`Conn::damaged`].
+    pub fn plan(&self, seg: &Segment) -> Plan {
+        let none = Plan { skip: 0, len: 0, at: 0 };
+        let takes = matches!(
+            self.state,
+            State::SynReceived | State::Established | State::FinWait1 | State::FinWait2
+        );
+        if !takes || self.orphan || self.fin_taken || seg.flags.intersects(Flags::SYN | Flags::RST)
+        {
+            return none;
+        }
+        let start = seg.seq.max(self.rcv_nxt);
+        let mut end = (seg.seq + seg.len).min(self.rcv_adv);
+        if let Some(fin) = self.peer_fin {
+            end = end.min(fin);
+        }
+        if !start.lt(end) {
+            return none;
+        }
+        Plan { skip: start - seg.seq, len: end - start, at: start - (self.irs + 1) }
+    }
+
+    /// A segment turned out to be damaged after its payload was stored by `plan`.
+    pub fn damaged(&mut self, plan: Plan) {
+        let start = self.irs + 1 + plan.at;
+        self.ooo.forget(start, start + plan.len);
+    }
+
+    /// A segment has arrived; `plan.len` bytes of its payload are in the ring.
+    pub fn segment(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
+        match self.state {
+            State::Closed => Outcome::REFUSE,
+            State::SynSent => self.in_syn_sent(seg, now),
+            _ => self.synchronised(seg, plan, now),
+        }
+    }
+
+    /// RFC 9293 3.10.7.3.
+    fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
+        let has_ack = seg.flags.contains(Flags::ACK);
+        if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
+            return Outcome::REFUSE;
+        }
+        if seg.flags.contains(Flags::RST) {
+            return if has_ack {
+                self.end(Some(Error::ConnectionRefused))
+            } else {
+                Outcome::empty()
+            };
+        }
+        if !seg.flags.contains(Flags::SYN) {
+            return Outcome::empty();
+        }
+        self.agree_by_syn(seg);
+        if !has_ack {
+            // Simultaneous open.
+            self.publish_rcv();
+            self.enter(State::SynReceived);
+            self.need |= Need::SYN;
+            return Outcome::empty();
+        }
+        self.una = seg.ack;
+        self.rtt.acked(seg.ack, now);
+        self.publish_snd();
+        self.publish_rcv();
+        self.need |= Need::ACK;
+        self.established(now)
+    }
+
+    /// Takes what a peer's SYN says into the sealed part of the record.
+    fn agree_by_syn(&mut self, syn: &Segment) {
+        let scaled = syn.scale.is_some();
+        let agreed = Agreed {
+            irs: syn.seq,
+            peer_mss: syn.mss.unwrap_or(DEFAULT_MSS),
+            rcv_shift: if scaled {
+                Self::shift_for(self.rx_size.trailing_zeros() as u8)
+            } else {
+                0
+            },
+            snd_shift: syn.scale.unwrap_or(0),
+        };
+        if let Some(mut fixed) = Fixed::load(self.rec) {
+            fixed.irs = agreed.irs;
+            fixed.peer_mss = agreed.peer_mss;
+            (fixed.rcv_shift, fixed.snd_shift) = (agreed.rcv_shift, agreed.snd_shift);
+            if scaled {
+                fixed.flags |= flags::WINDOW_SCALE;
+            }
+            fixed.store(self.rec);
+        }
+        self.agree(agreed);
+        self.window_of_syn(syn);
+    }
+
+    /// RFC 9293 3.10.7.4.
+    fn synchronised(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
+        if self.state == State::SynReceived && seg.flags.contains(Flags::SYN) && seg.seq == self.irs
+        {
+            return self.syn_again(seg, now);
+        }
+        if self.state == State::TimeWait
+            && seg.flags.contains(Flags::SYN)
+            && self.rcv_nxt.lt(seg.seq)
+        {
+            return Outcome::REOPEN;
+        }
+        if !self.acceptable(seg) {
+            if !seg.flags.contains(Flags::RST) {
+                self.answer_unacceptable(seg, now);
+            }
+            return Outcome::empty();
+        }
+        // RFC 5961 3.2.
+        if seg.flags.contains(Flags::RST) {
+            if seg.seq == self.rcv_nxt {
+                return self.reset();
+            }
+            self.challenge(now);
+            return Outcome::empty();
+        }
+        // RFC 5961 4.2.
+        if seg.flags.contains(Flags::SYN) {
+            self.challenge(now);
+            return Outcome::empty();
+        }
+        if !seg.flags.contains(Flags::ACK) {
+            return Outcome::empty();
+        }
+        let mut outcome = Outcome::empty();
+        if self.state == State::SynReceived {
+            if !self.una.lt(seg.ack) || !seg.ack.le(self.max) {
+                return Outcome::REFUSE;
+            }
+            self.update_window(seg);
+            // Its ACK of our SYN counts below.
+            outcome |= self.established(now);
+        }
+        // RFC 5961 5.2: an ACK of what was not sent, or of long ago, is answered and dropped.
+        let oldest = self.una - self.max_wnd.max(1);
+        if !seg.ack.le(self.max) || seg.ack.lt(oldest) {
+            self.challenge(now);
+            return outcome;
+        }
+        outcome |= self.acknowledgment(seg, now);
+        if self.state == State::Closed {
+            return outcome;
+        }
+        outcome |= self.text(seg, plan, now);
+        if self.state != State::Closed && seg.flags.contains(Flags::FIN) {
+            let fin = seg.seq + seg.len;
+            if !self.fin_taken && self.rcv_nxt.le(fin) && fin.le(self.rcv_adv) {
+                self.peer_fin = Some(fin);
+            }
+        }
+        if self.state != State::Closed && self.peer_fin == Some(self.rcv_nxt) {
+            outcome |= self.take_fin(now);
+        }
+        outcome
+    }
+
+    /// The peer repeats its SYN: our SYN-ACK was lost, or, after a simultaneous open, this is its
+    /// SYN-ACK.
+    fn syn_again(&mut self, seg: &Segment, now: u64) -> Outcome {
+        if seg.flags.contains(Flags::ACK) && self.una.lt(seg.ack) && seg.ack.le(self.max) {
+            self.una = seg.ack;
+            self.rtt.acked(seg.ack, now);
+            self.publish_snd();
+            self.need |= Need::ACK;
+            self.need.remove(Need::SYN);
+            return self.established(now);
+        }
+        if !seg.flags.intersects(Flags::ACK | Flags::RST) {
+            self.need |= Need::SYN;
+        }
+        Outcome::empty()
+    }
+
+    /// RFC 9293 3.10.7.4, first: the four cases, and ACKs that come with a closed window.
+    fn acceptable(&self, seg: &Segment) -> bool {
+        let window = self.rcv_adv - self.rcv_nxt;
+        let space = seg.space();
+        let inside = |s: Seq| self.rcv_nxt.le(s) && s.lt(self.rcv_nxt + window);
+        match (space, window) {
+            (0, 0) => seg.seq == self.rcv_nxt,
+            (0, _) => inside(seg.seq) || seg.seq == self.rcv_adv,
+            // Nothing fits, but a valid ACK in it is to be used (its text is not taken: `plan`).
+            (_, 0) => seg.seq == self.rcv_nxt,
+            _ => inside(seg.seq) || inside(seg.seq + (space - 1)),
+        }
+    }
+
+    /// An unacceptable segment is answered with an ACK. Repeated data is answered always, since
+    /// its sender waits; what carries nothing only within the limit, since two sides could answer
+    /// each other for ever.
+    fn answer_unacceptable(&mut self, seg: &Segment, now: u64) {
+        if self.state == State::TimeWait && seg.flags.contains(Flags::FIN) {
+            // Our ACK of its FIN was lost: two more segment lifetimes.
+            self.misc_at = now + 2 * timers::MSL_NS;
+        }
+        if seg.space() > 0 {
+            self.need |= Need::ACK;
+        } else {
+            self.challenge(now);
+        }
+    }
+
+    fn challenge(&mut self, now: u64) {
+        if now.saturating_sub(self.challenge_at) >= CHALLENGE_NS {
+            (self.challenge_at, self.challenges) = (now, 0);
+        }
+        if self.challenges < CHALLENGES {
+            self.challenges += 1;
+            self.need |= Need::ACK;
+        }
+    }
+
+    fn reset(&mut self) -> Outcome {
+        let error = match self.state {
+            State::SynReceived if self.passive => None,
+            State::SynReceived => Some(Error::ConnectionRefused),
+            State::Closing | State::LastAck | State::TimeWait => None,
+            _ => Some(Error::ConnectionReset),
+        };
+        self.end(error)
+    }
+
+    fn update_window(&mut self, seg: &Segment) {
+        self.wnd = (seg.window as u32) << self.snd_shift;
+        self.max_wnd = self.max_wnd.max(self.wnd);
+        (self.wl1, self.wl2) = (seg.seq, seg.ack);
+    }
+
+    /// The ACK field: RFC 9293 3.10.7.4 fifth, RFC 5681, RFC 6582.
+    fn acknowledgment(&mut self, seg: &Segment, now: u64) -> Outcome {
+        let mut outcome = Outcome::empty();
+        let old_window = self.wnd;
+        if self.wl1.lt(seg.seq) || (self.wl1 == seg.seq && self.wl2.le(seg.ack)) {
+            self.update_window(seg);
+        }
+        if self.wnd == 0 {
+            // RFC 9293 3.8.6.1: a peer that answers probes keeps the connection.
+            self.retries = 0;
+        } else if old_window == 0 {
+            // The window has opened: what the probes sent was refused, begin with it.
+            self.nxt = self.una;
+            self.rto_at = NEVER;
+        }
+        if self.una.lt(seg.ack) {
+            outcome |= self.new_ack(seg.ack, now);
+        } else if seg.ack == self.una && self.una.lt(self.max) {
+            let same = seg.space() == 0 && self.wnd == old_window && self.wnd != 0;
+            if same
+                && self.cc.on_duplicate(self.una, self.max, self.max - self.una)
+                    == OnDuplicate::Retransmit
+            {
+                self.need |= Need::RESEND;
+            }
+        }
+        outcome
+    }
+
+    fn new_ack(&mut self, ack: Seq, now: u64) -> Outcome {
+        let mut outcome = Outcome::empty();
+        let flight = self.max - self.una;
+        let full = self.unsent() > self.tx_size - self.tx_size / 4;
+        let acked = ack - self.una;
+        self.una = ack;
+        self.nxt = self.nxt.max(ack);
+        self.rtt.acked(ack, now);
+        self.retries = 0;
+        if self.cc.on_ack(acked, ack, flight) {
+            self.need |= Need::RESEND;
+        }
+        // Before space is freed: this store frees it.
+        self.publish_snd();
+        if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
+            outcome |= Outcome::READY;
+        }
+        // RFC 6298 (5.2), (5.3).
+        self.rto_at = if self.una == self.max { NEVER } else { now + self.rtt.rto() };
+        if self.orphan && self.state != State::TimeWait {
+            self.misc_at = now + timers::ORPHAN_NS;
+        }
+        if self.fin.is_some_and(|fin| fin.lt(ack)) {
+            outcome |= match self.state {
+                State::FinWait1 => {
+                    self.enter(State::FinWait2);
+                    Outcome::READY
+                }
+                State::Closing => self.enter_time_wait(now),
+                State::LastAck => self.end(None),
+                _ => Outcome::empty(),
+            };
+        }
+        outcome
+    }
+
+    /// The text: RFC 9293 3.10.7.4 seventh. It is in the ring already; here it begins to count.
+    fn text(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
+        if seg.len == 0 {
+            return Outcome::empty();
+        }
+        if self.orphan && self.rcv_nxt.lt(seg.seq + seg.len) {
+            // RFC 1122 4.2.2.13: nobody will ever read it, and the peer should know.
+            return self.end(None) | Outcome::REFUSE;
+        }
+        if plan.len == 0 {
+            self.need |= Need::ACK;
+            return Outcome::empty();
+        }
+        let start = self.irs + 1 + plan.at;
+        let end = start + plan.len;
+        if start != self.rcv_nxt {
+            // Out of order (RFC 5681 4.2: say so at once).
+            self.ooo.insert(start, end);
+            self.duplicate_acks = self.duplicate_acks.saturating_add(1).min(64);
+            return Outcome::empty();
+        }
+        let gap = !self.ooo.is_empty();
+        self.rcv_nxt = self.ooo.advance(end);
+        // After the payload, before the ACK: this store is the promise, and it is what the
+        // program sees.
+        self.publish_rcv();
+        self.unacked = self.unacked.saturating_add(1);
+        if gap || self.unacked >= 2 {
+            self.need |= Need::ACK;
+        } else if self.ack_at == NEVER {
+            self.ack_at = now + ACK_DELAY_NS;
+        }
+        Outcome::READY
+    }
+
+    /// The peer's FIN, in its turn: RFC 9293 3.10.7.4 eighth.
+    fn take_fin(&mut self, now: u64) -> Outcome {
+        self.rcv_nxt = self.rcv_nxt + 1;
+        self.rcv_adv = self.rcv_nxt;
+        self.fin_taken = true;
+        self.peer_fin = None;
+        self.publish_rcv();
+        record::add_events(self.rec, event::PEER_FIN);
+        self.need |= Need::ACK;
+        match self.state {
+            State::FinWait1 => self.enter(State::Closing),
+            State::FinWait2 => return self.enter_time_wait(now),
+            State::Established => self.enter(State::CloseWait),
+            _ => {}
+        }
+        Outcome::READY
+    }
+
+    /// An ICMP error speaks of this connection (RFC 5461): hard during the handshake, soft after.
+    pub fn unreachable(&mut self, error: Error, now: u64) -> Outcome {
+        match self.state {
+            State::SynSent => self.end(Some(error)),
+            _ => self.stalled(now),
+        }
+    }
+
+    /// What was to be sent could not leave: the retransmission timer tries again.
+    pub fn stalled(&mut self, now: u64) -> Outcome {
+        if self.rto_at == NEVER && self.state != State::Closed {
+            self.rto_at = now + self.rtt.rto();
+        }
+        Outcome::empty()
+    }
+
+    /// The path carries at most `mtu` bytes (RFC 1191, RFC 5927 7.2).
+    pub fn too_big(&mut self, mtu: u16) -> Outcome {
+        let mss = (mtu as u32).saturating_sub(40).max(512);
+        if self.is_synchronised() && mss < self.mss {
+            self.mss = mss;
+            self.cc.set_mss(mss);
+            self.nxt = self.una;
+            self.rtt.sent_again();
+        }
+        Outcome::empty()
+    }
+
+    /// The listener's id that a record names.
+    pub fn listener(&self) -> u16 {
+        self.rec.listener.load(Relaxed)
+    }
+}

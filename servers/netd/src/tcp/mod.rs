@@ -1,0 +1,451 @@
+//! TCP (RFC 9293): one connection as a state machine without I/O.
+//!
+//! [`Conn`] is soft state around a hard [`Record`]: segments go in ([`Conn::segment`]), time goes
+//! in ([`Conn::timer`]), the program's indices go in ([`Conn::wrote`], [`Conn::took`]), segments
+//! come out one at a time ([`Conn::next_segment`]). Payload never passes through here: whoever
+//! drives it asks [`Conn::plan`] where arriving bytes belong in the receive ring, and reads
+//! what [`Out`] names from the send ring.
+//!
+//! | file | what |
+//! |---|---|
+//! | `input` | segment arrives (RFC 9293 3.10.7, RFC 5961) |
+//! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
+//! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
+//! | `recover` | a connection from its record alone |
+//! | `rtt`, `congestion`, `assembler` | the parts by their RFCs |
+
+mod assembler;
+mod congestion;
+mod input;
+mod output;
+mod recover;
+mod rtt;
+mod timers;
+
+use bitflags::bitflags;
+use libipc::sock::{Error, Record, State, event};
+
+use crate::record;
+use crate::wire::tcp::{Flags, Seq};
+use assembler::Assembler;
+use congestion::Congestion;
+pub use output::Out;
+pub use recover::AppWords;
+use rtt::Rtt;
+pub use timers::{ACK_DELAY_NS, MSL_NS};
+
+/// No deadline.
+pub const NEVER: u64 = u64::MAX;
+
+/// What does not change with a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Largest segment that fits our link.
+    pub mss: u16,
+    /// Whether small segments wait for an ACK (Nagle, RFC 9293 3.7.4).
+    pub nagle: bool,
+}
+
+bitflags! {
+    /// What is owed to the peer besides data that the window allows.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Need: u8 {
+        /// The SYN or SYN-ACK.
+        const SYN = 1;
+        /// An ACK now.
+        const ACK = 2;
+        /// The segment at `una` again.
+        const RESEND = 4;
+        /// At least a byte, whatever the window says.
+        const PROBE = 8;
+    }
+}
+
+bitflags! {
+    /// What a step led to, besides segments to send (ask [`Conn::next_segment`]).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Outcome: u8 {
+        /// The program should look at the record.
+        const READY = 1;
+        /// The handshake has completed.
+        const ESTABLISHED = 2;
+        /// The connection is over; the record says how.
+        const ENDED = 4;
+        /// TIME-WAIT began.
+        const TIME_WAIT = 8;
+        /// Answer with an RST for the segment (RFC 9293 3.10.7.1 says which numbers).
+        const REFUSE = 16;
+        /// In TIME-WAIT: a SYN that begins a new connection (RFC 9293 3.10.7.4, RFC 6191).
+        const REOPEN = 32;
+    }
+}
+
+/// A segment as it arrived, checksum verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Sequence number.
+    pub seq: Seq,
+    /// Acknowledgment number.
+    pub ack: Seq,
+    /// Control bits.
+    pub flags: Flags,
+    /// Window, unscaled.
+    pub window: u16,
+    /// MSS option.
+    pub mss: Option<u16>,
+    /// Window-scale option.
+    pub scale: Option<u8>,
+    /// Bytes of payload.
+    pub len: u32,
+}
+
+impl Segment {
+    /// Sequence numbers it takes.
+    pub fn space(&self) -> u32 {
+        self.len + self.flags.contains(Flags::SYN) as u32 + self.flags.contains(Flags::FIN) as u32
+    }
+}
+
+/// Which part of a segment's payload belongs in the receive ring, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes of payload before it.
+    pub skip: u32,
+    /// Bytes to store; 0: none.
+    pub len: u32,
+    /// Position in the stream, modulo 2^32.
+    pub at: u32,
+}
+
+/// What both sides agreed on in the handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreed {
+    /// Initial receive sequence number.
+    pub irs: Seq,
+    /// The peer's MSS.
+    pub peer_mss: u16,
+    /// Our window scale; 0 if not both sides scale.
+    pub rcv_shift: u8,
+    /// The peer's.
+    pub snd_shift: u8,
+}
+
+/// A connection.
+pub struct Conn {
+    rec: &'static Record,
+    config: Config,
+    /// State; the record shows the same.
+    state: State,
+    passive: bool,
+    orphan: bool,
+
+    iss: Seq,
+    una: Seq,
+    nxt: Seq,
+    max: Seq,
+    /// End of what the program has written.
+    tail: Seq,
+    fin: Option<Seq>,
+    wnd: u32,
+    max_wnd: u32,
+    wl1: Seq,
+    wl2: Seq,
+    snd_shift: u8,
+    mss: u32,
+    tx_size: u32,
+    /// End of the last segment smaller than MSS (Minshall's variant of Nagle).
+    small: Seq,
+    cc: Congestion,
+    rtt: Rtt,
+    retries: u8,
+    last_sent: u64,
+
+    irs: Seq,
+    rcv_nxt: Seq,
+    rcv_adv: Seq,
+    rcv_shift: u8,
+    rx_size: u32,
+    /// First byte that the program has not taken.
+    head: Seq,
+    ooo: Assembler,
+    /// The peer's FIN, seen ahead of its turn.
+    peer_fin: Option<Seq>,
+    /// The peer's FIN has been taken.
+    fin_taken: bool,
+
+    need: Need,
+    duplicate_acks: u8,
+    unacked: u8,
+    challenge_at: u64,
+    challenges: u8,
+
+    rto_at: u64,
+    ack_at: u64,
+    misc_at: u64,
+}
+
+impl Conn {
+    fn new(
+        rec: &'static Record,
+        config: Config,
+        iss: Seq,
+        tx_bits: u8,
+        rx_bits: u8,
+        now: u64,
+    ) -> Self {
+        let mss = config.mss as u32;
+        Self {
+            rec,
+            config,
+            state: State::SynSent,
+            passive: false,
+            orphan: false,
+            iss,
+            una: iss,
+            nxt: iss,
+            max: iss,
+            tail: iss + 1,
+            fin: None,
+            wnd: 0,
+            max_wnd: 0,
+            wl1: Seq(0),
+            wl2: Seq(0),
+            snd_shift: 0,
+            mss,
+            tx_size: 1 << tx_bits,
+            small: iss,
+            cc: Congestion::new(mss, iss),
+            rtt: Rtt::new(),
+            retries: 0,
+            last_sent: now,
+            irs: Seq(0),
+            rcv_nxt: Seq(0),
+            rcv_adv: Seq(0),
+            rcv_shift: 0,
+            rx_size: 1 << rx_bits,
+            head: Seq(0),
+            ooo: Assembler::EMPTY,
+            peer_fin: None,
+            fin_taken: false,
+            need: Need::empty(),
+            duplicate_acks: 0,
+            unacked: 0,
+            challenge_at: 0,
+            challenges: 0,
+            rto_at: NEVER,
+            ack_at: NEVER,
+            misc_at: NEVER,
+        }
+    }
+
+    /// An active open. The record's fixed part is written already, as far as it is known.
+    pub fn connect(
+        rec: &'static Record,
+        config: Config,
+        iss: Seq,
+        tx_bits: u8,
+        rx_bits: u8,
+        now: u64,
+    ) -> Self {
+        let mut c = Self::new(rec, config, iss, tx_bits, rx_bits, now);
+        c.need = Need::SYN;
+        c.publish_snd();
+        c.enter(State::SynSent);
+        c
+    }
+
+    /// A passive open: `syn` has arrived, and the record's fixed part is written.
+    pub fn accept(
+        rec: &'static Record,
+        config: Config,
+        iss: Seq,
+        agreed: Agreed,
+        tx_bits: u8,
+        rx_bits: u8,
+        syn: &Segment,
+        now: u64,
+    ) -> Self {
+        let mut c = Self::new(rec, config, iss, tx_bits, rx_bits, now);
+        c.passive = true;
+        c.need = Need::SYN;
+        c.agree(agreed);
+        c.window_of_syn(syn);
+        c.publish_snd();
+        c.publish_rcv();
+        c.enter(State::SynReceived);
+        c
+    }
+
+    /// The window scale for a receive ring of `2^rx_bits` bytes: the least that can express it.
+    pub fn shift_for(rx_bits: u8) -> u8 {
+        rx_bits.saturating_sub(16).min(crate::wire::tcp::MAX_SHIFT) + (rx_bits >= 16) as u8
+    }
+
+    fn agree(&mut self, agreed: Agreed) {
+        self.irs = agreed.irs;
+        self.rcv_nxt = agreed.irs + 1;
+        self.head = self.rcv_nxt;
+        // The window in our SYN is not scaled (RFC 7323 2.2).
+        self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
+        self.rcv_shift = agreed.rcv_shift;
+        self.snd_shift = agreed.snd_shift;
+        // A peer that says less than 64 wants to make us send headers only.
+        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32);
+        self.cc = Congestion::new(self.mss, self.iss);
+    }
+
+    fn window_of_syn(&mut self, syn: &Segment) {
+        self.wnd = syn.window as u32;
+        self.max_wnd = self.wnd;
+        (self.wl1, self.wl2) = (syn.seq, syn.ack);
+    }
+
+    /// State.
+    pub fn state(&self) -> State {
+        self.state
+    }
+    /// Whether the program has closed it.
+    pub fn is_orphan(&self) -> bool {
+        self.orphan
+    }
+    /// Whether the handshake is over.
+    pub fn is_synchronised(&self) -> bool {
+        !matches!(self.state, State::SynSent | State::SynReceived | State::Closed)
+    }
+    /// What an RST of ours carries: the highest number sent, and what was received.
+    pub fn reset_numbers(&self) -> (Seq, Seq) {
+        (self.max, self.rcv_nxt)
+    }
+    /// Position in the stream of sequence number `seq` that we send, modulo 2^32.
+    pub fn send_position(&self, seq: Seq) -> u32 {
+        seq - (self.iss + 1)
+    }
+    /// Bytes received and not taken by the program.
+    pub fn unread(&self) -> u32 {
+        (self.rcv_nxt - self.head).wrapping_sub(self.fin_taken as u32)
+    }
+    /// Bytes written and not acknowledged.
+    pub fn unsent(&self) -> u32 {
+        let una = self.una.max(self.iss + 1).min(self.tail);
+        self.tail - una
+    }
+    /// Whether `seq`, quoted by an ICMP error, is in flight (RFC 5927 4.1).
+    pub fn in_flight(&self, seq: Seq) -> bool {
+        self.una.le(seq) && seq.lt(self.max)
+    }
+    /// When [`Conn::timer`] is due, [`NEVER`] if it is not.
+    pub fn deadline(&self) -> u64 {
+        self.rto_at.min(self.ack_at).min(self.misc_at)
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        record::set_state(self.rec, state);
+    }
+
+    fn publish_snd(&self) {
+        // The program counts stream bytes: the SYN is passed from the beginning.
+        record::set_snd(self.rec, self.una.max(self.iss + 1), self.max);
+    }
+
+    fn publish_rcv(&self) {
+        let adv = if self.fin_taken { self.rcv_nxt - 1 } else { self.rcv_adv };
+        record::set_rcv(self.rec, self.rcv_nxt, adv);
+    }
+
+    /// Ends the connection. The record is the tombstone: it is written before any RST leaves.
+    pub fn end(&mut self, error: Option<Error>) -> Outcome {
+        self.state = State::Closed;
+        record::end(self.rec, error);
+        (self.rto_at, self.ack_at, self.misc_at) = (NEVER, NEVER, NEVER);
+        self.need = Need::empty();
+        self.duplicate_acks = 0;
+        Outcome::ENDED | Outcome::READY
+    }
+
+    fn established(&mut self, now: u64) -> Outcome {
+        record::add_events(self.rec, event::ESTABLISHED);
+        self.enter(if self.fin.is_some() { State::FinWait1 } else { State::Established });
+        if self.retries > 0 {
+            self.rtt.handshake_was_lossy();
+            self.cc.handshake_was_lossy();
+        }
+        self.retries = 0;
+        self.rto_at = NEVER;
+        self.last_sent = now;
+        Outcome::ESTABLISHED | Outcome::READY
+    }
+
+    /// The program's send index, as a count modulo 2^32. `false`: it is impossible.
+    pub fn wrote(&mut self, tail: u32) -> bool {
+        let new = self.iss + 1 + tail;
+        if self.fin.is_some() {
+            // What is written after shutdown is not sent.
+            return true;
+        }
+        if new.lt(self.tail) || new - self.una.max(self.iss + 1) > self.tx_size {
+            return false;
+        }
+        self.tail = new;
+        true
+    }
+
+    /// The program's receive index, as a count modulo 2^32. `false`: it is impossible.
+    pub fn took(&mut self, head: u32) -> bool {
+        if self.state == State::SynSent {
+            return head == 0;
+        }
+        let new = self.irs + 1 + head;
+        let end = self.rcv_nxt - self.fin_taken as u32;
+        if new.lt(self.head) || !new.le(end) {
+            return false;
+        }
+        self.head = new;
+        let edge = self.right_edge();
+        let open = self.rcv_adv - self.rcv_nxt;
+        let gain = if self.rcv_adv.lt(edge) { edge - self.rcv_adv } else { 0 };
+        // A window update is worth a segment when it opens a small window by something useful
+        // (RFC 9293 3.8.6.2.2), or a large one by a quarter.
+        let useful = (self.config.mss as u32).min(self.rx_size / 2);
+        if !self.fin_taken
+            && self.is_synchronised()
+            && gain >= useful
+            && (open < 2 * self.config.mss as u32 || gain >= self.rx_size / 4)
+        {
+            self.need |= Need::ACK;
+        }
+        true
+    }
+
+    /// Furthest right edge that the receive ring allows.
+    fn right_edge(&self) -> Seq {
+        let most = 0xffff << self.rcv_shift;
+        (self.head + self.rx_size).min(self.rcv_nxt + most)
+    }
+
+    /// Ends the sending half after what [`Conn::wrote`] has announced. The FIN's number is in the
+    /// record when this returns.
+    pub fn shutdown(&mut self) {
+        if self.fin.is_some() || self.state == State::Closed {
+            return;
+        }
+        self.fin = Some(self.tail);
+        record::queue_fin(self.rec, self.tail);
+        match self.state {
+            State::Established => self.enter(State::FinWait1),
+            State::CloseWait => self.enter(State::LastAck),
+            // The handshake decides first.
+            _ => {}
+        }
+    }
+
+    /// The program has closed the socket; [`Conn::shutdown`] was called. Goes on for a limited
+    /// time without progress.
+    pub fn orphan(&mut self, now: u64) {
+        self.orphan = true;
+        record::orphan(self.rec);
+        if self.state != State::TimeWait {
+            self.misc_at = now + timers::ORPHAN_NS;
+        }
+    }
+}

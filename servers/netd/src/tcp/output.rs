@@ -1,0 +1,228 @@
+//! What to send next.
+
+use super::{Conn, NEVER, Need};
+use crate::wire::tcp::{Flags, Seq};
+use libipc::sock::State;
+
+/// A segment to send. Its payload is `len` bytes of the send ring from position `at` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// Sequence number.
+    pub seq: Seq,
+    /// Acknowledgment number.
+    pub ack: Seq,
+    /// Control bits.
+    pub flags: Flags,
+    /// Window field.
+    pub window: u16,
+    /// MSS option (SYN).
+    pub mss: Option<u16>,
+    /// Window-scale option (SYN).
+    pub scale: Option<u8>,
+    /// Position of the payload in the stream, modulo 2^32.
+    pub at: u32,
+    /// Bytes of payload.
+    pub len: u32,
+    /// Whether any of it was sent before.
+    pub again: bool,
+}
+
+impl Conn {
+    /// The next segment, already counted as sent (in the record, too). `None`: nothing now.
+    pub fn next_segment(&mut self, now: u64) -> Option<Out> {
+        if self.need.contains(Need::SYN) {
+            return Some(self.syn(now));
+        }
+        if !self.is_synchronised() {
+            return None;
+        }
+        // Each duplicate ACK is a message of its own: it says that a segment has left the network.
+        if self.duplicate_acks > 0 {
+            self.duplicate_acks -= 1;
+            return Some(self.emit(self.nxt, 0, false, now));
+        }
+        if let Some(out) = self.data(now) {
+            return Some(out);
+        }
+        self.need.contains(Need::ACK).then(|| self.emit(self.nxt, 0, false, now))
+    }
+
+    /// Whether [`Conn::next_segment`] may have something.
+    pub fn wants_output(&self) -> bool {
+        !self.need.is_empty()
+            || self.duplicate_acks > 0
+            || self.nxt.lt(self.tail)
+            || self.fin_pending()
+    }
+
+    fn fin_pending(&self) -> bool {
+        self.fin.is_some_and(|fin| self.nxt.le(fin)) && self.is_synchronised()
+    }
+
+    fn syn(&mut self, now: u64) -> Out {
+        self.need.remove(Need::SYN);
+        let again = self.iss.lt(self.max);
+        let answer = self.state == State::SynReceived;
+        (self.nxt, self.max) = (self.iss + 1, self.iss + 1);
+        self.publish_snd();
+        if again {
+            self.rtt.sent_again();
+        } else {
+            self.rtt.sent(self.max, now);
+        }
+        self.rto_at = now + self.rtt.rto();
+        // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
+        let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
+        let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
+        Out {
+            seq: self.iss,
+            ack: self.rcv_nxt,
+            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            window: self.rx_size.min(0xffff) as u16,
+            mss: Some(self.config.mss),
+            scale,
+            at: 0,
+            len: 0,
+            again,
+        }
+    }
+
+    fn scaled(&self) -> bool {
+        use core::sync::atomic::Ordering::Relaxed;
+        self.rec.flags.load(Relaxed) & libipc::sock::flags::WINDOW_SCALE != 0
+    }
+
+    /// A segment with data or FIN, if one may be sent.
+    fn data(&mut self, now: u64) -> Option<Out> {
+        let end = self.fin.unwrap_or(self.tail);
+        if self.need.contains(Need::RESEND) {
+            self.need.remove(Need::RESEND);
+            if self.una.lt(self.max) {
+                let len = if self.una.lt(end) { (end - self.una).min(self.mss) } else { 0 };
+                let len = len.min(self.max - self.una);
+                return Some(self.emit(self.una, len, self.is_fin(self.una + len), now));
+            }
+        }
+        let avail = if self.nxt.lt(end) { end - self.nxt } else { 0 };
+        if self.need.contains(Need::PROBE) {
+            self.need.remove(Need::PROBE);
+            if avail > 0 {
+                // What the window holds, and at least a byte (RFC 9293 3.8.6.1).
+                let open = (self.una + self.wnd) - self.nxt;
+                let open = if self.nxt.lt(self.una + self.wnd) { open } else { 1 };
+                let len = avail.min(open).min(self.mss);
+                return Some(self.emit(self.nxt, len, self.is_fin(self.nxt + len), now));
+            }
+        }
+        if self.nxt == self.una
+            && self.nxt == self.max
+            && now.saturating_sub(self.last_sent) > self.rtt.rto()
+        {
+            self.cc.on_idle();
+        }
+        let limit = self.una + self.wnd.min(self.cc.window());
+        let room = if self.nxt.lt(limit) { limit - self.nxt } else { 0 };
+        let len = avail.min(room).min(self.mss);
+        let last = len == avail;
+        let fin = last && self.is_fin(self.nxt + len);
+        if len == 0 && !fin {
+            self.arm_persist(avail, now);
+            return None;
+        }
+        if len < self.mss && !fin && !self.small_goes(len, last) {
+            self.arm_persist(avail, now);
+            return None;
+        }
+        Some(self.emit(self.nxt, len, fin, now))
+    }
+
+    /// Whether a segment that ends at `end` carries our FIN.
+    fn is_fin(&self, end: Seq) -> bool {
+        self.fin == Some(end)
+    }
+
+    /// Sender's silly window avoidance and Nagle's algorithm (RFC 9293 3.8.6.2.1) for a segment of
+    /// less than MSS.
+    fn small_goes(&self, len: u32, last: bool) -> bool {
+        let again = self.nxt.lt(self.max);
+        // Minshall's variant: only a small segment in flight holds back the next small one.
+        let nagle = self.config.nagle && self.una.lt(self.small) && self.una.lt(self.nxt);
+        again || (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
+    }
+
+    /// With data to send, nothing in flight, and a window that does not let it go, only the timer
+    /// can break the silence.
+    fn arm_persist(&mut self, avail: u32, now: u64) {
+        if avail > 0 && self.una == self.nxt && self.rto_at == NEVER {
+            self.rto_at = now + self.rtt.rto();
+        }
+    }
+
+    /// The window field, moving the advertised right edge as far as that avoids silly windows
+    /// (RFC 9293 3.8.6.2.2), never back.
+    fn window(&mut self) -> u16 {
+        if self.fin_taken {
+            return 0;
+        }
+        let edge = self.right_edge();
+        if self.rcv_adv.lt(edge) {
+            // Only whole units of the scale can be said.
+            let window = (edge - self.rcv_nxt) >> self.rcv_shift << self.rcv_shift;
+            let edge = self.rcv_nxt + window;
+            let useful = (self.config.mss as u32).min(self.rx_size / 2);
+            if self.rcv_adv.lt(edge) && edge - self.rcv_adv >= useful {
+                self.rcv_adv = edge;
+                // Before the segment leaves: this much is promised.
+                self.publish_rcv();
+            }
+        }
+        ((self.rcv_adv - self.rcv_nxt) >> self.rcv_shift).min(0xffff) as u16
+    }
+
+    fn emit(&mut self, seq: Seq, len: u32, fin: bool, now: u64) -> Out {
+        let window = self.window();
+        let end = seq + len + fin as u32;
+        let again = seq.lt(self.max) && seq != end;
+        let mut flags = Flags::ACK;
+        if fin {
+            flags |= Flags::FIN;
+        }
+        if len > 0 && seq + len == self.tail {
+            flags |= Flags::PSH;
+        }
+        if seq != end {
+            if again {
+                self.rtt.sent_again();
+            } else {
+                self.rtt.sent(end, now);
+            }
+            if self.max.lt(end) {
+                self.max = end;
+                // Before the segment leaves: the peer may acknowledge this much.
+                self.publish_snd();
+            }
+            self.nxt = self.nxt.max(end);
+            if len > 0 && len < self.mss {
+                self.small = end;
+            }
+            if self.rto_at == NEVER {
+                self.rto_at = now + self.rtt.rto();
+            }
+            self.last_sent = now;
+        }
+        self.need.remove(Need::ACK);
+        self.unacked = 0;
+        self.ack_at = NEVER;
+        Out {
+            seq,
+            ack: self.rcv_nxt,
+            flags,
+            window,
+            mss: None,
+            scale: None,
+            at: self.send_position(seq),
+            len,
+            again,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Time: retransmission and persist, delayed ACK, TIME-WAIT and the limits of orphans.
+
+use super::{Conn, NEVER, Need, Outcome};
+use libipc::sock::{Error, State};
+
+/// Longest delay of an ACK (RFC 9293 3.8.6.3 allows 500 ms).
+pub const ACK_DELAY_NS: u64 = 40_000_000;
+/// Maximum segment lifetime. TIME-WAIT lasts two (RFC 9293 3.4.2 says two minutes each, other
+/// stacks half a minute).
+pub const MSL_NS: u64 = 30_000_000_000;
+/// A closed connection without progress ends after this.
+pub const ORPHAN_NS: u64 = 60_000_000_000;
+/// Retransmissions of a SYN: more than three minutes (RFC 9293 3.8.3, R2).
+const SYN_RETRIES: u8 = 7;
+/// Retransmissions of a SYN-ACK: a minute.
+const SYN_ACK_RETRIES: u8 = 5;
+/// Retransmissions of data: R2 of RFC 9293 3.8.3, at least 100 s; with the least RTO eight minutes.
+const DATA_RETRIES: u8 = 15;
+
+impl Conn {
+    /// Does what is due at `now`.
+    pub fn timer(&mut self, now: u64) -> Outcome {
+        let mut outcome = Outcome::empty();
+        if self.ack_at <= now {
+            self.ack_at = NEVER;
+            self.need |= Need::ACK;
+        }
+        if self.misc_at <= now {
+            self.misc_at = NEVER;
+            // TIME-WAIT is over, or nobody has waited for this connection long enough.
+            let error = if self.state == State::TimeWait { None } else { Some(Error::TimedOut) };
+            return self.end(error);
+        }
+        if self.rto_at <= now {
+            self.rto_at = NEVER;
+            outcome |= self.retransmit(now);
+        }
+        outcome
+    }
+
+    fn retransmit(&mut self, now: u64) -> Outcome {
+        let end = self.fin.map_or(self.tail, |fin| fin + 1);
+        if self.is_synchronised() && !self.una.lt(end) {
+            // Nothing is owed but perhaps an ACK that could not leave.
+            self.need |= Need::ACK;
+            return Outcome::empty();
+        }
+        self.retries = self.retries.saturating_add(1);
+        match self.state {
+            State::SynSent | State::SynReceived => {
+                let limit = if self.passive { SYN_ACK_RETRIES } else { SYN_RETRIES };
+                if self.retries > limit {
+                    return self.end(Some(Error::TimedOut));
+                }
+                self.need |= Need::SYN;
+                self.rtt.back_off();
+                return Outcome::empty();
+            }
+            State::Closed | State::TimeWait => return Outcome::empty(),
+            _ => {}
+        }
+        if self.retries > DATA_RETRIES {
+            return self.end(Some(Error::TimedOut));
+        }
+        let flight = self.max - self.una;
+        let blocked = self.wnd == 0 || flight == 0;
+        self.rtt.back_off();
+        self.nxt = self.una;
+        if blocked {
+            self.need |= Need::PROBE;
+            // The FIN alone needs no window; see `data`.
+        } else {
+            self.cc.on_timeout(self.max, flight, self.retries == 1);
+        }
+        self.rto_at = now + self.rtt.rto();
+        Outcome::empty()
+    }
+
+    pub(super) fn enter_time_wait(&mut self, now: u64) -> Outcome {
+        self.enter(State::TimeWait);
+        self.rto_at = NEVER;
+        self.misc_at = now + 2 * MSL_NS;
+        Outcome::TIME_WAIT | Outcome::READY
+    }
+}

@@ -1,0 +1,49 @@
+//! Wire formats: `Repr::parse` checks everything that the header alone can tell and never panics;
+//! `Repr::emit` writes exactly what `parse` reads.
+//!
+//! Parsers see a private copy of the first [`HEAD`] bytes of a frame. Payload stays where the NIC
+//! put it until the transport knows where it belongs.
+
+pub mod arp;
+pub mod checksum;
+pub mod dhcp;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod tcp;
+pub mod udp;
+
+/// Bytes of a frame that are copied for parsing: Ethernet 14, IPv4 at most 60, TCP at most 60.
+pub const HEAD: usize = 14 + 60 + 60;
+
+/// Why a packet was dropped while parsing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Shorter than its header says or needs.
+    Truncated,
+    /// A length field contradicts another.
+    Length,
+    /// A version, hardware type or operation that is not spoken here.
+    Unsupported,
+    /// A checksum is wrong.
+    Checksum,
+    /// A fragment: reassembly is not done yet.
+    Fragment,
+    /// An address that cannot be where it stands.
+    Address,
+}
+
+/// `N` bytes at `at`.
+pub(crate) fn array<const N: usize>(b: &[u8], at: usize) -> Result<[u8; N], Malformed> {
+    b.get(at..).and_then(|b| b.first_chunk::<N>()).copied().ok_or(Malformed::Truncated)
+}
+
+/// A big-endian u16 at `at`.
+pub(crate) fn be16(b: &[u8], at: usize) -> Result<u16, Malformed> {
+    array(b, at).map(u16::from_be_bytes)
+}
+
+/// A big-endian u32 at `at`.
+pub(crate) fn be32(b: &[u8], at: usize) -> Result<u32, Malformed> {
+    array(b, at).map(u32::from_be_bytes)
+}

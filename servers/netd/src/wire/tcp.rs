@@ -1,0 +1,239 @@
+//! TCP headers (RFC 9293 3.1) and the options of a SYN.
+
+use super::{Malformed, be16, be32};
+use bitflags::bitflags;
+use core::ops::{Add, Sub};
+
+/// Bytes of a header without options.
+pub const HEADER: usize = 20;
+/// Bytes of options that our SYNs carry: MSS, a pad, window scale.
+pub const SYN_OPTIONS: usize = 8;
+/// MSS of a peer that does not say (RFC 9293 3.7.1).
+pub const DEFAULT_MSS: u16 = 536;
+/// Largest window scale (RFC 7323 2.3).
+pub const MAX_SHIFT: u8 = 14;
+
+/// A sequence number. Comparison is modulo 2^32 (RFC 9293 3.4), so there is no `Ord`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seq(pub u32);
+
+impl Seq {
+    /// Whether it lies before `other`.
+    pub const fn lt(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+    /// Whether it lies before or at `other`.
+    pub const fn le(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) <= 0
+    }
+    /// The later one.
+    pub const fn max(self, other: Self) -> Self {
+        if self.lt(other) { other } else { self }
+    }
+    /// The earlier one.
+    pub const fn min(self, other: Self) -> Self {
+        if self.lt(other) { self } else { other }
+    }
+}
+
+impl Add<u32> for Seq {
+    type Output = Self;
+    fn add(self, n: u32) -> Self {
+        Self(self.0.wrapping_add(n))
+    }
+}
+
+impl Sub<u32> for Seq {
+    type Output = Self;
+    fn sub(self, n: u32) -> Self {
+        Self(self.0.wrapping_sub(n))
+    }
+}
+
+impl Sub for Seq {
+    type Output = u32;
+    /// Bytes from `other` up to here; meaningful when `other.le(self)`.
+    fn sub(self, other: Self) -> u32 {
+        self.0.wrapping_sub(other.0)
+    }
+}
+
+bitflags! {
+    /// Control bits.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Flags: u8 {
+        /// No more data from the sender.
+        const FIN = 1;
+        /// Synchronise sequence numbers.
+        const SYN = 2;
+        /// Reset.
+        const RST = 4;
+        /// Push.
+        const PSH = 8;
+        /// The acknowledgment field counts.
+        const ACK = 16;
+        /// The urgent pointer counts.
+        const URG = 32;
+        /// ECN echo (RFC 3168).
+        const ECE = 64;
+        /// Congestion window reduced.
+        const CWR = 128;
+    }
+}
+
+/// A TCP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repr {
+    /// Source port.
+    pub src: u16,
+    /// Destination port.
+    pub dst: u16,
+    /// Sequence number.
+    pub seq: Seq,
+    /// Acknowledgment number; meaningful with [`Flags::ACK`].
+    pub ack: Seq,
+    /// Control bits.
+    pub flags: Flags,
+    /// Window, unscaled.
+    pub window: u16,
+    /// MSS option.
+    pub mss: Option<u16>,
+    /// Window-scale option.
+    pub scale: Option<u8>,
+}
+
+impl Repr {
+    /// Reads a header; also yields its length. `b` must hold the whole header.
+    ///
+    /// Malformed options end the list (RFC 9293 3.1: MUST be prepared to handle an illegal
+    /// option length); the segment itself goes on.
+    ///
+    /// # Errors
+    /// [`Malformed::Length`] for a data offset below 5, [`Malformed::Address`] for port 0.
+    pub fn parse(b: &[u8]) -> Result<(Self, usize), Malformed> {
+        let offset = *b.get(12).ok_or(Malformed::Truncated)?;
+        let header_len = (offset >> 4) as usize * 4;
+        if header_len < HEADER {
+            return Err(Malformed::Length);
+        }
+        let header = b.get(..header_len).ok_or(Malformed::Truncated)?;
+        let mut repr = Self {
+            src: be16(b, 0)?,
+            dst: be16(b, 2)?,
+            seq: Seq(be32(b, 4)?),
+            ack: Seq(be32(b, 8)?),
+            flags: Flags::from_bits_retain(b[13]),
+            window: be16(b, 14)?,
+            mss: None,
+            scale: None,
+        };
+        if repr.src == 0 || repr.dst == 0 {
+            return Err(Malformed::Address);
+        }
+        repr.options(&header[HEADER..]);
+        Ok((repr, header_len))
+    }
+
+    fn options(&mut self, mut o: &[u8]) {
+        loop {
+            match *o {
+                [0, ..] | [] => return,
+                [1, ref rest @ ..] => o = rest,
+                [kind, len, ..] if len >= 2 && len as usize <= o.len() => {
+                    let (option, rest) = o.split_at(len as usize);
+                    match (kind, &option[2..]) {
+                        (2, &[hi, lo]) => self.mss = Some(u16::from_be_bytes([hi, lo])),
+                        (3, &[shift]) => self.scale = Some(shift.min(MAX_SHIFT)),
+                        _ => {}
+                    }
+                    o = rest;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Bytes that [`Repr::emit`] writes.
+    pub const fn header_len(&self) -> usize {
+        HEADER + self.mss.is_some() as usize * 4 + self.scale.is_some() as usize * 4
+    }
+
+    /// Writes the header with a checksum field of zero; yields its length.
+    pub fn emit(&self, out: &mut [u8; HEADER + SYN_OPTIONS]) -> usize {
+        let len = self.header_len();
+        out[0..2].copy_from_slice(&self.src.to_be_bytes());
+        out[2..4].copy_from_slice(&self.dst.to_be_bytes());
+        out[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
+        out[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
+        out[12] = (len as u8 / 4) << 4;
+        out[13] = self.flags.bits();
+        out[14..16].copy_from_slice(&self.window.to_be_bytes());
+        out[16..20].copy_from_slice(&[0; 4]);
+        let mut at = HEADER;
+        if let Some(mss) = self.mss {
+            let [hi, lo] = mss.to_be_bytes();
+            out[at..at + 4].copy_from_slice(&[2, 4, hi, lo]);
+            at += 4;
+        }
+        if let Some(shift) = self.scale {
+            out[at..at + 4].copy_from_slice(&[1, 3, 3, shift]);
+        }
+        len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn syn() -> Repr {
+        Repr {
+            src: 49152,
+            dst: 80,
+            seq: Seq(0x0102_0304),
+            ack: Seq(0),
+            flags: Flags::SYN,
+            window: 65535,
+            mss: Some(1460),
+            scale: Some(7),
+        }
+    }
+
+    #[test]
+    fn bytes_both_ways() {
+        let mut out = [0; HEADER + SYN_OPTIONS];
+        assert_eq!(syn().emit(&mut out), 28);
+        assert_eq!(out[..4], [0xc0, 0, 0, 80]);
+        assert_eq!(out[12..14], [0x70, 2]);
+        assert_eq!(out[20..], [2, 4, 5, 0xb4, 1, 3, 3, 7]);
+        assert_eq!(Repr::parse(&out), Ok((syn(), 28)));
+    }
+
+    #[test]
+    fn illegal_options_end_the_list() {
+        let mut out = [0; HEADER + SYN_OPTIONS];
+        syn().emit(&mut out);
+        for (at, value, mss, scale) in [
+            (21, 0, None, None),
+            (21, 1, None, None),
+            (21, 40, None, None),
+            (26, 9, Some(1460), None),
+            (24, 0, Some(1460), None),
+        ] {
+            let mut bytes = out;
+            bytes[at] = value;
+            let (repr, _) = Repr::parse(&bytes).unwrap();
+            assert_eq!((repr.mss, repr.scale), (mss, scale), "byte {at}");
+        }
+        out[27] = 200;
+        assert_eq!(Repr::parse(&out).unwrap().0.scale, Some(MAX_SHIFT));
+    }
+
+    #[test]
+    fn comparison_wraps() {
+        assert!(Seq(u32::MAX).lt(Seq(0)));
+        assert!(Seq(0).le(Seq(0)));
+        assert!(!Seq(1).le(Seq(u32::MAX)));
+        assert_eq!(Seq(2) - Seq(u32::MAX), 3);
+    }
+}
