@@ -265,7 +265,7 @@ fn connected() -> (TcpStream, Rc<Netd>) {
 }
 
 fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|i| (i * 31 >> 3) as u8).collect()
+    (from..from + len).map(|i| ((i * 31) >> 3) as u8).collect()
 }
 
 #[test]
