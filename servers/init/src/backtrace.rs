@@ -3,7 +3,7 @@
 
 use core::fmt;
 use heapless::Vec;
-use libipc::bundle::Symbols;
+use libipc::bundle::File;
 
 /// Most return addresses of one walk.
 pub const DEPTH: usize = 16;
@@ -11,9 +11,15 @@ pub const DEPTH: usize = 16;
 /// Instruction pointers, innermost first.
 pub type Frames = Vec<u64, DEPTH>;
 
+/// Whether `address` lies in the code of a program.
+pub fn is_code(file: &File<'_>, address: u64) -> bool {
+    let mut code = file.segments().filter(|s| s.exec);
+    code.any(|s| address >= s.vaddr && address - s.vaddr < s.mem_len)
+}
+
 /// Walks from `rip` with frame pointer `rbp`, appending to `frames`. `read` yields the two words
-/// at an address of the process's stack: saved frame pointer and return address, or `None` if that
-/// is not its stack. Frame pointers must rise and be aligned, so the walk ends.
+/// at an address of the process's stack, saved frame pointer and return address; `None` if that is
+/// not its stack, or no return address. Frame pointers must rise and be aligned, so the walk ends.
 pub fn walk(
     rip: u64,
     rbp: u64,
@@ -26,7 +32,7 @@ pub fn walk(
     }
     while frame != 0 && frame.is_multiple_of(8) {
         let Some([next, address]) = read(frame) else { return };
-        if address == 0 || frames.push(address).is_err() || next <= frame {
+        if frames.push(address).is_err() || next <= frame {
             return;
         }
         frame = next;
@@ -37,8 +43,8 @@ pub fn walk(
 pub struct Place<'a> {
     /// Address.
     pub address: u64,
-    /// The process's symbols.
-    pub symbols: Option<Symbols<'a>>,
+    /// The process's program.
+    pub file: Option<File<'a>>,
     /// The address is where a call returns to: the call is in the instruction before.
     pub returns: bool,
 }
@@ -47,7 +53,9 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.address)?;
         let inside = self.address.saturating_sub(self.returns as u64);
-        let Some((name, offset)) = self.symbols.and_then(|s| s.lookup(inside)) else {
+        let file = self.file.filter(|f| is_code(f, inside));
+        let symbol = file.and_then(|f| f.symbols()?.lookup(inside));
+        let Some((name, offset)) = symbol else {
             return Ok(());
         };
         let offset = offset + self.returns as u64;
@@ -89,7 +97,6 @@ mod tests {
         assert_eq!(walked(0x1001, &[0x1010, 0xa]), [0x40_0000]);
         assert_eq!(walked(0x1000, &[0x1018, 0xa, 0, 0]), [0x40_0000, 0xa]);
         assert_eq!(walked(u64::MAX, &[]), [0x40_0000]);
-        assert_eq!(walked(0x1000, &[0x1010, 0]), [0x40_0000]);
         let deep: List<u64> = (0..100).flat_map(|i| [0x1010 + i * 16, i + 1]).collect();
         assert_eq!(walked(0x1000, &deep).len(), DEPTH);
     }
@@ -97,14 +104,17 @@ mod tests {
     #[test]
     fn places_name_the_function() {
         let image = crate::testing::bundle(&[crate::testing::program("p")]);
-        let symbols = libipc::bundle::Bundle::new(&image).unwrap().file("p").unwrap().symbols();
-        let place = |address, returns| format!("{}", Place { address, symbols, returns });
+        let file = libipc::bundle::Bundle::new(&image).unwrap().file("p");
+        let place = |address, returns| format!("{}", Place { address, file, returns });
         assert_eq!(place(0x40_1012, false), "0x401012 e1000d::ring::poll+0x12");
         assert_eq!(place(0x40_1100, false), "0x401100 main+0x0");
         // A call at the end of a function returns to the next one's first byte.
         assert_eq!(place(0x40_1100, true), "0x401100 e1000d::ring::poll+0x100");
         assert_eq!(place(0x10, false), "0x10");
-        let none = Place { address: 0x40_1012, symbols: None, returns: false };
+        assert_eq!(place(0x40_0ff0, false), "0x400ff0");
+        assert_eq!(place(0x40_3000, false), "0x403000");
+        assert_eq!(place(0x40_3000, true), "0x403000 rt_crash_undefined+0x1c00");
+        let none = Place { address: 0x40_1012, file: None, returns: false };
         assert_eq!(format!("{none}"), "0x401012");
     }
 }

@@ -286,10 +286,15 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let mut processes = Vec::new();
     for (i, (p, draft)) in system.processes.iter().zip(drafts).enumerate() {
         let segments = file(&p.file);
-        let parts = draft.map(|d| {
+        let made = draft.map(|d| {
             make_process(&mut m, &system, i, d, untyped_of[i], segments, &found, &mut shared)
         });
-        let parts = parts.transpose().of(&p.name)?;
+        if let Some(Err(e)) = &made {
+            let mut line = LineBuf::default();
+            let _ = write!(line, "[init] {} not started: {e}", p.name);
+            screen.log(line.as_bytes());
+        }
+        let parts = made.and_then(Result::ok);
         processes.push(crate::standing::process(p, i, segments.map(|f| files[f]), parts));
     }
     let devices = found

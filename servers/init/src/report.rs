@@ -1,24 +1,30 @@
 //! The restarts so far, as the shell can ask for them: a bounded list, the newest kept.
 
+use alloc::collections::VecDeque;
 use core::fmt::Write;
-use heapless::{Deque, String, Vec};
+use heapless::{String, Vec};
 use libipc::Name;
 use libipc::proc::Report;
 
 /// Reports kept.
 const KEPT: usize = 64;
 
-/// A bounded list of reports.
-#[derive(Default)]
-pub struct Reports(Deque<Report, KEPT>);
+/// A bounded list of reports. Its memory is there from the start: it does not allocate again.
+pub struct Reports(VecDeque<Report>);
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self(VecDeque::with_capacity(KEPT))
+    }
+}
 
 impl Reports {
     /// Adds a report; the oldest makes room.
     pub fn add(&mut self, report: Report) {
-        if self.0.is_full() {
+        if self.0.len() == KEPT {
             self.0.pop_front();
         }
-        let _ = self.0.push_back(report);
+        self.0.push_back(report);
     }
     /// The reports from number `skip` of those kept, oldest first.
     pub fn page(&self, skip: u32) -> Vec<Report, 4> {

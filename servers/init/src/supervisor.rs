@@ -8,7 +8,7 @@ use libipc::proc::{Report, State};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::backtrace::{Frames, Place, walk};
+use crate::backtrace::{Frames, Place, is_code, walk};
 use crate::cause::{Cause, printable};
 use crate::kernel::Kernel;
 use crate::layout::{badge, signal, slot, window};
@@ -55,6 +55,8 @@ pub struct Supervisor<'a> {
     devices: Vec<Option<Device>>,
     screen: Screen,
     uart: Uart,
+    /// The serial port had more than was read at once.
+    input_waits: bool,
     random: ChaCha20Rng,
     pub(crate) reports: Reports,
     pub(crate) untypeds: Vec<CPtr>,
@@ -79,6 +81,7 @@ impl<'a> Supervisor<'a> {
             devices: setup.devices,
             screen: setup.screen,
             uart: setup.uart,
+            input_waits: false,
             random: ChaCha20Rng::from_seed(setup.seed),
             reports: Reports::default(),
             untypeds: setup.untypeds,
@@ -182,7 +185,7 @@ impl<'a> Supervisor<'a> {
                 self.start(k, i);
                 self.end_log(i);
                 if self.processes[i].is_running() {
-                    self.report(k, i, &death);
+                    self.report(i, &death);
                 }
                 self.print_frames(i, &death);
             }
@@ -229,9 +232,10 @@ impl<'a> Supervisor<'a> {
         let Some(parts) = p.parts.as_ref().filter(|_| cause.has_backtrace()) else {
             return frames;
         };
-        walk(regs.rip, regs.rbp, &mut frames, |at| parts.read_stack(k, at));
+        let returns = |words: &[u64; 2]| p.file.is_some_and(|f| is_code(&f, words[1]));
+        walk(regs.rip, regs.rbp, &mut frames, |at| parts.read_stack(k, at).filter(returns));
         if let Some((rip, rbp)) = p.crashed_at {
-            walk(rip, rbp, &mut frames, |at| parts.read_stack(k, at));
+            walk(rip, rbp, &mut frames, |at| parts.read_stack(k, at).filter(returns));
         }
         frames
     }
@@ -251,14 +255,13 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Prints and keeps the report of a restart that was just made.
-    fn report<K: Kernel>(&mut self, _k: &mut K, i: usize, death: &Death) {
+    fn report(&mut self, i: usize, death: &Death) {
         let p = &self.processes[i];
         let downtime_us = p.started_ns.saturating_sub(death.at_ns) / 1000;
         let mut line = LineBuf::default();
         let _ = write!(line, "[init] restarted {}: {}", p.name, death.cause);
         if death.cause.has_place() {
-            let symbols = p.file.and_then(|f| f.symbols());
-            let place = Place { address: death.rip, symbols, returns: false };
+            let place = Place { address: death.rip, file: p.file, returns: false };
             let _ = write!(line, ", rip {place}");
         }
         let _ = write!(line, ", downtime {downtime_us} us");
@@ -283,8 +286,7 @@ impl<'a> Supervisor<'a> {
         let mut line = LineBuf::default();
         let _ = write!(line, "[init] {} ended: {}", p.name, death.cause);
         if death.cause.has_place() {
-            let symbols = p.file.and_then(|f| f.symbols());
-            let place = Place { address: death.rip, symbols, returns: false };
+            let place = Place { address: death.rip, file: p.file, returns: false };
             let _ = write!(line, ", rip {place}");
         }
         let _ = rest(&mut line);
@@ -293,11 +295,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn print_frames(&mut self, i: usize, death: &Death) {
-        let symbols = self.processes[i].file.and_then(|f| f.symbols());
+        let file = self.processes[i].file;
         // The first is in the line itself, if its place is.
         let skip = death.cause.has_place() as usize;
         for (n, address) in death.frames.iter().enumerate().skip(skip) {
-            let place = Place { address: *address, symbols, returns: n > 0 };
+            let place = Place { address: *address, file, returns: n > 0 };
             say!(self.screen, "[init]   #{n} {place}");
         }
     }
@@ -327,7 +329,7 @@ impl<'a> Supervisor<'a> {
         let pending = self.processes[i].pending.take();
         self.start(k, i);
         if let Some((death, _)) = pending.filter(|_| self.processes[i].is_running()) {
-            self.report(k, i, &death);
+            self.report(i, &death);
             if let Some(parts) = &self.processes[i].parts {
                 for ntfn in &parts.notices {
                     k.signal(*ntfn);
@@ -355,19 +357,15 @@ impl<'a> Supervisor<'a> {
 
     /// Console input to the console process.
     fn input<K: Kernel>(&mut self, k: &mut K) {
+        let mut bytes = [0; READ_MAX];
+        let n = self.uart.read(k, &mut bytes);
+        // A port that was not emptied makes no new edge: look again.
+        self.input_waits = n == READ_MAX;
+        // What does not fit is lost, as on any terminal nobody reads from.
+        k.log_write(window::CONSOLE, &bytes[..n]);
         let signal = self.processes.iter().find_map(|p| p.parts.as_ref()?.console);
-        // The port's FIFO holds 16 bytes, so that one turn is the rule.
-        for _ in 0..16 {
-            let mut bytes = [0; READ_MAX];
-            let n = self.uart.read(k, &mut bytes);
-            // What does not fit is lost, as on any terminal nobody reads from.
-            k.log_write(window::CONSOLE, &bytes[..n]);
-            if let Some(ntfn) = signal.filter(|_| n > 0) {
-                k.signal(ntfn);
-            }
-            if n < READ_MAX {
-                return;
-            }
+        if let Some(ntfn) = signal.filter(|_| n > 0) {
+            k.signal(ntfn);
         }
     }
 
@@ -426,10 +424,13 @@ impl<'a> Supervisor<'a> {
         p.lines.flush(|line| print_line(screen, name, line));
     }
 
-    /// Prints what waits; returns whether the serial port would take more at once.
+    /// Moves what waits for the console or from it; returns whether more can be moved at once.
     pub fn pump<K: Kernel>(&mut self, k: &mut K) -> bool {
         self.screen.show_partial();
-        let mut more = self.uart.pump(k, &mut self.screen);
+        if self.input_waits {
+            self.input(k);
+        }
+        let mut more = self.uart.pump(k, &mut self.screen) || self.input_waits;
         for i in 0..self.processes.len() {
             if self.processes[i].log_waits && self.screen.raw_room() > 0 {
                 self.drain(k, i);
@@ -445,6 +446,10 @@ impl<'a> Supervisor<'a> {
         say!(self.screen, "[init] power off");
         self.uart.flush(k, &mut self.screen);
         k.port_out(0x604, 2, 0x2000);
+        // It takes a moment; some tens of milliseconds of harmless reads.
+        for _ in 0..100_000 {
+            k.port_in(0x604, 2);
+        }
         // Still here: another machine.
         say!(self.screen, "[init] this machine did not turn itself off; it is safe to do so");
         self.uart.flush(k, &mut self.screen);

@@ -84,6 +84,7 @@ fn input_reaches_the_shell_whole() {
     let typed: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
     b.k.outside.typed.extend(&typed);
     b.s.signals(&mut b.k, signal::UART);
+    b.printed();
     assert_eq!(b.k.outside.inputs[&window::CONSOLE], typed);
     let sh = b.thread(SH);
     assert_eq!(b.k.take_signals(sh), CONSOLE_BIT);
