@@ -222,6 +222,16 @@ impl<E: Env> Stack<E> {
         {
             return Err(Error::Invalid);
         }
+        let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
+        // Given again, by a sockd that does not know what became of it.
+        match &self.socks[i as usize] {
+            s if s.rings != rings => {}
+            s if s.listener == l => return Ok(Reply::Done),
+            s if matches!(&s.body, Body::Tcp(c) if !c.is_orphan()) || matches!(s.body, Body::Over) => {
+                return Err(Error::AlreadyConnected);
+            }
+            _ => {}
+        }
         let i = self.unused(sock, rings)?;
         self.sessions[sock.session as usize].forget_freed(sock.id);
         self.sock(i).rings = rings;
