@@ -227,7 +227,9 @@ impl<E: Env> Stack<E> {
         match &self.socks[i as usize] {
             s if s.rings != rings => {}
             s if s.listener == l => return Ok(Reply::Done),
-            s if matches!(&s.body, Body::Tcp(c) if !c.is_orphan()) || matches!(s.body, Body::Over) => {
+            s if matches!(&s.body, Body::Tcp(c) if !c.is_orphan())
+                || matches!(s.body, Body::Over) =>
+            {
                 return Err(Error::AlreadyConnected);
             }
             _ => {}
