@@ -108,7 +108,9 @@ pub enum Request {
     },
     /// Aborts and frees every socket of a session, and empties its rings. When the reply comes,
     /// nothing of the session is in use by netd or the NIC any more. [`Error::WouldBlock`]: the NIC
-    /// still reads its memory; netd signals sockd when it may ask again.
+    /// still reads its memory; netd signals sockd when it may ask again. [`Error::Invalid`]:
+    /// everything is freed, but the program's ring words are nonsense; they must be zeroed before
+    /// the session can begin anew.
     EndSession {
         /// Which.
         session: u16,

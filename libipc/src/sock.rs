@@ -36,8 +36,9 @@
 //! id may be in it more than once.
 //!
 //! # Beginning and end of a session
-//! A new incarnation of a program calls `OpenSession` *before* it touches its regions. netd then
-//! has freed every socket (all records are [`State::Free`]), and both id rings are empty: it has
+//! A new incarnation of a program zeroes its own side of both id rings (the words up to
+//! [`Layout::PRODUCER`] + 64 in `app`: a predecessor may have left anything there), then calls
+//! `OpenSession` before it touches anything else. netd then has freed every socket (all records are [`State::Free`]), and both id rings are empty: it has
 //! moved its own index of the submit ring to the program's published one, and its own index of the
 //! ready ring likewise. So the program attaches both ends at the published indices, as after any
 //! restart.

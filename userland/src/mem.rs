@@ -125,15 +125,6 @@ impl SessionMem {
         }
     }
 
-    /// Zeroes this program's ring words: they hold nonsense that an earlier incarnation's wild
-    /// pointer left. The session must be opened again afterwards.
-    pub fn forget_rings(&self) {
-        for offset in (0..Layout::PRODUCER + 64).step_by(8) {
-            // SAFETY: the first words of the `app` region: both ring sides of this program.
-            unsafe { (*((self.app + offset) as *const AtomicU64)).store(0, Relaxed) };
-        }
-    }
-
     /// Lends `f` the bytes `offset..offset + len` of the send region; `None` if out of range.
     /// The range must lie in the unpublished part of the caller's own send ring.
     pub fn with_tx<R>(
@@ -156,6 +147,19 @@ impl SessionMem {
     #[must_use]
     pub fn read_rx(&self, offset: usize, into: &mut [u8]) -> bool {
         self.rx.read(offset, into)
+    }
+}
+
+/// Zeroes this program's words of both id rings, in which an earlier incarnation may have left
+/// anything: before the session is opened, see [`libipc::sock`].
+pub fn forget_rings(info: &StartInfo) {
+    let Some(app) = info.region("session.app") else { return };
+    if app.vaddr == 0 || app.len < Layout::PRODUCER as u64 + 64 {
+        return;
+    }
+    for offset in (0..Layout::PRODUCER as u64 + 64).step_by(8) {
+        // SAFETY: inside the region, which init maps writable for the process's life; atomic.
+        unsafe { (*((app.vaddr + offset) as *const AtomicU64)).store(0, Relaxed) };
     }
 }
 
@@ -218,6 +222,12 @@ pub mod testing {
     }
 
     impl SessionMem {
+        /// A word of the `app` region.
+        pub fn app_word(&self, offset: usize) -> &'static AtomicU64 {
+            assert!(offset < self.layout.app_bytes());
+            // SAFETY: inside the region, which is leaked; atomic.
+            unsafe { &*((self.app + offset) as *const AtomicU64) }
+        }
         /// A word of the `net` region, to be spoilt.
         pub fn net_word(&self, offset: usize) -> &'static AtomicU64 {
             assert!(offset < self.layout.net_bytes());

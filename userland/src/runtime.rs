@@ -12,12 +12,12 @@ use core::sync::atomic::{Ordering::*, fence};
 use core::time::Duration;
 
 use libipc::msg::{self, CallError, interface};
-use libipc::ring::{Consumer, PeerError, Producer};
+use libipc::ring::{Consumer, Producer};
 use libipc::sock::{Error, IdEntry, MAX_SOCKETS, REPEATED, Reply, Request};
 use libipc::start::StartInfo;
 use libipc::sys;
 
-use crate::mem::SessionMem;
+use crate::mem::{self, SessionMem};
 
 /// Notification bits of a program.
 pub mod signal {
@@ -59,6 +59,8 @@ pub trait Port {
     fn arm(&self, deadline_ns: u64);
     /// Nanoseconds since boot.
     fn now_ns(&self) -> u64;
+    /// Zeroes the program's words of the id rings.
+    fn forget_rings(&self);
     /// The session's memory, once.
     fn session_mem(&self, sockets: u32) -> Option<SessionMem>;
 }
@@ -92,6 +94,9 @@ impl Port for Native {
     }
     fn now_ns(&self) -> u64 {
         self.info.now_ns()
+    }
+    fn forget_rings(&self) {
+        mem::forget_rings(self.info);
     }
     fn session_mem(&self, sockets: u32) -> Option<SessionMem> {
         SessionMem::of_process(self.info, sockets)
@@ -378,25 +383,14 @@ impl Runtime {
         if let Some(session) = self.session.get() {
             return Ok(session);
         }
-        let mut rings = Err(PeerError::Header);
-        for attempt in 0..2 {
-            let mem = self.open_session()?;
-            for id in 0..mem.sockets() {
-                let words = mem.app_sock(id);
-                words.tx_tail.store(0, Relaxed);
-                words.rx_head.store(0, Release);
-            }
-            rings = mem.submit().producer().and_then(|p| Ok((p, mem.ready().consumer()?)));
-            if rings.is_ok() {
-                break;
-            }
-            if attempt == 0 {
-                mem.forget_rings();
-            }
+        let mem = self.open_session()?;
+        for id in 0..mem.sockets() {
+            let words = mem.app_sock(id);
+            words.tx_tail.store(0, Relaxed);
+            words.rx_head.store(0, Release);
         }
-        let (Ok((submit, ready)), Some(mem)) = (rings, self.mem.get()) else {
-            return Err(Error::Server);
-        };
+        let submit = mem.submit().producer().map_err(|_| Error::Server)?;
+        let ready = mem.ready().consumer().map_err(|_| Error::Server)?;
         let rings =
             Rings { submit, ready, news: [0; _], owed: [0; _], any_owed: false, rescan: false };
         Ok(self.session.get_or_init(|| Session { mem: *mem, rings: RefCell::new(rings) }))
@@ -404,6 +398,7 @@ impl Runtime {
 
     fn open_session(&self) -> Result<&SessionMem, Error> {
         let give_up = self.now() + OPEN_TIMEOUT;
+        self.port.forget_rings();
         loop {
             match self.call(&Request::OpenSession) {
                 Ok(Reply::Session { sockets, .. }) => {

@@ -282,7 +282,9 @@ impl<'a> Server<'a> {
     /// [`Error::WouldBlock`]: netd or the NIC still uses its memory; nothing was freed.
     fn end_session(&mut self, netd: &mut impl Netd, s: usize) -> Result<(), Error> {
         match netd.ask(&net::Request::EndSession { session: s as u16 }).reply {
-            Ok(_) | Err(Error::NoSession) => {}
+            // The last: nothing is in use any more, only the rings cannot be begun anew, which is
+            // for the program's next incarnation to mend.
+            Ok(_) | Err(Error::NoSession | Error::Invalid) => {}
             Err(e) => return Err(e),
         }
         for id in 0..self.table.sockets(s) {

@@ -14,7 +14,7 @@ use std::vec::Vec;
 use libipc::msg::CallError;
 use libipc::ring::{Consumer, Producer};
 use libipc::sock::{
-    Dgram, Error, IdEntry, REPEATED, Record, Reply, Request, State, event, ip_words,
+    Dgram, Error, IdEntry, Layout, REPEATED, Record, Reply, Request, State, event, ip_words,
 };
 
 use super::*;
@@ -152,7 +152,11 @@ impl Netd {
 
     fn serve(&self, request: &Request) -> Result<Reply, Error> {
         Ok(match *request {
-            Request::OpenSession => Reply::Session { session: 0, sockets: SOCKETS },
+            Request::OpenSession => {
+                *self.ready.borrow_mut() = self.mem.ready().producer_at_head().unwrap();
+                let _ = self.mem.submit().consumer_at_tail();
+                Reply::Session { session: 0, sockets: SOCKETS }
+            }
             Request::Socket { .. } => {
                 let free = (0..SOCKETS).find(|id| self.record(*id).state() == State::Free);
                 self.socket(free.ok_or(Error::TooManySockets)?, State::Open)
@@ -222,6 +226,11 @@ impl Port for Kernel {
     }
     fn now_ns(&self) -> u64 {
         self.0.now.get()
+    }
+    fn forget_rings(&self) {
+        for offset in (0..Layout::PRODUCER + 64).step_by(8) {
+            self.0.mem.app_word(offset).store(0, Relaxed);
+        }
     }
     fn session_mem(&self, _: u32) -> Option<SessionMem> {
         Some(self.0.mem)
@@ -547,6 +556,9 @@ fn a_call_is_repeated_under_its_number() {
 fn opening_waits_for_what_the_last_incarnation_left() {
     let (rt, netd) = world();
     netd.mem.app_sock(3).tx_tail.store(99, Relaxed);
+    for offset in (0..Layout::PRODUCER + 64).step_by(8) {
+        netd.mem.app_word(offset).store(!0, Relaxed);
+    }
     netd.answers.borrow_mut().extend([Ok(Err(Error::WouldBlock)), Ok(Err(Error::WouldBlock))]);
     let start = rt.now();
     UdpSocket::bind(rt, ([0, 0, 0, 0], 0).into()).unwrap();
