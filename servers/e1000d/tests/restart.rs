@@ -69,6 +69,27 @@ fn death_before_every_store() {
     assert!(cold <= 2, "{cold} warm starts went wrong");
 }
 
+/// A full ring is never refilled, so that nothing later makes up for what the dead driver had not
+/// said.
+#[test]
+fn death_while_the_ring_is_filled() {
+    for step in 0.. {
+        let mut w = World::new(1, false);
+        w.run_driver();
+        w.run_netd();
+        w.nic().fuse = Some(step);
+        w.run_driver();
+        let dead = w.crashes > 0;
+        w.nic().fuse = None;
+        w.settle();
+        w.check();
+        if !dead {
+            assert!(step > 255, "every buffer takes stores");
+            break;
+        }
+    }
+}
+
 #[test]
 fn death_again_and_again() {
     let mut crashes = 0;

@@ -16,6 +16,9 @@ struct Sent {
     refused: bool,
 }
 
+/// Number and bytes of a frame; where its checksum starts and where it goes.
+type Expected = (u64, Vec<u8>, Option<(usize, usize)>);
+
 pub struct Netd {
     rx_free: Producer<RxFree>,
     rx_used: Option<Consumer<RxUsed>>,
@@ -27,7 +30,7 @@ pub struct Netd {
     cells: VecDeque<u16>,
     in_flight: VecDeque<Sent>,
     /// Frames given that the wire must show, in this order: number, and offsets of the checksum.
-    pub expected: VecDeque<(u64, Vec<u8>, Option<(usize, usize)>)>,
+    pub expected: VecDeque<Expected>,
     /// Pieces of a frame that are not published yet.
     rest: VecDeque<TxDesc>,
     next_tx: u64,
@@ -154,7 +157,9 @@ impl Netd {
     fn make(&mut self, nic: &mut Nic) {
         let cookie = self.cells.pop_front().unwrap();
         let base = cookie as usize * CELL;
-        let refused = self.rng.chance(12);
+        // Often several in a row.
+        let after = self.in_flight.back().is_some_and(|s| s.refused);
+        let refused = self.rng.chance(if after { 2 } else { 12 });
         let len = 60 + self.rng.below(1455) as usize;
         let seq = self.next_tx;
         let frame = pattern(seq, len);

@@ -134,6 +134,17 @@ impl World {
         self.hw.0.borrow_mut()
     }
 
+    /// A register, without the side effects of reading it.
+    pub fn reg(&self, reg: e1000d::regs::Reg) -> u32 {
+        self.nic().reg(reg)
+    }
+
+    /// RCTL, RDT and TDT writes so far.
+    pub fn writes(&self) -> (u32, u32, u32) {
+        let n = self.nic();
+        (n.rctl_writes, n.rdt_writes, n.tdt_writes)
+    }
+
     /// A frame on the wire, for us.
     pub fn arrive(&mut self) {
         let len = 60 + self.rng.below(1455) as usize;
