@@ -12,7 +12,7 @@
 //! | [`process`], [`policy`], [`supervisor`], [`requests`] | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`] | why a process died, and how that reads |
 //! | [`pci`] | devices |
-//! | [`lines`], [`screen`], [`uart`] | log and console |
+//! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
 //!
 //! init trusts the kernel and the bundle. What processes say, in requests, log pages or by the
 //! way they die, is an allegation. After boot nothing allocates: a restart cannot fail for lack of
@@ -25,6 +25,7 @@ extern crate alloc;
 pub mod backtrace;
 pub mod boot;
 pub mod cause;
+pub mod console;
 pub mod draft;
 pub mod kernel;
 pub mod layout;

@@ -5,9 +5,9 @@
 use abi::{BootInfo, CPtr, Error, Label, MsgInfo, UserRegs, init_map, ipc_buffer};
 use core::sync::atomic::Ordering::Relaxed;
 use init::boot::{Machine, boot};
+use init::console::last_words;
 use init::kernel::Kernel;
 use init::layout::{slot, window};
-use init::supervisor::last_words;
 use libipc::bundle::Bundle;
 use libipc::log::{LogPage, PANIC};
 use libipc::{msg, proc, sys};

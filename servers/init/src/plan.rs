@@ -145,3 +145,65 @@ impl<'a> Plan<'a> {
         bytes.next_power_of_two().trailing_zeros() as u8
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{bundle, program};
+    use libipc::bundle::Bundle;
+
+    /// Plans a program whose last segment is replaced.
+    fn plan(
+        segment: Option<(u64, u64, u32)>,
+        stack: u32,
+        heap: u32,
+    ) -> Result<Plan<'static>, PlanError> {
+        let mut program = program("p");
+        if let Some((vaddr, len, flags)) = segment {
+            program.segments[2] = (vaddr, len, alloc::vec![], flags);
+        }
+        let image = bundle(&[program]).leak();
+        Plan::new(&Bundle::new(image).unwrap().file("p").unwrap(), stack, heap, 2, 1)
+    }
+
+    #[test]
+    fn everything_fits_its_untyped_and_no_smaller_one() {
+        // 3 data, 4 stack, 2 heap pages, IPC buffer: 40 KiB, and less than 5 KiB of objects.
+        let p = plan(None, 16, 8).unwrap();
+        assert_eq!((p.frames(PAGE_BITS), p.frames(LARGE_BITS), p.private_bits()), (10, 0, 16));
+        assert_eq!(p.slots(), 13);
+        // 13 pages of stack: with the other 4 and the objects just above 64 KiB.
+        assert_eq!(plan(None, 40, 0).unwrap().private_bits(), 16);
+        assert_eq!(plan(None, 44, 0).unwrap().private_bits(), 17);
+        let p = plan(None, 16, 4096 + 4).unwrap();
+        assert_eq!((p.frames(PAGE_BITS), p.frames(LARGE_BITS), p.private_bits()), (9, 2, 23));
+    }
+
+    #[test]
+    fn frames_are_found_by_address() {
+        let p = plan(None, 16, 2048 + 4).unwrap();
+        // The large frame comes first, then data, stack, the rest of the heap, IPC buffer.
+        assert_eq!(p.frame_at(HEAP), None);
+        assert_eq!(p.frame_at(0x40_4008), Some((2, 0x40_4000)));
+        assert_eq!(p.frame_at(STACK_TOP - 8), Some((7, STACK_TOP - 4096)));
+        assert_eq!(p.frame_at(STACK_TOP), None);
+        assert_eq!(p.frame_at(HEAP + 0x20_0000), Some((8, HEAP + 0x20_0000)));
+        assert_eq!(p.frame_at(IPC_BUFFER + 4095), Some((9, IPC_BUFFER)));
+        assert_eq!(p.frame_at(u64::MAX), None);
+    }
+
+    #[test]
+    fn segments_stay_in_the_program_area_and_keep_w_xor_x() {
+        let segment = |vaddr, len, flags| plan(Some((vaddr, len, flags)), 16, 0).map(drop);
+        assert_eq!(segment(0x50_0000, 4096, 3), Ok(()));
+        for (vaddr, len, flags) in [
+            (0x50_0000, 4096, 7),
+            (0x1000, 4096, 3),
+            (REGIONS - 4096, 8192, 3),
+            (STACK_TOP - 4096, 4096, 1),
+            (u64::MAX - 4095, 4096, 3),
+        ] {
+            assert_eq!(segment(vaddr, len, flags), Err(PlanError::Segment), "{vaddr:#x}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 extern crate std;
 
 pub mod model;
+pub mod outside;
 
 use alloc::string::{String, ToString};
 use alloc::vec;

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use libipc::log::PANIC;
 
 use crate::kernel::Kernel;
+use crate::testing::outside::Outside;
 
 type Object = u64;
 type CapId = u64;
@@ -83,32 +84,6 @@ pub struct Thread {
 struct Timer {
     target: Option<(Object, u64)>,
     deadline: Option<u64>,
-}
-
-/// The console, timers and clock of the modelled machine.
-#[derive(Default)]
-pub struct Outside {
-    /// What the serial port sent.
-    pub printed: Vec<u8>,
-    /// What it will receive.
-    pub typed: alloc::collections::VecDeque<u8>,
-    /// Whether it accepts bytes.
-    pub stuck: bool,
-    /// The serial port's first register is its divisor now.
-    divisor: bool,
-    /// PCI configuration registers, and the bits of BARs that can be written.
-    pub pci: BTreeMap<u32, u32>,
-    /// Writable bits of BARs.
-    pub bar_masks: BTreeMap<u32, u32>,
-    /// Configuration writes.
-    pub pci_writes: Vec<(u32, u32)>,
-    pci_address: u32,
-    /// Values written to ports that turn the machine off.
-    pub off: Vec<(u16, u32)>,
-    /// Log pages by init's address: bytes logged, last words, dropped, wants room.
-    pub logs: BTreeMap<u64, (Vec<u8>, Vec<u8>, u32, bool)>,
-    /// Console input by address.
-    pub inputs: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The model.
@@ -494,31 +469,6 @@ impl Model {
         self.threads.insert(cap.object, t);
         Ok(())
     }
-
-    fn port(&mut self, label: Label, port: u16, value: u32) -> u32 {
-        let o = &mut self.outside;
-        match (label, port) {
-            (Label::PortOut, 0x3fb) => o.divisor = value & 0x80 != 0,
-            (Label::PortOut, 0x3f8) if o.divisor => {}
-            (Label::PortOut, 0x3f8) => o.printed.push(value as u8),
-            (Label::PortIn, 0x3f8) => return o.typed.pop_front().unwrap_or(0) as u32,
-            (Label::PortIn, 0x3fd) => {
-                return !o.typed.is_empty() as u32 | (!o.stuck as u32) << 5;
-            }
-            (Label::PortOut, 0xcf8) => o.pci_address = value,
-            (Label::PortIn, 0xcfc) => return *o.pci.get(&o.pci_address).unwrap_or(&u32::MAX),
-            (Label::PortOut, 0xcfc) => {
-                o.pci_writes.push((o.pci_address, value));
-                let bar = (0x10..0x28).contains(&(o.pci_address & 0xff));
-                let mask = if bar { *o.bar_masks.get(&o.pci_address).unwrap_or(&0) } else { !0 };
-                let old = *o.pci.get(&o.pci_address).unwrap_or(&0);
-                o.pci.insert(o.pci_address, value & mask | old & !mask);
-            }
-            (Label::PortOut, 0x604 | 0xf4) => o.off.push((port, value)),
-            _ => {}
-        }
-        0
-    }
 }
 
 impl Kernel for Model {
@@ -589,6 +539,9 @@ impl Kernel for Model {
                 let id = self.fresh();
                 let irq = Cap { id, ty: ObjType::IrqHandler, object: 0x1_0000 + w[0], ..cap };
                 let irq = Cap { parent: Some(cap.id), badge: w[1], ..irq };
+                if self.slots.values().any(|c| c.object == irq.object) {
+                    return Err(Error::Busy);
+                }
                 assert!(self.slots.insert((node, w[3]), irq).is_none());
             }
             (ObjType::IrqHandler, Label::IrqSetNotification) => {
@@ -598,7 +551,7 @@ impl Kernel for Model {
             }
             (ObjType::IrqHandler, Label::IrqAck) => {}
             (ObjType::IoPort, Label::PortIn | Label::PortOut) => {
-                let value = self.port(label, w[0] as u16, w[2] as u32);
+                let value = self.outside.port(label, w[0] as u16, w[2] as u32);
                 return Ok([value as u64, 0, 0, 0]);
             }
             _ => return Err(Error::WrongType),
@@ -628,23 +581,23 @@ impl Kernel for Model {
     }
     fn log_read(&mut self, vaddr: u64, into: &mut [u8]) -> usize {
         assert!(self.page(self.own_space, vaddr).is_some());
-        let log = &mut self.outside.logs.entry(vaddr).or_default().0;
+        let log = &mut self.outside.log(vaddr).text;
         let n = log.len().min(into.len());
         into[..n].copy_from_slice(&log[..n]);
         log.drain(..n);
         n
     }
     fn log_panic(&mut self, vaddr: u64, into: &mut [u8; PANIC]) -> usize {
-        let words = core::mem::take(&mut self.outside.logs.entry(vaddr).or_default().1);
+        let words = core::mem::take(&mut self.outside.log(vaddr).last_words);
         let n = words.len().min(PANIC);
         into[..n].copy_from_slice(&words[..n]);
         n
     }
     fn log_dropped(&mut self, vaddr: u64) -> u32 {
-        self.outside.logs.entry(vaddr).or_default().2
+        self.outside.log(vaddr).dropped
     }
     fn log_wants_room(&mut self, vaddr: u64) -> bool {
-        core::mem::take(&mut self.outside.logs.entry(vaddr).or_default().3)
+        core::mem::take(&mut self.outside.log(vaddr).wants_room)
     }
     fn log_write(&mut self, vaddr: u64, bytes: &[u8]) -> usize {
         assert!(self.page(self.own_space, vaddr).is_some_and(|(_, p)| p.write));

@@ -202,3 +202,23 @@ fn a_kernel_error_anywhere_in_boot_is_said_and_not_panicked_about() {
         }
     }
 }
+
+#[test]
+fn a_second_driver_on_one_interrupt_line_is_left_out() {
+    let mut system = system();
+    let kind = CapKind::Irq { device: 1, notification: 2, badge: 1 };
+    system.processes[4].maps.clear();
+    system.processes[4].caps.push(cap("irq", kind));
+    let mut k = machine();
+    // The other device, with the same line.
+    let other = 1 << 31 | 4 << 11;
+    k.outside.pci.extend(
+        [(0, 0x10d3_8086), (4, 0), (8, 0), (0xc, 0), (0x3c, 0x010b)]
+            .map(|(at, value)| (other | at, value)),
+    );
+    let mut b = try_boot(k, &system).unwrap();
+    b.s.start_all(&mut b.k);
+    let line = "[init] ghost not started: kernel error Busy\n";
+    assert!(b.printed().contains(line));
+    assert_eq!(b.s.processes[0].state, State::Running);
+}

@@ -24,7 +24,8 @@ fn log_lines_carry_their_process_and_spare_the_prompt() {
 fn a_process_that_dies_in_a_line_has_it_printed() {
     let mut b = booted();
     b.printed();
-    b.k.outside.logs.entry(b.log_page(DRV)).or_default().0 = b"about to".to_vec();
+    let page = b.log_page(DRV);
+    b.k.outside.log(page).text = b"about to".to_vec();
     b.fault(DRV, FaultKind::Divide, [0x40_1100, 0, 0, 0]);
     let printed = b.printed();
     let mut lines = printed.lines();
@@ -38,7 +39,8 @@ fn a_process_that_dies_in_a_line_has_it_printed() {
 fn lost_log_bytes_are_counted_once() {
     let mut b = booted();
     b.printed();
-    b.k.outside.logs.entry(b.log_page(DRV)).or_default().2 = 120;
+    let page = b.log_page(DRV);
+    b.k.outside.log(page).dropped = 120;
     b.log(DRV, b"");
     b.log(DRV, b"");
     assert_eq!(b.printed(), "[init] drv: 120 bytes of its log lost\n");
@@ -50,7 +52,7 @@ fn a_flood_of_logs_is_bounded_by_the_page() {
     b.printed();
     // More than a log page holds: a writer that goes on while init reads.
     b.log(DRV, &vec![b'\n'; 100_000]);
-    let left = b.k.outside.logs[&b.log_page(DRV)].0.len();
+    let left = b.k.outside.logs[&b.log_page(DRV)].text.len();
     assert_eq!(left, 100_000 - 2048);
 }
 
@@ -66,14 +68,14 @@ fn a_stuck_port_holds_up_nothing() {
         assert!(!b.s.pump(&mut b.k));
     }
     // The shell's bytes wait in its page; once there is room, all of them come.
-    let waiting = b.k.outside.logs[&b.log_page(SH)].0.len();
+    let waiting = b.k.outside.logs[&b.log_page(SH)].text.len();
     assert!(waiting > 50_000, "{waiting}");
     let page = b.log_page(SH);
-    b.k.outside.logs.get_mut(&page).unwrap().3 = true;
+    b.k.outside.log(page).wants_room = true;
     b.k.outside.stuck = false;
     let printed = b.printed();
     assert!(printed.contains("log lines lost") || printed.contains('x'));
-    assert_eq!(b.k.outside.logs[&page].0.len(), 0);
+    assert_eq!(b.k.outside.logs[&page].text.len(), 0);
     let sh = b.thread(SH);
     assert_eq!(b.k.take_signals(sh), CONSOLE_BIT);
 }
@@ -101,4 +103,12 @@ fn the_console_survives_a_restart_of_the_shell() {
     let printed = b.printed();
     assert!(printed.starts_with("> half\x1b[K[init] restarted sh: undefined instruction"));
     assert!(printed.ends_with("us\n> "), "{printed}");
+}
+
+#[test]
+fn init_has_last_words_too() {
+    let mut k = machine();
+    crate::console::last_words(&mut k, &"boot bundle");
+    assert_eq!(k.printed(), "\n[init] FATAL: boot bundle\n");
+    assert_eq!(k.outside.off, [(0xf4, 0x31)]);
 }

@@ -97,7 +97,7 @@ fn panics_tell_what_they_said_and_exits_their_status() {
     let mut b = booted();
     b.printed();
     let page = b.log_page(SRV);
-    b.k.outside.logs.entry(page).or_default().1 = b"no route at netd/src/ip.rs:7".to_vec();
+    b.k.outside.log(page).last_words = b"no route at netd/src/ip.rs:7".to_vec();
     b.fault(SRV, FaultKind::Syscall, [0x40_1012, SUPERVISOR_PANIC, 0, 0]);
     let printed = b.printed();
     let first = printed.lines().next().unwrap();

@@ -206,7 +206,7 @@ impl Booted {
     /// Logs as a process would.
     pub fn log(&mut self, i: usize, text: &[u8]) {
         let page = self.log_page(i);
-        self.k.outside.logs.entry(page).or_default().0.extend(text);
+        self.k.outside.log(page).text.extend(text);
         self.s.signals(&mut self.k, crate::layout::signal::log(i));
     }
 }
