@@ -5,6 +5,7 @@ mod common;
 use common::nic::*;
 use common::world::World;
 use e1000d::hardware::Event;
+use e1000d::lent::{self, Side};
 use e1000d::regs;
 use e1000d::{Driver, StartError};
 use libipc::nic::*;
@@ -78,6 +79,29 @@ fn a_warm_start_touches_nothing_that_runs() {
     assert_eq!(lines(&w), ["re-attached: 2 frames in flight"]);
     assert_eq!(w.rings.status().version.load(Relaxed), version + 1);
     assert_eq!(w.rings.counter(Counter::Reattached), 1);
+    assert!(w.run_netd(), "a signal that the dead driver owed");
+}
+
+#[test]
+fn a_descriptor_that_contradicts_rdh_means_a_cold_start() {
+    // Blank ones that look done, or have error bits that would pass on to a frame; one that is
+    // done and does not look it; one with a stray address.
+    for (slot, half, value) in [(9, 1, 1 << 32), (9, 1, 1 << 40), (1, 1, 0), (9, 0, POOL_BUS + 1)] {
+        let mut w = started(false);
+        w.run_netd();
+        w.run_driver();
+        w.kill();
+        for _ in 0..3 {
+            w.arrive();
+        }
+        w.nic().receive(3);
+        w.nic().rings[lent::desc_word(Side::Rx, slot, half)] = value;
+        w.run_driver();
+        assert_eq!(w.rings.counter(Counter::ColdStarts), 2, "slot {slot}");
+        assert_eq!(lines(&w)[1], "stopped the NIC: 255 buffers and 0 frames given back");
+        w.run_netd();
+        assert!(w.owners().iter().all(|n| *n == 1));
+    }
 }
 
 #[test]
