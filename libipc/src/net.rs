@@ -115,8 +115,9 @@ pub enum Request {
         /// Which.
         session: u16,
     },
-    /// Ids of the session freed since asked last (sockets that ended after `Close`), at most 32:
-    /// [`Reply::Freed`].
+    /// Ids of the session freed since asked last (sockets that ended after `Close`, spares of a
+    /// closed listener), at most 32: [`Reply::Freed`]; ask until it is empty. A restarted netd
+    /// names every free id, since it cannot know what was asked: pass over those known to be free.
     TakeFreed {
         /// Which.
         session: u16,

@@ -20,6 +20,7 @@
 
 extern crate alloc;
 
+pub mod crash;
 pub mod demux;
 pub mod dhcp;
 pub mod env;

@@ -24,6 +24,7 @@ use libipc::nic::{
 use libipc::ring::{Consumer, Memory, PeerError, Producer};
 use libipc::shared::Bytes;
 
+use crate::crash;
 use crate::env::DriverFault;
 use crate::wire::ethernet::MIN_FRAME;
 
@@ -449,8 +450,11 @@ impl Port {
         if let Some(ring) = &mut self.tx_free {
             ring.release();
         }
+        crash::point();
         self.signal |= self.rx_free.publish();
+        crash::point();
         self.signal |= self.tx_used.publish();
+        crash::point();
     }
 
     /// Whether the driver must be signalled; asking clears it.

@@ -13,6 +13,7 @@ use core::sync::atomic::Ordering::*;
 use libipc::net::Rings;
 use libipc::sock::{Error, Kind, Record, State, event, flags, ip_from_words, ip_words};
 
+use crate::crash;
 use crate::wire::tcp::Seq;
 
 /// No listener.
@@ -78,8 +79,11 @@ impl Fixed {
     /// Writes it: unsealed, the words, sealed.
     pub fn store(&self, r: &Record) {
         r.check.store(0, SeqCst);
+        crash::point();
         self.words(r);
+        crash::point();
         r.check.store(r.seal(), Release);
+        crash::point();
     }
 
     fn words(&self, r: &Record) {
@@ -129,7 +133,9 @@ pub fn renew(r: &Record) {
 
 /// Makes the record free.
 pub fn free(r: &Record) {
+    crash::point();
     r.state.store(State::Free as u16, Release);
+    crash::point();
     r.check.store(0, Release);
 }
 
@@ -143,7 +149,9 @@ fn amend(r: &Record, change: impl Fn(&Record)) {
     }
     change(&next);
     r.check.store(next.seal(), SeqCst);
+    crash::point();
     change(r);
+    crash::point();
 }
 
 fn accept_word(r: &Record) {
@@ -186,22 +194,30 @@ pub fn mend(r: &Record) -> bool {
 
 /// The state as the program sees it.
 pub fn set_state(r: &Record, state: State) {
+    crash::point();
     r.state.store(state as u16, Release);
+    crash::point();
 }
 
 /// Sets bits of [`event`].
 pub fn add_events(r: &Record, bits: u32) {
+    crash::point();
     r.events.store(r.events.load(Relaxed) | bits, Release);
+    crash::point();
 }
 
 /// Writes `rcv_nxt` and `rcv_adv` in one store.
 pub fn set_rcv(r: &Record, nxt: Seq, adv: Seq) {
+    crash::point();
     r.rcv.store(nxt.0 as u64 | (adv.0 as u64) << 32, Release);
+    crash::point();
 }
 
 /// Writes `snd_una` and `snd_max` in one store.
 pub fn set_snd(r: &Record, una: Seq, max: Seq) {
+    crash::point();
     r.snd.store(una.0 as u64 | (max.0 as u64) << 32, Release);
+    crash::point();
 }
 
 /// Reads the two halves of `rcv` or `snd`.
@@ -211,13 +227,17 @@ pub fn halves(word: u64) -> (Seq, Seq) {
 
 /// The own FIN's number, before the program learns that its half is closed.
 pub fn queue_fin(r: &Record, fin: Seq) {
+    crash::point();
     r.fin_seq.store(fin.0, Release);
+    crash::point();
     add_events(r, event::FIN_QUEUED);
 }
 
 /// The tombstone: nothing of this connection may be answered as if it lived.
 pub fn end(r: &Record, error: Option<Error>) {
+    crash::point();
     r.error.store(error.map_or(0, |e| e as u16), Release);
+    crash::point();
     set_state(r, State::Closed);
 }
 

@@ -35,6 +35,8 @@ pub struct Session {
     pub dead: bool,
     /// Frames with the driver that use its send region.
     pub in_flight: u32,
+    /// sockd waits for that number to become 0.
+    pub ending: bool,
     submit: Option<Consumer<IdEntry>>,
     ready: Option<Producer<IdEntry>>,
     /// Index after the last announcement of each id.
@@ -57,6 +59,7 @@ impl Session {
             base,
             dead: result.is_err(),
             in_flight: 0,
+            ending: false,
             submit: mem.submit.consumer().ok(),
             ready: ready.ok(),
             announced: alloc::vec![0; sockets],
@@ -158,7 +161,9 @@ impl Session {
     /// Makes announcements visible.
     pub fn publish(&mut self) {
         if let Some(ready) = &mut self.ready {
+            crate::crash::point();
             self.signal |= ready.publish();
+            crate::crash::point();
         }
     }
 

@@ -234,6 +234,13 @@ impl<E: Env> Stack<E> {
             }
             _ => {}
         }
+        let given = self.number(sock.session, sock.id).map(|i| &self.socks[i as usize]);
+        match given.map(|s| (&s.body, s.listener)) {
+            // Asked again: it is the listener's still, or has been handed over.
+            Some((_, owner)) if owner == l => return Ok(Reply::Done),
+            Some((Body::Tcp(_) | Body::Over, NONE)) => return Err(Error::AlreadyConnected),
+            _ => {}
+        }
         let i = self.unused(sock, rings)?;
         self.sessions[sock.session as usize].forget_freed(sock.id);
         self.sock(i).rings = rings;
@@ -343,19 +350,27 @@ impl<E: Env> Stack<E> {
         let (tail, head) = self.sessions[sock.session as usize].words(sock.id);
         let now = self.now;
         if self.socks[i as usize].listener != NONE {
-            // It is the listener's: nobody has accepted it.
-            return Err(Error::BadSocket);
+            // A listener's, taken away from it.
+            self.abort(i, Error::ConnectionAborted);
+            self.free_quietly(i);
+            return Ok(Reply::Closed { free: true });
         }
         match &mut self.socks[i as usize].body {
+            // Asked again.
+            Body::Tcp(conn) if conn.is_orphan() && !abort => {
+                return Ok(Reply::Closed { free: false });
+            }
             Body::Tcp(conn) => {
-                if conn.is_orphan() {
-                    return Err(Error::BadSocket);
-                }
                 let sane = conn.wrote(tail as u32) && conn.took(head as u32);
                 // RFC 1122 4.2.2.13: what the program has not read is lost; the peer learns that.
                 let reset = abort || !sane || conn.unread() > 0;
                 if reset || conn.state() == State::SynSent {
                     self.abort(i, Error::ConnectionAborted);
+                    if matches!(self.socks[i as usize].body, Body::Free) {
+                        // An orphan: freed on the way.
+                        self.sessions[sock.session as usize].forget_freed(sock.id);
+                        return Ok(Reply::Closed { free: true });
+                    }
                 } else {
                     conn.shutdown();
                     conn.orphan(now);
@@ -403,8 +418,10 @@ impl<E: Env> Stack<E> {
         self.publish();
         let s = &mut self.sessions[session as usize];
         if s.in_flight > 0 {
+            s.ending = true;
             return Err(Error::WouldBlock);
         }
+        s.ending = false;
         match s.begin_anew() {
             Ok(()) => Ok(Reply::Done),
             Err(e) => {

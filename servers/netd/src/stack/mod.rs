@@ -423,6 +423,7 @@ impl<E: Env> Stack<E> {
                 Ok(Some(Some(session))) => {
                     if let Some(s) = self.sessions.get_mut(session as usize) {
                         s.in_flight = s.in_flight.saturating_sub(1);
+                        self.signal_sockd |= s.ending && s.in_flight == 0;
                         // The end of a session may wait for this.
                         self.signal_sockd |= s.dead && s.in_flight == 0;
                     }
@@ -464,6 +465,7 @@ impl<E: Env> Stack<E> {
         self.port.reset();
         for s in &mut self.sessions {
             s.in_flight = 0;
+            self.signal_sockd |= s.ending;
         }
         self.signal_sockd = true;
         self.port_closed_until = self.now + RESET_PAUSE_NS;

@@ -27,6 +27,10 @@ impl<E: Env> Stack<E> {
             let rec = self.socks[i as usize].rec;
             if rec.state.load(Acquire) == State::Free as u16 {
                 record::free(rec);
+                // Whether sockd was told is not known: it passes over what it knows to be free.
+                let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
+                self.sessions[session as usize].note_freed(id);
+                self.signal_sockd = true;
             } else if !record::mend(rec) {
                 self.drop_record(i, &mut found);
             } else if rec.listener.load(Relaxed) == NO_LISTENER

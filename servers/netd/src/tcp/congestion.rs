@@ -48,6 +48,7 @@ impl Congestion {
         self.cwnd.saturating_add(limited)
     }
     /// Slow-start threshold.
+    #[cfg(test)]
     pub fn ssthresh(&self) -> u32 {
         self.ssthresh
     }

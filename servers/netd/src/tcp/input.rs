@@ -235,7 +235,9 @@ impl Conn {
         let error = match self.state {
             State::SynReceived if self.passive => None,
             State::SynReceived => Some(Error::ConnectionRefused),
-            State::Closing | State::LastAck | State::TimeWait => None,
+            // RFC 1337: a stray RST must not cut TIME-WAIT short.
+            State::TimeWait => return Outcome::empty(),
+            State::Closing | State::LastAck => None,
             _ => Some(Error::ConnectionReset),
         };
         self.end(error)

@@ -88,8 +88,9 @@ impl Conn {
         self.rcv_nxt = nxt;
         self.rcv_adv = if self.fin_taken { nxt } else { adv };
         let first = self.irs + 1;
-        self.head = first + app.map_or(0, |a| a.rx_head);
         let end = nxt - self.fin_taken as u32;
+        // Nobody has read anything yet, or nobody ever will.
+        self.head = if self.orphan { end } else { first + app.map_or(0, |a| a.rx_head) };
         // head <= rcv_nxt <= rcv_adv <= head + size.
         let holds = self.head.le(end)
             && end - self.head <= self.rx_size

@@ -33,6 +33,7 @@ impl Rtt {
         (self.rto << self.backoff.min(16)).min(MAX)
     }
     /// Smoothed round-trip time; 0 without a sample.
+    #[cfg(test)]
     pub fn srtt(&self) -> u64 {
         self.srtt
     }

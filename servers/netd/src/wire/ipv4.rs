@@ -116,7 +116,7 @@ mod tests {
     fn bytes_both_ways() {
         let (bytes, repr) = header();
         assert_eq!(bytes[..4], [0x45, 0, 0, 120]);
-        assert_eq!(bytes[10..12], [0x22, 0x59]);
+        assert_eq!(bytes[10..12], [0x22, 0x5e]);
         assert_eq!(Repr::parse(&bytes, 120), Ok((repr, 20)));
     }
 
