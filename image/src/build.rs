@@ -1,5 +1,6 @@
 //! Kernel and bundle, from sources and manifest.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::workspace::{self, GuestBin};
@@ -66,10 +67,10 @@ fn needed(manifest: &Path) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
 /// See [`Error`].
 pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
     let (plan, bins) = needed(manifest)?;
-    guest::build(&bins, guest::What::Build, quiet)?;
-    let kernel = guest::binary("kernel");
+    let made = guest::build(&bins, quiet)?;
+    let bytes = pack(&plan, &made)?;
+    let kernel = made["kernel"].clone();
     let bundle = guest::target_dir().join("bundle");
-    let bytes = pack(&plan)?;
     std::fs::write(&bundle, &bytes).map_err(|source| Error::Io { path: bundle.clone(), source })?;
     Ok(Image { kernel, bundle, plan })
 }
@@ -79,15 +80,15 @@ pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
 /// # Errors
 /// If clippy finds something.
 pub fn clippy() -> Result<(), Error> {
-    Ok(guest::build(&workspace::guest_bins()?, guest::What::Clippy, false)?)
+    Ok(guest::clippy(&workspace::guest_bins()?)?)
 }
 
-fn pack(plan: &manifest::Plan) -> Result<Vec<u8>, Error> {
+fn pack(plan: &manifest::Plan, made: &BTreeMap<String, PathBuf>) -> Result<Vec<u8>, Error> {
     let mut writer = bundle::Writer::default();
-    let (_, symbols) = read("kernel")?;
+    let (_, symbols) = read("kernel", made)?;
     writer.symbols("kernel", symbols)?;
     for file in std::iter::once("init").chain(plan.files()) {
-        let (bytes, symbols) = read(file)?;
+        let (bytes, symbols) = read(file, made)?;
         let refused = |reason| Error::Elf { file: file.into(), reason };
         let program = elf::program(&bytes).map_err(refused)?;
         writer.program(file, program, symbols)?;
@@ -97,8 +98,11 @@ fn pack(plan: &manifest::Plan) -> Result<Vec<u8>, Error> {
     Ok(writer.finish()?)
 }
 
-fn read(name: &str) -> Result<(Vec<u8>, Vec<elf::Symbol>), Error> {
-    let path = guest::binary(name);
+fn read(
+    name: &str,
+    made: &BTreeMap<String, PathBuf>,
+) -> Result<(Vec<u8>, Vec<elf::Symbol>), Error> {
+    let path = made[name].clone();
     let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
     let symbols =
         elf::symbols(&bytes).map_err(|reason| Error::Elf { file: name.into(), reason })?;

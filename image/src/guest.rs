@@ -5,9 +5,11 @@
 //! directory keeps them apart. It cannot be made from a build script, which would wait for the
 //! lock of the outer call for ever.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde::Deserialize;
 
 use crate::workspace::{self, GuestBin};
 
@@ -45,14 +47,16 @@ pub enum Error {
         /// How cargo ended.
         status: ExitStatus,
     },
+    /// It succeeded, but made no such binary. Something from an earlier build must not be taken
+    /// for it.
+    #[error("the guest build made no binary `{0}`; does its package have the feature `guest`?")]
+    Missing(String),
 }
 
 /// What to do with the guest's packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Build them.
+enum What {
     Build,
-    /// Lint them, warnings denied.
     Clippy,
 }
 
@@ -61,37 +65,74 @@ pub fn target_dir() -> PathBuf {
     workspace::target_dir().join("guest")
 }
 
-/// Where a built guest binary lies.
-pub fn binary(name: &str) -> PathBuf {
-    target_dir().join(TARGET).join("release").join(name)
-}
-
-/// Builds (or lints) the packages that `bins` come from.
-///
-/// The kernel is built by a call of its own: it has no heap, and in one call with others the
-/// `alloc` features of shared dependencies would be on for it too.
+/// Builds the packages that `bins` come from; returns where each binary lies.
 ///
 /// # Errors
 /// If cargo does not start or fails.
-pub fn build(bins: &[GuestBin], what: What, quiet: bool) -> Result<(), Error> {
-    let (kernel, others): (Vec<_>, Vec<_>) = bins.iter().partition(|b| b.name == "kernel");
-    for group in [kernel, others].iter().filter(|g| !g.is_empty()) {
-        let mut cargo = command(group, what, quiet, &target_dir());
-        let status = cargo.status().map_err(|source| workspace::Error::Cargo {
-            cargo: cargo.get_program().into(),
-            source,
-        })?;
+pub fn build(bins: &[GuestBin], quiet: bool) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let mut made = BTreeMap::new();
+    for group in groups(bins) {
+        let mut cargo = command(&group, What::Build, quiet, &target_dir());
+        cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+        let output = cargo.spawn().and_then(std::process::Child::wait_with_output);
+        let output = output.map_err(|e| not_started(&cargo, e))?;
+        if !output.status.success() {
+            return Err(Error::Failed { what: "build", status: output.status });
+        }
+        made.extend(output.stdout.split(|b| *b == b'\n').filter_map(executable));
+    }
+    match bins.iter().find(|b| !made.contains_key(&b.name)) {
+        Some(missing) => Err(Error::Missing(missing.name.clone())),
+        None => Ok(made),
+    }
+}
+
+/// Lints the packages that `bins` come from, warnings denied.
+///
+/// # Errors
+/// If cargo does not start or clippy finds something.
+pub fn clippy(bins: &[GuestBin]) -> Result<(), Error> {
+    for group in groups(bins) {
+        let mut cargo = command(&group, What::Clippy, false, &target_dir());
+        let status = cargo.status().map_err(|e| not_started(&cargo, e))?;
         if !status.success() {
-            let what = if what == What::Build { "build" } else { "clippy" };
-            return Err(Error::Failed { what, status });
+            return Err(Error::Failed { what: "clippy", status });
         }
     }
     Ok(())
 }
 
+/// What one cargo call builds. The kernel has a call of its own: it has no heap, and in one call
+/// with others the `alloc` features of shared dependencies would be on for it too.
+fn groups(bins: &[GuestBin]) -> impl Iterator<Item = Vec<&GuestBin>> {
+    let (kernel, others): (Vec<_>, Vec<_>) = bins.iter().partition(|b| b.name == "kernel");
+    [kernel, others].into_iter().filter(|g| !g.is_empty())
+}
+
+fn not_started(cargo: &Command, source: std::io::Error) -> workspace::Error {
+    workspace::Error::Cargo { cargo: cargo.get_program().into(), source }
+}
+
+/// A message of cargo about something that it made.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Name and path of the binary that a line of cargo's output tells of; all other lines are `None`.
+fn executable(line: &[u8]) -> Option<(String, PathBuf)> {
+    let artifact: Artifact = serde_json::from_slice(line).ok()?;
+    Some((artifact.target.name, artifact.executable))
+}
+
 fn command(bins: &[&GuestBin], what: What, quiet: bool, target_dir: &Path) -> Command {
     let packages: BTreeSet<&str> = bins.iter().map(|b| b.package.as_str()).collect();
-    let features: Vec<String> = packages.iter().map(|p| format!("{p}/guest")).collect();
     let mut cargo = Command::new(workspace::cargo());
     cargo.current_dir(workspace::root());
     for (name, _) in std::env::vars_os() {
@@ -105,7 +146,8 @@ fn command(bins: &[&GuestBin], what: What, quiet: bool, target_dir: &Path) -> Co
     for p in &packages {
         cargo.args(["-p", p]);
     }
-    cargo.args(["--features", &features.join(",")]);
+    // Without a package's name: the feature of every package named above.
+    cargo.args(["--features", "guest"]);
     if quiet {
         cargo.arg("--quiet");
     }
@@ -139,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_package_is_named_once_with_its_guest_feature() {
+    fn each_package_is_named_once() {
         let bin =
             |name: &str, package: &str| GuestBin { name: name.into(), package: package.into() };
         let bins =
@@ -148,6 +190,17 @@ mod tests {
         let args: Vec<_> = cargo.get_args().map(|a| a.to_str().unwrap()).collect();
         let packages = args.windows(2).filter(|w| w[0] == "-p").map(|w| w[1]);
         assert_eq!(packages.collect::<Vec<_>>(), ["microkernel", "userland"]);
-        assert!(args.contains(&"microkernel/guest,userland/guest"));
+        assert!(args.windows(2).any(|w| w == ["--features", "guest"]));
+    }
+
+    #[test]
+    fn cargo_tells_what_it_made() {
+        let bin = br#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"netd"},
+            "filenames":["/t/netd"],"executable":"/t/netd","fresh":true}"#;
+        assert_eq!(executable(bin), Some(("netd".into(), "/t/netd".into())));
+        let lib = br#"{"reason":"compiler-artifact","target":{"name":"netd"},"executable":null}"#;
+        assert_eq!(executable(lib), None);
+        assert_eq!(executable(br#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable(b""), None);
     }
 }
