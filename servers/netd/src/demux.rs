@@ -41,7 +41,7 @@ impl Tuple {
     }
     /// Feeds a hasher; IPv4 as 4 bytes, which cannot be confused within one space since the
     /// length differs.
-    pub fn hash(&self, h: &mut impl Hasher) {
+    pub fn feed(&self, h: &mut impl Hasher) {
         let ports = (self.local.port() as u64) << 32 | (self.remote.port() as u64) << 48;
         match (self.local.ip(), self.remote.ip()) {
             (IpAddr::V4(l), IpAddr::V4(r)) => {
@@ -92,7 +92,7 @@ impl Demux {
 
     fn bucket(&self, tuple: &Tuple) -> usize {
         let mut h = SipHasher13::new_with_keys(self.key.0, self.key.1);
-        tuple.hash(&mut h);
+        tuple.feed(&mut h);
         h.finish() as usize & (self.buckets.len() - 1)
     }
 

@@ -14,7 +14,8 @@ use libipc::start::{Region, StartInfo};
 use netd::env::At;
 use netd::port::PortMemory;
 use netd::session::SessionMemory;
-use netd::state::HardState;
+use netd::state::{HardState, TIME_WAIT_OFFSET};
+use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
 use netd::{Addressing, Setup};
 
@@ -95,11 +96,15 @@ pub fn setup(start: &'static StartInfo) -> Result<(Setup, Caps), Missing> {
         tx_free: ring((drv, offset::TX_FREE_PRODUCER), (net, offset::TX_FREE_CONSUMER), nic::RING),
     };
     let (sessions, signals) = sessions(start)?;
+    let waits = (state.len as usize).saturating_sub(TIME_WAIT_OFFSET) / size_of::<WaitRecord>();
+    let waits_at = (state.vaddr as usize + TIME_WAIT_OFFSET) as *const WaitRecord;
     let setup = Setup {
         port,
         loopback: bytes(headers, header_len, LOOPBACK),
         // SAFETY: as for the status page; `region` checked the length, pages are aligned.
         hard: unsafe { &*(state.vaddr as *const HardState) },
+        // SAFETY: likewise; the records fill what is left of the region.
+        time_wait: unsafe { core::slice::from_raw_parts(waits_at, waits) },
         sessions,
         addressing: Addressing::parse(&start.args),
         seed: start.seed,

@@ -10,6 +10,7 @@
 //! | [`port`] | netd's end of the driver's rings |
 //! | [`session`] | a program's session: id rings and memory |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
+//! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
 //! | [`env`] | what the stack needs of its surroundings |
 //!
@@ -32,6 +33,7 @@ pub mod session;
 pub mod stack;
 pub mod state;
 pub mod tcp;
+pub mod timewait;
 pub mod wheel;
 pub mod wire;
 

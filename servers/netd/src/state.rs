@@ -8,7 +8,11 @@ use crate::dhcp::Lease;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BWNETD01");
 
-/// The region. All zero: never used.
+/// Offset in the region of the records of connections in TIME-WAIT
+/// ([`crate::timewait::WaitRecord`]), which fill the rest of it.
+pub const TIME_WAIT_OFFSET: usize = 4096;
+
+/// The beginning of the region. All zero: never used.
 #[repr(C)]
 pub struct HardState {
     magic: AtomicU64,

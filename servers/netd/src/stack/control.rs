@@ -225,20 +225,12 @@ impl<E: Env> Stack<E> {
         let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
         // Given again, by a sockd that does not know what became of it.
         match &self.socks[i as usize] {
-            s if s.rings != rings => {}
             s if s.listener == l => return Ok(Reply::Done),
             s if matches!(&s.body, Body::Tcp(c) if !c.is_orphan())
                 || matches!(s.body, Body::Over) =>
             {
                 return Err(Error::AlreadyConnected);
             }
-            _ => {}
-        }
-        let given = self.number(sock.session, sock.id).map(|i| &self.socks[i as usize]);
-        match given.map(|s| (&s.body, s.listener)) {
-            // Asked again: it is the listener's still, or has been handed over.
-            Some((_, owner)) if owner == l => return Ok(Reply::Done),
-            Some((Body::Tcp(_) | Body::Over, NONE)) => return Err(Error::AlreadyConnected),
             _ => {}
         }
         let i = self.unused(sock, rings)?;
@@ -315,8 +307,7 @@ impl<E: Env> Stack<E> {
         let fixed =
             Fixed { local: s.local, remote: s.remote, iss, ..Fixed::open(Kind::Tcp, s.rings) };
         fixed.store(s.rec);
-        let (tx_bits, rx_bits) = (s.rings.tx_bits, s.rings.rx_bits);
-        s.body = Body::Tcp(Conn::connect(s.rec, config, iss, tx_bits, rx_bits, now));
+        s.body = Body::Tcp(Conn::connect(s.rec, &fixed, config, now));
         self.want_send(i);
         Ok(Reply::Done)
     }
@@ -374,6 +365,10 @@ impl<E: Env> Stack<E> {
                 } else {
                     conn.shutdown();
                     conn.orphan(now);
+                    if self.retire(i) {
+                        self.sessions[sock.session as usize].forget_freed(sock.id);
+                        return Ok(Reply::Closed { free: true });
+                    }
                     self.want_send(i);
                     self.arm(i);
                     return Ok(Reply::Closed { free: false });

@@ -51,7 +51,8 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         let size = 1u64 << s.rings.tx_bits;
         let Body::Dgram(d) = &mut s.body else { return Some(()) };
-        let sends = tail >= d.tx_tail && tail - d.tx_head <= size && tail % Header::ALIGN == 0;
+        let sends =
+            tail >= d.tx_tail && tail - d.tx_head <= size && tail.is_multiple_of(Header::ALIGN);
         let takes = head >= d.rx_head && head <= d.rx_tail;
         (sends && takes).then_some(())?;
         (d.tx_tail, d.rx_head) = (tail, head);

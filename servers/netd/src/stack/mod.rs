@@ -6,6 +6,7 @@
 //! | `rx` | frames to protocols |
 //! | `tx` | frames out: headers, payload by reference or copied, routes, neighbours |
 //! | `tcp` | segments to connections, listeners |
+//! | `timewait` | connections that no program holds any more |
 //! | `dgram` | UDP and ICMP echo sockets |
 //! | `icmp` | echo, errors both ways |
 //! | `iface` | address, DHCP, ARP |
@@ -21,6 +22,7 @@ mod recover;
 mod rx;
 mod submit;
 mod tcp;
+mod timewait;
 mod tx;
 
 use alloc::vec::Vec;
@@ -43,6 +45,7 @@ use crate::record;
 use crate::session::{Session, SessionMemory};
 use crate::state::{HardState, Secrets};
 use crate::tcp::{Conn, NEVER};
+use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
 use dgram::Dgram;
@@ -102,6 +105,8 @@ pub struct Setup {
     pub loopback: Bytes,
     /// `netd.state`.
     pub hard: &'static HardState,
+    /// The rest of `netd.state`.
+    pub time_wait: &'static [WaitRecord],
     /// Sessions by number.
     pub sessions: Vec<SessionMemory>,
     /// Address.
@@ -203,8 +208,11 @@ pub struct Stack<E> {
     /// Doorbells that rang (a bit a session).
     bells: u32,
     socks: Vec<Sock>,
+    /// Numbers after the sockets' are records in TIME-WAIT.
     demux: Demux,
+    /// Likewise, then two of the stack's own.
     wheel: Wheel,
+    time_wait: TimeWait,
     send_links: Links,
     send_queue: Ends,
     listen_links: Links,
@@ -280,8 +288,9 @@ impl<E: Env> Stack<E> {
             hard,
             secrets,
             bells,
-            demux: Demux::new(sockets, key),
-            wheel: Wheel::new(sockets + 2, now),
+            demux: Demux::new(sockets + setup.time_wait.len(), key),
+            wheel: Wheel::new(sockets + setup.time_wait.len() + 2, now),
+            time_wait: TimeWait::new(setup.time_wait),
             send_links: Links::new(sockets),
             send_queue: Ends::EMPTY,
             listen_links: Links::new(sockets),
@@ -330,7 +339,7 @@ impl<E: Env> Stack<E> {
 
     fn keyed(&self, key: (u64, u64), tuple: &Tuple) -> u64 {
         let mut h = SipHasher13::new_with_keys(key.0, key.1);
-        tuple.hash(&mut h);
+        tuple.feed(&mut h);
         h.finish()
     }
 
@@ -423,9 +432,8 @@ impl<E: Env> Stack<E> {
                 Ok(Some(Some(session))) => {
                     if let Some(s) = self.sessions.get_mut(session as usize) {
                         s.in_flight = s.in_flight.saturating_sub(1);
-                        self.signal_sockd |= s.ending && s.in_flight == 0;
                         // The end of a session may wait for this.
-                        self.signal_sockd |= s.dead && s.in_flight == 0;
+                        self.signal_sockd |= s.ending && s.in_flight == 0;
                     }
                 }
                 Ok(Some(None)) => {}
@@ -467,7 +475,6 @@ impl<E: Env> Stack<E> {
             s.in_flight = 0;
             self.signal_sockd |= s.ending;
         }
-        self.signal_sockd = true;
         self.port_closed_until = self.now + RESET_PAUSE_NS;
     }
 
@@ -542,12 +549,11 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Timer numbers after the sockets'.
     fn neighbour_timer(&self) -> u32 {
-        self.socks.len() as u32
+        (self.socks.len() + self.time_wait.len()) as u32
     }
     fn dhcp_timer(&self) -> u32 {
-        self.socks.len() as u32 + 1
+        self.neighbour_timer() + 1
     }
 
     fn timer_turn(&mut self) -> bool {
@@ -557,6 +563,8 @@ impl<E: Env> Stack<E> {
                 self.neighbours_due();
             } else if timer == self.dhcp_timer() {
                 self.dhcp_due();
+            } else if timer as usize >= self.socks.len() {
+                self.time_wait_over(timer);
             } else {
                 self.tcp_timer(timer);
             }

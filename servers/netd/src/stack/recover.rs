@@ -31,11 +31,11 @@ impl<E: Env> Stack<E> {
                 let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
                 self.sessions[session as usize].note_freed(id);
                 self.signal_sockd = true;
-            } else if !record::mend(rec) {
-                self.drop_record(i, &mut found);
-            } else if rec.listener.load(Relaxed) == NO_LISTENER
-                && self.recover_own(i, &mut found).is_none()
-            {
+                continue;
+            }
+            let holds = record::mend(rec);
+            let own = rec.listener.load(Relaxed) == NO_LISTENER;
+            if !holds || (own && self.recover_own(i, &mut found).is_none()) {
                 self.drop_record(i, &mut found);
             }
         }
@@ -48,6 +48,7 @@ impl<E: Env> Stack<E> {
                 self.free(i);
             }
         }
+        self.recover_time_wait();
         let Found { connections, listeners, datagrams, dropped } = found;
         self.counters.recovered = connections;
         if connections + listeners + datagrams + dropped > 0 {
@@ -134,9 +135,8 @@ impl<E: Env> Stack<E> {
         self.claim(i, tuple)?;
         self.socks[i as usize].body = Body::Tcp(conn);
         found.connections += 1;
-        if outcome.contains(Outcome::ENDED) {
-            self.after_tcp(i, outcome);
-        } else {
+        self.after_tcp(i, outcome - Outcome::READY);
+        if matches!(self.socks[i as usize].body, Body::Tcp(_)) {
             self.want_send(i);
             self.arm(i);
         }

@@ -7,9 +7,9 @@ use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env, Event};
 use crate::list::NONE;
 use crate::record::{self, Fixed, NO_LISTENER};
-use crate::tcp::{Agreed, Config, Conn, Out, Outcome, Plan, Segment};
+use crate::tcp::{Config, Conn, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
-use crate::wire::tcp::{DEFAULT_MSS, Flags, HEADER, Repr, SYN_OPTIONS, Seq};
+use crate::wire::tcp::{Flags, HEADER, Repr, SYN_OPTIONS, Seq};
 use crate::wire::{Malformed, ethernet, ipv4};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
@@ -47,7 +47,13 @@ impl<E: Env> Stack<E> {
             len: len as u32,
         };
         let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
-        if let Some(i) = self.demux.find(&tuple)
+        let found = self.demux.find(&tuple);
+        if let Some(number) = found.filter(|n| *n as usize >= self.socks.len()) {
+            self.verify(p, pseudo)?;
+            if !self.time_wait_in(number, &seg) {
+                return Ok(());
+            }
+        } else if let Some(i) = found
             && let Body::Tcp(conn) = &mut self.socks[i as usize].body
         {
             let plan = conn.plan(&seg);
@@ -129,7 +135,7 @@ impl<E: Env> Stack<E> {
             self.refuse(p, seg, tuple);
         }
         self.after_tcp(i, outcome);
-        if wants {
+        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
             self.want_send(i);
         }
         self.arm(i);
@@ -140,6 +146,9 @@ impl<E: Env> Stack<E> {
     pub(super) fn after_tcp(&mut self, i: u32, outcome: Outcome) {
         if outcome.contains(Outcome::ENDED) {
             return self.over(i);
+        }
+        if outcome.contains(Outcome::TIME_WAIT) && self.retire(i) {
+            return;
         }
         let s = &self.socks[i as usize];
         if s.listener != NONE {
@@ -249,29 +258,18 @@ impl<E: Env> Stack<E> {
         let lid = self.socks[l as usize].id;
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
-        let scaled = seg.scale.is_some();
-        let agreed = Agreed {
-            irs: seg.seq,
-            peer_mss: seg.mss.unwrap_or(DEFAULT_MSS),
-            rcv_shift: if scaled { Conn::shift_for(s.rings.rx_bits) } else { 0 },
-            snd_shift: seg.scale.unwrap_or(0),
-        };
-        record::renew(s.rec);
-        Fixed {
+        let fixed = Fixed {
             local: s.local,
             remote: s.remote,
             listener: lid,
-            flags: flags::PASSIVE | if scaled { flags::WINDOW_SCALE } else { 0 },
-            peer_mss: agreed.peer_mss,
-            rcv_shift: agreed.rcv_shift,
-            snd_shift: agreed.snd_shift,
+            flags: flags::PASSIVE,
             iss,
-            irs: agreed.irs,
             ..Fixed::open(Kind::Tcp, s.rings)
-        }
-        .store(s.rec);
-        let (tx_bits, rx_bits) = (s.rings.tx_bits, s.rings.rx_bits);
-        s.body = Body::Tcp(Conn::accept(s.rec, config, iss, agreed, tx_bits, rx_bits, seg, now));
+        };
+        let fixed = Conn::agreed(fixed, seg);
+        record::renew(s.rec);
+        fixed.store(s.rec);
+        s.body = Body::Tcp(Conn::accept(s.rec, &fixed, config, seg, now));
         self.enlist(i, l, Place::Half);
         self.want_send(i);
         self.arm(i);
@@ -310,12 +308,10 @@ impl<E: Env> Stack<E> {
         let outcome = conn.timer(now);
         let wants = conn.wants_output();
         self.after_tcp(i, outcome);
-        if !outcome.contains(Outcome::ENDED) {
-            if wants {
-                self.want_send(i);
-            }
-            self.arm(i);
+        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
+            self.want_send(i);
         }
+        self.arm(i);
     }
 
     /// Sends what connection `i` may send now.
@@ -366,7 +362,7 @@ impl<E: Env> Stack<E> {
         Served::More
     }
 
-    fn send_segment(
+    pub(super) fn send_segment(
         &mut self,
         link: Link,
         src: core::net::Ipv4Addr,

@@ -1,11 +1,10 @@
 //! Segment arrives (RFC 9293 3.10.7, with the blind-attack defences of RFC 5961).
 
 use super::congestion::OnDuplicate;
-use super::{ACK_DELAY_NS, Agreed, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
+use super::{ACK_DELAY_NS, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
 use crate::record::{self, Fixed};
-use crate::wire::tcp::{DEFAULT_MSS, Flags, Seq};
-use core::sync::atomic::Ordering::Relaxed;
-use libipc::sock::{Error, State, event, flags};
+use crate::wire::tcp::{Flags, Seq};
+use libipc::sock::{Error, State, event};
 
 /// Challenge ACKs that one connection sends in [`CHALLENGE_NS`] (RFC 5961 7).
 const CHALLENGES: u8 = 10;
@@ -85,27 +84,10 @@ impl Conn {
 
     /// Takes what a peer's SYN says into the sealed part of the record.
     fn agree_by_syn(&mut self, syn: &Segment) {
-        let scaled = syn.scale.is_some();
-        let agreed = Agreed {
-            irs: syn.seq,
-            peer_mss: syn.mss.unwrap_or(DEFAULT_MSS),
-            rcv_shift: if scaled {
-                Self::shift_for(self.rx_size.trailing_zeros() as u8)
-            } else {
-                0
-            },
-            snd_shift: syn.scale.unwrap_or(0),
-        };
-        if let Some(mut fixed) = Fixed::load(self.rec) {
-            fixed.irs = agreed.irs;
-            fixed.peer_mss = agreed.peer_mss;
-            (fixed.rcv_shift, fixed.snd_shift) = (agreed.rcv_shift, agreed.snd_shift);
-            if scaled {
-                fixed.flags |= flags::WINDOW_SCALE;
-            }
-            fixed.store(self.rec);
-        }
-        self.agree(agreed);
+        let Some(fixed) = Fixed::load(self.rec) else { return };
+        let fixed = Self::agreed(fixed, syn);
+        fixed.store(self.rec);
+        self.agree(&fixed);
         self.window_of_syn(syn);
     }
 
@@ -393,10 +375,5 @@ impl Conn {
             self.rtt.sent_again();
         }
         Outcome::empty()
-    }
-
-    /// The listener's id that a record names.
-    pub fn listener(&self) -> u16 {
-        self.rec.listener.load(Relaxed)
     }
 }

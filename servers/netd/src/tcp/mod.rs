@@ -23,10 +23,10 @@ mod rtt;
 mod timers;
 
 use bitflags::bitflags;
-use libipc::sock::{Error, Record, State, event};
+use libipc::sock::{Error, Record, State, event, flags};
 
-use crate::record;
-use crate::wire::tcp::{Flags, Seq};
+use crate::record::{self, Fixed};
+use crate::wire::tcp::{DEFAULT_MSS, Flags, Seq};
 use assembler::Assembler;
 use congestion::Congestion;
 pub use output::Out;
@@ -117,19 +117,6 @@ pub struct Plan {
     pub at: u32,
 }
 
-/// What both sides agreed on in the handshake.
-#[derive(Clone, Copy, Debug)]
-pub struct Agreed {
-    /// Initial receive sequence number.
-    pub irs: Seq,
-    /// The peer's MSS.
-    pub peer_mss: u16,
-    /// Our window scale; 0 if not both sides scale.
-    pub rcv_shift: u8,
-    /// The peer's.
-    pub snd_shift: u8,
-}
-
 /// A connection.
 pub struct Conn {
     rec: &'static Record,
@@ -185,15 +172,9 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(
-        rec: &'static Record,
-        config: Config,
-        iss: Seq,
-        tx_bits: u8,
-        rx_bits: u8,
-        now: u64,
-    ) -> Self {
+    fn new(rec: &'static Record, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
+        let iss = fixed.iss;
         Self {
             rec,
             config,
@@ -212,7 +193,7 @@ impl Conn {
             wl2: Seq(0),
             snd_shift: 0,
             mss,
-            tx_size: 1 << tx_bits,
+            tx_size: 1 << fixed.rings.tx_bits,
             small: iss,
             cc: Congestion::new(mss, iss),
             rtt: Rtt::new(),
@@ -222,7 +203,7 @@ impl Conn {
             rcv_nxt: Seq(0),
             rcv_adv: Seq(0),
             rcv_shift: 0,
-            rx_size: 1 << rx_bits,
+            rx_size: 1 << fixed.rings.rx_bits,
             head: Seq(0),
             ooo: Assembler::EMPTY,
             peer_fin: None,
@@ -238,37 +219,27 @@ impl Conn {
         }
     }
 
-    /// An active open. The record's fixed part is written already, as far as it is known.
-    pub fn connect(
-        rec: &'static Record,
-        config: Config,
-        iss: Seq,
-        tx_bits: u8,
-        rx_bits: u8,
-        now: u64,
-    ) -> Self {
-        let mut c = Self::new(rec, config, iss, tx_bits, rx_bits, now);
+    /// An active open. `fixed` is in the record already, as far as it is known.
+    pub fn connect(rec: &'static Record, fixed: &Fixed, config: Config, now: u64) -> Self {
+        let mut c = Self::new(rec, fixed, config, now);
         c.need = Need::SYN;
         c.publish_snd();
         c.enter(State::SynSent);
         c
     }
 
-    /// A passive open: `syn` has arrived, and the record's fixed part is written.
+    /// A passive open: `syn` has arrived, and what it says is in the record.
     pub fn accept(
         rec: &'static Record,
+        fixed: &Fixed,
         config: Config,
-        iss: Seq,
-        agreed: Agreed,
-        tx_bits: u8,
-        rx_bits: u8,
         syn: &Segment,
         now: u64,
     ) -> Self {
-        let mut c = Self::new(rec, config, iss, tx_bits, rx_bits, now);
+        let mut c = Self::new(rec, fixed, config, now);
         c.passive = true;
         c.need = Need::SYN;
-        c.agree(agreed);
+        c.agree(fixed);
         c.window_of_syn(syn);
         c.publish_snd();
         c.publish_rcv();
@@ -276,12 +247,27 @@ impl Conn {
         c
     }
 
+    /// What a peer's SYN says, for the fixed part of the record. Window scale is in use if both
+    /// sides have it in their SYN; ours always has.
+    pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
+        let scaled = syn.scale.is_some();
+        Fixed {
+            irs: syn.seq,
+            peer_mss: syn.mss.unwrap_or(DEFAULT_MSS),
+            rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
+            snd_shift: syn.scale.unwrap_or(0),
+            flags: fixed.flags | if scaled { flags::WINDOW_SCALE } else { 0 },
+            ..fixed
+        }
+    }
+
     /// The window scale for a receive ring of `2^rx_bits` bytes: the least that can express it.
     pub fn shift_for(rx_bits: u8) -> u8 {
         rx_bits.saturating_sub(16).min(crate::wire::tcp::MAX_SHIFT) + (rx_bits >= 16) as u8
     }
 
-    fn agree(&mut self, agreed: Agreed) {
+    /// Takes over what the handshake has fixed.
+    fn agree(&mut self, agreed: &Fixed) {
         self.irs = agreed.irs;
         self.rcv_nxt = agreed.irs + 1;
         self.head = self.rcv_nxt;
@@ -315,6 +301,10 @@ impl Conn {
     /// What an RST of ours carries: the highest number sent, and what was received.
     pub fn reset_numbers(&self) -> (Seq, Seq) {
         (self.max, self.rcv_nxt)
+    }
+    /// Whether the peer waits for an ACK of something.
+    pub fn owes_ack(&self) -> bool {
+        self.need.contains(Need::ACK) || self.duplicate_acks > 0 || self.ack_at != NEVER
     }
     /// Position in the stream of sequence number `seq` that we send, modulo 2^32.
     pub fn send_position(&self, seq: Seq) -> u32 {

@@ -1,6 +1,6 @@
 //! A connection from its record alone, after netd died.
 
-use super::{Agreed, Config, Conn, Need, Outcome};
+use super::{Config, Conn, Need, Outcome};
 use crate::record::{self, Fixed};
 use crate::wire::tcp::Seq;
 use core::sync::atomic::Ordering::*;
@@ -26,8 +26,7 @@ impl Conn {
         now: u64,
     ) -> Option<(Self, Outcome)> {
         let state = rec.state();
-        let mut c =
-            Self::new(rec, config, fixed.iss, fixed.rings.tx_bits, fixed.rings.rx_bits, now);
+        let mut c = Self::new(rec, fixed, config, now);
         c.passive = fixed.flags & flags::PASSIVE != 0;
         c.orphan = fixed.flags & flags::ORPHAN != 0;
         let events = rec.events.load(Acquire);
@@ -41,12 +40,7 @@ impl Conn {
             c.enter(State::SynSent);
             return Some((c, Outcome::empty()));
         }
-        c.agree(Agreed {
-            irs: fixed.irs,
-            peer_mss: fixed.peer_mss,
-            rcv_shift: fixed.rcv_shift,
-            snd_shift: fixed.snd_shift,
-        });
+        c.agree(fixed);
         if state == State::SynReceived && !established {
             c.max = fixed.iss + 1;
             c.nxt = c.max;

@@ -15,7 +15,8 @@ use libipc::sock::{AppSock, Error, IdEntry, Kind, Layout, Record, State, event};
 use netd::env::{Env, Event};
 use netd::port::PortMemory;
 use netd::session::SessionMemory;
-use netd::state::HardState;
+use netd::state::{HardState, TIME_WAIT_OFFSET};
+use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
 use netd::{Addressing, Setup, Stack};
 use std::cell::RefCell;
@@ -85,7 +86,10 @@ impl Region {
     }
     /// A typed view of leaked memory; for types that are all atomic.
     pub fn view<T>(&self, offset: usize, n: usize) -> &'static [T] {
-        assert!(offset + n * size_of::<T>() <= self.len && self.at(offset) % align_of::<T>() == 0);
+        assert!(
+            offset + n * size_of::<T>() <= self.len
+                && self.at(offset).is_multiple_of(align_of::<T>())
+        );
         // SAFETY: leaked, aligned, in range, zeroed; `T` is all atomic (callers below).
         unsafe { std::slice::from_raw_parts(self.at(offset) as *const T, n) }
     }
@@ -120,6 +124,8 @@ pub struct HostSpec {
     pub rx_bits: u8,
     pub offload: bool,
     pub sessions: usize,
+    /// Connections in TIME-WAIT that no program holds.
+    pub time_wait: usize,
 }
 
 impl HostSpec {
@@ -138,6 +144,7 @@ impl HostSpec {
             rx_bits: 14,
             offload: true,
             sessions: 1,
+            time_wait: 8,
         }
     }
 }
@@ -202,7 +209,7 @@ impl Host {
             net: Region::new(offset::NET_BYTES),
             pool: Region::new((nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize),
             headers: Region::new(256 * 1024),
-            state: Region::new(4096),
+            state: Region::new(8192),
             regions,
             stack: None,
             log: Log::default(),
@@ -278,6 +285,7 @@ impl Host {
             port: self.port(),
             loopback: Region::new(LOOPBACK).bytes(),
             hard: &self.state.view::<HardState>(0, 1)[0],
+            time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
             sessions,
             addressing: self.spec.addressing,
             seed: std::array::from_fn(|_| rng.next() as u8),
