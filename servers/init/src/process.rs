@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::Name;
 use libipc::bundle::File;
-use libipc::proc::State;
+use libipc::proc::{Crash, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
 use spec::Restart;
 
@@ -132,6 +132,8 @@ pub struct Process<'a> {
     pub history: History,
     /// Its death, while its restart is put off, and when it is due.
     pub pending: Option<(Death, u64)>,
+    /// A crash that was asked for: which, and when it comes.
+    pub doom: Option<(Crash, u64)>,
     /// Where it was when it was made to crash: instruction and frame pointer.
     pub crashed_at: Option<(u64, u64)>,
     /// Its unfinished log line.

@@ -6,8 +6,12 @@ use libipc::proc::{Crash, Error, Reply, Request, State};
 use crate::cause::Cause;
 use crate::kernel::Kernel;
 use crate::layout::badge;
+use crate::process::Process;
 use crate::supervisor::Supervisor;
+use rand_chacha::rand_core::RngCore;
 
+/// How long a requested crash may be in coming, ns.
+const CRASH_WITHIN_NS: u64 = 3_000_000;
 /// Bytes below the stack pointer that a function may use (System V ABI, the red zone).
 const RED_ZONE: u64 = 128;
 
@@ -106,25 +110,30 @@ impl Supervisor<'_> {
         if self.processes[i].is_running() { Ok(Reply::Done) } else { Err(Error::Invalid) }
     }
 
-    /// Sends a process to one of the functions that every program has for this purpose, wherever
-    /// it is. Its registers are lost but for the stack pointer; where it was is kept for the
-    /// backtrace.
+    /// Makes a process crash within [`CRASH_WITHIN_NS`], at a random moment: whoever asks runs only
+    /// while a server waits, so an immediate crash would never hit one at work.
     fn crash<K: Kernel>(&mut self, k: &mut K, i: usize, how: Crash) -> Result<Reply, Error> {
-        let p = &self.processes[i];
+        let p = &mut self.processes[i];
         if !p.is_running() {
             return Err(Error::NotRunning);
         }
-        let parts = p.parts.as_ref().ok_or(Error::NotRunning)?;
-        let symbols = p.file.and_then(|f| f.symbols()).ok_or(Error::Invalid)?;
-        let function = symbols.find(match how {
-            Crash::Panic => "rt_crash_panic",
-            Crash::Pointer => "rt_crash_pointer",
-            Crash::Undefined => "rt_crash_undefined",
-        });
-        let rip = function.ok_or(Error::Invalid)?;
+        crash_function(p, how).ok_or(Error::Invalid)?;
+        p.doom = Some((how, k.now_ns() + self.random.next_u64() % CRASH_WITHIN_NS));
+        self.arm(k);
+        Ok(Reply::Done)
+    }
+
+    /// Sends a process to one of the functions that every program has for this purpose, wherever
+    /// it is. Its registers are lost but for the stack pointer; where it was is kept for the
+    /// backtrace.
+    pub(crate) fn strike<K: Kernel>(&mut self, k: &mut K, i: usize, how: Crash) {
+        let p = &self.processes[i];
+        let (Some(rip), Some(parts)) = (crash_function(p, how), &p.parts) else { return };
         let (thread, stack_end) = (parts.slots.thread, parts.stack_end());
-        k.invoke(thread, Label::ThreadSuspend, [0; 4], [0; 2]).map_err(|_| Error::NotRunning)?;
-        let regs = self.registers(k, i).ok_or(Error::NotRunning)?;
+        if !p.is_running() || k.invoke(thread, Label::ThreadSuspend, [0; 4], [0; 2]).is_err() {
+            return;
+        }
+        let Some(regs) = self.registers(k, i) else { return };
         // A stack pointer that left the stack is not followed: the top will do for a panic.
         let top = libipc::start::STACK_TOP;
         let inside = regs.rsp > stack_end + RED_ZONE && regs.rsp <= top;
@@ -134,8 +143,16 @@ impl Supervisor<'_> {
         // A return address of none ends the walk there; where it was follows from here.
         parts.clear_stack(k, rsp);
         self.processes[i].crashed_at = Some((regs.rip, regs.rbp));
-        k.invoke(thread, Label::ThreadWriteRegisters, [rip, rsp, 0, 0], [1, 0])
-            .map_err(|_| Error::NotRunning)?;
-        Ok(Reply::Done)
+        // A thread that was suspended can be given registers.
+        let _ = k.invoke(thread, Label::ThreadWriteRegisters, [rip, rsp, 0, 0], [1, 0]);
     }
+}
+
+/// Address of the function that crashes in this way.
+fn crash_function(p: &Process<'_>, how: Crash) -> Option<u64> {
+    p.file.and_then(|f| f.symbols())?.find(match how {
+        Crash::Panic => "rt_crash_panic",
+        Crash::Pointer => "rt_crash_pointer",
+        Crash::Undefined => "rt_crash_undefined",
+    })
 }

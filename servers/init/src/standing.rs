@@ -249,6 +249,7 @@ pub fn process<'a>(
         started_ns: 0,
         history: Default::default(),
         pending: None,
+        doom: None,
         crashed_at: None,
         lines: Default::default(),
         dropped: 0,

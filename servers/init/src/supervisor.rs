@@ -57,7 +57,7 @@ pub struct Supervisor<'a> {
     pub(crate) uart: Uart,
     /// The serial port had more than was read at once.
     pub(crate) input_waits: bool,
-    random: ChaCha20Rng,
+    pub(crate) random: ChaCha20Rng,
     pub(crate) reports: Reports,
     pub(crate) untypeds: Vec<CPtr>,
     pub(crate) total: u64,
@@ -112,6 +112,7 @@ impl<'a> Supervisor<'a> {
         let p = &mut self.processes[i];
         p.pending = None;
         p.crashed_at = None;
+        p.doom = None;
         let Some(parts) = &mut p.parts else { return };
         for d in &parts.devices {
             let Some(device) = self.devices[*d].as_mut().filter(|d| !d.on) else { continue };
@@ -305,10 +306,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Arms the timer for the restart that is due first.
-    fn arm<K: Kernel>(&self, k: &mut K) {
-        let due = self.processes.iter().filter_map(|p| Some(p.pending.as_ref()?.1)).min();
-        if let Some(due) = due {
+    /// Arms the timer for the restart or crash that is due first.
+    pub(crate) fn arm<K: Kernel>(&self, k: &mut K) {
+        let restarts = self.processes.iter().filter_map(|p| Some(p.pending.as_ref()?.1));
+        let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
+        if let Some(due) = restarts.chain(crashes).min() {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
     }
@@ -316,11 +318,12 @@ impl<'a> Supervisor<'a> {
     fn start_due<K: Kernel>(&mut self, k: &mut K) {
         let now = k.now_ns();
         for i in 0..self.processes.len() {
-            let p = &mut self.processes[i];
-            if p.pending.as_ref().is_none_or(|(_, due)| *due > now) {
-                continue;
+            if let Some((how, _)) = self.processes[i].doom.take_if(|(_, due)| *due <= now) {
+                self.strike(k, i, how);
             }
-            self.start_pending(k, i);
+            if self.processes[i].pending.as_ref().is_some_and(|(_, due)| *due <= now) {
+                self.start_pending(k, i);
+            }
         }
         self.arm(k);
     }

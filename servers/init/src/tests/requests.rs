@@ -10,6 +10,13 @@ fn ask(b: &mut Booted, request: Request) -> Option<Result<Reply, Error>> {
     b.s.request(&mut b.k, badge::request(SH), &request)
 }
 
+/// Asks for a crash and waits until it has come.
+fn crash(b: &mut Booted, request: Request) {
+    assert_eq!(ask(b, request), Some(Ok(Reply::Done)));
+    b.k.now += 3_000_000;
+    b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+}
+
 fn named(name: &str) -> libipc::Name {
     crate::report::name(name)
 }
@@ -73,8 +80,7 @@ fn crashing_redirects_the_thread_and_keeps_the_way_there() {
         b.k.poke(drv, top - at, &word.to_le_bytes());
     }
     b.k.poke(drv, top - 248, &[0xff; 8]);
-    let request = Request::Crash(named("drv"), Crash::Undefined);
-    assert_eq!(ask(&mut b, request), Some(Ok(Reply::Done)));
+    crash(&mut b, Request::Crash(named("drv"), Crash::Undefined));
     let t = b.k.thread(drv);
     // Below the red zone, and aligned as after a call, whose return address is none.
     assert!(t.running && t.regs.rip == 0x40_1400 && t.regs.rsp == top - 248);
@@ -101,8 +107,7 @@ fn a_stack_pointer_that_left_the_stack_does_not_stop_a_crash() {
         let mut b = booted();
         let drv = b.thread(0);
         b.k.run(drv, |r| r.rsp = rsp);
-        let request = Request::Crash(named("drv"), Crash::Panic);
-        assert_eq!(ask(&mut b, request), Some(Ok(Reply::Done)));
+        crash(&mut b, Request::Crash(named("drv"), Crash::Panic));
         assert_eq!(b.k.thread(drv).regs.rsp, start::STACK_TOP - 8);
     }
 }
