@@ -192,6 +192,8 @@ impl Life {
         let streams: Result<Vec<_>, _> =
             (0..times).map(|_| TcpStream::start_connect(self.rt, to, options)).collect();
         for stream in streams? {
+            // Those that the backlog has no place for never connect.
+            stream.set_nonblocking(true);
             let _ = stream.write(b"hello");
             leak(stream);
         }
