@@ -372,8 +372,9 @@ impl<E: Env> Stack<E> {
         more |= self.loopback_turn();
         more |= self.submit_turn();
         more |= self.timer_turn();
-        self.neighbour_turn();
         more |= self.pump();
+        // After the pump: sending is what makes it ask.
+        self.neighbour_turn();
         self.publish();
         more
     }

@@ -50,7 +50,7 @@ impl<E: Env> Stack<E> {
         let found = self.demux.find(&tuple);
         if let Some(number) = found.filter(|n| *n as usize >= self.socks.len()) {
             self.verify(p, pseudo)?;
-            if !self.time_wait_in(number, &seg) {
+            if !self.time_wait_in(number, &seg, p.back) {
                 return Ok(());
             }
         } else if let Some(i) = found

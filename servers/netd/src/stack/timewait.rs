@@ -1,7 +1,7 @@
 //! Connections in TIME-WAIT that no program holds any more: numbers of the demultiplexer and the
 //! wheel after the sockets'.
 
-use super::tx::{Payload, Route};
+use super::tx::{Link, Payload, Route};
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
@@ -30,8 +30,11 @@ impl<E: Env> Stack<E> {
         // and the socket counts.
         self.free(i);
         self.enter_time_wait(entry, &waiting);
-        if owes_ack {
-            self.acknowledge(&waiting);
+        // If it is lost, or there is no way now, the peer's FIN comes again.
+        if let (true, IpAddr::V4(dst)) = (owes_ack, waiting.tuple.remote.ip())
+            && let Route::Via(link) = self.route(dst)
+        {
+            self.acknowledge(&waiting, link);
         }
         true
     }
@@ -73,7 +76,7 @@ impl<E: Env> Stack<E> {
 
     /// RFC 9293 3.10.7.4, for a connection in TIME-WAIT. `true`: it gives way to a new one, let a
     /// listener look at the segment.
-    pub(super) fn time_wait_in(&mut self, number: u32, seg: &Segment) -> bool {
+    pub(super) fn time_wait_in(&mut self, number: u32, seg: &Segment, back: Link) -> bool {
         let entry = number as usize - self.socks.len();
         let Some(mut waiting) = self.time_wait.get(entry) else { return true };
         // RFC 1337: a stray RST must not cut TIME-WAIT short.
@@ -91,12 +94,12 @@ impl<E: Env> Stack<E> {
                 self.time_wait.set(entry, &waiting);
                 self.wheel.set(number, waiting.until);
             }
-            self.acknowledge(&waiting);
+            self.acknowledge(&waiting, back);
         }
         false
     }
 
-    fn acknowledge(&mut self, waiting: &Waiting) {
+    fn acknowledge(&mut self, waiting: &Waiting, link: Link) {
         let Tuple { local, remote, .. } = waiting.tuple;
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (local.ip(), remote.ip()) else { return };
         let repr = Repr {
@@ -109,9 +112,6 @@ impl<E: Env> Stack<E> {
             mss: None,
             scale: None,
         };
-        // If it is lost, the peer's FIN comes again.
-        if let Route::Via(link) = self.route(dst) {
-            self.send_segment(link, src, dst, &repr, Payload::None, 0);
-        }
+        self.send_segment(link, src, dst, &repr, Payload::None, 0);
     }
 }

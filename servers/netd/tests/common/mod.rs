@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering::*;
 
 pub mod frames;
 pub mod net;
+pub mod script;
 pub mod talk;
 
 pub const MS: u64 = 1_000_000;

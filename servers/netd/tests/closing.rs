@@ -1,0 +1,243 @@
+//! Closing: every way of RFC 9293, resets, and who may reset (RFC 5961).
+
+mod common;
+
+use common::script::Script;
+use libipc::sock::{Error, State};
+use netd::wire::tcp::Flags;
+
+#[test]
+fn we_close_first_and_wait() {
+    let mut s = Script::accepted();
+    s.shutdown();
+    s.expect("FA", 1, 1, 0);
+    assert_eq!(s.state(), State::FinWait1);
+    s.send("A", 1, 2, &[]);
+    assert_eq!(s.state(), State::FinWait2);
+    // The other half still works.
+    s.send("PA", 1, 2, b"more");
+    assert_eq!(s.read(10), b"more");
+    s.pass(50);
+    s.expect("A", 2, 5, 0);
+    s.send("FA", 5, 2, &[]);
+    s.expect("A", 2, 6, 0);
+    assert_eq!(s.state(), State::TimeWait);
+    // A lost ACK is repeated, and the wait begins anew.
+    s.pass(50_000);
+    s.send("FA", 5, 2, &[]);
+    s.expect("A", 2, 6, 0);
+    s.pass(50_000);
+    assert_eq!(s.state(), State::TimeWait);
+    s.pass(11_000);
+    assert_eq!((s.state(), s.error()), (State::Closed, None));
+}
+
+#[test]
+fn the_peer_closes_first() {
+    let mut s = Script::accepted();
+    s.send("FA", 1, 1, b"bye");
+    s.expect("A", 1, 5, 0);
+    assert_eq!(s.state(), State::CloseWait);
+    assert!(s.host.progs[0].peer_closed(s.id));
+    assert_eq!(s.read(10), b"bye");
+    s.write(10);
+    s.expect("A", 1, 5, 10);
+    assert!(!s.close());
+    s.expect("FA", 11, 5, 0);
+    assert_eq!(s.state(), State::LastAck);
+    s.send("A", 5, 12, &[]);
+    assert_eq!(s.state(), State::Free);
+    assert_eq!(s.host.collect_freed(), [s.id]);
+}
+
+#[test]
+fn both_close_at_once() {
+    let mut s = Script::accepted();
+    s.shutdown();
+    s.expect("FA", 1, 1, 0);
+    s.send("FA", 1, 1, &[]);
+    s.expect("A", 2, 2, 0);
+    assert_eq!(s.state(), State::Closing);
+    s.send("A", 2, 2, &[]);
+    assert_eq!(s.state(), State::TimeWait);
+}
+
+#[test]
+fn fin_and_ack_of_ours_in_one_segment() {
+    let mut s = Script::accepted();
+    s.shutdown();
+    s.expect("FA", 1, 1, 0);
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    assert_eq!(s.state(), State::TimeWait);
+}
+
+#[test]
+fn a_fin_ahead_of_its_data_waits_for_it() {
+    let mut s = Script::accepted();
+    s.send("FA", 6, 1, b"world");
+    s.expect("A", 1, 1, 0);
+    assert_eq!(s.state(), State::Established);
+    s.send("A", 1, 1, b"hello");
+    s.expect("A", 1, 12, 0);
+    assert_eq!(s.state(), State::CloseWait);
+    assert_eq!(s.read(100), b"helloworld");
+}
+
+#[test]
+fn a_lost_fin_is_repeated() {
+    let mut s = Script::accepted();
+    s.write(10);
+    s.expect("A", 1, 1, 10);
+    s.send("A", 1, 11, &[]);
+    s.shutdown();
+    s.expect("FA", 11, 1, 0);
+    s.pass(300);
+    s.expect("FA", 11, 1, 0);
+    s.send("A", 1, 12, &[]);
+    assert_eq!(s.state(), State::FinWait2);
+    s.pass(10_000);
+    s.nothing();
+}
+
+#[test]
+fn a_closed_socket_in_time_wait_is_free_and_still_answers() {
+    let mut s = Script::accepted();
+    assert!(!s.close());
+    s.expect("FA", 1, 1, 0);
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    assert_eq!(s.host.collect_freed(), [s.id]);
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    s.send("R", 2, 0, &[]);
+    s.nothing();
+    // It survives a restart.
+    s.host.crash();
+    s.settle();
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    s.pass(61_000);
+    s.send("FA", 1, 2, &[]);
+    s.expect("R", 2, 0, 0);
+}
+
+#[test]
+fn time_wait_gives_way_to_a_new_connection() {
+    let mut s = Script::accepted();
+    assert!(!s.close());
+    s.expect("FA", 1, 1, 0);
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    // An old SYN is answered with an ACK; a new one opens.
+    s.send("S", 0, 0, &[]);
+    s.expect("A", 2, 2, 0);
+    s.send("S", 1000, 0, &[]);
+    let (_, repr, _) = s.next();
+    assert_eq!((repr.flags, repr.ack.0), (Flags::SYN | Flags::ACK, 1001));
+}
+
+#[test]
+fn only_an_exact_rst_resets() {
+    let mut s = Script::accepted();
+    s.send("R", 20_000, 0, &[]);
+    s.nothing();
+    s.send("R", 100, 0, &[]);
+    s.expect("A", 1, 1, 0);
+    assert_eq!(s.state(), State::Established);
+    s.send("R", 1, 0, &[]);
+    s.nothing();
+    assert_eq!((s.state(), s.error()), (State::Closed, Some(Error::ConnectionReset)));
+}
+
+#[test]
+fn a_syn_in_the_window_is_challenged() {
+    let mut s = Script::accepted();
+    s.send("S", 100, 0, &[]);
+    s.expect("A", 1, 1, 0);
+    assert_eq!(s.state(), State::Established);
+}
+
+#[test]
+fn acks_of_what_was_not_sent_are_challenged_within_a_limit() {
+    let mut s = Script::accepted();
+    for _ in 0..50 {
+        s.send("A", 1, 5000, &[]);
+    }
+    assert_eq!(s.sent.len(), 10, "a second's worth");
+    s.sent.clear();
+    s.pass(1000);
+    s.send("A", 1, 5000, &[]);
+    s.expect("A", 1, 1, 0);
+    assert_eq!(s.state(), State::Established);
+}
+
+#[test]
+fn closing_with_unread_data_resets() {
+    let mut s = Script::accepted();
+    s.send("PA", 1, 1, b"unread");
+    assert!(s.close());
+    s.expect("RA", 1, 7, 0);
+    s.send("A", 7, 1, &[]);
+    s.expect("R", 1, 0, 0);
+}
+
+#[test]
+fn data_for_a_closed_socket_resets() {
+    let mut s = Script::accepted();
+    assert!(!s.close());
+    s.expect("FA", 1, 1, 0);
+    s.send("A", 1, 2, &[]);
+    s.send("PA", 1, 2, b"too late");
+    s.expect("R", 2, 0, 0);
+    assert_eq!(s.host.collect_freed(), [s.id]);
+}
+
+#[test]
+fn an_orphan_delivers_what_it_promised_and_is_not_kept_for_ever() {
+    let mut s = Script::accepted();
+    s.write(3000);
+    assert!(!s.close());
+    s.send("A", 1, 3002, &[]);
+    assert_eq!(s.state(), State::FinWait2);
+    s.pass(59_000);
+    assert_eq!(s.state(), State::FinWait2);
+    s.pass(2000);
+    assert_eq!(s.state(), State::Free);
+}
+
+#[test]
+fn abort_resets_in_every_state() {
+    let mut s = Script::accepted();
+    s.write(100);
+    s.expect("A", 1, 1, 100);
+    assert!(s.host.abort(s.id));
+    s.settle();
+    s.expect("RA", 101, 1, 0);
+    assert_eq!(s.state(), State::Free);
+    let mut s = Script::connecting();
+    assert!(s.host.abort(s.id));
+    s.settle();
+    s.nothing();
+}
+
+#[test]
+fn closing_a_listener_resets_who_waits() {
+    let mut s = Script::new();
+    let listener = s.host.listen(80, 2);
+    s.send_syn("S", 0, None, None);
+    s.expect("SA", 0, 1, 0);
+    s.send("A", 1, 1, &[]);
+    assert!(s.host.close(listener));
+    s.settle();
+    s.expect("RA", 1, 1, 0);
+    assert_eq!(s.host.collect_freed().len(), 2);
+    assert_eq!(s.host.progs[0].in_use(), 0);
+    s.send_syn("S", 0, None, None);
+    s.expect("RA", u32::MAX.wrapping_sub(s_iss(&s)).wrapping_add(1), 1, 0);
+}
+
+/// The RST of a port where nobody listens has sequence number 0: minus our ISS, as counted here.
+fn s_iss(s: &Script) -> u32 {
+    s.iss().expect("a SYN was seen")
+}
