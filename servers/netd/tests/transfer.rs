@@ -305,3 +305,17 @@ fn a_link_with_a_smaller_mtu_gets_smaller_segments() {
     s.expect("A", 1, 1, 560);
     s.expect("A", 561, 1, 560);
 }
+
+#[test]
+fn while_data_is_repeated_acks_carry_the_number_that_the_peer_expects() {
+    let mut s = Script::accepted();
+    s.write(2000);
+    s.expect("A", 1, 1, 1000);
+    s.expect("A", 1001, 1, 1000);
+    s.pass(250);
+    s.expect("A", 1, 1, 1000);
+    // The peer had it all, its ACK was lost; now it repeats data of its own.
+    s.send("A", 1, 1, &[1; 10]);
+    s.pass(45);
+    s.expect("A", 2001, 11, 0);
+}

@@ -298,7 +298,7 @@ impl Conn {
     pub fn is_synchronised(&self) -> bool {
         !matches!(self.state, State::SynSent | State::SynReceived | State::Closed)
     }
-    /// What an RST of ours carries: the highest number sent, and what was received.
+    /// What an RST of ours carries, and what TIME-WAIT must know: the next number of each side.
     pub fn reset_numbers(&self) -> (Seq, Seq) {
         (self.max, self.rcv_nxt)
     }

@@ -39,12 +39,19 @@ impl Conn {
         // Each duplicate ACK is a message of its own: it says that a segment has left the network.
         if self.duplicate_acks > 0 {
             self.duplicate_acks -= 1;
-            return Some(self.emit(self.nxt, 0, false, now));
+            return Some(self.emit(self.ack_seq(), 0, false, now));
         }
         if let Some(out) = self.data(now) {
             return Some(out);
         }
-        self.need.contains(Need::ACK).then(|| self.emit(self.nxt, 0, false, now))
+        self.need.contains(Need::ACK).then(|| self.emit(self.ack_seq(), 0, false, now))
+    }
+
+    /// Sequence number of a segment that takes none: the peer must find it acceptable, or it would
+    /// not read the ACK. Not `nxt`, which goes back when something is sent again (two sides that
+    /// both do would never hear each other); not beyond the window, which a probe may be.
+    fn ack_seq(&self) -> Seq {
+        self.max.min(self.una + self.wnd).max(self.una)
     }
 
     /// Whether [`Conn::next_segment`] may have something.
