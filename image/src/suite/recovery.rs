@@ -1,7 +1,5 @@
 //! Servers and programs that die while others go on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::traffic::{LONG, check, outside, ready};
@@ -140,6 +138,7 @@ pub fn client_death(g: &mut Guest) -> Result<(), Failure> {
         if since.elapsed() > STILL {
             // The report of this crash shows where it stood.
             g.command("crash victim panic", COMMAND)?;
+            std::thread::sleep(Duration::from_secs(1));
             return wrong(format!("victim stood still in life {deaths}"));
         }
         std::thread::sleep(Duration::from_millis(500));
