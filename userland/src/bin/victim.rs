@@ -264,6 +264,8 @@ impl Life {
             SocketAddr::new(self.peer, CLOSED),
             Options::default(),
         )?);
+        // Its own indices are nonsense in a moment: it may see a ring that is full for ever.
+        socket.set_nonblocking(true);
         let Some(app) = self.start.region("session.app") else { return Ok(()) };
         for _ in 0..64 {
             let at = self.below(app.len as usize / 8) * 8;
