@@ -274,6 +274,8 @@ impl Life {
             // accessed as atomics; what the words mean stops mattering here.
             unsafe { (*((app.vaddr as usize + at) as *const AtomicU64)).store(value, Relaxed) };
         }
+        // Our own words are spoilt, too: nothing may wait for them.
+        socket.set_nonblocking(true);
         let _ = socket.send_to(b"x", SocketAddr::new(self.peer, CLOSED));
         if let Some(netd) = self.start.cap("netd.events") {
             sys::signal(netd);
