@@ -376,7 +376,7 @@ impl<E: Env> Stack<E> {
         // After the pump: sending is what makes it ask.
         self.neighbour_turn();
         self.publish();
-        more
+        more || !self.loopback.is_empty()
     }
 
     /// When [`Stack::poll`] is due although nothing arrives.

@@ -103,6 +103,9 @@ impl LoopQueue {
     pub(super) fn has_room(&self) -> bool {
         self.len < self.frames
     }
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
     pub(super) fn is_full(&self) -> bool {
         self.frames > 0 && self.len == self.frames
     }

@@ -613,6 +613,34 @@ impl Prog {
             assert!(self.regions.tx.bytes().write(offset as usize, &[*b]));
         }
     }
+    /// Appends a datagram with its header.
+    pub fn put_dgram(&mut self, id: u16, bytes: &[u8]) {
+        let at = self.tail[id as usize];
+        assert!(at + bytes.len() as u64 - self.record(id).dgram_tx_head() <= 1 << self.tx_bits);
+        self.put(id, at, bytes);
+        self.tail[id as usize] += bytes.len() as u64;
+        self.app(id).tx_tail.store(self.tail[id as usize], Release);
+    }
+    /// The next `n` bytes of the receive ring of a datagram socket, if they are there.
+    pub fn peek_ring(&self, id: u16, n: u64) -> Option<Vec<u8>> {
+        let head = self.head[id as usize];
+        (self.record(id).dgram_rx_tail() - head >= n).then_some(())?;
+        let r = self.rings(id);
+        Some(
+            (head..head + n)
+                .map(|at| {
+                    let mut one = [0];
+                    let offset = r.rx_off as u64 + at % (1 << self.rx_bits);
+                    assert!(self.regions.rx.bytes().read(offset as usize, &mut one));
+                    one[0]
+                })
+                .collect(),
+        )
+    }
+    pub fn took_dgram(&mut self, id: u16, n: u64) {
+        self.head[id as usize] += n;
+        self.app(id).rx_head.store(self.head[id as usize], Release);
+    }
     /// Bytes that can be read.
     pub fn available(&self, id: u16) -> u64 {
         let n = self.record(id).received().wrapping_sub(self.head[id as usize] as u32);

@@ -1,0 +1,254 @@
+//! UDP and ICMP: delivery, errors, limits, waiting for a neighbour.
+
+mod common;
+
+use common::frames::{Frame, echo_frame, ip_frame, udp_frame};
+use common::net::{Net, Weather};
+use common::script::Script;
+use common::{Host, HostSpec, MS, Prog, S};
+use libipc::net::{Reply, Request};
+use libipc::sock::{Dgram, Error, Kind, ip_from_words, ip_words};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::*;
+
+/// Puts a datagram into the send ring and submits it.
+fn send(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
+    let to: Option<SocketAddr> = to.map(|t| t.parse().unwrap());
+    let header = Dgram {
+        len: data.len() as u16,
+        port: to.map_or(0, |t| t.port()),
+        ip: to.map_or([0; 2], |t| ip_words(t.ip())),
+    };
+    let mut bytes = header.to_bytes().to_vec();
+    bytes.extend_from_slice(data);
+    bytes.resize(Dgram::space(data.len()) as usize, 0);
+    p.put_dgram(id, &bytes);
+    p.submit(id);
+}
+
+/// Takes the next datagram.
+fn recv(p: &mut Prog, id: u16) -> Option<(SocketAddr, Vec<u8>)> {
+    let bytes = p.peek_ring(id, Dgram::BYTES as u64)?;
+    let header = Dgram::from_bytes(bytes[..].try_into().unwrap());
+    let all = p.peek_ring(id, Dgram::space(header.len as usize))?;
+    p.took_dgram(id, all.len() as u64);
+    p.submit(id);
+    let from = SocketAddr::new(ip_from_words(header.ip), header.port);
+    Some((from, all[Dgram::BYTES..Dgram::BYTES + header.len as usize].to_vec()))
+}
+
+fn pair() -> Net {
+    Net::new(vec![Host::new(HostSpec::fixed(1)), Host::new(HostSpec::fixed(2))], Weather::FINE, 1)
+}
+
+#[test]
+fn datagrams_of_all_sizes_there_and_back() {
+    let mut net = pair();
+    let server = net.hosts[1].open(Kind::Udp);
+    net.hosts[1].bind(server, "0.0.0.0:7").unwrap();
+    let client = net.hosts[0].open(Kind::Udp);
+    for (i, len) in [0usize, 1, 2, 31, 500, 1471, 1472].into_iter().cycle().take(100).enumerate() {
+        let data: Vec<u8> = (0..len).map(|b| (b + i) as u8).collect();
+        send(&mut net.hosts[0].progs[0], client, Some("10.0.0.2:7"), &data);
+        net.pass(10_000_000);
+        let (from, got) = recv(&mut net.hosts[1].progs[0], server).expect("arrived");
+        assert_eq!(got, data);
+        assert_eq!(from.ip(), "10.0.0.1".parse::<std::net::IpAddr>().unwrap());
+        send(&mut net.hosts[1].progs[0], server, Some(&from.to_string()), &got);
+        net.pass(10_000_000);
+        let (from, back) = recv(&mut net.hosts[0].progs[0], client).expect("came back");
+        assert_eq!((from, back), ("10.0.0.2:7".parse().unwrap(), data));
+    }
+}
+
+#[test]
+fn a_full_ring_drops_and_counts() {
+    let mut net = pair();
+    let server = net.hosts[1].open(Kind::Udp);
+    net.hosts[1].bind(server, "10.0.0.2:7").unwrap();
+    let client = net.hosts[0].open(Kind::Udp);
+    for _ in 0..20 {
+        send(&mut net.hosts[0].progs[0], client, Some("10.0.0.2:7"), &[1; 1000]);
+        net.pass(10_000_000);
+    }
+    let record = net.hosts[1].progs[0].record(server);
+    let kept = (0..).take_while(|_| recv(&mut net.hosts[1].progs[0], server).is_some()).count();
+    assert_eq!(kept, 15, "16 KiB hold 15 of 1032 bytes");
+    assert_eq!(record.pending.load(Relaxed), 5);
+    send(&mut net.hosts[0].progs[0], client, Some("10.0.0.2:7"), b"room again");
+    net.pass(10_000_000);
+    assert!(recv(&mut net.hosts[1].progs[0], server).is_some());
+}
+
+#[test]
+fn a_connected_socket_hears_its_peer_only_and_learns_that_nobody_listens() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    s.host.connect(s.id, "10.0.0.2:53").unwrap();
+    send(&mut s.host.progs[0], s.id, None, b"question");
+    s.settle();
+    let Some((_, Frame::Udp(ip, udp, data))) = s.sent.pop_front() else { panic!() };
+    assert_eq!((udp.dst, &data[..]), (53, &b"question"[..]));
+    let port = udp.src;
+    s.send_frame(&udp_frame(s.peer, s.us, 54, port, b"stranger"));
+    s.send_frame(&udp_frame(s.peer, s.us, 53, port, b"answer"));
+    let (from, answer) = recv(&mut s.host.progs[0], s.id).unwrap();
+    assert_eq!((from.port(), &answer[..]), (53, &b"answer"[..]));
+    assert!(recv(&mut s.host.progs[0], s.id).is_none());
+    // Port unreachable, quoting the question.
+    let mut quote = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    let mut header = [0; 20];
+    ip.emit(&mut header);
+    quote.extend(header);
+    quote.extend(port.to_be_bytes());
+    quote.extend([0, 53, 0, 16, 0, 0]);
+    let sum = netd::wire::checksum::Sum::ZERO.bytes(&quote).finish();
+    quote[2..4].copy_from_slice(&sum);
+    s.host.progs[0].take_ready();
+    s.send_frame(&ip_frame(s.peer, s.us, 1, &quote));
+    assert_eq!(s.error(), Some(Error::ConnectionRefused));
+    assert_eq!(s.host.progs[0].take_ready(), [s.id]);
+}
+
+#[test]
+fn ports_where_nobody_listens_answer_within_a_limit() {
+    let mut s = Script::new();
+    for i in 0..100 {
+        s.send_frame(&udp_frame(s.peer, s.us, 5000 + i, 9, b"anyone?"));
+    }
+    assert_eq!(s.sent.len(), 50);
+    let Some((_, Frame::Icmp(_, message))) = s.sent.pop_front() else { panic!() };
+    assert_eq!(message[..2], [3, 3]);
+    assert_eq!(message[28..36], [0x13, 0x88, 0, 9, 0, 15, message[34], message[35]]);
+    s.sent.clear();
+    s.pass(100);
+    s.send_frame(&udp_frame(s.peer, s.us, 1, 9, b"anyone?"));
+    assert_eq!(s.sent.len(), 1);
+    // Nothing is said about what was sent to everybody.
+    let all = common::frames::End {
+        mac: netd::wire::ethernet::Mac::BROADCAST,
+        ip: "10.0.0.255".parse().unwrap(),
+    };
+    s.sent.clear();
+    s.send_frame(&udp_frame(s.peer, all, 1, 9, b"anyone?"));
+    s.nothing();
+}
+
+#[test]
+fn echo_requests_are_answered() {
+    let mut s = Script::new();
+    let data: Vec<u8> = (0..1400).map(|i| i as u8).collect();
+    for len in [0, 1, 56, 1399] {
+        s.send_frame(&echo_frame(s.peer, s.us, false, 77, len as u16, &data[..len]));
+        let Some((_, Frame::Icmp(ip, message))) = s.sent.pop_front() else { panic!("{len}") };
+        assert_eq!(ip.dst, s.peer.ip);
+        assert_eq!(message[..2], [0, 0]);
+        assert_eq!(message[4..8], [0, 77, (len >> 8) as u8, len as u8]);
+        assert_eq!(message[8..], data[..len]);
+    }
+}
+
+#[test]
+fn ping_sockets_send_requests_and_get_their_replies() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Ping);
+    s.host.connect(s.id, "10.0.0.2:0").unwrap();
+    send(&mut s.host.progs[0], s.id, None, &[0xff, 0xff, 0, 5, 1, 2, 3]);
+    s.settle();
+    let Some((_, Frame::Icmp(_, message))) = s.sent.pop_front() else { panic!() };
+    assert_eq!((message[0], &message[6..]), (8, &[0, 5, 1, 2, 3][..]));
+    let id = u16::from_be_bytes([message[4], message[5]]);
+    s.send_frame(&echo_frame(s.peer, s.us, true, id ^ 1, 5, &[1, 2, 3]));
+    s.send_frame(&echo_frame(s.peer, s.us, true, id, 5, &[1, 2, 3]));
+    let (from, reply) = recv(&mut s.host.progs[0], s.id).unwrap();
+    assert_eq!(from.ip(), s.peer.ip);
+    assert_eq!(reply, [message[4], message[5], 0, 5, 1, 2, 3]);
+    assert!(recv(&mut s.host.progs[0], s.id).is_none());
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_an_error_and_the_next_datagram_has_its_chance() {
+    let mut host = Host::new(HostSpec::fixed(1));
+    let id = host.open(Kind::Udp);
+    send(&mut host.progs[0], id, Some("10.0.0.99:7"), b"one");
+    send(&mut host.progs[0], id, Some("127.0.0.1:7"), b"two");
+    let mut asked = 0;
+    for second in 0..5 {
+        host.now = second * (S + 2 * MS);
+        host.settle();
+        asked += host
+            .transmitted()
+            .iter()
+            .filter(|f| f[12..14] == [8, 6] && f[38..42] == [10, 0, 0, 99])
+            .count();
+    }
+    assert_eq!(asked, 3);
+    assert_eq!(host.progs[0].record(id).error(), Some(Error::HostUnreachable));
+    assert_eq!(host.progs[0].record(id).dgram_tx_head(), 40 + 40, "both are gone");
+}
+
+#[test]
+fn we_can_talk_to_ourselves() {
+    for at in ["127.0.0.1", "10.0.0.1"] {
+        let mut host = Host::new(HostSpec::fixed(1));
+        let server = host.open(Kind::Udp);
+        host.bind(server, "0.0.0.0:7").unwrap();
+        let client = host.open(Kind::Udp);
+        for i in 0..100 {
+            send(&mut host.progs[0], client, Some(&format!("{at}:7")), &[i; 100]);
+            host.settle();
+            let (from, data) = recv(&mut host.progs[0], server).unwrap();
+            assert_eq!((from.ip(), data), (at.parse().unwrap(), vec![i; 100]));
+        }
+        assert!(
+            host.transmitted().iter().all(|f| f[12..14] == [8, 6]),
+            "but for ARP nothing is on the wire"
+        );
+    }
+}
+
+#[test]
+fn binding_knows_what_is_taken_and_what_is_ours() {
+    let mut host = Host::new(HostSpec::fixed(1));
+    let a = host.open(Kind::Udp);
+    let b = host.open(Kind::Udp);
+    assert_eq!(host.bind(a, "10.0.0.9:7"), Err(Error::AddrNotAvailable));
+    assert_eq!(host.bind(a, "[::1]:7"), Err(Error::Unsupported));
+    assert_eq!(host.bind(a, "10.0.0.1:7"), Ok("10.0.0.1:7".parse().unwrap()));
+    assert_eq!(host.bind(a, "10.0.0.1:8"), Err(Error::Invalid), "bound already");
+    assert_eq!(host.bind(b, "10.0.0.1:7"), Err(Error::AddrInUse));
+    assert_eq!(host.bind(b, "0.0.0.0:7"), Err(Error::AddrInUse));
+    assert_eq!(host.bind(b, "127.0.0.1:7"), Ok("127.0.0.1:7".parse().unwrap()));
+    let c = host.open(Kind::Tcp);
+    assert!(host.bind(c, "0.0.0.0:7").is_ok(), "TCP has ports of its own");
+    let mut ports = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let id = host.open(Kind::Udp);
+        ports.insert(host.bind(id, "0.0.0.0:0").unwrap().port());
+    }
+    assert!(ports.len() == 8 && *ports.first().unwrap() >= 49152);
+    let sock = host.progs[0].sock(a);
+    assert_eq!(
+        host.ask(Request::Addresses { sock }),
+        Ok(Reply::Addresses { local: "10.0.0.1:7".parse().unwrap(), remote: None })
+    );
+}
+
+#[test]
+fn datagram_sockets_survive_a_restart() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    s.host.bind(s.id, "0.0.0.0:7").unwrap();
+    s.send_frame(&udp_frame(s.peer, s.us, 9, 7, b"before"));
+    // Written, submitted, but not served yet.
+    send(&mut s.host.progs[0], s.id, Some("10.0.0.2:9"), b"sent by the next");
+    s.host.crash();
+    s.settle();
+    assert!(
+        s.sent.iter().any(|(_, f)| matches!(f, Frame::Udp(_, _, d) if d == b"sent by the next"))
+    );
+    s.send_frame(&udp_frame(s.peer, s.us, 9, 7, b"after"));
+    let got: Vec<_> =
+        std::iter::from_fn(|| recv(&mut s.host.progs[0], s.id)).map(|r| r.1).collect();
+    assert_eq!(got, [b"before".to_vec(), b"after".to_vec()]);
+}
