@@ -117,7 +117,8 @@ fn servers_get_exactly_what_the_manifest_says() {
     assert_eq!(region(&s, "nic.tx"), (1024, Some(nic::WINDOW_TX)));
     assert_eq!(region(&s, "nic.rings"), (64, Some(nic::WINDOW_RINGS)));
     assert!(region(&s, "nic.net").0 as usize * 1024 >= nic::offset::NET_BYTES);
-    assert_eq!(s.devices[0].ids, [(0x8086, 0x100e)]);
+    let ids = [0x100e, 0x100f, 0x100c, 0x10d3].map(|id| (0x8086, id));
+    assert_eq!(s.devices[0].ids, ids);
     assert!(s.devices[0].dma);
 }
 
