@@ -375,6 +375,7 @@ fn start_info(p: &Process) -> Result<usize, (&'static str, usize, usize)> {
         seed: [255; 32],
         args: heapless::String::try_from(p.args.as_str()).unwrap_or_default(),
         emulated: true,
+        device: Some((u16::MAX, u16::MAX)),
         caps,
         regions,
     };
