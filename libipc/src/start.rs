@@ -29,6 +29,10 @@ pub const CONSOLE: u64 = 0x7400_0000_0000;
 /// The capabilities that the manifest names follow from slot 2.
 pub const LOG_SIGNAL: CPtr = 1;
 
+/// Bit of a driver's own notification by which init says that the machine is about to go off: stop
+/// the device, tell peers, exit. init waits for that, but not long.
+pub const STOP: u64 = 1 << 63;
+
 /// A capability by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cap {
@@ -68,6 +72,8 @@ pub struct StartInfo {
     pub args: heapless::String<128>,
     /// Whether QEMU's device model runs the machine (PCI subsystem id 1af4:1100).
     pub emulated: bool,
+    /// PCI vendor and device id of the device it drives.
+    pub device: Option<(u16, u16)>,
     /// Capabilities.
     pub caps: Vec<Cap, 40>,
     /// Regions.

@@ -73,6 +73,9 @@ mod command {
 
 /// Subsystem id by which QEMU marks the devices it emulates.
 const QEMU_SUBSYSTEM: u32 = 0x1100_1af4;
+/// Its e1000e (82574L) has Intel's vendor id and number 0 instead. So may a real one that was passed
+/// to a machine of QEMU's; that one would be taken for emulated.
+const QEMU_E1000E: ((u16, u16), u32) = ((0x8086, 0x10d3), 0x0000_8086);
 
 /// A memory BAR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,7 +175,7 @@ fn bars(config: &mut dyn Config, at: Address) -> [Bar; 6] {
 /// Finds the first function whose (vendor, device) is in `ids`. It is left with memory decoding and
 /// bus mastering off; see [`enable`].
 pub fn find(config: &mut impl Config, ids: &[(u16, u16)]) -> Option<Function> {
-    let mut result = None;
+    let (mut result, machine) = (None, machine_emulated(config));
     scan(config, |config, address, id| {
         let id = (id as u16, (id >> 16) as u16);
         if !ids.contains(&id) {
@@ -182,12 +185,13 @@ pub fn find(config: &mut impl Config, ids: &[(u16, u16)]) -> Option<Function> {
         config.write(address, reg::COMMAND, command & !command::ALL);
         let interrupt = config.read(address, reg::INTERRUPT);
         let (line, pin) = (interrupt as u8, (interrupt >> 8) as u8);
+        let subsystem = config.read(address, reg::SUBSYSTEM);
         result = Some(Function {
             address,
             id,
             bars: bars(config, address),
             gsi: (pin != 0 && line != 0xFF).then_some(line),
-            emulated: config.read(address, reg::SUBSYSTEM) == QEMU_SUBSYSTEM,
+            emulated: subsystem == QEMU_SUBSYSTEM || machine && (id, subsystem) == QEMU_E1000E,
         });
         true
     });
@@ -294,6 +298,21 @@ mod tests {
         assert_eq!(s.read(NIC, reg::COMMAND), 0x100);
         assert_eq!(find(&mut s, &[(0x8086, 0x10d3)]), None);
         assert_eq!(nic.address.to_string(), "01:03.0");
+    }
+
+    #[test]
+    fn the_e1000e_of_qemu_is_known_by_its_machine() {
+        let find = |id: u32, subsystem: u32, host: u32| {
+            let mut s = Space::machine();
+            s.put((1, 3, 0), &[(0, id << 16 | 0x8086), (0x2C, subsystem)]);
+            s.put((0, 0, 0), &[(0x2C, host)]);
+            find(&mut s, &[(0x8086, id as u16)]).unwrap().emulated
+        };
+        assert!(find(0x10d3, 0x8086, QEMU_SUBSYSTEM));
+        assert!(find(0x10d3, QEMU_SUBSYSTEM, QEMU_SUBSYSTEM));
+        assert!(!find(0x10d3, 0x8086, 0x1234_8086));
+        assert!(!find(0x10d3, 0xa01f_8086, QEMU_SUBSYSTEM));
+        assert!(!find(0x100e, 0x8086, QEMU_SUBSYSTEM));
     }
 
     #[test]

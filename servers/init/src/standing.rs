@@ -150,7 +150,8 @@ pub fn make_process<'a, K: Kernel>(
     } else {
         draft.devices.iter().all(|d| found[*d].is_some_and(|f| f.emulated))
     };
-    let info = start_info(system, index, &draft, shared, emulated);
+    let mut info = start_info(system, index, &draft, shared, emulated);
+    info.device = draft.devices.first().and_then(|d| found[*d]).map(|f| f.id);
     let frames = m.slots(draft.plan.slots())?;
     let thread = frames + draft.plan.frames(LARGE_BITS) + draft.plan.frames(PAGE_BITS);
     let slots = ProcessSlots {
@@ -197,6 +198,7 @@ fn start_info(
         seed: [0; 32],
         args: clip(&process.args),
         emulated,
+        device: None,
         caps: heapless::Vec::new(),
         regions: heapless::Vec::new(),
     });

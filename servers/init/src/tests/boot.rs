@@ -55,6 +55,7 @@ fn start_information_says_where_everything_is() {
     let b = booted();
     let info = start_info(&b, 0);
     assert_eq!((info.name.as_str(), info.incarnation, info.emulated), ("drv", 0, true));
+    assert_eq!(info.device, Some((0x8086, 0x100e)));
     assert_eq!(info.clock, Clock { tsc_base: 5, mult: 6 });
     assert_eq!(info.cap("timer"), Some(4));
     let bar = info.region("nic.bar0").unwrap();
@@ -66,6 +67,7 @@ fn start_information_says_where_everything_is() {
 
     let other = start_info(&b, 1);
     assert_eq!((other.args.as_str(), other.heap_len), ("dhcp", 2112 * 1024));
+    assert_eq!(other.device, None);
     // The same region, mapped, without its bus address: it drives no device.
     let pool = other.region("pool").unwrap();
     assert_eq!((pool.vaddr, pool.dma), (start::REGIONS, None));
