@@ -121,8 +121,6 @@ pub enum DriverFault {
     Length(u16),
     /// A cookie out of order.
     Cookie(u16),
-    /// A frame of ours refused as malformed: our bug, or its.
-    Refused(u16),
 }
 
 /// What a program can do wrong.
@@ -197,6 +195,8 @@ pub struct Counters {
     pub syns_dropped: u64,
     pub peer_errors: u32,
     pub driver_errors: u32,
+    /// Frames of ours that the driver found malformed.
+    pub tx_refused: u64,
     pub recovered: u32,
 }
 

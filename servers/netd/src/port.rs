@@ -92,6 +92,15 @@ pub struct Received {
     pub checked: bool,
 }
 
+/// A frame that came back from the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Session whose memory it used.
+    pub session: Option<u16>,
+    /// The driver found it malformed and did not send it.
+    pub refused: bool,
+}
+
 /// netd's end of the rings.
 pub struct Port {
     mem: PortMemory,
@@ -314,6 +323,12 @@ impl Port {
         self.in_flight
     }
 
+    /// Frames with the driver that use memory of `session`, counted one by one: for the beginning.
+    pub fn in_flight_of(&self, session: u16) -> u32 {
+        let frames = (0..self.in_flight).map(|i| &self.frames[(self.first + i) % MAX_IN_FLIGHT]);
+        frames.filter(|f| f.session == Some(session)).count() as u32
+    }
+
     /// The next received frame.
     ///
     /// # Errors
@@ -349,11 +364,11 @@ impl Port {
         }
     }
 
-    /// Takes back frames that have left; yields the session that each used.
+    /// Takes back a frame that has left.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
-    pub fn completed(&mut self) -> Result<Option<Option<u16>>, DriverFault> {
+    pub fn completed(&mut self) -> Result<Option<Sent>, DriverFault> {
         self.attach()?;
         let Some(ring) = &mut self.tx_free else { return Ok(None) };
         let Some(free) = ring.pop().map_err(DriverFault::Ring)? else { return Ok(None) };
@@ -361,14 +376,11 @@ impl Port {
         if self.in_flight == 0 || free.cookie != expected {
             return Err(DriverFault::Cookie(free.cookie));
         }
-        if free.refused != 0 {
-            return Err(DriverFault::Refused(free.cookie));
-        }
         let frame = self.frames[self.first];
         self.first = (self.first + 1) % MAX_IN_FLIGHT;
         self.in_flight -= 1;
         self.head = frame.end;
-        Ok(Some(frame.session))
+        Ok(Some(Sent { session: frame.session, refused: free.refused != 0 }))
     }
 
     /// Whether a frame with `head` bytes in header memory can be sent now.

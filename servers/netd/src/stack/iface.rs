@@ -15,6 +15,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::Ordering::*;
 use libipc::nic::{Csum, caps};
 
+/// DEFEND_INTERVAL of RFC 5227.
+const DEFEND_NS: u64 = 10_000_000_000;
 const NET: usize = ethernet::HEADER + ipv4::HEADER;
 
 /// The interface.
@@ -146,10 +148,13 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         if self.iface.is_ours(a.sender) {
-            self.env
-                .event(Event::AddressConflict { addr: IpAddr::V4(a.sender), mac: a.sender_mac });
-            // RFC 5227 2.4 (b): defend the address once by saying whose it is.
-            self.announce_address();
+            // RFC 5227 2.4 (b): defend the address by saying whose it is, at most each ten seconds.
+            if self.defended_at.is_none_or(|at| self.now >= at + DEFEND_NS) {
+                self.defended_at = Some(self.now);
+                let addr = IpAddr::V4(a.sender);
+                self.env.event(Event::AddressConflict { addr, mac: a.sender_mac });
+                self.announce_address();
+            }
             return Ok(());
         }
         let for_us = self.iface.is_ours(a.target);

@@ -225,6 +225,7 @@ pub struct Stack<E> {
     ip_id: u16,
     random: u64,
     port_counter: u32,
+    defended_at: Option<u64>,
     icmp_tokens: u32,
     icmp_refilled: u64,
     /// Something was freed that sockd does not know of.
@@ -270,7 +271,8 @@ impl<E: Env> Stack<E> {
                 listener: crate::list::NONE,
                 place: Place::Nowhere,
             }));
-            let (session, result) = Session::new(mem, base);
+            let (mut session, result) = Session::new(mem, base);
+            session.in_flight = port.in_flight_of(number as u16);
             if let Err(e) = result {
                 faults.push((number as u16, e));
             }
@@ -303,6 +305,7 @@ impl<E: Env> Stack<E> {
             ip_id: 0,
             random: u64::from_le_bytes(halves[1]) ^ u64::from_le_bytes(halves[2]).rotate_left(32),
             port_counter: 0,
+            defended_at: None,
             icmp_tokens: icmp::TOKENS,
             icmp_refilled: now,
             signal_sockd: false,
@@ -430,14 +433,15 @@ impl<E: Env> Stack<E> {
         self.status_turn();
         loop {
             match self.port.completed() {
-                Ok(Some(Some(session))) => {
-                    if let Some(s) = self.sessions.get_mut(session as usize) {
+                Ok(Some(sent)) => {
+                    self.counters.tx_refused += sent.refused as u64;
+                    let session = sent.session.and_then(|s| self.sessions.get_mut(s as usize));
+                    if let Some(s) = session {
                         s.in_flight = s.in_flight.saturating_sub(1);
                         // The end of a session may wait for this.
                         self.signal_sockd |= s.ending && s.in_flight == 0;
                     }
                 }
-                Ok(Some(None)) => {}
                 Ok(None) => break,
                 Err(fault) => {
                     self.driver_fault(fault);

@@ -185,6 +185,8 @@ pub struct Host {
     pub hold_frames: bool,
     held: Vec<u16>,
     pub crashes: u64,
+    /// netd told sockd that something came free.
+    pub sockd_signalled: bool,
     /// Listeners and the sockets set aside for them.
     spares: Vec<(u16, u16)>,
 }
@@ -221,6 +223,7 @@ impl Host {
             hold_frames: false,
             held: Vec::new(),
             crashes: 0,
+            sockd_signalled: false,
             spares: Vec::new(),
         };
         host.boot();
@@ -301,6 +304,36 @@ impl Host {
         self.boot();
     }
 
+    /// A new incarnation of the program of `session`, on zeroed words.
+    pub fn new_prog(&self, session: usize) -> Prog {
+        Prog::new(session as u16, self.regions[session], &self.spec)
+    }
+
+    /// A new driver, on what its predecessor left if that makes sense, else on empty rings: then
+    /// netd finds indices that have gone back, and begins anew with it.
+    pub fn restart_driver(&mut self) {
+        let port = self.port();
+        self.held.clear();
+        let sane = port.rx_free.consumer().is_ok_and(|mut c| c.available().is_ok())
+            && port.tx_used.consumer().is_ok_and(|mut c| c.available().is_ok())
+            && port.rx_used.producer().is_ok()
+            && port.tx_free.producer().is_ok();
+        if !sane {
+            let words = self.drv.view::<std::sync::atomic::AtomicU64>(0, self.drv.len / 8);
+            for word in &words[256..] {
+                word.store(0, Relaxed);
+            }
+            let now = self.now + S;
+            for step in 0..5 {
+                self.now = now + step * 150 * MS;
+                self.settle();
+                // Formats its own rings.
+                let _ = (port.rx_used.producer(), port.tx_free.producer());
+            }
+        }
+        self.start_driver();
+    }
+
     /// Starts the driver.
     pub fn start_driver(&mut self) {
         let port = self.port();
@@ -376,6 +409,7 @@ impl Host {
             let now = self.now;
             let Some(busy) = self.survive(|stack| stack.poll(now, bells)) else { continue };
             let signals = self.stack().take_signals();
+            self.sockd_signalled |= signals.sockd;
             for p in &mut self.progs {
                 p.signalled |= signals.sessions >> p.session & 1 == 1;
             }

@@ -67,7 +67,8 @@ impl Script {
             self.host.settle();
             let frames = self.host.transmitted();
             if frames.is_empty() {
-                return;
+                // What came back from the driver.
+                return self.host.settle();
             }
             for frame in frames {
                 match dissect(&frame) {
