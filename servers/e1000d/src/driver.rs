@@ -1,24 +1,35 @@
-//! Start, cold or warm, and the polling loop.
+//! Start, cold or warm, the polling loop, and the end.
+//!
+//! [`Driver::start`] opens a NIC, [`Driver::stop`] closes it. Suspending is closing: netd sees the
+//! link down and has its buffers again; what it gives from then on waits in its rings. Resuming is
+//! opening: the NIC may have lost its power in between. Shutting down is closing for good.
 
 use crate::hardware::{Event, Hardware};
+use crate::models::Model;
 use crate::regs::{self, Cause};
 use crate::rx::{self, Rx};
+use crate::settings::Settings;
 use crate::setup;
 use crate::tx::{self, MAX_FRAME, Tx};
 use crate::window::Windows;
 use core::sync::atomic::Ordering::*;
-use libipc::nic::{Counter, RxFree, RxUsed, Status, TxDesc, TxFree, caps};
+use libipc::nic::{self, Counter, RxFree, RxUsed, Status, TxDesc, TxFree, caps};
 use libipc::ring::{Memory, PeerError};
 
-/// Frames in each direction per round.
-const BUDGET: usize = 64;
 /// Rounds per [`Driver::poll`].
 const ROUNDS: usize = 8;
+/// Polls that [`Driver::stop`] grants netd for what it has asked to be sent: enough for rings that
+/// are full with frames of one piece, with the smallest budget.
+const LAST_POLLS: usize = nic::RING as usize / ROUNDS;
 /// How often a netd that takes nothing from its rings is looked at again.
 const RETRY_NS: u64 = 10_000_000;
 
-/// Where everything is.
+/// What is driven, how, and where everything is.
 pub struct Config {
+    /// The NIC.
+    pub model: Model,
+    /// Ring sizes and budget.
+    pub settings: Settings,
     /// Bus address of `nic.rings` ([`crate::lent::BYTES`] at least, page-aligned).
     pub rings_bus: u64,
     /// Bus address of `nic.rx`.
@@ -75,6 +86,8 @@ pub struct Driver {
     tx: Tx,
     windows: Windows,
     status: &'static Status,
+    model: Model,
+    budget: usize,
     notify: bool,
 }
 
@@ -90,41 +103,61 @@ impl Driver {
         let tx_free = config.tx_free.producer().map_err(StartError::Peer)?;
         let rx_released = config.rx_free.consumer().map_or(0, |c| c.index());
         let tx_released = config.tx_used.consumer().map_or(0, |c| c.index());
-        let found_rx = rx::Found::read(hw, config.pool_bus, rx_used.index(), rx_released);
-        let found_tx = tx::Found::read(hw, tx_free.index(), tx_released);
-        let running = setup::is_running(hw, config.rings_bus, config.pool_bus);
+        let found_rx = rx::Found::read(hw, config, rx_used.index(), rx_released);
+        let found_tx = tx::Found::read(hw, config, tx_free.index(), tx_released);
+        let running = setup::is_running(hw, config);
         let sound = running && found_rx.sound && found_tx.sound;
         let (rx, tx);
         if sound && config.emulated {
             let in_flight = found_tx.frames.len() as u16 + found_rx.waiting(hw);
-            rx = Rx::warm(config.rx_free, rx_used, config.pool_bus, &found_rx);
-            tx = Tx::warm(config.tx_used, tx_free, &found_tx);
+            rx = Rx::warm(config, rx_used, &found_rx);
+            tx = Tx::warm(config, tx_free, &found_tx);
             hw.write(regs::IMS, regs::CAUSES.bits());
             status.count(Counter::Reattached, 1);
             hw.event(Event::Reattached { in_flight });
         } else {
-            setup::stop(hw, config.emulated);
+            setup::stop(hw, config);
             crate::lent::tear_down(hw);
             let (buffers, frames) = (found_rx.held.len() as u16, found_tx.frames.len() as u16);
-            rx = Rx::restart(hw, status, config.rx_free, rx_used, config.pool_bus, &found_rx);
-            tx = Tx::restart(hw, status, config.tx_used, tx_free, &found_tx);
-            setup::reset(hw, config.emulated);
-            let mac = setup::mac(hw).ok_or(StartError::NoAddress)?;
-            setup::program(hw, config.rings_bus, config.pool_bus, mac);
+            rx = Rx::restart(hw, config, rx_used, &found_rx);
+            tx = Tx::restart(hw, config, tx_free, &found_tx);
+            setup::reset(hw, config);
+            let mac = setup::mac(hw, &config.model).ok_or(StartError::NoAddress)?;
+            setup::program(hw, config, mac);
             hw.write(regs::IMS, regs::CAUSES.bits());
             status.count(Counter::ColdStarts, 1);
             let [a, b, c, d, e, f] = mac;
             status.mac.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Relaxed);
-            let device = setup::device_id(hw);
             if running || buffers > 0 || frames > 0 {
                 hw.event(Event::GaveBack { buffers, frames });
             }
             let speed = setup::link(hw);
-            hw.event(Event::Started { device, mac, speed });
+            hw.event(Event::Started { model: config.model.name, mac, speed });
         }
-        let mut driver = Self { rx, tx, windows: config.windows.clone(), status, notify: true };
+        let (model, budget) = (config.model, config.settings.budget as usize);
+        let windows = config.windows.clone();
+        let mut driver = Self { rx, tx, windows, status, model, budget, notify: true };
         driver.publish_link(setup::link(hw), true);
         Ok(driver)
+    }
+
+    /// Closes the NIC: sends what netd has asked for so far, stops interrupts, reception, sending
+    /// and DMA, gives everything back to netd and says that the link is down. netd must be
+    /// signalled afterwards. Bounded, whatever netd and the NIC do; dying in the middle is as
+    /// harmless as dying at work.
+    pub fn stop<H: Hardware>(mut self, hw: &mut H, config: &Config) {
+        for _ in 0..LAST_POLLS {
+            if self.poll(hw, true).next != Next::Again {
+                break;
+            }
+        }
+        setup::stop(hw, config);
+        let frames = self.tx.unsent(hw);
+        self.rx.close(hw, self.status);
+        self.tx.close(hw, self.status);
+        crate::lent::tear_down(hw);
+        self.publish_link(None, true);
+        hw.event(Event::Stopped { frames });
     }
 
     /// Publishes the link if it changed, or if `anyway`.
@@ -155,10 +188,10 @@ impl Driver {
         let mut drained = false;
         for _ in 0..ROUNDS {
             let mut work = irq && self.causes(hw);
-            work |= self.rx.harvest(hw, self.status, BUDGET) > 0;
+            work |= self.rx.harvest(hw, self.status, self.budget) > 0;
             work |= self.rx.refill(hw, self.status);
             work |= self.tx.reap(hw, self.status) > 0;
-            work |= self.tx.send(hw, self.status, &self.windows, BUDGET) > 0;
+            work |= self.tx.send(hw, self.status, &self.windows, self.budget) > 0;
             // QEMU's model has sent everything when the TDT write returns.
             work |= self.tx.reap(hw, self.status) > 0;
             if !work {
@@ -192,6 +225,11 @@ impl Driver {
     /// Reads (and so clears) the interrupt causes; says whether there were any.
     fn causes<H: Hardware>(&mut self, hw: &mut H) -> bool {
         let causes = Cause::from_bits_retain(hw.read(regs::ICR));
+        if self.model.express && !causes.is_empty() {
+            // Before the descriptors are looked at: a cause that is set again in between is one
+            // whose frame is found.
+            hw.write(regs::ICR, causes.bits());
+        }
         if causes.is_empty() {
             return false;
         }

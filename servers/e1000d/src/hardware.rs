@@ -55,12 +55,17 @@ impl fmt::Display for Ring {
 pub enum Event {
     /// The NIC was reset and programmed.
     Started {
-        /// PCI device id, from the EEPROM; 0 if that could not be read.
-        device: u16,
+        /// Name of the model.
+        model: &'static str,
         /// MAC address.
         mac: [u8; 6],
         /// Link speed in Mbit/s, if the link is up.
         speed: Option<u32>,
+    },
+    /// The NIC was closed.
+    Stopped {
+        /// Frames that it did not send in time.
+        frames: u16,
     },
     /// The NIC was stopped with something in it; a cold start follows.
     GaveBack {
@@ -81,10 +86,6 @@ pub enum Event {
     RingStopped(Ring, PeerError),
 }
 
-/// PCI device ids of the models that this driver knows, with their names (manual, table 5-1).
-pub const MODELS: [(u16, &str); 3] =
-    [(0x100e, "82540EM"), (0x100f, "82545EM"), (0x100c, "82544GC")];
-
 struct Speed(Option<u32>);
 
 impl fmt::Display for Speed {
@@ -99,14 +100,12 @@ impl fmt::Display for Speed {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Event::Started { device, mac: [a, b, c, d, e, g], speed } => {
-                match MODELS.iter().find(|m| m.0 == device) {
-                    Some((_, name)) => f.write_str(name)?,
-                    None => write!(f, "8254x, device id {device:04x},")?,
-                }
+            Event::Started { model, mac: [a, b, c, d, e, g], speed } => {
                 let speed = Speed(speed);
-                write!(f, " {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}, {speed}")
+                write!(f, "{model} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}, {speed}")
             }
+            Event::Stopped { frames: 0 } => f.write_str("stopped"),
+            Event::Stopped { frames } => write!(f, "stopped, {frames} frames not sent"),
             Event::GaveBack { buffers, frames } => {
                 write!(f, "stopped the NIC: {buffers} buffers and {frames} frames given back")
             }

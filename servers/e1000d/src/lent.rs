@@ -19,10 +19,52 @@
 use crate::hardware::Hardware;
 use heapless::Vec;
 
-/// Receive descriptors. One always stays empty: RDT = RDH means none.
-pub const RX_DESCS: usize = 256;
-/// Transmit descriptors, likewise.
-pub const TX_DESCS: usize = 256;
+/// Places for descriptors in the region, and for notes, on each side: what the largest ring takes.
+/// A smaller ring uses the first ones, so that all drivers look for the same thing at one place.
+pub const MAX_DESCS: usize = RingSize::MAX as usize;
+
+/// How many descriptors a ring has: a power of two. One always stays empty, because RDT = RDH (TDT
+/// = TDH) means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(u16);
+
+impl RingSize {
+    /// Least: a frame takes up to five descriptors. RDLEN and TDLEN are multiples of 128 bytes
+    /// (manual 13.4.27).
+    pub const MIN: u16 = 32;
+    /// Most: netd has no more receive buffers.
+    pub const MAX: u16 = 512;
+    /// What every driver of these NICs has by default.
+    pub const DEFAULT: Self = Self(256);
+
+    /// A ring of this size, if there is one.
+    pub const fn new(descriptors: u32) -> Option<Self> {
+        if descriptors.is_power_of_two()
+            && descriptors >= Self::MIN as u32
+            && descriptors <= Self::MAX as u32
+        {
+            Some(Self(descriptors as u16))
+        } else {
+            None
+        }
+    }
+    /// Descriptors.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+    /// Most of them that can be with the NIC.
+    pub const fn usable(self) -> u16 {
+        self.0 - 1
+    }
+    /// `slot` moved by `by`, round the ring.
+    pub const fn step(self, slot: u16, by: i32) -> u16 {
+        ((slot as i32 + by) & (self.0 as i32 - 1)) as u16
+    }
+    /// How many slots lie from `from` up to `to`.
+    pub const fn distance(self, from: u16, to: u16) -> u16 {
+        to.wrapping_sub(from) & (self.0 - 1)
+    }
+}
 
 /// Which of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +77,10 @@ pub enum Side {
 
 const NOTE_WORDS: usize = 4;
 const RX_RING: usize = 0;
-const TX_RING: usize = RX_RING + 2 * RX_DESCS;
-const RX_NOTES: usize = TX_RING + 2 * TX_DESCS;
-const TX_NOTES: usize = RX_NOTES + NOTE_WORDS * RX_DESCS;
-const REFUSALS: usize = TX_NOTES + NOTE_WORDS * TX_DESCS;
+const TX_RING: usize = RX_RING + 2 * MAX_DESCS;
+const RX_NOTES: usize = TX_RING + 2 * MAX_DESCS;
+const TX_NOTES: usize = RX_NOTES + NOTE_WORDS * MAX_DESCS;
+const REFUSALS: usize = TX_NOTES + NOTE_WORDS * MAX_DESCS;
 const HEADER: usize = REFUSALS + 2 * NOTE_WORDS;
 
 /// Bytes that region `nic.rings` must have.
@@ -58,23 +100,11 @@ pub const fn desc_word(side: Side, slot: u16, half: usize) -> usize {
         Side::Rx => RX_RING,
         Side::Tx => TX_RING,
     };
-    ring + 2 * (slot as usize % RX_DESCS) + half
+    ring + 2 * (slot as usize % MAX_DESCS) + half
 }
 
-// Slots of both rings are masked alike. RDLEN and TDLEN are multiples of 128 bytes and the bases
-// lie on 16 bytes (manual 13.4.25, 13.4.27).
-const _: () = assert!(RX_DESCS == TX_DESCS && RX_DESCS == 256);
-const _: () = assert!(ring_offset(Side::Tx).is_multiple_of(4096) && BYTES <= 28 * 1024);
-
-/// `slot` moved by `by`.
-pub const fn step(slot: u16, by: i32) -> u16 {
-    ((slot as i32 + by) & (RX_DESCS as i32 - 1)) as u16
-}
-
-/// How many slots lie from `from` up to `to`.
-pub const fn distance(from: u16, to: u16) -> u16 {
-    to.wrapping_sub(from) & (RX_DESCS as u16 - 1)
-}
+// The bases lie on 16 bytes (manual 13.4.25); neither ring crosses into the other's page.
+const _: () = assert!(MAX_DESCS.is_multiple_of(256) && BYTES <= 64 * 1024);
 
 /// What a descriptor stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +144,7 @@ const fn note_place(side: Side, slot: u16) -> usize {
         Side::Rx => RX_NOTES,
         Side::Tx => TX_NOTES,
     };
-    base + NOTE_WORDS * (slot as usize % RX_DESCS)
+    base + NOTE_WORDS * (slot as usize % MAX_DESCS)
 }
 
 /// The note of a slot, if it holds.
@@ -129,10 +159,15 @@ pub fn set_note<H: Hardware>(hw: &mut H, side: Side, slot: u16, note: Note) {
 
 /// What a side whose tail register or notes do not hold still owes for certain: descriptors with
 /// a note of their own whose entry was `taken` and is not among the `given` ones. Oldest first.
-pub fn owed<H: Hardware>(hw: &H, side: Side, given: u64, taken: u64) -> Vec<(u16, Note), RX_DESCS> {
+pub fn owed<H: Hardware>(
+    hw: &H,
+    side: Side,
+    given: u64,
+    taken: u64,
+) -> Vec<(u16, Note), MAX_DESCS> {
     let mut owed = Vec::new();
-    for slot in 0..RX_DESCS as u16 {
-        let recent = |n: &Note| n.given > given && n.given - given < RX_DESCS as u64;
+    for slot in 0..RingSize::MAX {
+        let recent = |n: &Note| n.given > given && n.given - given < MAX_DESCS as u64;
         if let Some(n) = note(hw, side, slot).filter(|n| recent(n) && n.taken <= taken) {
             // A slot each: there is room.
             let _ = owed.push((slot, n));

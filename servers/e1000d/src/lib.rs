@@ -3,6 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`models`] | the controllers of the family, and where they differ |
+//! | [`settings`] | what the manifest may say: ring sizes, budget |
 //! | [`regs`] | register offsets and bits |
 //! | [`desc`] | descriptor layouts |
 //! | [`hardware`] | the trait between driver and machine: registers, lent memory, clock, log |
@@ -12,7 +14,7 @@
 //! | [`port`] | a ring that netd writes, and what happens when it writes nonsense |
 //! | [`rx`], [`tx`] | the two directions |
 //! | [`setup`] | reset, EEPROM, link, programming |
-//! | [`driver`] | start (cold or warm) and the polling loop |
+//! | [`driver`] | start (cold or warm), the polling loop, stop |
 //!
 //! Names are those of Intel's *PCI/PCI-X Family of Gigabit Ethernet Controllers Software
 //! Developer's Manual* (317453), below "the manual". How a restarted driver goes on without losing
@@ -26,9 +28,11 @@ pub mod hardware;
 pub mod lent;
 #[allow(unsafe_code)]
 pub mod mmio;
+pub mod models;
 pub mod port;
 pub mod regs;
 pub mod rx;
+pub mod settings;
 pub mod setup;
 pub mod tx;
 pub mod window;

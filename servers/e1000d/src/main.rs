@@ -4,7 +4,9 @@
 
 use abi::CPtr;
 use e1000d::mmio::Mmio;
+use e1000d::models;
 use e1000d::regs::{BAR_BYTES, Reg};
+use e1000d::settings::Settings;
 use e1000d::window::Windows;
 use e1000d::{Config, Driver, Event, Hardware, Next, StartError, lent};
 use libipc::nic::{self, Status, offset};
@@ -17,6 +19,8 @@ rt::entry!(main);
 
 /// Bit of the own notification: the interrupt.
 const IRQ: u64 = 1;
+/// Bit by which init says that the machine is about to go off.
+const STOP: u64 = libipc::start::STOP;
 
 struct Machine {
     mmio: Mmio,
@@ -84,7 +88,12 @@ fn config(start: &'static StartInfo) -> Config {
     }
     let pool = start.region("nic.rx").map_or(0, |r| r.len);
     assert!(pool >= (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as u64, "region nic.rx is too small");
+    let settings = Settings::parse(&start.args).unwrap_or_else(|error| panic!("{error}"));
+    // No id: a manifest without a device, which has no BAR either.
+    let model = models::model(start.device.map_or(0, |(_, device)| device));
     Config {
+        model,
+        settings,
         rings_bus: bus(start, "nic.rings", nic::WINDOW_RINGS),
         pool_bus: bus(start, "nic.rx", nic::WINDOW_RX),
         windows,
@@ -118,7 +127,9 @@ fn main(start: &'static StartInfo) -> u64 {
             Err(StartError::NoAddress) => panic!("the NIC has no MAC address"),
             Err(error) => {
                 rt::log!("netd's rings cannot be used yet: {error:?}");
-                wait(sys::wait(events));
+                if wait(sys::wait(events)) & STOP != 0 {
+                    return 0;
+                }
             }
         }
     };
@@ -149,5 +160,10 @@ fn main(start: &'static StartInfo) -> u64 {
             (_, false, false) => wait(sys::wait(events)),
         };
         irq |= bits & IRQ != 0;
+        if bits & STOP != 0 {
+            driver.stop(&mut machine, &config);
+            sys::signal(netd);
+            return 0;
+        }
     }
 }

@@ -15,6 +15,8 @@ pub const CTRL: Reg = Reg(0x0000);
 pub const STATUS: Reg = Reg(0x0008);
 /// EEPROM read (13.4.4).
 pub const EERD: Reg = Reg(0x0014);
+/// Extended device control (13.4.5; datasheet of the 82574L, 10.2.2.5).
+pub const CTRL_EXT: Reg = Reg(0x0018);
 /// Flow control address, low.
 pub const FCAL: Reg = Reg(0x0028);
 /// Flow control address, high.
@@ -63,8 +65,12 @@ pub const TDH: Reg = Reg(0x3810);
 pub const TDT: Reg = Reg(0x3818);
 /// Transmit interrupt delay (13.4.41).
 pub const TIDV: Reg = Reg(0x3820);
+/// Transmit descriptor control (13.4.43).
+pub const TXDCTL: Reg = Reg(0x3828);
 /// Receive checksum control.
 pub const RXCSUM: Reg = Reg(0x5000);
+/// Receive filter control; 82574L only.
+pub const RFCTL: Reg = Reg(0x5008);
 /// Multicast table array, 128 words (13.5.1).
 pub const MTA: Reg = Reg(0x5200);
 /// Words of [`MTA`] and of [`VFTA`].
@@ -75,6 +81,12 @@ pub const RAL0: Reg = Reg(0x5400);
 pub const RAH0: Reg = Reg(0x5404);
 /// VLAN filter table array, 128 words (13.5.4).
 pub const VFTA: Reg = Reg(0x5600);
+/// Distribution of received frames to queues; 82574L only.
+pub const MRQC: Reg = Reg(0x5818);
+/// PCI Express control; 82574L only.
+pub const GCR: Reg = Reg(0x5b00);
+/// PCI Express control 2; 82574L only.
+pub const GCR2: Reg = Reg(0x5b64);
 
 impl Reg {
     /// Word `i` of an array that starts here.
@@ -84,12 +96,14 @@ impl Reg {
 }
 
 // The last register used lies inside the smallest BAR.
-const _: () = assert!(((VFTA.0 + 4 * TABLE_WORDS) as u64) < BAR_BYTES);
+const _: () = assert!((GCR2.0 as u64) < BAR_BYTES && VFTA.0 + 4 * TABLE_WORDS <= MRQC.0);
 
 bitflags! {
     /// Device control (13.4.1).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Ctrl: u32 {
+        /// Start no more transfers (PCI Express).
+        const GIO_MASTER_DISABLE = 1 << 2;
         /// Link reset (fibre): must be clear.
         const LRST = 1 << 3;
         /// Auto-speed detection.
@@ -111,11 +125,25 @@ bitflags! {
         const _ = !0;
     }
 
+    /// Extended device control.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct CtrlExt: u32 {
+        /// Mask extended interrupts when they are taken (82574L).
+        const EIAME = 1 << 24;
+        /// Mask interrupts when ICR is read (82574L).
+        const IAME = 1 << 27;
+        /// A driver is loaded (82574L).
+        const DRV_LOAD = 1 << 28;
+        const _ = !0;
+    }
+
     /// Device status (13.4.2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct DeviceStatus: u32 {
         /// Link up.
         const LU = 1 << 1;
+        /// Transfers may be under way (PCI Express).
+        const GIO_MASTER_ENABLE = 1 << 19;
         const _ = !0;
     }
 
@@ -161,16 +189,6 @@ bitflags! {
         const _ = !0;
     }
 
-    /// EEPROM read (13.4.4).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Eerd: u32 {
-        /// Start.
-        const START = 1 << 0;
-        /// Data valid.
-        const DONE = 1 << 4;
-        const _ = !0;
-    }
-
     /// Receive checksum control.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Rxcsum: u32 {
@@ -203,5 +221,7 @@ pub const TIPG_VALUE: u32 = 10 | 4 << 10 | 6 << 20;
 pub const ITR_VALUE: u32 = 195;
 /// What may interrupt. [`Cause::TXDW`] is added while frames are in flight.
 pub const CAUSES: Cause = Cause::LSC.union(Cause::RXDMT0).union(Cause::RXO).union(Cause::RXT0);
+/// EERD: start (13.4.4); the rest differs, see [`crate::models::Eerd`].
+pub const EERD_START: u32 = 1 << 0;
 /// RAH: address valid (13.5.3).
 pub const RAH_AV: u32 = 1 << 31;

@@ -4,21 +4,16 @@
 //! entry of *rx used*, in order. So the number of entries published on *rx used* says which
 //! descriptor is next, and [`crate::lent`] has the rest.
 
+use crate::Config;
 use crate::desc::{self, RxWriteback};
 use crate::hardware::{Event, Hardware, Ring, wait_until};
-use crate::lent::{self, Note, RX_DESCS, Side};
+use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
 use crate::regs;
 use heapless::Vec;
 use libipc::nic::{Counter, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status};
-use libipc::ring::{Memory, PeerError, Producer};
+use libipc::ring::{PeerError, Producer};
 
-/// Most descriptors that can be with the NIC.
-const MAX_POSTED: u64 = RX_DESCS as u64 - 1;
-/// With fewer than this, buffers are posted as they come, and netd is asked to signal them.
-const LOW: u64 = 128;
-/// Otherwise they are posted this many at a time: an RDT write is the dearest access there is.
-const BATCH: u64 = 32;
 /// How long RDH may lag behind a descriptor that is done.
 const HEAD_NS: u64 = 1_000_000;
 /// In [`Note::info`]: no buffer (the note before the first descriptor).
@@ -28,6 +23,7 @@ const NO_BUFFER: u64 = u64::MAX;
 pub struct Found {
     /// Whether all of it holds, so that the ring can go on.
     pub sound: bool,
+    size: RingSize,
     /// RDT.
     tail: u16,
     /// *rx used* index after the descriptor before RDT.
@@ -35,18 +31,18 @@ pub struct Found {
     /// *rx free* index to go on at.
     taken: u64,
     /// Slot and buffer of each descriptor that is owed to netd, oldest first.
-    pub held: Vec<(u16, u16), RX_DESCS>,
+    pub held: Vec<(u16, u16), MAX_DESCS>,
 }
 
 impl Found {
     /// Reads it. `given`: entries published on *rx used*; `released`: entries of *rx free* that
     /// the predecessor had released.
-    pub fn read<H: Hardware>(hw: &mut H, pool_bus: u64, given: u64, released: u64) -> Self {
-        let held = Vec::new();
-        let mut found = Found { sound: false, tail: 0, posted: given, taken: released, held };
+    pub fn read<H: Hardware>(hw: &mut H, c: &Config, given: u64, released: u64) -> Self {
+        let (size, held) = (c.settings.rx, Vec::new());
+        let mut found = Found { sound: false, size, tail: 0, posted: given, taken: released, held };
         let tail = hw.read(regs::RDT);
-        if tail < RX_DESCS as u32 && found.posted(hw, tail as u16, given) {
-            found.sound = found.holds(hw, pool_bus, given);
+        if tail < size.get() as u32 && found.posted(hw, tail as u16, given) {
+            found.sound = found.holds(hw, c.pool_bus, given);
         }
         if !found.sound {
             // Released only after RDT had moved, so these notes certainly count. Buffers beyond
@@ -66,16 +62,18 @@ impl Found {
 
     /// Reads the notes of the descriptors owed. `false`: they do not hold.
     fn posted<H: Hardware>(&mut self, hw: &H, tail: u16, given: u64) -> bool {
-        let Some(last) = lent::note(hw, Side::Rx, lent::step(tail, -1)) else { return false };
+        let size = self.size;
+        let Some(last) = lent::note(hw, Side::Rx, size.step(tail, -1)) else { return false };
         (self.tail, self.posted, self.taken) = (tail, last.given, last.taken);
         // More published than posted: a cold start that did not finish.
-        let Some(owed) = last.given.checked_sub(given).filter(|n| *n <= MAX_POSTED) else {
+        let most = size.usable() as u64;
+        let Some(owed) = last.given.checked_sub(given).filter(|n| *n <= most) else {
             return false;
         };
         let mut seen = [false; RX_BUFFERS as usize];
         let mut taken = 0;
         for i in 0..owed {
-            let slot = lent::step(tail, i as i32 - owed as i32);
+            let slot = size.step(tail, i as i32 - owed as i32);
             let Some(n) = lent::note(hw, Side::Rx, slot) else { return false };
             let in_order = n.given == given + i + 1 && n.taken > taken && n.taken <= last.taken;
             match seen.get_mut(n.info as usize) {
@@ -83,7 +81,7 @@ impl Found {
                 _ => return false,
             }
             taken = n.taken;
-            // At most MAX_POSTED turns: there is room.
+            // Fewer turns than the ring has slots: there is room.
             let _ = self.held.push((slot, n.info as u16));
         }
         true
@@ -99,7 +97,7 @@ impl Found {
         // The NIC may be at one of them right now; it moves RDH last.
         addresses
             && wait_until(hw, HEAD_NS, |hw| {
-                let ahead = lent::distance(hw.read(regs::RDH) as u16, self.tail) as u64;
+                let ahead = self.size.distance(hw.read(regs::RDH) as u16, self.tail) as u64;
                 let Some(done) = owed.checked_sub(ahead) else { return false };
                 self.held.iter().zip(0u64..).all(|(&(slot, _), i)| {
                     let word = hw.load(lent::desc_word(Side::Rx, slot, 1));
@@ -127,12 +125,13 @@ pub struct Rx {
     free: Port<RxFree>,
     used: Producer<RxUsed>,
     pool_bus: u64,
+    size: RingSize,
     /// The slot posted next: RDT, after [`Rx::refill`].
     tail: u16,
     /// *rx used* index that the descriptor posted next will be reported by.
     posted: u64,
     /// Which buffer each posted descriptor has.
-    buffers: [u16; RX_DESCS],
+    buffers: [u16; MAX_DESCS],
     /// Which buffers the NIC has: the others are netd's.
     held: [bool; RX_BUFFERS as usize],
     /// In the middle of a frame that is too long for a buffer.
@@ -145,13 +144,8 @@ pub struct Rx {
 
 impl Rx {
     /// Goes on with what was found, which must be sound.
-    pub fn warm(
-        free: Memory<RxFree>,
-        used: Producer<RxUsed>,
-        pool_bus: u64,
-        found: &Found,
-    ) -> Self {
-        let mut rx = Self::cold(free, used, pool_bus, found.taken);
+    pub fn warm(c: &Config, used: Producer<RxUsed>, found: &Found) -> Self {
+        let mut rx = Self::cold(c, used, found.taken);
         (rx.tail, rx.posted) = (found.tail, found.posted);
         for &(slot, buffer) in &found.held {
             rx.buffers[slot as usize] = buffer;
@@ -160,14 +154,15 @@ impl Rx {
         rx
     }
 
-    fn cold(free: Memory<RxFree>, used: Producer<RxUsed>, pool_bus: u64, resume: u64) -> Self {
+    fn cold(c: &Config, used: Producer<RxUsed>, resume: u64) -> Self {
         Self {
-            free: Port::new(Ring::RxFree, free, resume),
-            pool_bus,
+            free: Port::new(Ring::RxFree, c.rx_free, resume),
+            pool_bus: c.pool_bus,
+            size: c.settings.rx,
             tail: 0,
             posted: used.index(),
             used,
-            buffers: [0; RX_DESCS],
+            buffers: [0; MAX_DESCS],
             held: [false; RX_BUFFERS as usize],
             skipping: false,
             used_stopped: false,
@@ -179,13 +174,12 @@ impl Rx {
     /// frames, the rest empty, and leaves the notes for an empty ring whose RDT will be 0.
     pub fn restart<H: Hardware>(
         hw: &mut H,
-        status: &Status,
-        free: Memory<RxFree>,
+        c: &Config,
         used: Producer<RxUsed>,
-        pool_bus: u64,
         found: &Found,
     ) -> Self {
-        let mut rx = Self::cold(free, used, pool_bus, found.taken);
+        let status = c.status;
+        let mut rx = Self::cold(c, used, found.taken);
         for &(slot, buffer) in &found.held {
             let done = writeback(hw, slot);
             // What looks done in a ring that does not hold may be anything.
@@ -201,7 +195,7 @@ impl Rx {
         rx.free.release(hw);
         rx.posted = rx.used.index();
         let note = Note { taken: rx.free.index(), given: rx.posted, info: NO_BUFFER };
-        lent::set_note(hw, Side::Rx, lent::step(0, -1), note);
+        lent::set_note(hw, Side::Rx, rx.size.step(0, -1), note);
         rx
     }
 
@@ -247,6 +241,21 @@ impl Rx {
         self.posted - self.used.index()
     }
 
+    /// Slot of the descriptor that is reported next.
+    fn oldest(&self) -> u16 {
+        self.size.step(self.tail, -(self.outstanding() as i32))
+    }
+
+    /// With fewer than this, buffers are posted as they come, and netd is asked to signal them.
+    fn low(&self) -> u64 {
+        self.size.get() as u64 / 2
+    }
+
+    /// Otherwise they are posted this many at a time: an RDT write is the dearest access there is.
+    fn batch(&self) -> u64 {
+        self.size.get() as u64 / 8
+    }
+
     /// Gives at most `budget` received frames to netd; says how many.
     pub fn harvest<H: Hardware>(&mut self, hw: &mut H, status: &Status, budget: usize) -> usize {
         // Room first: a frame is counted once, when it is really handed over.
@@ -263,7 +272,7 @@ impl Rx {
         let budget = room.min(budget as u64) as usize;
         let mut n = 0;
         while n < budget && self.outstanding() > 0 {
-            let slot = lent::step(self.tail, -(self.outstanding() as i32));
+            let slot = self.oldest();
             let done = writeback(hw, slot);
             if !done.done() {
                 break;
@@ -285,14 +294,14 @@ impl Rx {
 
     /// Whether frames wait that netd has left no room for.
     pub fn blocked<H: Hardware>(&self, hw: &H) -> bool {
-        self.outstanding() > 0 && {
-            writeback(hw, lent::step(self.tail, -(self.outstanding() as i32))).done()
-        }
+        self.outstanding() > 0 && { writeback(hw, self.oldest()).done() }
     }
 
     /// Gives netd's empty buffers to the NIC, if it is time; says whether there were any.
     pub fn refill<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
         let (outstanding, before) = (self.outstanding(), self.posted);
+        let enough = outstanding >= self.low();
+        let batch = self.batch();
         let Some(free) = self.free.open(hw, status) else { return false };
         let available = match free.available() {
             Ok(n) => n,
@@ -301,8 +310,8 @@ impl Rx {
                 return false;
             }
         };
-        let room = MAX_POSTED - outstanding;
-        if available == 0 || room == 0 || (outstanding >= LOW && available.min(room) < BATCH) {
+        let room = self.size.usable() as u64 - outstanding;
+        if available == 0 || room == 0 || (enough && available.min(room) < batch) {
             return false;
         }
         let mut failed = None;
@@ -337,7 +346,7 @@ impl Rx {
             // The device does not clear old status bits.
             hw.store(lent::desc_word(Side::Rx, slot, 1), 0);
             self.buffers[slot as usize] = buffer as u16;
-            self.tail = lent::step(slot, 1);
+            self.tail = self.size.step(slot, 1);
             self.posted += 1;
         }
         if self.posted != before {
@@ -354,7 +363,21 @@ impl Rx {
     /// Before sleeping. While the NIC has buffers enough nobody needs to tell of new ones: they
     /// are found when frames have used some up. `true`: nothing to do, sleep.
     pub fn sleep<H: Hardware>(&mut self, hw: &mut H, status: &Status) -> bool {
-        self.outstanding() >= LOW || self.free.sleep(hw, status, false)
+        self.outstanding() >= self.low() || self.free.sleep(hw, status, false)
+    }
+
+    /// The NIC has stopped for good: what it received goes to netd, then every other buffer, empty.
+    pub fn close<H: Hardware>(&mut self, hw: &mut H, status: &Status) {
+        self.harvest(hw, status, MAX_DESCS);
+        while self.outstanding() > 0 {
+            let buffer = self.buffers[self.oldest() as usize];
+            // A netd that leaves no room finds the rest when the driver is started again.
+            if !self.push(hw, status, empty(buffer)) {
+                break;
+            }
+            self.held[buffer as usize] = false;
+        }
+        self.publish(hw);
     }
 
     /// Whether the NIC has `buffer`.

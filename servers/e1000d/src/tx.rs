@@ -5,15 +5,16 @@
 //! everything before it has left, and until then nothing after it is looked at. Well-behaved
 //! traffic never waits for that.
 
+use crate::Config;
 use crate::desc::{self, Context};
 use crate::hardware::{Event, Hardware, Ring};
-use crate::lent::{self, Note, Side, TX_DESCS};
+use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
 use crate::regs;
 use crate::window::Windows;
 use heapless::Deque;
 use libipc::nic::{self, Counter, Csum, MAX_PIECES, Status, TxDesc, TxFree};
-use libipc::ring::{Consumer, Memory, PeerError, Producer};
+use libipc::ring::{Consumer, PeerError, Producer};
 
 /// Bytes of the largest frame, without FCS.
 pub const MAX_FRAME: u32 = 1514;
@@ -21,10 +22,9 @@ pub const MAX_FRAME: u32 = 1514;
 const MIN_FRAME: u32 = 14;
 /// Bytes that one piece may have ([`TxDesc::len`]).
 const MAX_PIECE: u16 = 16_384;
-/// Most descriptors that can be with the NIC.
-const MAX_POSTED: u16 = TX_DESCS as u16 - 1;
 /// Descriptors that one frame may take: a context, and its pieces.
 const MAX_SLOTS: u16 = 1 + MAX_PIECES as u16;
+const _: () = assert!(MAX_SLOTS < RingSize::MIN);
 
 /// A frame with the NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,13 @@ impl Frame {
     }
 }
 
-type Frames = Deque<Frame, TX_DESCS>;
+type Frames = Deque<Frame, MAX_DESCS>;
 
 /// What a predecessor left on the transmit side.
 pub struct Found {
     /// Whether all of it holds, so that the ring can go on.
     pub sound: bool,
+    size: RingSize,
     /// TDT.
     tail: u16,
     /// *tx used* index to go on at.
@@ -64,11 +65,11 @@ pub struct Found {
 impl Found {
     /// Reads it. `given`: entries published on *tx free*; `released`: entries of *tx used* that
     /// the predecessor had released.
-    pub fn read<H: Hardware>(hw: &mut H, given: u64, released: u64) -> Self {
-        let frames = Frames::new();
-        let mut found = Found { sound: false, tail: 0, taken: released, frames };
+    pub fn read<H: Hardware>(hw: &mut H, c: &Config, given: u64, released: u64) -> Self {
+        let (size, frames) = (c.settings.tx, Frames::new());
+        let mut found = Found { sound: false, size, tail: 0, taken: released, frames };
         let tail = hw.read(regs::TDT);
-        if tail < TX_DESCS as u32 && found.posted(hw, tail as u16, given) {
+        if tail < size.get() as u32 && found.posted(hw, tail as u16, given) {
             // QEMU's model, the only one that is taken over while it runs, has sent everything by
             // the time a TDT write returns: descriptors yet to be read need not be judged.
             found.sound = hw.read(regs::TDH) == tail && found.frames.iter().all(|f| sent(hw, f));
@@ -86,7 +87,8 @@ impl Found {
     /// Reads the notes of the frames owed. `false`: they do not hold.
     fn posted<H: Hardware>(&mut self, hw: &H, tail: u16, given: u64) -> bool {
         self.tail = tail;
-        let Some(last) = lent::note(hw, Side::Tx, lent::step(tail, -1)) else { return false };
+        let size = self.size;
+        let Some(last) = lent::note(hw, Side::Tx, size.step(tail, -1)) else { return false };
         let Some(owed) = last.given.checked_sub(given) else {
             // More was reported than sent: then the newest frame was refused.
             let refused = lent::refusal(hw, given);
@@ -96,16 +98,16 @@ impl Found {
         self.taken = self.taken.max(last.taken);
         let (mut at, mut slots) = (tail, 0);
         for i in 0..owed {
-            let eop = lent::step(at, -1);
+            let eop = size.step(at, -1);
             let note = lent::note(hw, Side::Tx, eop).filter(|n| n.given == last.given - i);
             let Some(frame) = note.map(|n| Frame::from_info(eop, n.info)) else { return false };
-            if !(1..=MAX_SLOTS).contains(&frame.slots) || slots + frame.slots > MAX_POSTED {
+            if !(1..=MAX_SLOTS).contains(&frame.slots) || slots + frame.slots > size.usable() {
                 return false;
             }
             slots += frame.slots;
             // A slot each at least: there is room.
             let _ = self.frames.push_front(frame);
-            at = lent::step(at, -(frame.slots as i32));
+            at = size.step(at, -(frame.slots as i32));
         }
         true
     }
@@ -140,6 +142,7 @@ enum Wait {
 pub struct Tx {
     used: Port<TxDesc>,
     free: Producer<TxFree>,
+    size: RingSize,
     /// The slot written next: TDT, after [`Tx::send`].
     tail: u16,
     /// Slots that belong to [`Tx::frames`].
@@ -162,18 +165,19 @@ pub struct Tx {
 impl Tx {
     /// Goes on with what was found, which must be sound. The NIC's context is not known: the
     /// first frame with a checksum brings its own.
-    pub fn warm(used: Memory<TxDesc>, free: Producer<TxFree>, found: &Found) -> Self {
-        let mut tx = Self::cold(used, free, found.taken);
+    pub fn warm(c: &Config, free: Producer<TxFree>, found: &Found) -> Self {
+        let mut tx = Self::cold(c, free, found.taken);
         tx.tail = found.tail;
         tx.posted = found.frames.iter().map(|f| f.slots).sum();
         tx.frames = found.frames.clone();
         tx
     }
 
-    fn cold(used: Memory<TxDesc>, free: Producer<TxFree>, resume: u64) -> Self {
+    fn cold(c: &Config, free: Producer<TxFree>, resume: u64) -> Self {
         Self {
-            used: Port::new(Ring::TxUsed, used, resume),
+            used: Port::new(Ring::TxUsed, c.tx_used, resume),
             free,
+            size: c.settings.tx,
             tail: 0,
             posted: 0,
             frames: Frames::new(),
@@ -190,12 +194,12 @@ impl Tx {
     /// or not it has left), and leaves the notes for an empty ring whose TDT will be 0.
     pub fn restart<H: Hardware>(
         hw: &mut H,
-        status: &Status,
-        used: Memory<TxDesc>,
+        c: &Config,
         free: Producer<TxFree>,
         found: &Found,
     ) -> Self {
-        let mut tx = Self::cold(used, free, found.taken);
+        let status = c.status;
+        let mut tx = Self::cold(c, free, found.taken);
         for frame in &found.frames {
             tx.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 });
         }
@@ -203,7 +207,7 @@ impl Tx {
         tx.used.open(hw, status);
         tx.used.release(hw);
         let note = Note { taken: tx.used.index(), given: tx.free.index(), info: 0 };
-        lent::set_note(hw, Side::Tx, lent::step(0, -1), note);
+        lent::set_note(hw, Side::Tx, tx.size.step(0, -1), note);
         tx
     }
 
@@ -265,7 +269,7 @@ impl Tx {
         let mut failed = None;
         (self.wait, self.partial) = (Wait::Netd, false);
         while n < budget {
-            if MAX_POSTED - self.posted < MAX_SLOTS {
+            if self.size.usable() - self.posted < MAX_SLOTS {
                 self.wait = Wait::Nic;
                 break;
             }
@@ -354,7 +358,7 @@ impl Tx {
         let slot = self.tail;
         hw.store(lent::desc_word(Side::Tx, slot, 0), words[0]);
         hw.store(lent::desc_word(Side::Tx, slot, 1), words[1]);
-        self.tail = lent::step(slot, 1);
+        self.tail = self.size.step(slot, 1);
         slot
     }
 
@@ -368,6 +372,24 @@ impl Tx {
             hw.write(regs::IMS, regs::Cause::TXDW.bits());
         }
         self.wait != Wait::Netd || self.used.sleep(hw, status, self.partial)
+    }
+
+    /// Frames with the NIC that have not left.
+    pub fn unsent<H: Hardware>(&self, hw: &H) -> u16 {
+        self.frames.iter().filter(|f| !sent(hw, f)).count() as u16
+    }
+
+    /// The NIC has stopped for good: reports every frame that it had, sent or not.
+    pub fn close<H: Hardware>(&mut self, hw: &mut H, status: &Status) {
+        self.reap(hw, status);
+        while let Some(&frame) = self.frames.front() {
+            // A netd that leaves no room finds the rest when the driver is started again.
+            if !self.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 }) {
+                break;
+            }
+            self.frames.pop_front();
+        }
+        self.publish(hw);
     }
 
     /// Whether netd must take reports before anything can go on.

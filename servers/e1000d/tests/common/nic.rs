@@ -1,9 +1,14 @@
-//! The 8254x as QEMU emulates it (or, with `metal`, working at its own pace), between register
+//! The NICs as QEMU emulates them (or, with `metal`, working at their own pace), between register
 //! accesses, lent memory and the wire. The driver can be stopped before any of its stores.
+//!
+//! An 82574L differs as its datasheet says: ICR is cleared by writing, EERD has another layout, a
+//! reset clears everything, and after one nothing may be under way that CTRL.GIO_MASTER_DISABLE
+//! had to end.
 
 use super::{Rng, sum};
 use e1000d::hardware::{Event, Hardware};
 use e1000d::lent;
+use e1000d::models::{Model, model};
 use e1000d::regs::{self, Reg};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +23,8 @@ pub const TX_BYTES: usize = 256 * 2048;
 pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 const DD: u64 = 1 << 32;
+/// STATUS.GIO_MASTER_ENABLE.
+const MASTER: u32 = 1 << 19;
 
 /// The driver dies: unwinds through it.
 pub struct Crash;
@@ -25,12 +32,15 @@ pub struct Crash;
 pub struct Nic {
     regs: HashMap<u32, u32>,
     pub eeprom: Option<[u16; 64]>,
+    /// What registers hold after a reset, if not 0.
+    pub sticky: HashMap<Reg, u32>,
     pub rings: Vec<u64>,
     pub pool: Vec<u8>,
     pub tx: Vec<u8>,
     pub session: Vec<u8>,
     /// Works at its own pace, and takes its time for a reset.
     pub metal: bool,
+    pub model: Model,
     pub now: u64,
     deaf_until: u64,
     reset_until: u64,
@@ -65,11 +75,13 @@ impl Nic {
             // As firmware leaves it: link up, 1000 Mbit/s.
             regs: HashMap::from([(regs::STATUS.0, 0x8008_0783), (regs::CTRL.0, 0x0014_0240)]),
             eeprom: Some(eeprom),
+            sticky: HashMap::new(),
             rings: vec![0; lent::BYTES / 8],
             pool: vec![0; POOL_BYTES],
             tx: vec![0; TX_BYTES],
             session: vec![0; TX_BYTES],
             metal: false,
+            model: model(0x100e),
             now: 0,
             deaf_until: 0,
             reset_until: 0,
@@ -215,7 +227,7 @@ impl Nic {
             regs::RCTL => {
                 self.rctl_writes += 1;
                 self.set(reg, value);
-                if !self.metal {
+                if !self.metal && !self.model.express {
                     self.deaf_until = self.now + 1_000_000_000;
                 }
             }
@@ -232,12 +244,17 @@ impl Nic {
                     assert!(self.partial.is_empty(), "TDT in the middle of a frame");
                 }
             }
+            regs::ICR => self.set(reg, self.reg(reg) & !value),
             regs::CTRL if value & 1 << 26 != 0 => {
-                if self.metal {
+                let quiet = self.reg(regs::STATUS) & MASTER == 0;
+                assert!(quiet || !self.model.express, "reset with transfers under way");
+                if self.metal || self.model.express {
                     let status = self.reg(regs::STATUS);
-                    self.regs.clear();
-                    self.set(regs::STATUS, status);
-                    self.set(reg, value);
+                    let address = [regs::RAL0, regs::RAH0].map(|r| (r, self.reg(r)));
+                    self.regs = self.sticky.iter().map(|(r, v)| (r.0, *v)).collect();
+                    address.into_iter().for_each(|(r, v)| self.set(r, v));
+                    self.set(regs::STATUS, status | if self.model.express { MASTER } else { 0 });
+                    self.set(reg, if self.metal { value } else { value & !(1 << 26) } & !(1 << 2));
                     self.reset_until = self.now + 1_000_000;
                     self.partial.clear();
                     self.context = None;
@@ -245,21 +262,28 @@ impl Nic {
                     self.set(reg, value & !(1 << 26));
                 }
             }
+            regs::CTRL if self.model.express => {
+                self.set(reg, value);
+                let status = self.reg(regs::STATUS) & !MASTER;
+                self.set(regs::STATUS, status | if value & 1 << 2 == 0 { MASTER } else { 0 });
+            }
             _ => self.set(reg, value),
         }
     }
 
     fn read(&mut self, reg: Reg) -> u32 {
         match reg {
+            regs::ICR if self.model.express && self.reg(regs::IMS) != 0 => self.reg(reg),
             regs::ICR => std::mem::replace(self.regs.entry(reg.0).or_insert(0), 0),
             regs::EERD => {
                 let r = self.reg(regs::EERD);
+                let (shift, done) = if self.model.express { (2, 1 << 1) } else { (8, 1 << 4) };
                 match &self.eeprom {
                     Some(words) if r & 1 != 0 => {
-                        let word = words[(r >> 8 & 0x3f) as usize];
-                        (word as u32) << 16 | r & 0xff00 | 1 << 4
+                        let word = words[(r >> shift & 0x3f) as usize];
+                        (word as u32) << 16 | r & 0x3f << shift | done
                     }
-                    _ => r & !(1 << 4),
+                    _ => r & !done,
                 }
             }
             _ => self.reg(reg),

@@ -3,6 +3,8 @@
 use super::netd::Netd;
 use super::nic::*;
 use super::{Rng, pattern};
+use e1000d::models::{Model, model};
+use e1000d::settings::Settings;
 use e1000d::window::Windows;
 use e1000d::{Config, Driver, Next};
 use libipc::nic::*;
@@ -95,15 +97,21 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, metal: bool) -> Self {
+        Self::with(seed, metal, model(0x100e), Settings::default())
+    }
+
+    pub fn with(seed: u64, metal: bool, model: Model, settings: Settings) -> Self {
         let rings = Rings::new();
         let mut nic = Nic::new(seed);
-        nic.metal = metal;
+        (nic.metal, nic.model) = (metal, model);
         let mut windows = Windows::default();
         windows.add(WINDOW_RX, POOL_BUS, POOL_BYTES as u64);
         windows.add(WINDOW_TX, TX_BUS, TX_BYTES as u64);
-        windows.add(WINDOW_RINGS, RINGS_BUS, 28 * 1024);
+        windows.add(WINDOW_RINGS, RINGS_BUS, 64 * 1024);
         windows.add(WINDOW_SESSION, SESSION_BUS, TX_BYTES as u64);
         let config = Config {
+            model,
+            settings,
             rings_bus: RINGS_BUS,
             pool_bus: POOL_BUS,
             windows,
