@@ -18,6 +18,9 @@ const PORT: u16 = 80;
 const SEND_RINGS: [u32; 3] = [256 << 10, 64 << 10, 16 << 10];
 const RECEIVE_RING: u32 = 16 << 10;
 const BACKLOG: u16 = 8;
+/// Connections that are kept although they ask for nothing: each holds a send ring that another
+/// client may need.
+const MAX_IDLE: usize = 8;
 
 /// A connection and what it waits for.
 struct Entry {
@@ -98,6 +101,28 @@ impl Server {
                     self.step(id);
                 }
             }
+            self.drop_idle();
+        }
+    }
+
+    /// Closes the connections that have been idle longest, but for [`MAX_IDLE`].
+    fn drop_idle(&mut self) {
+        let idle = |e: &Entry| e.connection.is_idle();
+        let mut count = self.entries.iter().flatten().filter(|e| idle(e)).count();
+        while count > MAX_IDLE {
+            let oldest = self
+                .entries
+                .iter_mut()
+                .filter(|e| e.as_ref().is_some_and(idle))
+                .min_by_key(|e| e.as_ref().map(|e| e.connection.deadline()));
+            if let Some(place) = oldest {
+                // A reset: an orderly end would hold the ring until the peer ends, too.
+                if let Some(entry) = place {
+                    entry.connection.stream().set_abort_on_drop(true);
+                }
+                *place = None;
+            }
+            count -= 1;
         }
     }
 

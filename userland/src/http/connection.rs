@@ -131,6 +131,16 @@ impl<S: Stream> Connection<S> {
         &self.stream
     }
 
+    /// Whether it waits for a request of which nothing has come.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Reading) && self.input.is_empty()
+    }
+
+    /// Until when it would wait.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Does what can be done now.
     pub fn run(&mut self, now: Instant) -> Next {
         let mut budget = BUDGET;
