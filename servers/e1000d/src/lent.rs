@@ -189,7 +189,8 @@ pub fn set_refusal<H: Hardware>(hw: &mut H, note: Note) {
     write_note(hw, refusal_place(note.given), note);
 }
 
-const fn refusal_place(given: u64) -> usize {
+/// Word at which that note begins.
+pub const fn refusal_place(given: u64) -> usize {
     REFUSALS + NOTE_WORDS * (given % 2) as usize
 }
 

@@ -111,13 +111,6 @@ fn every_model_starts() {
     for m in MODELS.into_iter().chain([OTHER]) {
         for metal in [false, true] {
             let mut w = World::with(1, metal, m, Settings::default());
-            // Where the hardware puts the address at power-on. QEMU's 82544GC has an EERD, real
-            // ones have not.
-            w.nic().set(regs::RAL0, 0x1200_5452);
-            w.nic().set(regs::RAH0, 0x8000_5634);
-            if m.eerd.is_none() {
-                w.nic().eeprom = None;
-            }
             let slow = m.express && metal;
             let start = w.nic().now;
             w.run_driver();

@@ -5,6 +5,13 @@ pub mod netd;
 pub mod nic;
 pub mod world;
 
+/// Seeds that a random test runs through: few by default, so that it is quick. `E1000D_SEEDS=20`
+/// runs twenty times as many.
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
+    let times = std::env::var("E1000D_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    0..default * times
+}
+
 /// xorshift64*: replayable by its seed.
 #[derive(Clone)]
 pub struct Rng(u64);

@@ -64,6 +64,11 @@ pub struct Nic {
     rng: Rng,
 }
 
+/// As firmware leaves it: link up, 1000 Mbit/s.
+fn power_on() -> HashMap<u32, u32> {
+    HashMap::from([(regs::STATUS.0, 0x8008_0783), (regs::CTRL.0, 0x0014_0240)])
+}
+
 impl Nic {
     pub fn new(seed: u64) -> Self {
         let mut eeprom = [0; 64];
@@ -72,8 +77,7 @@ impl Nic {
         }
         eeprom[13] = 0x100e;
         Self {
-            // As firmware leaves it: link up, 1000 Mbit/s.
-            regs: HashMap::from([(regs::STATUS.0, 0x8008_0783), (regs::CTRL.0, 0x0014_0240)]),
+            regs: power_on(),
             eeprom: Some(eeprom),
             sticky: HashMap::new(),
             rings: vec![0; lent::BYTES / 8],
@@ -100,6 +104,14 @@ impl Nic {
             steps: 0,
             rng: Rng::new(seed ^ 0xabcd),
         }
+    }
+
+    /// Loses its registers, and gets them again as they are at power-on.
+    pub fn power_on(&mut self) {
+        assert!(self.partial.is_empty(), "in the middle of a frame");
+        let address = [regs::RAL0, regs::RAH0].map(|r| (r, self.reg(r)));
+        (self.regs, self.context) = (power_on(), None);
+        address.into_iter().for_each(|(r, v)| self.set(r, v));
     }
 
     pub fn reg(&self, reg: Reg) -> u32 {

@@ -3,10 +3,10 @@
 use super::netd::Netd;
 use super::nic::*;
 use super::{Rng, pattern};
-use e1000d::models::{Model, model};
+use e1000d::models::{MODELS, Model, model};
 use e1000d::settings::Settings;
 use e1000d::window::Windows;
-use e1000d::{Config, Driver, Next};
+use e1000d::{Config, Driver, Next, regs};
 use libipc::nic::*;
 use libipc::ring::{Entry, Memory};
 use std::cell::RefCell;
@@ -100,10 +100,23 @@ impl World {
         Self::with(seed, metal, model(0x100e), Settings::default())
     }
 
+    /// A NIC of any model with rings of any size.
+    pub fn any(seed: u64, metal: bool) -> Self {
+        let sizes = ["", "rx=32 tx=32", "rx=512 tx=64 budget=7", "rx=64 tx=512 budget=1"];
+        let model = MODELS[(seed / 4 % 4) as usize];
+        Self::with(seed, metal, model, Settings::parse(sizes[(seed % 4) as usize]).unwrap())
+    }
+
     pub fn with(seed: u64, metal: bool, model: Model, settings: Settings) -> Self {
         let rings = Rings::new();
         let mut nic = Nic::new(seed);
         (nic.metal, nic.model) = (metal, model);
+        if model.eerd.is_none() {
+            // The hardware has loaded the address.
+            nic.eeprom = None;
+            nic.set(regs::RAL0, 0x1200_5452);
+            nic.set(regs::RAH0, 0x8000_5634);
+        }
         let mut windows = Windows::default();
         windows.add(WINDOW_RX, POOL_BUS, POOL_BYTES as u64);
         windows.add(WINDOW_TX, TX_BUS, TX_BYTES as u64);
@@ -190,19 +203,39 @@ impl World {
                 }
                 self.netd.check_wire(&mut self.hw.0.borrow_mut());
             }
-            Err(payload) => {
-                if payload.downcast_ref::<Crash>().is_none() {
-                    std::panic::resume_unwind(payload);
-                }
-                // What the dead driver wanted to signal is lost, interrupts it had not
-                // acknowledged stay masked: a new one must not depend on either.
-                self.driver = None;
-                self.irq = false;
-                self.crashes += 1;
-                self.netd.check_wire(&mut self.hw.0.borrow_mut());
-            }
+            Err(payload) => self.died(payload),
         }
         true
+    }
+
+    fn died(&mut self, payload: Box<dyn std::any::Any + Send>) {
+        if payload.downcast_ref::<Crash>().is_none() {
+            std::panic::resume_unwind(payload);
+        }
+        // What the dead driver wanted to signal is lost, interrupts it had not acknowledged stay
+        // masked: a new one must not depend on either.
+        self.driver = None;
+        self.irq = false;
+        self.crashes += 1;
+        self.netd.check_wire(&mut self.hw.0.borrow_mut());
+    }
+
+    /// Stops the driver. `false`: it died on the way.
+    pub fn stop(&mut self) -> bool {
+        let driver = self.driver.take().expect("alive");
+        let (hw, config) = (&mut self.hw, &self.config);
+        match catch_unwind(AssertUnwindSafe(|| driver.stop(hw, config))) {
+            Ok(()) => {
+                self.netd_signal = true;
+                self.irq = false;
+                self.netd.check_wire(&mut self.hw.0.borrow_mut());
+                true
+            }
+            Err(payload) => {
+                self.died(payload);
+                false
+            }
+        }
     }
 
     pub fn run_netd(&mut self) -> bool {
