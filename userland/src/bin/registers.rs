@@ -103,7 +103,11 @@ fn main(start: &'static rt::StartInfo) -> u64 {
                 out("mm4") _, out("mm5") _, out("mm6") _, out("mm7") _);
         }
         assert!(found.xmm == [own; 32], "XMM after preemption: {:x?}", found.xmm);
-        assert!(found.mxcsr & 0xffc0 == MXCSR & 0xffc0, "MXCSR after preemption: {:x}", found.mxcsr);
+        assert!(
+            found.mxcsr & 0xffc0 == MXCSR & 0xffc0,
+            "MXCSR after preemption: {:x}",
+            found.mxcsr
+        );
         assert!(found.mm.iter().all(|m| *m == 0 || *m == own), "MM: {:x?}", found.mm);
     }
     rt::log!("vector registers kept apart in {ROUNDS} rounds");
