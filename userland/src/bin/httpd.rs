@@ -17,7 +17,7 @@ const PORT: u16 = 80;
 /// Send rings to try, largest first: a long fat path needs the first, a small session the last.
 const SEND_RINGS: [u32; 3] = [256 << 10, 64 << 10, 16 << 10];
 const RECEIVE_RING: u32 = 16 << 10;
-const BACKLOG: u16 = 8;
+const BACKLOG: u16 = 16;
 /// Connections that are kept although they ask for nothing: each holds a send ring that another
 /// client may need.
 const MAX_IDLE: usize = 8;
