@@ -1,20 +1,172 @@
 //! Hard state of sockets: [`libipc::sock::Record`], written in the order that recovery needs.
 //!
 //! Everything that was promised to the other end of the wire or to the program is here and only
-//! here; the rest of the stack is soft. The fixed part is sealed. A change of the fixed part goes
-//! in an order that leaves the record unsealed in between, so a crash there drops it: right for
-//! sockets that promised nothing yet. Where a connection lives already (accepting it, orphaning
-//! it), [`amend`] writes the seal *first* and a single word after, so that the next incarnation
-//! can complete the change.
+//! here; the rest of the stack is soft. The fixed part is many words under a seal, so a change of
+//! it goes through a [`Journal`] first: a new incarnation finds the record as it was, or finds the
+//! journal and completes the change. The changing part is written a word at a time, in the order
+//! that each function states.
 
 use core::net::SocketAddr;
-use core::sync::atomic::Ordering::*;
+use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use libipc::net::Rings;
 use libipc::sock::{Error, Kind, Record, State, event, flags, ip_from_words, ip_words};
 
 use crate::crash;
 use crate::wire::tcp::Seq;
+
+/// Words of the fixed part.
+const WORDS: usize = 11;
+
+/// The change of a fixed part that is under way: written and sealed before the record is touched.
+#[repr(C)]
+pub struct Journal {
+    /// `session << 16 | id`.
+    name: AtomicU64,
+    words: [AtomicU64; WORDS],
+    check: AtomicU64,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Journal {
+    /// No change is under way.
+    pub const fn new() -> Self {
+        Self {
+            name: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS],
+            check: AtomicU64::new(0),
+        }
+    }
+
+    fn seal(name: u64, words: &[u64; WORDS]) -> u64 {
+        words.iter().fold(name ^ 0x9e37_79b9_7f4a_7c15, |h, w| {
+            let h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            h ^ h >> 32
+        }) | 1
+    }
+
+    fn open(&self, name: u32, words: &[u64; WORDS]) {
+        self.name.store(name as u64, Relaxed);
+        for (to, from) in self.words.iter().zip(words) {
+            to.store(*from, Relaxed);
+        }
+        crash::point();
+        self.check.store(Self::seal(name as u64, words), Release);
+        crash::point();
+    }
+
+    fn close(&self) {
+        self.check.store(0, SeqCst);
+        crash::point();
+    }
+
+    /// Completes the change that an earlier incarnation had begun. `find` yields the record of
+    /// session and id.
+    pub fn replay(&self, find: impl FnOnce(u16, u16) -> Option<&'static Record>) {
+        let name = self.name.load(Relaxed);
+        let words = core::array::from_fn(|i| self.words[i].load(Relaxed));
+        if self.check.load(Acquire) == Self::seal(name, &words)
+            && let Some(rec) = find((name >> 16) as u16, name as u16)
+        {
+            apply(rec, &words);
+        }
+        self.close();
+    }
+}
+
+/// A record, its name, and the journal that changes of its fixed part go through.
+#[derive(Clone, Copy)]
+pub struct Hard {
+    /// The record.
+    pub rec: &'static Record,
+    journal: &'static Journal,
+    name: u32,
+}
+
+impl Hard {
+    /// Record `id` of `session`.
+    pub fn new(rec: &'static Record, journal: &'static Journal, session: u16, id: u16) -> Self {
+        Self { rec, journal, name: (session as u32) << 16 | id as u32 }
+    }
+
+    /// Begins a new use of the record, whose old use has ended: a new generation, and the changing
+    /// part as before a handshake. Follow with [`set_state`].
+    pub fn renew(self, fixed: &Fixed) {
+        let r = self.rec;
+        r.error.store(0, Relaxed);
+        r.events.store(0, Relaxed);
+        r.pending.store(0, Relaxed);
+        r.fin_seq.store(0, Relaxed);
+        r.ts_recent.store(0, Relaxed);
+        r.rcv.store(0, Relaxed);
+        r.snd.store(0, Relaxed);
+        self.write(fixed, r.generation.load(Relaxed).wrapping_add(1));
+    }
+
+    /// Changes the fixed part.
+    pub fn store(self, fixed: &Fixed) {
+        self.write(fixed, self.rec.generation.load(Relaxed));
+    }
+
+    fn write(self, fixed: &Fixed, generation: u32) {
+        let words = fixed.words(generation);
+        self.journal.open(self.name, &words);
+        apply(self.rec, &words);
+        self.journal.close();
+    }
+
+    /// The connection has been accepted.
+    pub fn accept(self) {
+        self.change(|fixed| fixed.listener = NO_LISTENER);
+    }
+
+    /// The program has closed the connection.
+    pub fn orphan(self) {
+        self.change(|fixed| fixed.flags |= flags::ORPHAN);
+    }
+
+    fn change(self, change: impl FnOnce(&mut Fixed)) {
+        if let Some(mut fixed) = Fixed::load(self.rec) {
+            change(&mut fixed);
+            self.store(&fixed);
+        }
+    }
+}
+
+/// Writes the fixed part, and the seal last.
+fn apply(r: &Record, words: &[u64; WORDS]) {
+    let [generation, kind, l0, l1, r0, r1, ports, offsets, sizes, seqs, ts] = *words;
+    r.generation.store(generation as u32, Relaxed);
+    r.kind.store(kind as u16, Relaxed);
+    r.version.store((kind >> 16) as u16, Relaxed);
+    r.stack.store((kind >> 32) as u16, Relaxed);
+    r.interface.store((kind >> 48) as u16, Relaxed);
+    r.local_ip[0].store(l0, Relaxed);
+    r.local_ip[1].store(l1, Relaxed);
+    r.remote_ip[0].store(r0, Relaxed);
+    r.remote_ip[1].store(r1, Relaxed);
+    crash::point();
+    r.local_port.store(ports as u16, Relaxed);
+    r.remote_port.store((ports >> 16) as u16, Relaxed);
+    r.listener.store((ports >> 32) as u16, Relaxed);
+    r.flags.store((ports >> 48) as u16, Relaxed);
+    r.tx_off.store(offsets as u32, Relaxed);
+    r.rx_off.store((offsets >> 32) as u32, Relaxed);
+    r.ring_bits.store(sizes as u16, Relaxed);
+    r.peer_mss.store((sizes >> 16) as u16, Relaxed);
+    r.window_scale.store((sizes >> 32) as u16, Relaxed);
+    r.iss.store(seqs as u32, Relaxed);
+    r.irs.store((seqs >> 32) as u32, Relaxed);
+    r.ts_offset.store(ts as u32, Relaxed);
+    crash::point();
+    r.check.store(r.seal(), Release);
+    crash::point();
+}
 
 /// No listener.
 pub const NO_LISTENER: u16 = u16::MAX;
@@ -53,7 +205,7 @@ impl Fixed {
     pub fn load(r: &Record) -> Option<Self> {
         let bits = r.ring_bits.load(Relaxed);
         let scale = r.window_scale.load(Relaxed);
-        let addr = |ip: &[core::sync::atomic::AtomicU64; 2], port: u16| {
+        let addr = |ip: &[AtomicU64; 2], port: u16| {
             SocketAddr::new(ip_from_words([ip[0].load(Relaxed), ip[1].load(Relaxed)]), port)
         };
         Some(Self {
@@ -76,39 +228,30 @@ impl Fixed {
         })
     }
 
-    /// Writes it: unsealed, the words, sealed.
-    pub fn store(&self, r: &Record) {
-        r.check.store(0, SeqCst);
-        crash::point();
-        self.words(r);
-        crash::point();
-        r.check.store(r.seal(), Release);
-        crash::point();
-    }
-
-    fn words(&self, r: &Record) {
-        r.kind.store(self.kind as u16, Relaxed);
-        r.version.store(VERSION, Relaxed);
-        r.stack.store(0, Relaxed);
-        r.interface.store(0, Relaxed);
-        for (to, from) in r.local_ip.iter().zip(ip_words(self.local.ip())) {
-            to.store(from, Relaxed);
-        }
-        for (to, from) in r.remote_ip.iter().zip(ip_words(self.remote.ip())) {
-            to.store(from, Relaxed);
-        }
-        r.local_port.store(self.local.port(), Relaxed);
-        r.remote_port.store(self.remote.port(), Relaxed);
-        r.listener.store(self.listener, Relaxed);
-        r.flags.store(self.flags, Relaxed);
-        r.tx_off.store(self.rings.tx_off, Relaxed);
-        r.rx_off.store(self.rings.rx_off, Relaxed);
-        r.ring_bits.store(self.rings.tx_bits as u16 | (self.rings.rx_bits as u16) << 8, Relaxed);
-        r.peer_mss.store(self.peer_mss, Relaxed);
-        r.window_scale.store(self.rcv_shift as u16 | (self.snd_shift as u16) << 8, Relaxed);
-        r.iss.store(self.iss.0, Relaxed);
-        r.irs.store(self.irs.0, Relaxed);
-        r.ts_offset.store(0, Relaxed);
+    fn words(&self, generation: u32) -> [u64; WORDS] {
+        let ([l0, l1], [r0, r1]) = (ip_words(self.local.ip()), ip_words(self.remote.ip()));
+        let Rings { tx_off, tx_bits, rx_off, rx_bits } = self.rings;
+        let quad = |a: u16, b: u16, c: u16, d: u16| {
+            a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48
+        };
+        [
+            generation as u64,
+            quad(self.kind as u16, VERSION, 0, 0),
+            l0,
+            l1,
+            r0,
+            r1,
+            quad(self.local.port(), self.remote.port(), self.listener, self.flags),
+            tx_off as u64 | (rx_off as u64) << 32,
+            quad(
+                tx_bits as u16 | (rx_bits as u16) << 8,
+                self.peer_mss,
+                self.rcv_shift as u16 | (self.snd_shift as u16) << 8,
+                0,
+            ),
+            self.iss.0 as u64 | (self.irs.0 as u64) << 32,
+            0,
+        ]
     }
 }
 
@@ -117,79 +260,12 @@ pub fn holds(r: &Record) -> bool {
     r.is_sealed() && r.version.load(Relaxed) == VERSION
 }
 
-/// Begins a new use of the record: a new generation, and the changing part as before a handshake.
-/// Follow with [`Fixed::store`], then [`set_state`].
-pub fn renew(r: &Record) {
-    r.check.store(0, SeqCst);
-    r.generation.store(r.generation.load(Relaxed).wrapping_add(1), Relaxed);
-    r.error.store(0, Relaxed);
-    r.events.store(0, Relaxed);
-    r.pending.store(0, Relaxed);
-    r.fin_seq.store(0, Relaxed);
-    r.ts_recent.store(0, Relaxed);
-    r.rcv.store(0, Relaxed);
-    r.snd.store(0, Relaxed);
-}
-
 /// Makes the record free.
 pub fn free(r: &Record) {
     crash::point();
     r.state.store(State::Free as u16, Release);
     crash::point();
     r.check.store(0, Release);
-}
-
-/// Changes one word of a living connection's fixed part: the seal as it will be, then the word.
-/// [`mend`] completes it after a crash in between.
-fn amend(r: &Record, change: impl Fn(&Record)) {
-    let next = Record::new();
-    next.generation.store(r.generation.load(Relaxed), Relaxed);
-    if let Some(fixed) = Fixed::load(r) {
-        fixed.words(&next);
-    }
-    change(&next);
-    r.check.store(next.seal(), SeqCst);
-    crash::point();
-    change(r);
-    crash::point();
-}
-
-fn accept_word(r: &Record) {
-    r.listener.store(NO_LISTENER, SeqCst);
-}
-
-fn orphan_word(r: &Record) {
-    r.flags.store(r.flags.load(Relaxed) | flags::ORPHAN, SeqCst);
-}
-
-/// The connection has been accepted.
-pub fn accept(r: &Record) {
-    amend(r, accept_word);
-}
-
-/// The program has closed the connection.
-pub fn orphan(r: &Record) {
-    amend(r, orphan_word);
-}
-
-/// Completes an [`accept`] or [`orphan`] that a crash cut in two; `false`: the record does not
-/// hold whatever one tries.
-pub fn mend(r: &Record) -> bool {
-    if holds(r) {
-        return true;
-    }
-    let (listener, flag_bits) = (r.listener.load(Relaxed), r.flags.load(Relaxed));
-    accept_word(r);
-    if holds(r) {
-        return true;
-    }
-    r.listener.store(listener, Relaxed);
-    orphan_word(r);
-    if holds(r) {
-        return true;
-    }
-    r.flags.store(flag_bits, Relaxed);
-    false
 }
 
 /// The state as the program sees it.
@@ -261,42 +337,51 @@ mod tests {
         }
     }
 
+    fn hard() -> (Hard, &'static Journal) {
+        extern crate std;
+        let journal = std::boxed::Box::leak(std::boxed::Box::new(Journal::new()));
+        let rec = std::boxed::Box::leak(std::boxed::Box::new(Record::new()));
+        (Hard::new(rec, journal, 2, 7), journal)
+    }
+
     #[test]
     fn the_fixed_part_survives_a_round_trip() {
-        let r = Record::new();
-        renew(&r);
-        assert!(!holds(&r));
-        fixed().store(&r);
-        assert!(holds(&r));
-        assert_eq!(Fixed::load(&r), Some(fixed()));
+        let (hard, _) = hard();
+        assert!(!holds(hard.rec));
+        hard.renew(&fixed());
+        assert!(holds(hard.rec));
+        assert_eq!(hard.rec.generation.load(Relaxed), 1);
+        assert_eq!(Fixed::load(hard.rec), Some(fixed()));
+        hard.accept();
+        hard.orphan();
+        let after =
+            Fixed { listener: NO_LISTENER, flags: flags::PASSIVE | flags::ORPHAN, ..fixed() };
+        assert_eq!(Fixed::load(hard.rec), Some(after));
+        assert!(holds(hard.rec));
     }
 
     #[test]
     fn a_change_cut_in_two_is_completed() {
-        for change in [accept_word, orphan_word] {
-            let (r, next) = (Record::new(), Record::new());
-            fixed().store(&r);
-            fixed().store(&next);
-            change(&next);
-            r.check.store(next.seal(), Relaxed);
-            assert!(!holds(&r), "cut after the seal");
-            assert!(mend(&r));
-            assert_eq!(Fixed::load(&r), Fixed::load(&next));
-        }
-        let r = Record::new();
-        fixed().store(&r);
-        accept(&r);
-        assert!(holds(&r) && r.listener.load(Relaxed) == NO_LISTENER);
-        orphan(&r);
-        assert!(holds(&r) && r.flags.load(Relaxed) & flags::ORPHAN != 0);
+        let (hard, journal) = hard();
+        hard.store(&fixed());
+        let next = Fixed { remote: "10.0.2.9:9".parse().unwrap(), irs: Seq(9), ..fixed() };
+        journal.open(hard.name, &next.words(0));
+        hard.rec.remote_port.store(9, Relaxed);
+        assert!(!holds(hard.rec));
+        journal.replay(|session, id| {
+            assert_eq!((session, id), (2, 7));
+            Some(hard.rec)
+        });
+        assert!(holds(hard.rec));
+        assert_eq!(Fixed::load(hard.rec), Some(next));
+        journal.replay(|_, _| panic!("it is done"));
     }
 
     #[test]
     fn a_stray_write_is_seen() {
-        let r = Record::new();
-        fixed().store(&r);
-        r.remote_port.store(5001, Relaxed);
-        assert!(!mend(&r));
-        assert_eq!(r.listener.load(Relaxed), 3, "left as it was");
+        let (hard, _) = hard();
+        hard.store(&fixed());
+        hard.rec.remote_port.store(5001, Relaxed);
+        assert!(!holds(hard.rec));
     }
 }

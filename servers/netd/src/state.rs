@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::dhcp::Lease;
+use crate::record::Journal;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BWNETD01");
 
@@ -26,6 +27,8 @@ pub struct HardState {
     pub tx_base: AtomicU64,
     lease: [AtomicU64; 6],
     lease_check: AtomicU64,
+    /// The change of a socket's record that is under way.
+    pub journal: Journal,
 }
 
 /// Secrets of the stack.
@@ -53,6 +56,7 @@ impl HardState {
             tx_base: AtomicU64::new(0),
             lease: [const { AtomicU64::new(0) }; 6],
             lease_check: AtomicU64::new(0),
+            journal: Journal::new(),
         }
     }
 

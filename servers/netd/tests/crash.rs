@@ -3,13 +3,17 @@
 
 mod common;
 
-use common::net::Weather;
-use common::talk::{converse, world};
+use common::net::{Net, Weather};
+use common::talk::{Talk, converse, world};
+use common::{Host, HostSpec};
 
 /// Crash points are counted in a process-wide variable: one test at a time.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-fn quietly<T>(f: impl FnOnce() -> T) -> T {
+/// Runs `f` for each seed (or for that in the environment variable `SEED`), without a word about
+/// the crashes that were planned.
+fn seeds(range: std::ops::Range<u64>, mut f: impl FnMut(u64) -> u64) -> u64 {
+    let _alone = ALONE.lock();
     let old = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let planned = info.payload().downcast_ref::<&str>().is_some_and(|s| *s == "planned crash");
@@ -17,29 +21,64 @@ fn quietly<T>(f: impl FnOnce() -> T) -> T {
             old(info);
         }
     }));
-    f()
+    let only: Option<u64> = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
+    only.map_or(range, |s| s..s + 1)
+        .map(|seed| {
+            println!("seed {seed}");
+            netd::crash::cancel();
+            f(seed)
+        })
+        .sum()
+}
+
+/// Plans a crash within the next `points` points, now and then.
+fn sometimes(net: &mut Net, per_mille: u64, points: u64) {
+    netd::crash::cancel();
+    if net.rng.chance(per_mille) {
+        netd::crash::plan(net.rng.below(points) as i64);
+    }
+}
+
+fn crashes(net: &Net) -> u64 {
+    net.hosts.iter().map(|h| h.crashes).sum()
 }
 
 #[test]
-fn streams_survive_crashes_anywhere() {
-    let _alone = ALONE.lock();
-    quietly(|| {
-        let mut crashes = 0;
-        let only = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
-        for seed in only.map_or(0..200, |s: u64| s..s + 1) {
-            print!("seed {seed}: ");
-            let weather = if seed % 2 == 0 { Weather::FINE } else { Weather::BAD };
-            let mut net = world(weather, seed, true);
-            converse(&mut net, 40_000, 80_000, seed, |net, talk| {
-                let busy = talk.server.is_some();
-                netd::crash::cancel();
-                if busy && net.rng.chance(300) {
-                    netd::crash::plan(net.rng.below(60) as i64);
-                }
-            });
-            netd::crash::cancel();
-            crashes += net.hosts.iter().map(|h| h.crashes).sum::<u64>();
+fn streams() {
+    let total = seeds(0..150, |seed| {
+        let weather = if seed % 2 == 0 { Weather::FINE } else { Weather::BAD };
+        let mut net = world(weather, seed, true);
+        let talk = Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 4, 40_000, 80_000);
+        converse(&mut net, &mut [talk], seed, |net| sometimes(net, 300, 60));
+        crashes(&net)
+    });
+    assert!(total > 500, "{total} crashes");
+}
+
+/// Short conversations: most crashes come while connections begin, are accepted, and end.
+#[test]
+fn beginnings_and_ends() {
+    let total = seeds(0..100, |seed| {
+        let spec = |n| HostSpec { sockets: 64, ..HostSpec::fixed(n) };
+        let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], Weather::FINE, seed);
+        let mut talks = Vec::new();
+        for i in 0..8 {
+            // Requests of sockd, too, are cut short and asked again.
+            netd::crash::plan(net.rng.below(40) as i64);
+            talks.push(Talk::begin(&mut net, [0, 1], &format!("10.0.0.2:{}", 80 + i), 2, 100, 100));
         }
-        assert!(crashes > 1000, "{crashes} crashes");
+        converse(&mut net, &mut talks, seed, |net| sometimes(net, 700, 30));
+        crashes(&net)
+    });
+    assert!(total > 500, "{total} crashes");
+}
+
+#[test]
+fn with_ourselves() {
+    seeds(0..40, |seed| {
+        let mut net = Net::new(vec![Host::new(HostSpec::fixed(1))], Weather::FINE, seed);
+        let talk = Talk::begin(&mut net, [0, 0], "127.0.0.1:80", 2, 30_000, 30_000);
+        converse(&mut net, &mut [talk], seed, |net| sometimes(net, 300, 60));
+        crashes(&net)
     });
 }

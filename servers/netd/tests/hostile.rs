@@ -27,7 +27,7 @@ fn arbitrary_frames() {
     let listener = host.listen(80, 4);
     let udp = host.open(Kind::Udp);
     host.bind(udp, "0.0.0.0:7").unwrap();
-    for round in 0..60_000u64 {
+    for round in 0..30_000u64 {
         let mut frame: Vec<u8> = match rng.below(4) {
             0 => (0..rng.below(1515)).map(|_| rng.next() as u8).collect(),
             1 => {
@@ -229,7 +229,7 @@ fn arbitrary_requests() {
     let mut rng = Rng(5);
     let (mut net, client, server) = bystanders(HostSpec { sessions: 2, ..HostSpec::fixed(1) });
     let host = &mut net.hosts[0];
-    for round in 0..40_000 {
+    for round in 0..20_000 {
         let mut sock = || SockId {
             session: if rng.chance(950) { 1 } else { 2 + rng.next() as u16 % 100 },
             id: if rng.chance(950) { rng.below(16) as u16 } else { rng.next() as u16 },

@@ -1,16 +1,21 @@
-//! Two stacks on a wire: streams arrive byte for byte, whatever the wire does, and whichever stack
-//! dies in between.
+//! Two stacks on a wire: streams arrive byte for byte, whatever the wire does.
 
 mod common;
 
-use common::net::Weather;
-use common::talk::{converse, world};
+use common::net::{Net, Weather};
+use common::talk::{Talk, converse, world};
+use common::{Host, HostSpec};
+
+fn one(net: &mut Net, up: u64, down: u64, seed: u64) {
+    let talk = Talk::begin(net, [0, 1], "10.0.0.2:80", 4, up, down);
+    converse(net, &mut [talk], seed, |_| {});
+}
 
 #[test]
 fn fine_weather() {
     for offload in [false, true] {
         let mut net = world(Weather::FINE, 1, offload);
-        converse(&mut net, 300_000, 1_000_000, 1, |_, _| {});
+        one(&mut net, 300_000, 1_000_000, 1);
         assert_eq!(net.resets, 0);
         for host in &mut net.hosts {
             assert_eq!(host.stack().counters().retransmits, 0);
@@ -23,7 +28,7 @@ fn fine_weather() {
 fn bad_weather() {
     for seed in 0..60 {
         let mut net = world(Weather::BAD, seed, seed % 2 == 0);
-        converse(&mut net, 60_000, 150_000, seed, |_, _| {});
+        one(&mut net, 60_000, 150_000, seed);
     }
 }
 
@@ -32,7 +37,33 @@ fn one_way_and_empty_streams() {
     for (up, down) in [(0, 0), (1, 0), (0, 100_000), (100_000, 0)] {
         for seed in 100..110 {
             let mut net = world(Weather::BAD, seed, true);
-            converse(&mut net, up, down, seed, |_, _| {});
+            one(&mut net, up, down, seed);
         }
+    }
+}
+
+#[test]
+fn many_at_once() {
+    for seed in 0..4 {
+        let spec = |n| HostSpec { sockets: 64, tx_bits: 12, rx_bits: 12, ..HostSpec::fixed(n) };
+        let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], Weather::BAD, seed);
+        let mut talks: Vec<_> = (0..20)
+            .map(|i| {
+                Talk::begin(&mut net, [0, 1], &format!("10.0.0.2:{}", 80 + i), 2, 20_000, 20_000)
+            })
+            .collect();
+        converse(&mut net, &mut talks, seed, |_| {});
+    }
+}
+
+#[test]
+fn with_ourselves() {
+    for addr in ["127.0.0.1:80", "10.0.0.1:80"] {
+        let mut net = Net::new(vec![Host::new(HostSpec::fixed(1))], Weather::FINE, 7);
+        let talk = Talk::begin(&mut net, [0, 0], addr, 2, 200_000, 200_000);
+        converse(&mut net, &mut [talk], 7, |_| {});
+        assert_eq!(net.resets, 0);
+        let counters = *net.hosts[0].stack().counters();
+        assert_eq!((counters.retransmits, counters.dropped()), (0, 0), "{addr}");
     }
 }

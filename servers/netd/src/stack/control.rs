@@ -100,8 +100,7 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         s.rings = rings;
         (s.local, s.remote) = (ANY, ANY);
-        record::renew(s.rec);
-        Fixed::open(kind, rings).store(s.rec);
+        s.hard.renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {
             Kind::Udp | Kind::Ping => Body::Dgram(Dgram::new(kind)),
@@ -167,7 +166,7 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
         if let Some(fixed) = Fixed::load(s.rec) {
-            Fixed { local: s.local, remote: s.remote, ..fixed }.store(s.rec);
+            s.hard.store(&Fixed { local: s.local, remote: s.remote, ..fixed });
         }
         Ok(())
     }
@@ -209,7 +208,7 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         if let Some(fixed) = Fixed::load(s.rec) {
             // A listener has no peer: that field holds its backlog.
-            Fixed { kind: Kind::Listener, peer_mss: backlog, ..fixed }.store(s.rec);
+            s.hard.store(&Fixed { kind: Kind::Listener, peer_mss: backlog, ..fixed });
         }
         record::set_state(s.rec, State::Listen);
         Ok(Reply::Done)
@@ -249,7 +248,7 @@ impl<E: Env> Stack<E> {
         body.told = false;
         self.unlist(i);
         let s = self.sock(i);
-        record::accept(s.rec);
+        s.hard.accept();
         let (id, peer) = (s.id, s.remote);
         // What has arrived meanwhile was announced to nobody.
         self.ready(i);
@@ -306,8 +305,8 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let fixed =
             Fixed { local: s.local, remote: s.remote, iss, ..Fixed::open(Kind::Tcp, s.rings) };
-        fixed.store(s.rec);
-        s.body = Body::Tcp(Conn::connect(s.rec, &fixed, config, now));
+        s.hard.store(&fixed);
+        s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
         self.want_send(i);
         Ok(Reply::Done)
     }

@@ -41,7 +41,7 @@ use crate::env::{Counters, DriverFault, Env, Event, SessionFault};
 use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::{Port, PortHard, PortMemory, RESET_PAUSE_NS};
-use crate::record;
+use crate::record::{self, Hard};
 use crate::session::{Session, SessionMemory};
 use crate::state::{HardState, Secrets};
 use crate::tcp::{Conn, NEVER};
@@ -170,6 +170,7 @@ enum Queued {
 /// A socket number: soft state around its record.
 pub(crate) struct Sock {
     rec: &'static Record,
+    hard: Hard,
     session: u16,
     id: u16,
     local: SocketAddr,
@@ -261,6 +262,7 @@ impl<E: Env> Stack<E> {
             let base = socks.len() as u32;
             socks.extend(mem.records.iter().enumerate().map(|(id, rec)| Sock {
                 rec,
+                hard: Hard::new(rec, &hard.journal, number as u16, id as u16),
                 session: number as u16,
                 id: id as u16,
                 local: ANY,

@@ -23,6 +23,10 @@ impl<E: Env> Stack<E> {
     pub(super) fn recover(&mut self) {
         let mut found = Found::default();
         let all = self.socks.len() as u32;
+        self.hard.journal.replay(|session, id| {
+            let i = self.number(session, id)?;
+            Some(self.socks[i as usize].rec)
+        });
         for i in 0..all {
             let rec = self.socks[i as usize].rec;
             if rec.state.load(Acquire) == State::Free as u16 {
@@ -33,7 +37,7 @@ impl<E: Env> Stack<E> {
                 self.signal_sockd = true;
                 continue;
             }
-            let holds = record::mend(rec);
+            let holds = record::holds(rec);
             let own = rec.listener.load(Relaxed) == NO_LISTENER;
             if !holds || (own && self.recover_own(i, &mut found).is_none()) {
                 self.drop_record(i, &mut found);
@@ -102,9 +106,12 @@ impl<E: Env> Stack<E> {
                 self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
                 self.socks[i as usize].body = Body::Listener(Listener::new(fixed.peer_mss.max(1)));
                 rec.pending.store(0, Relaxed);
+                record::set_state(rec, State::Listen);
                 found.listeners += 1;
             }
             Kind::Tcp if state == State::Open => {
+                // A connect that was cut short will be asked for again.
+                self.sock(i).remote = ANY;
                 if fixed.local.port() != 0 {
                     self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
                 }
@@ -130,7 +137,7 @@ impl<E: Env> Stack<E> {
         let held = fixed.listener == NO_LISTENER && fixed.flags & flags::ORPHAN == 0;
         let (tail, head) = self.sessions[s.session as usize].words(s.id);
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
-        let (conn, outcome) = Conn::recover(s.rec, fixed, self.tcp_config(), app, self.now)?;
+        let (conn, outcome) = Conn::recover(s.hard, fixed, self.tcp_config(), app, self.now)?;
         let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };
         self.claim(i, tuple)?;
         self.socks[i as usize].body = Body::Tcp(conn);

@@ -190,9 +190,8 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         s.body = Body::Spare;
         (s.local, s.remote, s.listener) = (ANY, ANY, listener);
-        record::renew(s.rec);
         let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
-        fixed.store(s.rec);
+        s.hard.renew(&fixed);
         record::set_state(s.rec, State::Open);
         self.enlist(i, listener, Place::Spare);
     }
@@ -267,9 +266,8 @@ impl<E: Env> Stack<E> {
             ..Fixed::open(Kind::Tcp, s.rings)
         };
         let fixed = Conn::agreed(fixed, seg);
-        record::renew(s.rec);
-        fixed.store(s.rec);
-        s.body = Body::Tcp(Conn::accept(s.rec, &fixed, config, seg, now));
+        s.hard.renew(&fixed);
+        s.body = Body::Tcp(Conn::accept(s.hard, &fixed, config, seg, now));
         self.enlist(i, l, Place::Half);
         self.want_send(i);
         self.arm(i);

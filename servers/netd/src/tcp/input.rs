@@ -86,7 +86,7 @@ impl Conn {
     fn agree_by_syn(&mut self, syn: &Segment) {
         let Some(fixed) = Fixed::load(self.rec) else { return };
         let fixed = Self::agreed(fixed, syn);
-        fixed.store(self.rec);
+        self.hard.store(&fixed);
         self.agree(&fixed);
         self.window_of_syn(syn);
     }

@@ -25,7 +25,7 @@ mod timers;
 use bitflags::bitflags;
 use libipc::sock::{Error, Record, State, event, flags};
 
-use crate::record::{self, Fixed};
+use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::{DEFAULT_MSS, Flags, Seq};
 use assembler::Assembler;
 use congestion::Congestion;
@@ -120,6 +120,7 @@ pub struct Plan {
 /// A connection.
 pub struct Conn {
     rec: &'static Record,
+    hard: Hard,
     config: Config,
     /// State; the record shows the same.
     state: State,
@@ -172,11 +173,12 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(rec: &'static Record, fixed: &Fixed, config: Config, now: u64) -> Self {
+    fn new(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
         let iss = fixed.iss;
         Self {
-            rec,
+            rec: hard.rec,
+            hard,
             config,
             state: State::SynSent,
             passive: false,
@@ -220,8 +222,8 @@ impl Conn {
     }
 
     /// An active open. `fixed` is in the record already, as far as it is known.
-    pub fn connect(rec: &'static Record, fixed: &Fixed, config: Config, now: u64) -> Self {
-        let mut c = Self::new(rec, fixed, config, now);
+    pub fn connect(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
+        let mut c = Self::new(hard, fixed, config, now);
         c.need = Need::SYN;
         c.publish_snd();
         c.enter(State::SynSent);
@@ -229,14 +231,8 @@ impl Conn {
     }
 
     /// A passive open: `syn` has arrived, and what it says is in the record.
-    pub fn accept(
-        rec: &'static Record,
-        fixed: &Fixed,
-        config: Config,
-        syn: &Segment,
-        now: u64,
-    ) -> Self {
-        let mut c = Self::new(rec, fixed, config, now);
+    pub fn accept(hard: Hard, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
+        let mut c = Self::new(hard, fixed, config, now);
         c.passive = true;
         c.need = Need::SYN;
         c.agree(fixed);
@@ -433,7 +429,7 @@ impl Conn {
     /// time without progress.
     pub fn orphan(&mut self, now: u64) {
         self.orphan = true;
-        record::orphan(self.rec);
+        self.hard.orphan();
         if self.state != State::TimeWait {
             self.misc_at = now + timers::ORPHAN_NS;
         }

@@ -1,10 +1,10 @@
 //! A connection from its record alone, after netd died.
 
 use super::{Config, Conn, Need, Outcome};
-use crate::record::{self, Fixed};
+use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::Seq;
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Record, State, event, flags};
+use libipc::sock::{State, event, flags};
 
 /// What the program's words of the socket say, as counts modulo 2^32.
 #[derive(Clone, Copy, Debug)]
@@ -19,14 +19,15 @@ impl Conn {
     /// Rebuilds a connection; `None` if its numbers contradict each other. `app` is `None` for
     /// connections that no program holds.
     pub fn recover(
-        rec: &'static Record,
+        hard: Hard,
         fixed: &Fixed,
         config: Config,
         app: Option<AppWords>,
         now: u64,
     ) -> Option<(Self, Outcome)> {
+        let rec = hard.rec;
         let state = rec.state();
-        let mut c = Self::new(rec, fixed, config, now);
+        let mut c = Self::new(hard, fixed, config, now);
         c.passive = fixed.flags & flags::PASSIVE != 0;
         c.orphan = fixed.flags & flags::ORPHAN != 0;
         let events = rec.events.load(Acquire);

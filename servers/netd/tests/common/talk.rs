@@ -1,83 +1,115 @@
-//! A conversation between two programs, to its end.
+//! A conversation between two programs, to its end. Programs act when netd has told them to, so a
+//! forgotten announcement is a conversation that never ends.
 
 use super::net::{Net, Weather};
 use super::{Host, HostSpec, S, pattern};
 use libipc::sock::{Kind, State};
 
 /// One direction of a conversation as its programs see it.
-pub struct Flow {
+struct Flow {
     total: u64,
     read: u64,
     shut: bool,
 }
 
-/// A conversation between a client on host 0 and a server on host 1.
+/// A conversation between a client (side 0) and a server (side 1).
 pub struct Talk {
-    pub client: u16,
-    pub server: Option<u16>,
+    /// Which hosts they are on.
+    at: [usize; 2],
+    client: u16,
+    server: Option<u16>,
     listener: u16,
     /// 0: client to server.
     flows: [Flow; 2],
     closed: [bool; 2],
+    /// The program has reason to look at its socket.
+    look: [bool; 2],
 }
 
 impl Talk {
-    pub fn begin(net: &mut Net, up: u64, down: u64) -> Self {
-        let listener = net.hosts[1].listen(80, 4);
-        let client = net.hosts[0].open(Kind::Tcp);
-        net.hosts[0].connect(client, "10.0.0.2:80").unwrap();
+    /// A client on host `at[0]` connects to a server at `addr`, on host `at[1]`.
+    pub fn begin(
+        net: &mut Net,
+        at: [usize; 2],
+        addr: &str,
+        spares: u16,
+        up: u64,
+        down: u64,
+    ) -> Self {
+        let port = addr.rsplit(':').next().unwrap().parse().unwrap();
+        let listener = net.hosts[at[1]].listen(port, spares);
+        let client = net.hosts[at[0]].open(Kind::Tcp);
+        net.hosts[at[0]].connect(client, addr).unwrap();
         let flow = |total| Flow { total, read: 0, shut: false };
-        Self { client, server: None, listener, flows: [flow(up), flow(down)], closed: [false; 2] }
+        Self {
+            at,
+            client,
+            server: None,
+            listener,
+            flows: [flow(up), flow(down)],
+            closed: [false; 2],
+            look: [false; 2],
+        }
+    }
+
+    pub fn read(&self) -> [u64; 2] {
+        [self.flows[0].read, self.flows[1].read]
+    }
+    pub fn is_over(&self) -> bool {
+        self.closed == [true; 2]
     }
 
     fn id(&self, side: usize) -> Option<u16> {
         if side == 0 { Some(self.client) } else { self.server }
     }
 
-    /// What both programs do when they get the processor. `true`: both have everything.
-    pub fn act(&mut self, net: &mut Net) -> bool {
-        if self.server.is_none()
-            && let Some((id, _)) = net.hosts[1].accept(self.listener)
+    /// netd has announced `ids` to the program on host `host`.
+    fn heard(&mut self, net: &mut Net, host: usize, ids: &[u16]) {
+        if self.at[1] == host
+            && ids.contains(&self.listener)
+            && self.server.is_none()
+            && let Some((id, _)) = net.hosts[host].accept(self.listener)
         {
             self.server = Some(id);
+            self.look[1] = true;
         }
         for side in 0..2 {
+            self.look[side] |=
+                self.at[side] == host && self.id(side).is_some_and(|id| ids.contains(&id));
+        }
+    }
+
+    /// What both programs do when they get the processor.
+    fn act(&mut self, net: &mut Net) {
+        for side in 0..2 {
             let Some(id) = self.id(side) else { continue };
-            if self.closed[side] {
+            if self.closed[side] || !std::mem::take(&mut self.look[side]) {
                 continue;
             }
-            let error = net.hosts[side].progs[0].record(id).error();
-            assert_eq!(error, None, "side {side}, read {}", self.flows[1 - side].read);
-            if net.hosts[side].progs[0].established(id) {
+            let error = net.hosts[self.at[side]].progs[0].record(id).error();
+            assert_eq!(error, None, "side {side}, read {:?}", self.read());
+            if net.hosts[self.at[side]].progs[0].established(id) {
                 self.serve(net, side, id);
             }
         }
-        (0..2).all(|side| self.closed[side])
     }
 
     fn serve(&mut self, net: &mut Net, side: usize, id: u16) {
         let chunk = 1 + net.rng.below(20_000);
-        let (rng_read, host) = (net.rng.below(4), &mut net.hosts[side]);
+        let (lazy, host) = (net.rng.below(4) == 0, &mut net.hosts[self.at[side]]);
         let prog = &mut host.progs[0];
-        prog.take_ready();
         let mut news = false;
-        // Write.
         let out = &mut self.flows[side];
         let left = out.total - prog.tail[id as usize];
         if left > 0 {
             news |= prog.write_with(id, left.min(chunk), |at| pattern(side as u64, at)) > 0;
         }
-        // Read, not always at once.
         let input = &mut self.flows[1 - side];
-        if rng_read > 0 {
+        if !lazy {
             let data = prog.read(id, chunk);
             for (i, b) in data.iter().enumerate() {
-                assert_eq!(
-                    *b,
-                    pattern(1 - side as u64, input.read + i as u64),
-                    "side {side} at {}",
-                    input.read + i as u64
-                );
+                let at = input.read + i as u64;
+                assert_eq!(*b, pattern(1 - side as u64, at), "side {side} at {at}");
             }
             input.read += data.len() as u64;
             news |= !data.is_empty();
@@ -89,9 +121,12 @@ impl Talk {
         if news {
             prog.submit(id);
         }
+        // Who got somewhere, or did not even try, looks again; the others wait to be told.
+        self.look[side] |= news || lazy;
         let out = &mut self.flows[side];
         if prog.tail[id as usize] == out.total && !out.shut {
             out.shut = true;
+            self.look[side] = true;
             host.shutdown(id);
         } else if out.shut && finished {
             host.close(id);
@@ -100,41 +135,59 @@ impl Talk {
     }
 }
 
+/// Lets all programs act. `true`: all conversations are over.
+fn act(net: &mut Net, talks: &mut [Talk]) -> bool {
+    for host in 0..net.hosts.len() {
+        let prog = &mut net.hosts[host].progs[0];
+        if std::mem::take(&mut prog.signalled) {
+            let ids = prog.take_ready();
+            for talk in &mut *talks {
+                talk.heard(net, host, &ids);
+            }
+        }
+    }
+    for talk in &mut *talks {
+        talk.act(net);
+    }
+    talks.iter().all(Talk::is_over)
+}
+
+/// Two hosts on a wire.
 pub fn world(weather: Weather, seed: u64, offload: bool) -> Net {
     let spec = |n| HostSpec { offload, ..HostSpec::fixed(n) };
     Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], weather, seed)
 }
 
-/// Runs a conversation to its end; `disturb` may crash things. The pause between turns lets slow
-/// readers be slow.
-pub fn converse(
-    net: &mut Net,
-    up: u64,
-    down: u64,
-    seed: u64,
-    mut disturb: impl FnMut(&mut Net, &Talk),
-) {
-    let mut talk = Talk::begin(net, up, down);
+/// Runs conversations to their end; `disturb` may plan crashes. The pauses between turns let slow
+/// readers be slow. Afterwards every socket but the listeners and their spares is free.
+pub fn converse(net: &mut Net, talks: &mut [Talk], seed: u64, mut disturb: impl FnMut(&mut Net)) {
     let mut done = false;
     let limit = net.now + 3000 * S;
     while !done && net.now < limit {
         let until = net.now + 1 + net.rng.below(20_000_000);
-        done = net.run(until, &mut |net| talk.act(net));
+        done = net.run(until, &mut |net| act(net, talks));
         net.now = net.now.max(until);
-        disturb(net, &talk);
+        disturb(net);
     }
-    let read = [talk.flows[0].read, talk.flows[1].read];
-    assert!(done, "seed {seed}: stuck at {read:?} of {:?}", [up, down]);
-    // Both ends go away by themselves.
+    let read: Vec<_> = talks.iter().map(Talk::read).collect();
+    assert!(done, "seed {seed}: stuck at {read:?}");
+    netd::crash::cancel();
     net.pass(200 * S);
     for host in &mut net.hosts {
         host.collect_freed();
     }
-    assert_eq!(net.hosts[0].progs[0].in_use(), 0, "seed {seed}: client's socket is back");
-    assert_eq!(net.hosts[1].progs[0].state(talk.listener), State::Listen);
-    assert_eq!(
-        net.hosts[1].progs[0].in_use(),
-        4,
-        "seed {seed}: listener and three spares are left"
-    );
+    for (i, host) in net.hosts.iter().enumerate() {
+        let listeners = talks.iter().filter(|t| t.at[1] == i);
+        let left: usize = listeners
+            .map(|t| {
+                assert_eq!(host.progs[0].state(t.listener), State::Listen);
+                1 + host.spares_of(t.listener)
+            })
+            .sum();
+        assert_eq!(
+            host.progs[0].in_use(),
+            left,
+            "seed {seed}: host {i} has listeners and spares left"
+        );
+    }
 }
