@@ -155,7 +155,7 @@ fn test(o: &Test) -> Result<ExitCode> {
     }
     if o.list {
         for t in &tests {
-            println!("{:16}{}", t.name, t.shows);
+            println!("{:22}{}", t.name, t.shows);
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -39,6 +39,10 @@ const fn test(
 pub const ALL: &[Test] = &[
     test("boot", "the shell answers, poweroff ends with success", basics::boot),
     Test {
+        setup: |s| s.mem_mib = 64,
+        ..test("small-memory", "64 MiB are enough", traffic::small_memory)
+    },
+    Test {
         setup: |s| s.append = Some("panic-test".into()),
         ..test("kernel-panic", "registers and a backtrace, failing status", basics::kernel_panic)
     },
@@ -48,6 +52,8 @@ pub const ALL: &[Test] = &[
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
     test("download", "200 MB with the right SHA-256", traffic::download),
     test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
+    test("download-crash-netd", "the same with netd", recovery::download_crash_netd),
+    test("download-crash-sockd", "the same with sockd", recovery::download_crash_sockd),
     test("restart-netd", "the web server answers after netd was killed", recovery::restart_netd),
     test("restart-sockd", "the web server answers after sockd was killed", recovery::restart_sockd),
     test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
@@ -86,7 +92,7 @@ fn one(t: &Test, image: &Image, quiet: bool) -> Result<(), Failed> {
     });
     if !quiet {
         // Between the name and the outcome, which the test runner prints on the same line.
-        print!("{:.1} s ... ", started.elapsed().as_secs_f32());
+        print!("{:5.1} s ... ", started.elapsed().as_secs_f32());
         let _ = std::io::stdout().flush();
     }
     Ok(result?)

@@ -24,18 +24,20 @@ fn number(stats: &str, part: &str, key: &str) -> Option<u64> {
     line.split_whitespace().find_map(|w| w.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }
 
-/// Ways to end the driver, and what the restart line must say of each.
+/// Ways to end a server, and what the restart line must say of each.
 const WAYS: [(&str, &str); 4] = [
-    ("crash e1000d panic", "panic"),
-    ("crash e1000d pointer", "page fault at 0xdeadbeef (write)"),
-    ("crash e1000d undefined", "undefined instruction"),
-    ("kill e1000d", "killed"),
+    ("crash NAME panic", "panic"),
+    ("crash NAME pointer", "page fault at 0xdeadbeef (write)"),
+    ("crash NAME undefined", "undefined instruction"),
+    ("kill NAME", "killed"),
 ];
 
 /// How often each way is taken at least, however fast the download is.
 const ROUNDS: usize = 2;
 
-pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
+/// Downloads while `server` crashes every second, in every way in turn; then checks the restart
+/// lines. Every download must be right.
+fn download_while_crashing(g: &mut Guest, server: &str) -> Result<(), Failure> {
     ready(g)?;
     let port = g.host_port(80, Tcp)?;
     let mut crashes = 0;
@@ -46,7 +48,7 @@ pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
         while !download.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             if Instant::now() >= next {
-                g.command(WAYS[crashes % WAYS.len()].0, COMMAND)?;
+                g.command(&WAYS[crashes % WAYS.len()].0.replace("NAME", server), COMMAND)?;
                 crashes += 1;
                 next += Duration::from_secs(1);
             }
@@ -55,10 +57,10 @@ pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
         check(&outside(body)?, LONG)?;
     }
 
-    let enough = |text: &str| restarts(text, "e1000d").len() >= crashes;
+    let enough = |text: &str| restarts(text, server).len() >= crashes;
     g.wait_until("a restart line for each crash", COMMAND, enough)?;
     let text = g.console().text();
-    let lines = restarts(&text, "e1000d");
+    let lines = restarts(&text, server);
     if lines.len() != crashes {
         return wrong(format!("{crashes} crashes, but {} restarts", lines.len()));
     }
@@ -68,12 +70,27 @@ pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
             return wrong(format!("restart {i} should name {cause:?} and a downtime: {line}"));
         }
     }
+    Ok(())
+}
+
+pub fn download_crash(g: &mut Guest) -> Result<(), Failure> {
+    download_while_crashing(g, "e1000d")?;
     let stats = g.command("stats", COMMAND)?;
     let (given, sent) =
         (number(&stats, "traffic", "tx_frames"), number(&stats, "nic", "tx_frames"));
     if given.is_none() || given != sent {
         return wrong(format!("frames accepted for sending were lost:\n{stats}"));
     }
+    g.power_off()
+}
+
+pub fn download_crash_netd(g: &mut Guest) -> Result<(), Failure> {
+    download_while_crashing(g, "netd")?;
+    g.power_off()
+}
+
+pub fn download_crash_sockd(g: &mut Guest) -> Result<(), Failure> {
+    download_while_crashing(g, "sockd")?;
     g.power_off()
 }
 

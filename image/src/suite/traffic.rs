@@ -81,6 +81,13 @@ pub fn download(g: &mut Guest) -> Result<(), Failure> {
     g.power_off()
 }
 
+pub fn small_memory(g: &mut Guest) -> Result<(), Failure> {
+    ready(g)?;
+    let body = outside(client::get(g.host_port(80, Tcp)?, "/bytes/10000000"))?;
+    check(&body, 10_000_000)?;
+    g.power_off()
+}
+
 /// Whether a body is the first `len` bytes of the stream.
 pub fn check(body: &Body, len: u64) -> Result<(), Failure> {
     if body.len != len {

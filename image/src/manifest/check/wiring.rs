@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libipc::{nic, sock};
+use libipc::{nic, sock, start};
 use toml::Spanned;
 
 use super::{Problems, REGION_MAX};
@@ -170,6 +170,10 @@ fn signals(m: &Manifest, p: &mut Problems) {
     };
     for s in &m.server {
         let name = s.name.get_ref();
+        if let Some(device) = &s.device {
+            let stop = Spanned::new(device.name.span(), start::STOP.trailing_zeros());
+            take(p, name, &stop, "init, to stop its device".into());
+        }
         if let Some(irq) = s.device.as_ref().and_then(|d| d.irq.as_ref()) {
             take(p, name, irq, "its interrupt".into());
         }
