@@ -120,6 +120,8 @@ struct Rings {
     ready: Consumer<IdEntry>,
     /// Sockets with news that nobody has looked at.
     news: Ids,
+    /// The id whose turn was last.
+    turn: u32,
     /// Sockets that netd is still to be told of: the submit ring was full.
     owed: Ids,
     any_owed: bool,
@@ -210,15 +212,15 @@ impl Runtime {
         self.console.replace(false)
     }
 
-    /// A socket that has news, if any: look at it until it would block. An id may turn out to be
-    /// of no interest any more.
+    /// A socket that has news, if any: look at it until it would block. They take turns, so that a
+    /// busy one holds up no other. An id may turn out to be of no interest any more.
     pub fn next_ready(&self) -> Option<u32> {
         self.drain();
-        let mut rings = self.session.get()?.rings.borrow_mut();
-        let (i, word) = rings.news.iter_mut().enumerate().find(|(_, w)| **w != 0)?;
-        let bit = word.trailing_zeros();
-        *word &= *word - 1;
-        Some(i as u32 * 64 + bit)
+        let rings = &mut *self.session.get()?.rings.borrow_mut();
+        let id = after(&rings.news, rings.turn)?;
+        clear(&mut rings.news, id);
+        rings.turn = id;
+        Some(id)
     }
 
     /// Waits until `id` has news; they count as seen then.
@@ -391,8 +393,15 @@ impl Runtime {
         }
         let submit = mem.submit().producer().map_err(|_| Error::Server)?;
         let ready = mem.ready().consumer().map_err(|_| Error::Server)?;
-        let rings =
-            Rings { submit, ready, news: [0; _], owed: [0; _], any_owed: false, rescan: false };
+        let rings = Rings {
+            submit,
+            ready,
+            news: [0; _],
+            turn: 0,
+            owed: [0; _],
+            any_owed: false,
+            rescan: false,
+        };
         Ok(self.session.get_or_init(|| Session { mem: *mem, rings: RefCell::new(rings) }))
     }
 
@@ -453,10 +462,53 @@ impl Runtime {
     }
 }
 
+/// The first id of the set above `last`, else its lowest.
+fn after(ids: &Ids, last: u32) -> Option<u32> {
+    let first = last as usize / 64;
+    let above = ids[first] & !(u64::MAX >> (63 - last % 64));
+    if above != 0 {
+        return Some(first as u32 * 64 + above.trailing_zeros());
+    }
+    // The word of `last` comes once more at the end, with the ids up to `last`.
+    let n = ids.len();
+    let i = (1..=n).map(|i| (first + i) % n).find(|i| ids[*i] != 0)?;
+    Some(i as u32 * 64 + ids[i].trailing_zeros())
+}
+
 fn set(ids: &mut Ids, id: u32) {
     ids[id as usize / 64] |= 1 << (id % 64);
 }
 
 fn clear(ids: &mut Ids, id: u32) {
     ids[id as usize / 64] &= !(1 << (id % 64));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_take_turns() {
+        let mut ids: Ids = [0; _];
+        assert_eq!(after(&ids, 0), None);
+        for id in [0, 5, 63, 64, 127, 4095] {
+            set(&mut ids, id);
+        }
+        for (last, next) in [
+            (0, 5),
+            (4, 5),
+            (5, 63),
+            (62, 63),
+            (63, 64),
+            (64, 127),
+            (127, 4095),
+            (4094, 4095),
+            (4095, 0),
+        ] {
+            assert_eq!(after(&ids, last), Some(next), "after {last}");
+        }
+        let mut one: Ids = [0; _];
+        set(&mut one, 70);
+        assert_eq!(after(&one, 70), Some(70));
+    }
 }
