@@ -9,7 +9,7 @@
 //! | [`kernel`], [`layout`] | what init needs of the kernel; its slots, windows, badges |
 //! | [`pool`], [`slots`], [`tables`], [`plan`] | memory, slots and page tables, planned |
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
-//! | [`process`], [`policy`], [`supervisor`], [`requests`] | life and death of processes |
+//! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`] | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`] | why a process died, and how that reads |
 //! | [`pci`] | devices |
 //! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
@@ -39,6 +39,7 @@ pub mod process;
 pub mod report;
 pub mod requests;
 pub mod screen;
+pub mod shutdown;
 pub mod slots;
 pub mod standing;
 pub mod supervisor;

@@ -87,6 +87,8 @@ pub struct Parts<'a> {
     pub notices: Vec<CPtr>,
     /// Its bound notification with the console's badge, if it has the console.
     pub console: Option<CPtr>,
+    /// Its bound notification with the bit [`libipc::start::STOP`], if it drives a device.
+    pub stop: Option<CPtr>,
     /// Devices it drives.
     pub devices: Vec<usize>,
 }

@@ -31,8 +31,8 @@ impl Supervisor<'_> {
             Request::Reports { skip } => Ok(Reply::Reports(self.reports.page(*skip))),
             Request::Memory => Ok(self.memory(k)),
             Request::PowerOff => {
-                self.power_off(k);
-                Err(Error::Invalid)
+                self.shut_down(k);
+                Ok(Reply::Done)
             }
             Request::Kill(name) => self.target(name).and_then(|i| self.kill(k, i)),
             Request::Crash(name, how) => self.target(name).and_then(|i| self.crash(k, i, *how)),

@@ -141,6 +141,10 @@ pub fn make_process<'a, K: Kernel>(
         Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, CONSOLE_BIT)?),
         None => None,
     };
+    let stop = match bound.filter(|_| !draft.devices.is_empty()) {
+        Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, start::STOP)?),
+        None => None,
+    };
     let mut notices = Vec::new();
     for (i, badge) in &process.death_notices {
         notices.push(m.mint(ntfn(*i), Rights::WRITE, *badge)?);
@@ -164,7 +168,7 @@ pub fn make_process<'a, K: Kernel>(
         fault,
     };
     let Draft { plan, devices, .. } = draft;
-    Ok(Parts { plan, slots, caps, info, bound, notices, console, devices })
+    Ok(Parts { plan, slots, caps, info, bound, notices, console, stop, devices })
 }
 
 /// The handler of a PCI interrupt line, bound for good: the notification is lent, so it outlives

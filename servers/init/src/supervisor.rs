@@ -53,6 +53,8 @@ pub struct Setup<'a> {
 pub struct Supervisor<'a> {
     pub(crate) processes: Vec<Process<'a>>,
     devices: Vec<Option<Device>>,
+    /// The machine is to go off, at this time at the latest.
+    pub(crate) off_at: Option<u64>,
     pub(crate) screen: Screen,
     pub(crate) uart: Uart,
     /// The serial port had more than was read at once.
@@ -80,6 +82,7 @@ impl<'a> Supervisor<'a> {
         Self {
             processes: setup.processes,
             devices: setup.devices,
+            off_at: None,
             screen: setup.screen,
             uart: setup.uart,
             input_waits: false,
@@ -173,7 +176,13 @@ impl<'a> Supervisor<'a> {
     ) {
         let frames = self.backtrace(k, i, &cause, regs);
         let p = &mut self.processes[i];
-        let next = if restart { Next::Now } else { p.history.ended(p.policy, cause.end(), at_ns) };
+        let stops = self.off_at.is_some() && p.parts.as_ref().is_some_and(|x| x.stop.is_some());
+        let next = match (stops, restart) {
+            // What it was asked to do.
+            (true, _) => Next::Leave,
+            (_, true) => Next::Now,
+            _ => p.history.ended(p.policy, cause.end(), at_ns),
+        };
         let stays = matches!(next, Next::Leave | Next::Never | Next::GiveUp);
         self.drain(k, i);
         self.quiesce(k, i, stays);
@@ -225,6 +234,7 @@ impl<'a> Supervisor<'a> {
                 k.signal(*ntfn);
             }
         }
+        self.off_if_quiet(k);
     }
 
     /// The way to where the process ended, while its stack still exists.
@@ -245,7 +255,7 @@ impl<'a> Supervisor<'a> {
     /// Stops the devices of a process before its memory is used again, where that is needed: QEMU's
     /// e1000 reaches lent memory only and is taken over as it runs; a real one is stopped, and a
     /// device that nobody will drive is stopped in any case.
-    fn quiesce<K: Kernel>(&mut self, k: &mut K, i: usize, stays: bool) {
+    pub(crate) fn quiesce<K: Kernel>(&mut self, k: &mut K, i: usize, stays: bool) {
         let Some(parts) = &self.processes[i].parts else { return };
         for d in &parts.devices {
             let Some(device) = self.devices[*d].as_mut() else { continue };
@@ -310,7 +320,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn arm<K: Kernel>(&self, k: &mut K) {
         let restarts = self.processes.iter().filter_map(|p| Some(p.pending.as_ref()?.1));
         let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
-        if let Some(due) = restarts.chain(crashes).min() {
+        if let Some(due) = restarts.chain(crashes).chain(self.off_at).min() {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
     }
@@ -325,6 +335,7 @@ impl<'a> Supervisor<'a> {
                 self.start_pending(k, i);
             }
         }
+        self.off_if_quiet(k);
         self.arm(k);
     }
 

@@ -164,15 +164,64 @@ fn every_reply_fits_a_message() {
     }
 }
 
-#[test]
-fn power_off_prints_first_and_says_if_it_did_not_work() {
+const OFF: &str = "[init] power off\n\
+    [init] this machine did not turn itself off; it is safe to do so\n";
+
+/// The driver ends as asked, or as it likes.
+fn power_off_with(end: impl Fn(&mut Booted)) -> Booted {
     let mut b = booted();
     b.printed();
-    assert_eq!(ask(&mut b, Request::PowerOff), Some(Err(Error::Invalid)));
+    assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
+    // Again, by someone impatient.
+    assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
+    let (drv, srv) = (b.thread(0), b.thread(1));
+    assert_eq!((b.k.take_signals(drv), b.k.take_signals(srv)), (start::STOP, 0));
+    assert!(b.k.outside.off.is_empty(), "the driver is waited for");
+    assert_eq!(b.k.outside.pci[&(NIC | 4)], 6, "and its device does what it must");
+    end(&mut b);
     assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
-    assert_eq!(
-        b.k.printed(),
-        "[init] power off\n\
-         [init] this machine did not turn itself off; it is safe to do so\n"
-    );
+    assert_eq!(b.k.outside.pci[&(NIC | 4)], 2, "no DMA");
+    b
+}
+
+#[test]
+fn power_off_waits_for_drivers() {
+    let exit = [0x40_1012, abi::SUPERVISOR_EXIT, 0, 0];
+    let mut b = power_off_with(|b| b.fault(0, FaultKind::Syscall, exit));
+    assert_eq!(b.printed(), "[init] drv ended: exit status 0\n".to_string() + OFF);
+    assert_eq!(b.s.processes[0].state, State::Exited(0), "whatever its policy");
+    // On a machine that stays on, it can be started again.
+    let restart = Request::Restart(named("drv"));
+    assert_eq!(ask(&mut b, restart), Some(Ok(Reply::Done)));
+    assert_eq!(b.k.outside.pci[&(NIC | 4)], 6);
+}
+
+#[test]
+fn power_off_does_not_wait_for_a_dead_or_a_slow_driver() {
+    let undefined = [0x40_1012, 0, 0, 0];
+    let mut b = power_off_with(|b| b.fault(0, FaultKind::Undefined, undefined));
+    assert_eq!(b.s.processes[0].state, State::Failed);
+    assert!(b.printed().starts_with("[init] drv ended: undefined instruction"));
+
+    let mut b = power_off_with(|b| {
+        // Others live and die meanwhile.
+        b.fault(1, FaultKind::Undefined, undefined);
+        b.k.now += 299_000_000;
+        b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+        assert!(b.s.processes[1].is_running() && b.k.outside.off.is_empty());
+        b.k.now += 1_000_000;
+        b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+    });
+    assert!(b.printed().contains("[init] drv did not stop in time\n[init] power off\n"));
+}
+
+#[test]
+fn power_off_without_drivers_is_at_once() {
+    let mut b = booted();
+    assert_eq!(ask(&mut b, Request::Kill(named("drv"))), Some(Ok(Reply::Done)));
+    b.s.processes[0].parts = None;
+    b.printed();
+    assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
+    assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
+    assert_eq!(b.printed(), OFF);
 }
