@@ -19,7 +19,7 @@ const SEND_RINGS: [u32; 3] = [256 << 10, 64 << 10, 16 << 10];
 const RECEIVE_RING: u32 = 16 << 10;
 const BACKLOG: u16 = 16;
 /// Sockets with news that are looked at before those that need no news.
-const TURN: usize = 64;
+const TURN: usize = 8;
 /// Connections that are kept although they ask for nothing: each holds a send ring that another
 /// client may need.
 const MAX_IDLE: usize = 8;
