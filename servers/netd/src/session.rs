@@ -167,6 +167,11 @@ impl Session {
         }
     }
 
+    /// Has the program signalled though nothing is announced: it finds its records closed.
+    pub fn wake(&mut self) {
+        self.signal = true;
+    }
+
     /// Whether the program must be signalled; asking clears it.
     pub fn take_signal(&mut self) -> bool {
         core::mem::take(&mut self.signal)

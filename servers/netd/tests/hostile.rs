@@ -138,6 +138,22 @@ fn a_program_that_scribbles_over_its_memory_hurts_itself_only() {
 }
 
 #[test]
+fn a_program_whose_session_is_ended_for_nonsense_is_woken() {
+    let (mut net, ..) = bystanders(HostSpec { sessions: 2, ..HostSpec::fixed(1) });
+    let host = &mut net.hosts[0];
+    let id = host.open_in(1, Kind::Udp);
+    host.settle();
+    host.progs[1].signalled = false;
+    let words = host.progs[1].regions.app.view::<AtomicU64>(0, host.progs[1].regions.app.len / 8);
+    // More submissions than the ring holds: impossible.
+    words[libipc::sock::Layout::PRODUCER / 8 + 3].store(1 << 40, Relaxed);
+    host.progs[1].bell = true;
+    host.settle();
+    assert_eq!(host.progs[1].state(id), State::Closed);
+    assert!(host.progs[1].signalled, "it may be waiting");
+}
+
+#[test]
 fn a_driver_that_writes_nonsense_is_begun_anew() {
     for seed in 0..200 {
         let mut rng = Rng(seed);

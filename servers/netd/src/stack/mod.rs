@@ -498,6 +498,8 @@ impl<E: Env> Stack<E> {
                 self.abort(i, Error::ConnectionAborted);
             }
         }
+        // Its ready ring is not written any more, but whoever waits must see the end.
+        self.sessions[session as usize].wake();
     }
 
     fn ring_fault(&mut self, session: u16, e: PeerError) {
