@@ -106,7 +106,7 @@ pub enum Event {
         /// Records that did not hold.
         dropped: u32,
     },
-    /// A listener's backlog is full, or it has no spare: a SYN was dropped. Told once a listener.
+    /// A listener's backlog is full, or it has no spare: a SYN was dropped. Told once a minute.
     BacklogFull(SocketAddr),
 }
 

@@ -1,14 +1,15 @@
 //! Requests ([`libipc::net`]): sockd speaks for programs, others may only look.
 
 use super::dgram::Dgram;
-use super::{Body, Listener, Place, Stack};
+use super::status::peer;
+use super::{Body, Listener, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::Env;
-use crate::list::{Ends, NONE};
+use crate::list::NONE;
 use crate::record::{self, Fixed};
 use crate::tcp::Conn;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use libipc::net::{Interface, Reply, Request, Result, Rings, SockId, SockInfo, Stats, badge};
+use libipc::net::{Reply, Request, Result, Rings, SockId, badge};
 use libipc::sock::{Error, Kind, State};
 
 /// Ephemeral ports (RFC 6335).
@@ -245,7 +246,6 @@ impl<E: Env> Stack<E> {
             return Err(Error::Invalid);
         };
         let i = body.waiting.first().ok_or(Error::WouldBlock)?;
-        body.told = false;
         self.unlist(i);
         let s = self.sock(i);
         s.hard.accept();
@@ -424,81 +424,4 @@ impl<E: Env> Stack<E> {
             }
         }
     }
-
-    fn interface(&self) -> Interface {
-        let lease = self.dhcp.as_ref().and_then(|c| c.lease());
-        Interface {
-            mac: self.iface.mac.0,
-            up: self.iface.up,
-            mtu: self.iface.mtu,
-            addr: self.iface.addr.map(|(ip, prefix)| (IpAddr::V4(ip), prefix)),
-            gateway: self.iface.gateway.map(IpAddr::V4),
-            dns: self.iface.dns.map(IpAddr::V4),
-            lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
-        }
-    }
-
-    fn sockets(&self, skip: u32) -> heapless::Vec<SockInfo, 8> {
-        let infos = (0..self.socks.len() as u32).filter_map(|i| self.info(i));
-        infos.skip(skip as usize).take(8).collect()
-    }
-
-    fn info(&self, i: u32) -> Option<SockInfo> {
-        let s = &self.socks[i as usize];
-        let (rx_queue, tx_queue) = match &s.body {
-            Body::Free | Body::Spare => return None,
-            Body::Tcp(conn) => (conn.unread(), conn.unsent()),
-            Body::Dgram(d) => ((d.rx_tail - d.rx_head) as u32, (d.tx_tail - d.tx_head) as u32),
-            Body::Listener(l) => (l.waiting.len(), 0),
-            _ => (0, 0),
-        };
-        Some(SockInfo {
-            sock: SockId { session: s.session, id: s.id },
-            kind: self.kind(i)?,
-            state: s.rec.state(),
-            local: s.local,
-            remote: peer(s.remote),
-            rx_queue,
-            tx_queue,
-        })
-    }
-
-    fn stats(&self) -> Stats {
-        let c = &self.counters;
-        Stats {
-            rx_frames: c.rx_frames,
-            tx_frames: c.tx_frames,
-            rx_dropped: c.dropped(),
-            retransmits: c.retransmits,
-            resets_sent: c.resets_sent,
-            sockets: self.socks.iter().filter(|s| !matches!(s.body, Body::Free)).count() as u32,
-            rx_buffers: self.port.buffers(),
-            tx_in_flight: self.port.in_flight() as u32,
-            peer_errors: c.peer_errors,
-            recovered: c.recovered,
-        }
-    }
-}
-
-impl Listener {
-    pub(super) fn new(backlog: u16) -> Self {
-        Self {
-            backlog: backlog as u32,
-            spares: Ends::EMPTY,
-            half: Ends::EMPTY,
-            waiting: Ends::EMPTY,
-            told: false,
-        }
-    }
-}
-
-impl Place {
-    /// The list of a connection by its state.
-    pub(super) fn of(state: State) -> Self {
-        if state == State::SynReceived { Self::Half } else { Self::Waiting }
-    }
-}
-
-fn peer(remote: SocketAddr) -> Option<SocketAddr> {
-    (remote != ANY).then_some(remote)
 }

@@ -66,6 +66,10 @@ impl<E: Env> Stack<E> {
         checked: bool,
         looped: bool,
     ) -> Result<(), Malformed> {
+        // What is longer than the link allows could not be answered in kind.
+        if len > ethernet::HEADER + self.iface.mtu as usize {
+            return Err(Malformed::Length);
+        }
         let eth = ethernet::Repr::parse(head)?;
         if !looped && eth.dst != self.iface.mac && !eth.dst.is_group() {
             self.counters.rx_unclaimed += 1;

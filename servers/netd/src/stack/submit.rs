@@ -1,6 +1,7 @@
 //! What programs submit: ids of sockets whose indices have moved.
 
-use super::{Body, SUBMIT_BUDGET, Stack};
+use super::turns::SUBMIT_BUDGET;
+use super::{Body, Stack};
 use crate::env::{Env, SessionFault};
 use crate::list::NONE;
 

@@ -2,19 +2,18 @@
 
 use super::rx::Packet;
 use super::tx::{Check, Link, Route};
-use super::{Body, Listener, Place, Served, Stack};
+use super::{Body, Place, Served, Stack};
 use crate::demux::{ANY, Space, Tuple};
-use crate::env::{At, Env, Event};
+use crate::env::{At, Env};
 use crate::list::NONE;
-use crate::record::{self, Fixed, NO_LISTENER};
-use crate::tcp::{Config, Conn, Out, Outcome, Plan, Segment};
+use crate::record::{Fixed, NO_LISTENER};
+use crate::tcp::{Config, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, HEADER, Repr, SYN_OPTIONS, Seq};
 use crate::wire::{Malformed, ethernet, ipv4};
 use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::Ordering::Relaxed;
 use libipc::nic::Csum;
-use libipc::sock::{Error, Kind, State, flags};
+use libipc::sock::{Error, Kind};
 
 /// Segments that one connection sends before others have their turn.
 const QUOTA: usize = 16;
@@ -183,119 +182,6 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Makes `i` an unused socket of `listener`.
-    pub(super) fn spare(&mut self, i: u32, listener: u32) {
-        self.detach(i);
-        let lid = self.socks[listener as usize].id;
-        let s = self.sock(i);
-        s.body = Body::Spare;
-        (s.local, s.remote, s.listener) = (ANY, ANY, listener);
-        let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
-        s.hard.renew(&fixed);
-        record::set_state(s.rec, State::Open);
-        self.enlist(i, listener, Place::Spare);
-    }
-
-    /// Puts `i` on a list of `listener`.
-    pub(super) fn enlist(&mut self, i: u32, listener: u32, place: Place) {
-        let s = self.sock(i);
-        (s.listener, s.place) = (listener, place);
-        if let Body::Listener(l) = &mut self.socks[listener as usize].body {
-            let list = l.list(place);
-            if let Some(list) = list {
-                self.listen_links.push(list, i);
-            }
-            let waiting = l.waiting.len();
-            self.socks[listener as usize].rec.pending.store(waiting, Relaxed);
-        }
-    }
-
-    /// Takes `i` from its listener's list.
-    pub(super) fn unlist(&mut self, i: u32) {
-        let s = self.sock(i);
-        let place = core::mem::replace(&mut s.place, Place::Nowhere);
-        let listener = core::mem::replace(&mut s.listener, NONE);
-        if listener == NONE {
-            return;
-        }
-        if let Body::Listener(l) = &mut self.socks[listener as usize].body {
-            if let Some(list) = l.list(place) {
-                self.listen_links.remove(list, i);
-            }
-            let waiting = l.waiting.len();
-            self.socks[listener as usize].rec.pending.store(waiting, Relaxed);
-        }
-    }
-
-    /// RFC 9293 3.10.7.2.
-    fn listener_in(&mut self, l: u32, p: &Packet<'_>, seg: &Segment, tuple: &Tuple) {
-        if seg.flags.contains(Flags::RST) {
-            return;
-        }
-        if seg.flags.contains(Flags::ACK) {
-            return self.refuse(p, seg, tuple);
-        }
-        if !seg.flags.contains(Flags::SYN) {
-            return;
-        }
-        let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
-        let full = listener.half.len() + listener.waiting.len() >= listener.backlog;
-        let Some(i) = listener.spares.first().filter(|_| !full) else {
-            self.counters.syns_dropped += 1;
-            if !core::mem::replace(&mut listener.told, true) {
-                self.env.event(Event::BacklogFull(tuple.local));
-            }
-            return;
-        };
-        self.unlist(i);
-        if !self.demux.insert(i, *tuple) {
-            // A connection that is over but for its program; the peer will try again.
-            self.enlist(i, l, Place::Spare);
-            return;
-        }
-        let (iss, now, config) = (self.initial_sequence(tuple), self.now, self.tcp_config());
-        let lid = self.socks[l as usize].id;
-        let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
-        let fixed = Fixed {
-            local: s.local,
-            remote: s.remote,
-            listener: lid,
-            flags: flags::PASSIVE,
-            iss,
-            ..Fixed::open(Kind::Tcp, s.rings)
-        };
-        let fixed = Conn::agreed(fixed, seg);
-        s.hard.renew(&fixed);
-        s.body = Body::Tcp(Conn::accept(s.hard, &fixed, config, seg, now));
-        self.enlist(i, l, Place::Half);
-        self.want_send(i);
-        self.arm(i);
-    }
-
-    /// Closes a listener: unused sockets become free, connections nobody has accepted are reset.
-    pub(super) fn close_listener(&mut self, l: u32, error: Option<Error>) {
-        loop {
-            let Body::Listener(listener) = &self.socks[l as usize].body else { return };
-            let child =
-                listener.spares.first().or(listener.half.first()).or(listener.waiting.first());
-            let Some(i) = child else { break };
-            if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
-                let numbers = conn.reset_numbers();
-                conn.end(Some(Error::ConnectionAborted));
-                self.send_reset(i, numbers);
-            }
-            self.free(i);
-        }
-        self.detach(l);
-        let s = self.sock(l);
-        s.body = Body::Over;
-        record::end(s.rec, error);
-        if error.is_some() {
-            self.ready(l);
-        }
-    }
-
     /// Timer of connection `i`.
     pub(super) fn tcp_timer(&mut self, i: u32) {
         let now = self.now;
@@ -420,17 +306,6 @@ impl<E: Env> Stack<E> {
                 self.port_closed_until <= self.now
                     && self.port.has_room(super::tx::HEAD_ROOM).unwrap_or(false)
             }
-        }
-    }
-}
-
-impl Listener {
-    pub(super) fn list(&mut self, place: Place) -> Option<&mut crate::list::Ends> {
-        match place {
-            Place::Nowhere => None,
-            Place::Spare => Some(&mut self.spares),
-            Place::Half => Some(&mut self.half),
-            Place::Waiting => Some(&mut self.waiting),
         }
     }
 }

@@ -1,0 +1,161 @@
+//! What a stack is made from.
+
+use super::iface::Iface;
+use super::sock::Sock;
+use super::sock::{Body, Place, Queued};
+use super::tx::LoopQueue;
+use super::{Stack, icmp};
+use crate::demux::{ANY, Demux};
+use crate::env::{Counters, Env, SessionFault};
+use crate::list::{Ends, Links};
+use crate::neigh::Neighbours;
+use crate::port::{Port, PortHard, PortMemory};
+use crate::record::Hard;
+use crate::session::{Session, SessionMemory};
+use crate::state::HardState;
+use crate::timewait::{TimeWait, WaitRecord};
+use crate::wheel::Wheel;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use libipc::net::Rings;
+use libipc::shared::Bytes;
+
+/// How the interface gets its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// From a server.
+    Dhcp,
+    /// Given.
+    Static {
+        /// Address.
+        addr: Ipv4Addr,
+        /// Prefix length.
+        prefix: u8,
+        /// Default gateway.
+        gateway: Option<Ipv4Addr>,
+        /// Name server.
+        dns: Option<Ipv4Addr>,
+    },
+}
+
+impl Addressing {
+    /// From arguments: `dhcp`, or `ip=10.9.0.2/24 gw=10.9.0.1 dns=10.9.0.1`. Unknown words are
+    /// passed over; without an address it is DHCP.
+    pub fn parse(args: &str) -> Self {
+        let value = |key: &str| args.split_whitespace().find_map(|w| w.strip_prefix(key));
+        let address = value("ip=").and_then(|ip| ip.split_once('/'));
+        let Some((ip, prefix)) = address else { return Self::Dhcp };
+        match (ip.parse(), prefix.parse()) {
+            (Ok(addr), Ok(prefix)) if prefix <= 32 => Self::Static {
+                addr,
+                prefix,
+                gateway: value("gw=").and_then(|v| v.parse().ok()),
+                dns: value("dns=").and_then(|v| v.parse().ok()),
+            },
+            _ => Self::Dhcp,
+        }
+    }
+}
+
+/// What a stack is made from.
+pub struct Setup {
+    /// Memory shared with the driver.
+    pub port: PortMemory,
+    /// Memory for frames to ourselves.
+    pub loopback: Bytes,
+    /// `netd.state`.
+    pub hard: &'static HardState,
+    /// The rest of `netd.state`.
+    pub time_wait: &'static [WaitRecord],
+    /// Sessions by number.
+    pub sessions: Vec<SessionMemory>,
+    /// Address.
+    pub addressing: Addressing,
+    /// Random bytes.
+    pub seed: [u8; 32],
+    /// Whether small TCP segments wait for ACKs.
+    pub nagle: bool,
+}
+
+impl<E: Env> Stack<E> {
+    /// Builds the stack, from records where there are any.
+    pub fn new(setup: Setup, env: E, now: u64) -> Self {
+        let sockets: usize = setup.sessions.iter().map(|s| s.records.len()).sum();
+        let hard = setup.hard;
+        let secrets = hard.secrets(&setup.seed);
+        let (halves, _) = setup.seed.as_chunks::<8>();
+        let key = (u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[3]));
+        let (port, fault) =
+            Port::new(setup.port, PortHard { rx_base: &hard.rx_base, tx_base: &hard.tx_base });
+        let mut sessions = Vec::with_capacity(setup.sessions.len());
+        let mut socks = Vec::with_capacity(sockets);
+        let mut faults = Vec::new();
+        for (number, mem) in setup.sessions.into_iter().enumerate() {
+            let base = socks.len() as u32;
+            socks.extend(mem.records.iter().enumerate().map(|(id, rec)| Sock {
+                rec,
+                hard: Hard::new(rec, &hard.journal, number as u16, id as u16),
+                session: number as u16,
+                id: id as u16,
+                local: ANY,
+                remote: ANY,
+                rings: Rings { tx_off: 0, tx_bits: 0, rx_off: 0, rx_bits: 0 },
+                body: Body::Free,
+                queued: Queued::No,
+                listener: crate::list::NONE,
+                place: Place::Nowhere,
+            }));
+            let (mut session, result) = Session::new(mem, base);
+            session.in_flight = port.in_flight_of(number as u16);
+            if let Err(e) = result {
+                faults.push((number as u16, e));
+            }
+            sessions.push(session);
+        }
+        let bells = ((1u64 << sessions.len()) - 1) as u32;
+        let mut stack = Self {
+            env,
+            now,
+            port,
+            port_closed_until: 0,
+            status_version: 0,
+            offload: false,
+            loopback: LoopQueue::new(setup.loopback),
+            hard,
+            secrets,
+            bells,
+            demux: Demux::new(sockets + setup.time_wait.len(), key),
+            wheel: Wheel::new(sockets + setup.time_wait.len() + 2, now),
+            time_wait: TimeWait::new(setup.time_wait),
+            send_links: Links::new(sockets),
+            send_queue: Ends::EMPTY,
+            listen_links: Links::new(sockets),
+            neighbours: Neighbours::new(),
+            addressing: setup.addressing,
+            dhcp: None,
+            iface: Iface::new(),
+            mss: 1460,
+            nagle: setup.nagle,
+            ip_id: 0,
+            random: u64::from_le_bytes(halves[1]) ^ u64::from_le_bytes(halves[2]).rotate_left(32),
+            port_counter: 0,
+            defended_at: None,
+            icmp_tokens: icmp::TOKENS,
+            icmp_refilled: now,
+            signal_sockd: false,
+            counters: Counters::default(),
+            sessions,
+            socks,
+        };
+        if let Some(fault) = fault {
+            stack.note_driver_fault(fault);
+        }
+        for (session, e) in faults {
+            stack.session_fault(session, SessionFault::Ring(e));
+        }
+        stack.configure();
+        stack.recover();
+        stack.publish();
+        stack
+    }
+}

@@ -1,0 +1,179 @@
+//! Socket numbers: what each is at present, and how it becomes free.
+
+use super::Stack;
+use super::dgram::Dgram;
+use crate::demux::ANY;
+use crate::env::Env;
+use crate::list::Ends;
+use crate::record::{self, Hard};
+use crate::tcp::Conn;
+use core::net::SocketAddr;
+use libipc::net::Rings;
+use libipc::sock::{Error, Kind, Record, State};
+
+/// What a socket number is at present.
+#[allow(clippy::large_enum_variant)] // Most of them are connections: a box would only add a step.
+pub(super) enum Body {
+    /// Nothing.
+    Free,
+    /// A TCP socket that has no connection yet.
+    Open,
+    /// Waits on a listener for a connection to come.
+    Spare,
+    /// A connection.
+    Tcp(Conn),
+    /// A listener.
+    Listener(Listener),
+    /// UDP or ping.
+    Dgram(Dgram),
+    /// Over; the program has not closed it yet.
+    Over,
+}
+
+/// A listener. Lists are over socket numbers.
+pub(super) struct Listener {
+    pub backlog: u32,
+    /// Unused sockets.
+    pub spares: Ends,
+    /// Handshakes under way.
+    pub half: Ends,
+    /// Connections that wait to be accepted.
+    pub waiting: Ends,
+    /// When the log was last told that it is full.
+    pub told_at: Option<u64>,
+}
+
+/// On which of its listener's lists a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Nowhere,
+    Spare,
+    Half,
+    Waiting,
+}
+
+/// Where a socket waits to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    No,
+    /// On the send queue.
+    Device,
+    /// For a neighbour (number of its entry).
+    Neighbour(usize),
+}
+
+/// A socket number: soft state around its record.
+pub(super) struct Sock {
+    pub rec: &'static Record,
+    pub hard: Hard,
+    pub session: u16,
+    pub id: u16,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub rings: Rings,
+    pub body: Body,
+    pub queued: Queued,
+    pub listener: u32,
+    pub place: Place,
+}
+
+/// How far serving a queued socket came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// Nothing more to send now, or it waits elsewhere.
+    Done,
+    /// Its turn is over.
+    More,
+    /// No room.
+    Blocked,
+}
+
+impl<E: Env> Stack<E> {
+    /// What kind of socket number `i` is, if it is in use.
+    pub(super) fn kind(&self, i: u32) -> Option<Kind> {
+        let s = &self.socks[i as usize];
+        match &s.body {
+            Body::Free => None,
+            Body::Listener(_) => Some(Kind::Listener),
+            Body::Dgram(d) => Some(d.kind),
+            _ => Some(Kind::Tcp),
+        }
+    }
+
+    /// Announces socket `i` to its program.
+    pub(super) fn ready(&mut self, i: u32) {
+        let (session, id) = {
+            let s = &self.socks[i as usize];
+            (s.session, s.id)
+        };
+        let s = &mut self.sessions[session as usize];
+        if s.dead {
+            return;
+        }
+        if let Err(e) = s.announce(id) {
+            self.ring_fault(session, e);
+        }
+    }
+
+    /// Frees socket `i`: nobody refers to it afterwards.
+    pub(super) fn free(&mut self, i: u32) {
+        self.detach(i);
+        let s = self.sock(i);
+        s.body = Body::Free;
+        (s.local, s.remote) = (ANY, ANY);
+        record::free(s.rec);
+        let (session, id) = (s.session, s.id);
+        self.sessions[session as usize].note_freed(id);
+        self.signal_sockd = true;
+    }
+
+    /// Takes socket `i` out of every table and queue.
+    pub(super) fn detach(&mut self, i: u32) {
+        self.demux.remove(i);
+        self.wheel.cancel(i);
+        self.unqueue(i);
+        self.unlist(i);
+    }
+
+    pub(super) fn unqueue(&mut self, i: u32) {
+        match core::mem::replace(&mut self.sock(i).queued, Queued::No) {
+            Queued::No => {}
+            Queued::Device => self.send_links.remove(&mut self.send_queue, i),
+            Queued::Neighbour(n) => self.send_links.remove(self.neighbours.waiting(n), i),
+        }
+    }
+
+    /// Has something to send.
+    pub(super) fn want_send(&mut self, i: u32) {
+        let s = &mut self.socks[i as usize];
+        if s.queued == Queued::No {
+            s.queued = Queued::Device;
+            self.send_links.push(&mut self.send_queue, i);
+        }
+    }
+
+    /// Ends socket `i` at once, telling the peer; the program sees `error`.
+    pub(super) fn abort(&mut self, i: u32, error: Error) {
+        match &mut self.socks[i as usize].body {
+            Body::Tcp(conn) => {
+                let tell = conn.is_synchronised() || conn.state() == State::SynReceived;
+                let in_time_wait = conn.state() == State::TimeWait;
+                let numbers = conn.reset_numbers();
+                let outcome = conn.end(Some(error));
+                if tell && !in_time_wait {
+                    self.send_reset(i, numbers);
+                }
+                self.after_tcp(i, outcome);
+            }
+            Body::Listener(_) => self.close_listener(i, Some(error)),
+            Body::Dgram(_) | Body::Open | Body::Spare => {
+                self.detach(i);
+                let s = self.sock(i);
+                s.body = Body::Over;
+                record::end(s.rec, Some(error));
+                self.ready(i);
+            }
+            Body::Free | Body::Over => {}
+        }
+    }
+}

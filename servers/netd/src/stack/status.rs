@@ -1,0 +1,68 @@
+//! How things are: the interface, sockets, counters.
+
+use super::{Body, Stack};
+use crate::demux::ANY;
+use crate::env::Env;
+use core::net::{IpAddr, SocketAddr};
+use libipc::net::{Interface, SockId, SockInfo, Stats};
+
+impl<E: Env> Stack<E> {
+    pub(super) fn interface(&self) -> Interface {
+        let lease = self.dhcp.as_ref().and_then(|c| c.lease());
+        Interface {
+            mac: self.iface.mac.0,
+            up: self.iface.up,
+            mtu: self.iface.mtu,
+            addr: self.iface.addr.map(|(ip, prefix)| (IpAddr::V4(ip), prefix)),
+            gateway: self.iface.gateway.map(IpAddr::V4),
+            dns: self.iface.dns.map(IpAddr::V4),
+            lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
+        }
+    }
+
+    pub(super) fn sockets(&self, skip: u32) -> heapless::Vec<SockInfo, 8> {
+        let infos = (0..self.socks.len() as u32).filter_map(|i| self.info(i));
+        infos.skip(skip as usize).take(8).collect()
+    }
+
+    pub(super) fn info(&self, i: u32) -> Option<SockInfo> {
+        let s = &self.socks[i as usize];
+        let (rx_queue, tx_queue) = match &s.body {
+            Body::Free | Body::Spare => return None,
+            Body::Tcp(conn) => (conn.unread(), conn.unsent()),
+            Body::Dgram(d) => ((d.rx_tail - d.rx_head) as u32, (d.tx_tail - d.tx_head) as u32),
+            Body::Listener(l) => (l.waiting.len(), 0),
+            _ => (0, 0),
+        };
+        Some(SockInfo {
+            sock: SockId { session: s.session, id: s.id },
+            kind: self.kind(i)?,
+            state: s.rec.state(),
+            local: s.local,
+            remote: peer(s.remote),
+            rx_queue,
+            tx_queue,
+        })
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let c = &self.counters;
+        Stats {
+            rx_frames: c.rx_frames,
+            tx_frames: c.tx_frames,
+            rx_dropped: c.dropped(),
+            retransmits: c.retransmits,
+            resets_sent: c.resets_sent,
+            sockets: self.socks.iter().filter(|s| !matches!(s.body, Body::Free)).count() as u32,
+            rx_buffers: self.port.buffers(),
+            tx_in_flight: self.port.in_flight() as u32,
+            peer_errors: c.peer_errors,
+            recovered: c.recovered,
+        }
+    }
+}
+
+/// A remote address, if there is one.
+pub(super) fn peer(remote: SocketAddr) -> Option<SocketAddr> {
+    (remote != ANY).then_some(remote)
+}

@@ -1,0 +1,224 @@
+//! The turn of the wheel: what has arrived, what is due, what may leave, within budgets.
+
+use super::{Body, Served, Signals, Stack, tx};
+use crate::env::{DriverFault, Env, Event, SessionFault};
+use crate::port::RESET_PAUSE_NS;
+use crate::tcp::NEVER;
+use libipc::ring::PeerError;
+use libipc::sock::Error;
+
+/// Frames taken from the driver in one turn.
+pub(super) const RX_BUDGET: usize = 64;
+/// Ids taken from a session in one turn.
+pub(super) const SUBMIT_BUDGET: usize = 256;
+/// Timers run in one turn.
+pub(super) const TIMER_BUDGET: usize = 256;
+/// Sockets served by one turn of the send queue.
+pub(super) const PUMP_BUDGET: usize = 1024;
+
+impl<E: Env> Stack<E> {
+    /// One turn at time `now`: everything that has arrived, within budgets. `bells`: bits of the
+    /// sessions whose doorbell rang. `true`: there is more to do, call again at once.
+    pub fn poll(&mut self, now: u64, bells: u32) -> bool {
+        self.now = self.now.max(now);
+        self.bells |= bells;
+        let mut more = self.driver_turn();
+        more |= self.loopback_turn();
+        more |= self.submit_turn();
+        more |= self.timer_turn();
+        more |= self.pump();
+        // After the pump: sending is what makes it ask.
+        self.neighbour_turn();
+        self.publish();
+        more || !self.loopback.is_empty()
+    }
+
+    /// When [`Stack::poll`] is due although nothing arrives.
+    pub fn poll_at(&self) -> Option<u64> {
+        let closed = (self.port_closed_until > self.now).then_some(self.port_closed_until);
+        match (self.wheel.next(), closed) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Asks everybody to be signalled for news; `true`: there is none, sleep.
+    pub fn sleep(&mut self) -> bool {
+        if self.port_closed_until > self.now {
+            return self.bells == 0;
+        }
+        match self.port.sleep() {
+            Ok(idle) => idle && self.bells == 0,
+            Err(fault) => {
+                self.driver_fault(fault);
+                false
+            }
+        }
+    }
+
+    /// Who must be signalled; asking clears it.
+    pub fn take_signals(&mut self) -> Signals {
+        let mut sessions = 0;
+        for (i, s) in self.sessions.iter_mut().enumerate() {
+            sessions |= (s.take_signal() as u32) << i;
+        }
+        Signals {
+            driver: self.port.take_signal(),
+            sockd: core::mem::take(&mut self.signal_sockd),
+            sessions,
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.port.publish();
+        for s in &mut self.sessions {
+            s.publish();
+        }
+    }
+
+    /// Everything the driver has for us.
+    pub(super) fn driver_turn(&mut self) -> bool {
+        if self.port_closed_until > self.now {
+            return false;
+        }
+        self.status_turn();
+        loop {
+            match self.port.completed() {
+                Ok(Some(sent)) => {
+                    self.counters.tx_refused += sent.refused as u64;
+                    let session = sent.session.and_then(|s| self.sessions.get_mut(s as usize));
+                    if let Some(s) = session {
+                        s.in_flight = s.in_flight.saturating_sub(1);
+                        // The end of a session may wait for this.
+                        self.signal_sockd |= s.ending && s.in_flight == 0;
+                    }
+                }
+                Ok(None) => break,
+                Err(fault) => {
+                    self.driver_fault(fault);
+                    return false;
+                }
+            }
+        }
+        for _ in 0..RX_BUDGET {
+            match self.port.receive() {
+                Ok(Some(frame)) => {
+                    if frame.len > 0 {
+                        self.counters.rx_frames += 1;
+                        self.frame(self.port.pool(), frame.offset, frame.len, frame.checked, false);
+                    }
+                    self.port.recycle(frame.buffer);
+                }
+                Ok(None) => return false,
+                Err(fault) => {
+                    self.driver_fault(fault);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn neighbour_timer(&self) -> u32 {
+        (self.socks.len() + self.time_wait.len()) as u32
+    }
+    pub(super) fn dhcp_timer(&self) -> u32 {
+        self.neighbour_timer() + 1
+    }
+
+    pub(super) fn timer_turn(&mut self) -> bool {
+        for _ in 0..TIMER_BUDGET {
+            let Some(timer) = self.wheel.expired(self.now) else { return false };
+            if timer == self.neighbour_timer() {
+                self.neighbours_due();
+            } else if timer == self.dhcp_timer() {
+                self.dhcp_due();
+            } else if timer as usize >= self.socks.len() {
+                self.time_wait_over(timer);
+            } else {
+                self.tcp_timer(timer);
+            }
+        }
+        true
+    }
+
+    /// Sets the wheel for connection `i`. It may fire early: deadlines move back with each ACK,
+    /// and moving the timer every time would cost more than looking again.
+    pub(super) fn arm(&mut self, i: u32) {
+        if let Body::Tcp(conn) = &self.socks[i as usize].body {
+            let at = conn.deadline();
+            if at != NEVER {
+                self.wheel.set_by(i, at);
+            }
+        }
+    }
+
+    /// Lets queued sockets send, in turn, as long as the driver takes frames.
+    pub(super) fn pump(&mut self) -> bool {
+        if self.port_closed_until > self.now {
+            return false;
+        }
+        for _ in 0..PUMP_BUDGET {
+            let Some(i) = self.send_queue.first() else { return false };
+            match self.port.has_room(tx::HEAD_ROOM) {
+                Ok(true) => {}
+                // Goes on when frames come back, or, for ourselves, with the next turn.
+                Ok(false) => return false,
+                Err(fault) => {
+                    self.driver_fault(fault);
+                    return false;
+                }
+            }
+            self.unqueue(i);
+            let served = match self.socks[i as usize].body {
+                Body::Tcp(_) => self.tcp_output(i),
+                Body::Dgram(_) => self.dgram_output(i),
+                _ => Served::Done,
+            };
+            if served != Served::Done {
+                self.want_send(i);
+            }
+            if served == Served::Blocked {
+                // Whoever makes room (the driver, or our own loop) leads here again.
+                return self.loopback.is_full();
+            }
+        }
+        true
+    }
+
+    pub(super) fn note_driver_fault(&mut self, fault: DriverFault) {
+        self.counters.driver_errors += 1;
+        self.env.event(Event::Driver(fault));
+    }
+
+    pub(super) fn driver_fault(&mut self, fault: DriverFault) {
+        self.note_driver_fault(fault);
+        self.port.reset();
+        for s in &mut self.sessions {
+            s.in_flight = 0;
+            self.signal_sockd |= s.ending;
+        }
+        self.port_closed_until = self.now + RESET_PAUSE_NS;
+    }
+
+    /// The session's memory holds nonsense: its sockets are aborted, and it is not believed until
+    /// it begins anew.
+    pub(super) fn session_fault(&mut self, session: u16, fault: SessionFault) {
+        self.env.event(Event::Session { session, fault });
+        self.counters.peer_errors += 1;
+        let s = &mut self.sessions[session as usize];
+        s.dead = true;
+        let (base, n) = (s.base, s.sockets());
+        for i in base..base + n {
+            if !matches!(self.socks[i as usize].body, Body::Free) {
+                self.abort(i, Error::ConnectionAborted);
+            }
+        }
+        // Its ready ring is not written any more, but whoever waits must see the end.
+        self.sessions[session as usize].wake();
+    }
+
+    pub(super) fn ring_fault(&mut self, session: u16, e: PeerError) {
+        self.session_fault(session, SessionFault::Ring(e));
+    }
+}
