@@ -239,3 +239,24 @@ fn news_lost_with_netd_is_asked_for_when_room_is_short() {
     w.socket(Kind::Tcp, 64 << 10);
     assert_eq!(w.used().0, 1);
 }
+
+#[test]
+fn a_listener_that_runs_low_gets_back_what_netd_forgot_to_say() {
+    let mut w = World::opened();
+    let id = w.socket(Kind::Tcp, 1);
+    w.ask(Request::Bind { id, addr: at(7001) }).unwrap();
+    w.ask(Request::Listen { id, backlog: 3, tx: 16 << 10, rx: 16 << 10 }).unwrap();
+    let listener = SockId { session: 0, id: id as u16 };
+    for _ in 0..5 {
+        w.netd.model.arrive(listener);
+        let Ok(Reply::Socket { id: got, .. }) = w.ask(Request::Accept { id }) else {
+            panic!("no connection")
+        };
+        w.netd.model.untold.clear();
+        let spares = w.netd.model.sockets.values().filter(|s| s.0 == Held::Spare(id as u16));
+        assert_eq!(spares.count(), 2, "there is room for three in all");
+        w.ask(Request::Close { id: got, abort: false }).unwrap();
+        w.netd.model.finish(SockId { session: 0, id: got as u16 });
+        w.netd.model.freed.clear();
+    }
+}
