@@ -18,6 +18,7 @@
 //! | [`console`] | line input with editing, output through the log page |
 //! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
 //! | [`http`] | requests and responses of `httpd` |
+//! | [`port`] | what the runtime needs of the kernel |
 //! | [`mem`] | the session's memory: the only unsafe code here |
 //!
 //! No payload passes through a server: reads and writes copy between the program's slices and
@@ -32,6 +33,7 @@ pub mod console;
 pub mod http;
 pub mod mem;
 pub mod net;
+pub mod port;
 pub mod runtime;
 
 pub use libipc::sock::Error;
