@@ -440,6 +440,8 @@ impl Host {
             if desc.flags & TxDesc::EOP != 0 {
                 let mut done = std::mem::take(&mut frame);
                 assert!(done.len() >= 60 && done.len() <= 1514, "frame of {} bytes", done.len());
+                let padded = done.len() > 14 + u16::from_be_bytes([done[16], done[17]]) as usize;
+                assert!(head.csum == nic::Csum::None || !padded, "some NICs sum padding, too");
                 offload(&mut done, &head);
                 frames.push(done);
                 first = None;
