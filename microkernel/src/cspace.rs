@@ -61,6 +61,9 @@ pub fn lookup_cap(thread: &Tcb, cptr: CPtr) -> Result<Cap, Error> {
 /// # Errors
 /// [`Error::InvalidCap`] if there is none.
 pub fn lookup_slot(thread: &Tcb, cptr: CPtr) -> Result<Obj<Slot>, Error> {
+    if cptr == 0 {
+        return Err(Error::InvalidCap);
+    }
     let slot = lookup(thread.cspace().cap(), cptr)?;
     if slot.is_empty() { Err(Error::InvalidCap) } else { Ok(slot) }
 }

@@ -44,7 +44,7 @@ impl<P: Platform> Kernel<P> {
         match slot.cap().ty() {
             Some(ObjType::Untyped) => self.invoke_untyped(t, slot, label, &args),
             Some(ObjType::CNode) => plain(self.invoke_cnode(t, slot.cap(), label, &args)),
-            Some(ObjType::Thread) => plain(self.invoke_thread(t, slot.cap(), label, &args)),
+            Some(ObjType::Thread) => plain(self.invoke_thread(t, slot, label, &args)),
             Some(ObjType::SchedContext) => plain(self.invoke_sched(slot.cap(), label, &args)),
             Some(ObjType::Frame) => self.invoke_frame(t, slot, label, &args),
             Some(ObjType::PageTable) => plain(self.invoke_table(t, slot, label, &args)),
@@ -62,12 +62,13 @@ impl<P: Platform> Kernel<P> {
                 let [ty, size_bits, cnode, index, count, offset] = a.w;
                 let cnode = plain(cspace::lookup_cap(&t, cnode))?;
                 let is_vspace = ty == ObjType::VSpace as u64;
-                let asid = self.new_asid();
-                if is_vspace && (count != 1 || asid.is_none()) {
-                    return Err((Error::NoMemory, 0));
+                if is_vspace && count != 1 {
+                    return Err((Error::Range, 0));
                 }
+                let asid = is_vspace.then(|| self.new_asid().ok_or((Error::NoMemory, 0)));
+                let asid = asid.transpose()?;
                 plain(untyped::decode(slot, ty, size_bits, cnode, index, count, offset))?.invoke();
-                if is_vspace && let (Some(new), Some(asid)) = (cnode.cnode_slot(index), asid) {
+                if let (Some(new), Some(asid)) = (cnode.cnode_slot(index), asid) {
                     self.new_vspace(new.cap().addr(), asid);
                 }
                 Ok([0; 2])
@@ -110,11 +111,11 @@ impl<P: Platform> Kernel<P> {
     fn invoke_thread(
         &mut self,
         t: Obj<Tcb>,
-        cap: Cap,
+        slot: Obj<Slot>,
         label: Label,
         a: &Args,
     ) -> Result<[u64; 2], Error> {
-        let target = cap.thread().ok_or(Error::WrongType)?;
+        let target = slot.cap().thread().ok_or(Error::WrongType)?;
         match label {
             Label::ThreadConfigure => {
                 let cspace = required(&t, a.w[0], ObjType::CNode)?;
@@ -133,6 +134,10 @@ impl<P: Platform> Kernel<P> {
                 {
                     let inner = target.slot(i);
                     self.delete(inner);
+                    // What was deleted may have been the thread's own last capability.
+                    if slot.cap().thread() != Some(target) {
+                        return Err(Error::InvalidCap);
+                    }
                     // Deleting may have reached the sources; what is gone is not installed.
                     if let Some(s) = source.filter(|s| !s.is_empty()) {
                         let cap = s.cap();
@@ -224,7 +229,9 @@ impl<P: Platform> Kernel<P> {
                     return Err(Error::Range);
                 }
                 target.fs_base.set(a.w[0]);
-                self.cpu.reschedule = true;
+                if target == t {
+                    self.hw.load_segments(a.w[0]);
+                }
             }
             Label::ThreadSetName => target.name.set([a.w[0], a.w[1]]),
             _ => return Err(Error::WrongType),
@@ -316,8 +323,10 @@ impl<P: Platform> Kernel<P> {
         a: &Args,
     ) -> Result<[u64; 2], Error> {
         match label {
-            Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?),
             Label::IrqAck => self.irq_ack(cap.addr()),
+            // Where the interrupt goes is for its owner to say, not for every driver that serves it.
+            _ if !cap.rights().contains(Rights::GRANT) => return Err(Error::NoRights),
+            Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?),
             Label::IrqClear => self.irq_clear(cap.addr()),
             _ => return Err(Error::WrongType),
         }

@@ -129,13 +129,13 @@ impl<P: Platform> Kernel<P> {
         Ok(())
     }
 
-    /// Answers the caller that `reply` holds with the message of `server`. Without one (it was
-    /// killed meanwhile) the answer is dropped.
-    pub(crate) fn reply(&mut self, server: Obj<Tcb>, reply: Obj<Reply>) {
+    /// Answers the caller that `reply` holds with the message of `server`, by a capability with
+    /// `rights`. Without a caller (it was killed meanwhile) the answer is dropped.
+    pub(crate) fn reply(&mut self, server: Obj<Tcb>, reply: Obj<Reply>, rights: Rights) {
         let Some(caller) = reply.caller.take() else { return };
         caller.reply.set(None);
         if caller.fault.take().is_none() {
-            self.copy_message(server, caller, 0, true);
+            self.copy_message(server, caller, 0, rights.contains(Rights::GRANT));
         }
         self.make_running(caller);
     }

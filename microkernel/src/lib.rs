@@ -54,8 +54,8 @@ pub trait Platform {
     fn flush_all(&mut self);
     /// Entries 256..512 of every PML4: the kernel's half.
     fn kernel_half(&self) -> [u64; 256];
-    /// Sets the FS base.
-    fn set_fs_base(&mut self, base: u64);
+    /// Clears what user code left in segment selectors, and sets the FS base.
+    fn load_segments(&mut self, fs_base: u64);
 }
 
 /// What belongs to one processor.
@@ -64,8 +64,6 @@ pub struct Cpu {
     pub current: Option<Obj<thread::Tcb>>,
     /// PML4 in CR3, 0: the kernel's own.
     loaded: u64,
-    /// FS base in the register.
-    fs_base: u64,
     /// Whether `schedule` must choose anew before returning to user mode.
     reschedule: bool,
     /// When the current thread's slice ends, if others of its priority wait.
@@ -84,6 +82,10 @@ pub struct Kernel<P> {
     timers: timer::TimerQueue,
     irqs: [irq::Irq; irq::LINES],
     asids: [vspace::Asid; vspace::ASIDS],
+    /// Where the search for a free ASID begins.
+    next_asid: usize,
+    /// The root task: without it the system cannot go on.
+    pub root: Option<Obj<thread::Tcb>>,
 }
 
 impl<P: Platform> Kernel<P> {
@@ -94,7 +96,6 @@ impl<P: Platform> Kernel<P> {
             cpu: Cpu {
                 current: None,
                 loaded: 0,
-                fs_base: 0,
                 reschedule: false,
                 slice_end: u64::MAX,
                 armed: u64::MAX,
@@ -103,6 +104,8 @@ impl<P: Platform> Kernel<P> {
             timers: timer::TimerQueue::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],
             asids: [vspace::Asid::FREE; vspace::ASIDS],
+            next_asid: 1,
+            root: None,
         }
     }
 }

@@ -31,7 +31,7 @@ extern "C" fn handle_syscall(t: *mut Tcb) -> u64 {
         let Some(current) = k.cpu.current else { return };
         debug_assert_eq!(current.as_ptr(), t);
         if k.syscall(current).is_err() {
-            unhandled(current);
+            unhandled(k, current);
         }
     })
 }
@@ -39,10 +39,18 @@ extern "C" fn handle_syscall(t: *mut Tcb) -> u64 {
 /// Called by the entry code for exceptions and interrupts from user mode, and interrupts from idle.
 #[unsafe(no_mangle)]
 extern "C" fn handle_trap(vector: u64, code: u64) -> u64 {
-    enter(|k| match vector {
+    enter(|k| {
+        if let Some(current) = &k.cpu.current {
+            cpu::keep_rip_canonical(current);
+        }
+        trap(k, vector, code);
+    })
+}
+
+fn trap(k: &mut Kernel<Machine>, vector: u64, code: u64) {
+    match vector {
         0..32 => {
             let Some(current) = k.cpu.current else { return };
-            cpu::keep_rip_canonical(&current);
             let (kind, addr, code) = match vector {
                 0 => (FaultKind::Divide, 0, code),
                 2 | 8 | 18 => panic::stop(format_args!("exception {vector} in user mode")),
@@ -52,7 +60,7 @@ extern "C" fn handle_trap(vector: u64, code: u64) -> u64 {
                 _ => (FaultKind::Other, 0, vector),
             };
             if k.fault(current, kind, addr, code).is_err() {
-                unhandled(current);
+                unhandled(k, current);
             }
         }
         apic::TIMER => {
@@ -66,11 +74,14 @@ extern "C" fn handle_trap(vector: u64, code: u64) -> u64 {
             }
             apic::end_of_interrupt();
         }
-    })
+    }
 }
 
-/// A thread without a fault endpoint faulted. For the root task that is the end.
-fn unhandled(t: Obj<Tcb>) {
+/// A thread without a fault endpoint faulted: it stays stopped. For the root task that is the end.
+fn unhandled(k: &Kernel<Machine>, t: Obj<Tcb>) {
+    if k.root != Some(t) {
+        return;
+    }
     let regs = t.regs.get();
     let name = t.name_bytes();
     let name = core::str::from_utf8(&name).unwrap_or("?").trim_end_matches('\0');

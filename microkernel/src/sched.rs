@@ -165,6 +165,26 @@ impl<P: Platform> Kernel<P> {
         self.cpu.current
     }
 
+    /// Puts the running thread back: in front of its equals with the rest of its slice, so that
+    /// interruptions cost it nothing; behind them with a new one if there is no rest, so that
+    /// interruptions cost them nothing either.
+    fn preempt(&mut self, t: Obj<Tcb>) {
+        let priority = t.priority.get();
+        let queue = &self.ready.queues[priority as usize];
+        let left = match self.cpu.slice_end {
+            u64::MAX => SLICE_NS,
+            end => end.saturating_sub(self.hw.now()),
+        };
+        t.slice_left.set(left);
+        if left == 0 {
+            queue.push_back(t)
+        } else {
+            queue.push_front(t)
+        }
+        t.queued.set(true);
+        self.ready.mark(priority);
+    }
+
     fn choose(&mut self, still: Option<Obj<Tcb>>) {
         self.cpu.reschedule = false;
         let best = self.ready.highest();
@@ -172,11 +192,7 @@ impl<P: Platform> Kernel<P> {
             (Some(t), best) if best.is_none_or(|b| b <= t.priority.get()) => Some(t),
             (still, Some(b)) => {
                 if let Some(t) = still {
-                    // Preempted: first in its queue again.
-                    let priority = t.priority.get();
-                    self.ready.queues[priority as usize].push_front(t);
-                    t.queued.set(true);
-                    self.ready.mark(priority);
+                    self.preempt(t);
                 }
                 let next = self.ready.queues[b as usize].pop_front();
                 if let Some(n) = next {
@@ -187,10 +203,12 @@ impl<P: Platform> Kernel<P> {
             }
             (_, None) => None,
         };
-        if next != self.cpu.current {
+        let switched = next != self.cpu.current;
+        if switched {
             self.cpu.slice_end = match next {
                 Some(t) if !self.ready.queues[t.priority.get() as usize].is_empty() => {
-                    self.hw.now() + SLICE_NS
+                    let left = t.slice_left.take();
+                    self.hw.now() + if left == 0 { SLICE_NS } else { left }
                 }
                 _ => u64::MAX,
             };
@@ -202,10 +220,8 @@ impl<P: Platform> Kernel<P> {
             self.cpu.loaded = pml4;
             self.hw.load_vspace(pml4);
         }
-        // User code can zero the base by loading a selector, so a base in use is always set again.
-        if t.fs_base.get() | self.cpu.fs_base != 0 {
-            self.cpu.fs_base = t.fs_base.get();
-            self.hw.set_fs_base(self.cpu.fs_base);
+        if switched {
+            self.hw.load_segments(t.fs_base.get());
         }
     }
 
@@ -232,6 +248,7 @@ impl<P: Platform> Kernel<P> {
 impl<P: Platform> Kernel<P> {
     /// For the boot code: makes the root task's thread run.
     pub fn start_root(&mut self, t: Obj<Tcb>, sched: Obj<SchedContext>) {
+        self.root = Some(t);
         sched.budget.set(u64::MAX);
         sched.thread.set(Some(t));
         t.sched.set(Some(sched));

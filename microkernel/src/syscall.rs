@@ -40,20 +40,26 @@ impl<P: Platform> Kernel<P> {
             Syscall::NbRecv => self.sys_recv(t, cptr, second, false),
             Syscall::Reply => {
                 check_message(&t, info)?;
-                let reply = reply_cap(&t, cptr)?.ok_or(Error::InvalidCap)?;
+                let (reply, rights) = reply_cap(&t, cptr)?.ok_or(Error::InvalidCap)?;
                 t.set_result(Ok(()));
-                self.reply(t, reply);
+                self.reply(t, reply, rights);
                 Ok(())
             }
             Syscall::ReplyRecv => {
                 check_message(&t, info)?;
                 // What is received on is checked first: a failed call has no effect.
                 let source = cspace::lookup_cap(&t, cptr)?;
+                if !source.is(ObjType::Endpoint) {
+                    return Err(Error::WrongType);
+                }
                 if !source.rights().contains(Rights::READ) {
                     return Err(Error::NoRights);
                 }
-                let reply = reply_cap(&t, second)?.ok_or(Error::InvalidCap)?;
-                self.reply(t, reply);
+                let (reply, rights) = reply_cap(&t, second)?.ok_or(Error::InvalidCap)?;
+                if reply.offered_by.get().is_some() {
+                    return Err(Error::Busy);
+                }
+                self.reply(t, reply, rights);
                 self.recv_on(t, source, Some(reply), true)
             }
             Syscall::Yield => {
@@ -136,7 +142,7 @@ impl<P: Platform> Kernel<P> {
             return Err(Error::NoRights);
         }
         let reply = if cap.is(ObjType::Endpoint) { reply_cap(&t, reply)? } else { None };
-        self.recv_on(t, cap, reply, blocking)
+        self.recv_on(t, cap, reply.map(|(r, _)| r), blocking)
     }
 
     fn recv_on(
@@ -156,12 +162,13 @@ impl<P: Platform> Kernel<P> {
     }
 }
 
-/// The reply object at `cptr`; 0 is none.
-fn reply_cap(t: &Tcb, cptr: u64) -> Result<Option<Obj<Reply>>, Error> {
+/// The reply object at `cptr`, with the capability's rights; 0 is none.
+fn reply_cap(t: &Tcb, cptr: u64) -> Result<Option<(Obj<Reply>, Rights)>, Error> {
     if cptr == 0 {
         return Ok(None);
     }
-    cspace::lookup_cap(t, cptr)?.reply().map(Some).ok_or(Error::WrongType)
+    let cap = cspace::lookup_cap(t, cptr)?;
+    cap.reply().map(|r| Some((r, cap.rights()))).ok_or(Error::WrongType)
 }
 
 /// The notification to wait on at `cptr`.

@@ -91,6 +91,8 @@ pub struct Tcb {
     pub(crate) reply: Cell<Option<Obj<Reply>>>,
     /// Notification bound to it.
     pub(crate) bound: Cell<Option<Obj<Notification>>>,
+    /// What is left of its time slice, ns, after it was preempted; 0: a full one.
+    pub(crate) slice_left: Cell<u64>,
     /// Its right to run.
     pub sched: Cell<Option<Obj<SchedContext>>>,
     /// Unresolved fault.

@@ -1,12 +1,9 @@
 //! Untyped memory: the only source of objects.
 
-use abi::{Error, ObjType};
+use abi::{Error, ObjType, RETYPE_BYTES_MAX, RETYPE_MAX};
 
 use crate::cap::{Cap, Slot};
 use crate::{Obj, cspace, mdb, obj};
-
-/// Most objects one retype makes.
-pub const RETYPE_MAX: u64 = 256;
 
 /// A checked retype.
 pub struct Retype {
@@ -40,10 +37,17 @@ pub fn decode(
     let ty = ObjType::from_raw(ty).ok_or(Error::WrongType)?;
     let size_bits = u8::try_from(size_bits).map_err(|_| Error::Range)?;
     let object_bits = ty.bits(size_bits).ok_or(Error::Range)?;
+    // Types of one size ignore it, and must not carry it along.
+    let sized = matches!(ty, ObjType::Untyped | ObjType::CNode | ObjType::Frame);
+    let size_bits = if sized { size_bits } else { 0 };
     if cap.device() && !matches!(ty, ObjType::Frame | ObjType::Untyped) {
         return Err(Error::WrongType);
     }
     if count == 0 || count > RETYPE_MAX {
+        return Err(Error::Range);
+    }
+    let clears = !cap.device() && ty != ObjType::Untyped;
+    if clears && count << object_bits > RETYPE_BYTES_MAX {
         return Err(Error::Range);
     }
     if !cnode.is(ObjType::CNode) {

@@ -137,9 +137,12 @@ impl MapTable {
 }
 
 impl<P: Platform> Kernel<P> {
-    /// Finds a free ASID.
-    pub fn new_asid(&self) -> Option<u16> {
-        (1..ASIDS).find(|i| self.asids[*i].pml4 == 0).map(|i| i as u16)
+    /// Finds a free ASID, in turn, so that a number comes again as late as it can.
+    pub fn new_asid(&mut self) -> Option<u16> {
+        let from = self.next_asid;
+        let found = (from..ASIDS).chain(1..from).find(|i| self.asids[*i].pml4 == 0)?;
+        self.next_asid = if found + 1 < ASIDS { found + 1 } else { 1 };
+        Some(found as u16)
     }
 
     /// Completes a new (cleared) PML4: kernel half and ASID.

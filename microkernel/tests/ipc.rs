@@ -300,3 +300,68 @@ fn an_address_space_that_is_gone_is_not_the_next_one() {
     assert!(w.k.hw.flushed.is_empty());
     assert_eq!(w.invoke(FREE + 5, Label::FrameMap, [FREE, VADDR, 3, 0, 0, 0]), Err(Error::NoTable));
 }
+
+#[test]
+fn a_failed_reply_recv_has_no_effect() {
+    let mut w = World::new();
+    let s = w.thread(FREE, 50);
+    let c = w.thread(FREE + 4, 50);
+    let (ep, rep) = (FREE + 8, FREE + 9);
+    w.retype(ObjType::Endpoint, 0, ep, 1).unwrap();
+    w.retype(ObjType::Reply, 0, rep, 1).unwrap();
+    w.syscall(s, Syscall::Recv, UserRegs { rdi: ep, r14: rep, ..Default::default() });
+    w.syscall(c, Syscall::Call, UserRegs { rdi: ep, ..Default::default() });
+    assert_eq!(c.state.get(), State::AwaitingReply);
+    let out =
+        w.syscall(s, Syscall::ReplyRecv, UserRegs { rdi: UNTYPED, r14: rep, ..Default::default() });
+    assert!(Error::from_raw(out.rax).is_some());
+    assert_eq!(c.state.get(), State::AwaitingReply, "it was answered");
+}
+
+#[test]
+fn equals_take_turns_although_interrupted() {
+    let mut w = World::new();
+    let a = w.thread(FREE, 50);
+    let b = w.thread(FREE + 4, 50);
+    let root = w.root;
+    w.k.suspend(root);
+    let first = w.k.schedule().unwrap();
+    let other = if first == a { b } else { a };
+    let mut ran = false;
+    for _ in 0..1000 {
+        w.k.hw.now += 4_000_000;
+        // a more urgent thread runs for a moment
+        w.k.resume(root);
+        w.k.schedule();
+        w.k.timer_interrupt();
+        w.k.schedule();
+        w.k.suspend(root);
+        ran |= w.k.schedule() == Some(other);
+    }
+    assert!(ran, "starved for 4 s");
+}
+
+#[test]
+fn replies_carry_capabilities_only_with_the_grant_right() {
+    for grant in [true, false] {
+        let (mut w, server, client) = pair();
+        w.retype(ObjType::Notification, 0, FREE + 60, 1).unwrap();
+        let rights = if grant { Rights::all() } else { Rights::WRITE };
+        w.copy(FREE + 61, REPLY, rights).unwrap();
+        let buffer = w.buffer(client);
+        buffer[ipc_buffer::RECV_CNODE..][..8].copy_from_slice(&CNODE.to_le_bytes());
+        buffer[ipc_buffer::RECV_INDEX..][..8].copy_from_slice(&200u64.to_le_bytes());
+        let cap: u64 = FREE + 60;
+        w.buffer(server)[ipc_buffer::SEND_CAPS..][..8].copy_from_slice(&cap.to_le_bytes());
+        w.syscall(server, Syscall::Recv, recv());
+        w.syscall(client, Syscall::Call, message(0));
+        let info = MsgInfo::new(9, 1, 0, 0).with_caps(1).0;
+        w.syscall(
+            server,
+            Syscall::Reply,
+            UserRegs { rdi: FREE + 61, rsi: info, ..UserRegs::default() },
+        );
+        assert_eq!(client.state.get(), State::Running);
+        assert_eq!(w.slot(200).is_empty(), !grant);
+    }
+}

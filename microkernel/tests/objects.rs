@@ -2,8 +2,9 @@
 
 mod common;
 
-use abi::{Error, Label, ObjType, Rights};
+use abi::{Error, Label, MsgInfo, ObjType, Rights, Syscall, UserRegs};
 use common::*;
+use microkernel::thread::State;
 
 #[test]
 fn revoke_gives_everything_back() {
@@ -93,7 +94,11 @@ fn retype_refuses_what_it_cannot_make() {
     assert_eq!(w.retype(ObjType::Frame, 12, (1 << RADIX) - 1, 2), Err(Error::Range));
     assert_eq!(w.retype(ObjType::Frame, 12, u64::MAX, 2), Err(Error::Range));
     assert_eq!(w.retype(ObjType::Frame, 12, UNTYPED, 1), Err(Error::Occupied));
-    assert_eq!(w.retype(ObjType::Frame, 21, FREE, 64), Err(Error::NoMemory));
+    assert_eq!(w.retype(ObjType::Frame, 21, FREE, 3), Err(Error::Range), "clears too much");
+    for at in 0..8 {
+        w.retype(ObjType::Frame, 21, FREE + at, 1).unwrap();
+    }
+    assert_eq!(w.retype(ObjType::Frame, 12, FREE + 8, 1), Err(Error::NoMemory));
     let words = [99, 0, CNODE, FREE, 1, 0];
     assert_eq!(w.invoke(UNTYPED, Label::UntypedRetype, words), Err(Error::WrongType));
     assert_eq!(w.copy(FREE, UNTYPED, Rights::all()), Err(Error::WrongType));
@@ -143,4 +148,66 @@ fn ports_stay_in_their_range() {
     assert_eq!(w.mint(FREE + 1, FREE, 0x3f0 << 16 | 0x3ff), Err(Error::Range));
     w.revoke(IO_PORTS).unwrap();
     assert!(w.slot(FREE).is_empty());
+}
+
+#[test]
+fn size_bits_do_not_reach_other_fields() {
+    let mut w = World::new();
+    w.retype(ObjType::Endpoint, 255, FREE, 1).unwrap();
+    assert_eq!(w.slot(FREE).cap().ty(), Some(ObjType::Endpoint));
+    assert_eq!(w.slot(FREE).cap().size_bits(), 0);
+}
+
+/// A thread's CSpace may hold the last capability to the thread itself: configuring it anew then
+/// destroys it half way, and nothing may be put into what is left.
+#[test]
+fn configure_of_a_thread_that_dies_in_it() {
+    let mut w = World::new();
+    let (x, c, e1, e2) = (FREE, FREE + 10, FREE + 11, FREE + 12);
+    w.retype(ObjType::Thread, 0, x, 1).unwrap();
+    w.retype(ObjType::CNode, 4, c, 3).unwrap();
+    let d = FREE + 20;
+    w.retype(ObjType::CNode, 4, d, 1).unwrap();
+    let t = w.slot(x).cap().thread().unwrap();
+    // E1, E2: no guard; C: guard of 56 bits.
+    for (at, from, guard) in [(FREE + 30, c, 56), (FREE + 31, e1, 0), (FREE + 32, e2, 0)] {
+        w.mint(at, from, guard).unwrap();
+    }
+    // D and VSpace into E2, E1 and E2 into C.
+    w.invoke(e2, Label::CNodeCopy, [1, CNODE, d, 7, 0, 0]).unwrap();
+    w.invoke(e2, Label::CNodeCopy, [2, CNODE, VSPACE, 7, 0, 0]).unwrap();
+    w.invoke(c, Label::CNodeMove, [1, CNODE, FREE + 31, 0, 0, 0]).unwrap();
+    w.invoke(c, Label::CNodeMove, [2, CNODE, FREE + 32, 0, 0, 0]).unwrap();
+    w.invoke(x, Label::ThreadConfigure, [FREE + 30, VSPACE, 0, 0, 0, 0]).unwrap();
+    w.invoke(e1, Label::CNodeMove, [1, CNODE, x, 0, 0, 0]).unwrap();
+    w.delete(e1).unwrap();
+    w.delete(FREE + 30).unwrap();
+    w.delete(c).unwrap();
+    t.state.set(State::Running);
+    let regs = UserRegs {
+        rdi: 0x11,
+        rsi: MsgInfo::invoke(Label::ThreadConfigure).0,
+        rdx: 0x21,
+        r10: 0x22,
+        ..Default::default()
+    };
+    let out = w.syscall(t, Syscall::Call, regs);
+    assert_eq!(Error::from_raw(out.rax), Some(Error::InvalidCap));
+    assert!(
+        t.cspace().is_empty() && t.vspace().is_empty(),
+        "capabilities in a TCB that no capability names"
+    );
+}
+
+#[test]
+fn a_driver_cannot_redirect_its_interrupt() {
+    let mut w = World::new();
+    w.invoke(IRQ_CONTROL, Label::IrqGet, [4, 1, CNODE, FREE, 0, 0]).unwrap();
+    w.retype(ObjType::Notification, 0, FREE + 2, 1).unwrap();
+    w.copy(FREE + 1, FREE, Rights::READ | Rights::WRITE).unwrap();
+    for label in [Label::IrqClear, Label::IrqSetNotification] {
+        let got = w.invoke(FREE + 1, label, [FREE + 2, 0, 0, 0, 0, 0]);
+        assert_eq!(got, Err(Error::NoRights));
+    }
+    w.invoke(FREE + 1, Label::IrqAck, [0; 6]).unwrap();
 }

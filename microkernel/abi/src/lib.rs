@@ -49,6 +49,10 @@ pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
 pub const MSG_MAX: usize = 1024;
 /// Capabilities that one message may carry.
 pub const CAPS_MAX: usize = 3;
+/// Most objects that one retype makes.
+pub const RETYPE_MAX: u64 = 256;
+/// Most bytes of RAM that one retype clears; more is [`Error::Range`].
+pub const RETYPE_BYTES_MAX: u64 = 4 << 20;
 /// Message words in registers.
 pub const MSG_WORDS: usize = 4;
 
@@ -207,8 +211,6 @@ pub enum Error {
     ServerDied = 11,
     /// The thread's wait was cancelled (suspended, or the object it waited on was deleted).
     Cancelled = 12,
-    /// The untyped has children: revoke first.
-    HasChildren = 13,
     /// The thread has no IPC buffer, and the call needs one.
     NoBuffer = 14,
 }
@@ -229,7 +231,6 @@ impl Error {
             10 => Self::WouldBlock,
             11 => Self::ServerDied,
             12 => Self::Cancelled,
-            13 => Self::HasChildren,
             14 => Self::NoBuffer,
             _ => Self::Range,
         })

@@ -20,6 +20,7 @@ const ID: u64 = 0x20;
 const EOI: u64 = 0xb0;
 const SVR: u64 = 0xf0;
 const LVT_TIMER: u64 = 0x320;
+const LVT_LINT0: u64 = 0x350;
 const INITIAL_COUNT: u64 = 0x380;
 const CURRENT_COUNT: u64 = 0x390;
 const DIVIDE: u64 = 0x3e0;
@@ -67,6 +68,8 @@ pub fn init() {
     unsafe { base.write(base.read() | 1 << 11) };
     write(SVR, 0x100 | SPURIOUS as u32);
     write(LVT_TIMER, MASKED | TIMER as u32);
+    // Firmware wires the 8259s here; a spurious one of theirs would look like an exception.
+    write(LVT_LINT0, MASKED);
     write(DIVIDE, 0b1011); // by 1
     let lines = (io_read(1) >> 16 & 0xff) as u64 + 1;
     LINES.store(lines, Relaxed);

@@ -31,7 +31,7 @@ pvh_start:
     jne 1b
     mov eax, offset boot_pml4
     mov cr3, eax
-    mov eax, 0x20                                   # PAE
+    mov eax, 0x620                                  # PAE, OSFXSR, OSXMMEXCPT: Rust code uses SSE
     mov cr4, eax
     mov ecx, 0xc0000080                             # EFER: SCE, LME, NXE
     mov eax, 0x901

@@ -2,11 +2,12 @@
 
 use abi::USER_END;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use microkernel::Obj;
 use microkernel::thread::Tcb;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{GsBase, KernelGsBase, LStar, SFMask, Star};
+use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase, LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::registers::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::structures::DescriptorTablePointer;
@@ -128,6 +129,36 @@ pub fn fault_address() -> u64 {
 /// would fault in the kernel, so the thread is put at the end of user space, where it faults.
 pub fn keep_rip_canonical(t: &Tcb) {
     t.with_regs(|r| r.rip = r.rip.min(USER_END));
+}
+
+/// Clears DS, ES, FS and GS selectors, which user code may set to anything it could load and which
+/// its successor could read, and sets the FS base, which loading a selector changes.
+pub fn load_segments(fs_base: u64) {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let used: u32;
+    // SAFETY: reads selectors.
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}",
+            "mov {1:e}, fs", "or {0:e}, {1:e}", "mov {1:e}, gs", "or {0:e}, {1:e}",
+            out(reg) used, out(reg) _, options(nomem, nostack),
+        );
+    }
+    if used != 0 {
+        // SAFETY: null selectors. Loading GS clears the base in use, which between the two `swapgs`
+        // is the user's.
+        unsafe {
+            core::arch::asm!(
+                "mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}",
+                "swapgs", "mov gs, {0:e}", "swapgs",
+                in(reg) 0, options(nostack),
+            );
+        }
+    }
+    if used != 0 || LAST.load(Relaxed) != fs_base {
+        LAST.store(fs_base, Relaxed);
+        FsBase::write(VirtAddr::new_truncate(fs_base));
+    }
 }
 
 /// 64 random bits: RDSEED or RDRAND where there is one, mixed with the time-stamp counter.

@@ -245,6 +245,8 @@ kernel_stack_guard: .skip 4096
 .skip 32768
 .globl kernel_stack_top
 kernel_stack_top:
-.globl fault_stack_top
+.globl fault_stack_guard
+fault_stack_guard: .skip 4096
 .skip 8192
+.globl fault_stack_top
 fault_stack_top:

@@ -85,7 +85,7 @@ impl Platform for Machine {
     fn kernel_half(&self) -> [u64; 256] {
         paging::kernel_half()
     }
-    fn set_fs_base(&mut self, base: u64) {
-        x86_64::registers::model_specific::FsBase::write(x86_64::VirtAddr::new_truncate(base));
+    fn load_segments(&mut self, fs_base: u64) {
+        cpu::load_segments(fs_base);
     }
 }

@@ -5,7 +5,7 @@
 //! -2 GiB     the kernel image: text executable, constants read-only, data writable
 //! -2 MiB     local APIC, I/O APIC
 //! ```
-//! No page is both writable and executable, and a guard page lies under the kernel's stack.
+//! No page is both writable and executable, and a guard page lies under each of the kernel's stacks.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use microkernel::vspace::Entry;
@@ -29,6 +29,7 @@ unsafe extern "C" {
     fn rodata_end();
     fn kernel_end();
     fn kernel_stack_guard();
+    fn fault_stack_guard();
 }
 
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
@@ -98,7 +99,8 @@ pub fn init(mem: &mut BootMemory, ram: impl Iterator<Item = (u64, u64)>) {
     let rw = Entry::WRITE | Entry::NX;
     let phys = |f: unsafe extern "C" fn()| f as *const () as u64 - KERNEL_BASE;
     let (text, text_to, ro_to) = (phys(text_start), phys(text_end), phys(rodata_end));
-    let (guard, image_to) = (phys(kernel_stack_guard), phys(kernel_end));
+    let guards = [phys(kernel_stack_guard), phys(fault_stack_guard)];
+    let image_to = phys(kernel_end);
     for (start, end) in ram {
         let (mut at, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
         while at < end {
@@ -113,7 +115,7 @@ pub fn init(mem: &mut BootMemory, ram: impl Iterator<Item = (u64, u64)>) {
             }
         }
     }
-    for at in (text..image_to).step_by(PAGE as usize).filter(|at| *at != guard) {
+    for at in (text..image_to).step_by(PAGE as usize).filter(|at| !guards.contains(at)) {
         let flags = match at {
             a if a < text_to => Entry::empty(),
             a if a < ro_to => Entry::NX,

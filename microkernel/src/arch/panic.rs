@@ -90,6 +90,39 @@ fn halt() -> ! {
     }
 }
 
+/// General registers in the order of [`NAMES`], as they are where this is expanded.
+macro_rules! registers {
+    () => {{
+        let mut regs = [0u64; 15];
+        // SAFETY: stores registers into a local.
+        unsafe {
+            core::arch::asm!(
+                "mov [{0}], rax", "mov [{0} + 8], rbx", "mov [{0} + 16], rcx",
+                "mov [{0} + 24], rdx", "mov [{0} + 32], rsi", "mov [{0} + 40], rdi",
+                "mov [{0} + 48], rbp", "mov [{0} + 56], r8", "mov [{0} + 64], r9",
+                "mov [{0} + 72], r10", "mov [{0} + 80], r11", "mov [{0} + 88], r12",
+                "mov [{0} + 96], r13", "mov [{0} + 104], r14", "mov [{0} + 112], r15",
+                in(reg) &mut regs, options(nostack),
+            );
+        }
+        regs
+    }};
+}
+
+const NAMES: [&str; 15] = [
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15",
+];
+
+fn print_registers(regs: &[u64; 15]) {
+    for (names, values) in NAMES.chunks(3).zip(regs.chunks(3)) {
+        line(format_args!(
+            "{:>4} {:#018x} {:>4} {:#018x} {:>4} {:#018x}",
+            names[0], values[0], names[1], values[1], names[2], values[2]
+        ));
+    }
+}
+
 fn frame_pointer() -> u64 {
     let rbp: u64;
     // SAFETY: reads a register.
@@ -99,13 +132,16 @@ fn frame_pointer() -> u64 {
 
 /// Stops the machine with a reason.
 pub fn stop(reason: fmt::Arguments<'_>) -> ! {
+    let regs = registers!();
     line(format_args!("\nkernel panic: {reason}"));
+    print_registers(&regs);
     backtrace(None, frame_pointer());
     halt()
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let regs = registers!();
     match info.location() {
         Some(at) => {
             line(format_args!("\nkernel panic: {} at {}:{}", info.message(), at.file(), at.line()));
@@ -121,6 +157,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         frame_pointer(),
         cpu::fault_address()
     ));
+    print_registers(&regs);
     backtrace(None, frame_pointer());
     halt()
 }
@@ -155,16 +192,7 @@ extern "C" fn handle_kernel_fault(f: &TrapFrame) -> ! {
         f.rflags,
         cpu::fault_address()
     ));
-    const NAMES: [&str; 15] = [
-        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13",
-        "r14", "r15",
-    ];
-    for (names, values) in NAMES.chunks(3).zip(f.regs.chunks(3)) {
-        line(format_args!(
-            "{:>4} {:#018x} {:>4} {:#018x} {:>4} {:#018x}",
-            names[0], values[0], names[1], values[1], names[2], values[2]
-        ));
-    }
+    print_registers(&f.regs);
     backtrace(Some(f.rip), f.regs[6]);
     halt()
 }

@@ -61,7 +61,7 @@ impl Platform for Fake {
     fn kernel_half(&self) -> [u64; 256] {
         [0; 256]
     }
-    fn set_fs_base(&mut self, _base: u64) {}
+    fn load_segments(&mut self, _fs_base: u64) {}
 }
 
 /// A kernel with a root thread.

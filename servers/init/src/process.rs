@@ -6,7 +6,10 @@
 //! the process alone writes. A process can corrupt nothing of the standing part: page tables are
 //! the kernel's, and lent regions are shared by their very purpose.
 
-use abi::{CPtr, Error, LARGE_BITS, Label, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
+use abi::{
+    CPtr, Error, LARGE_BITS, Label, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, RETYPE_BYTES_MAX,
+    RETYPE_MAX, Rights,
+};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::Name;
@@ -22,9 +25,6 @@ use crate::layout::{ROOT, badge, signal, slot, window};
 use crate::lines::Lines;
 use crate::plan::{CNODE_BITS, FIRST_CAP, Plan};
 use crate::policy::History;
-
-/// Most objects one retype makes.
-pub const RETYPE_MAX: u64 = 256;
 
 /// Where a capability of a process comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ pub struct Process<'a> {
     pub log_waits: bool,
 }
 
-/// Retypes in calls of at most [`RETYPE_MAX`].
+/// Retypes in calls that the kernel's limits allow.
 pub fn retype_all(
     k: &mut impl Kernel,
     untyped: CPtr,
@@ -157,7 +157,8 @@ pub fn retype_all(
 ) -> Result<(), Error> {
     let mut done = 0;
     while done < count {
-        let n = RETYPE_MAX.min(count - done);
+        let bits = ty.bits(size_bits).ok_or(Error::Range)?;
+        let n = RETYPE_MAX.min(count - done).min((RETYPE_BYTES_MAX >> bits).max(1));
         k.retype(untyped, ty, size_bits, ROOT, first + done, n, 0)?;
         done += n;
     }
@@ -254,7 +255,10 @@ impl Parts<'_> {
                 CapSource::Mint { src, rights, badge } => {
                     k.mint(cnode, dest, src, rights, badge)?
                 }
-                CapSource::Irq { src } => k.copy(cnode, dest, src, Rights::all())?,
+                CapSource::Irq { src } => {
+                    // Without the grant right: it acknowledges, but cannot redirect the line.
+                    k.copy(cnode, dest, src, Rights::READ | Rights::WRITE)?;
+                }
                 CapSource::Reply => {
                     k.retype(self.slots.private, ObjType::Reply, 0, cnode, dest, 1, 0)?;
                 }

@@ -40,7 +40,7 @@ fn processes_run_with_what_the_manifest_gives_them() {
         [
             (1, Notification, write, crate::layout::signal::log(0)),
             (2, Notification, read, 0),
-            (3, IrqHandler, all, 1),
+            (3, IrqHandler, read | write, 1),
             (4, Timer, all, 0),
             (5, Notification, write, 1),
         ]
