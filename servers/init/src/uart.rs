@@ -8,8 +8,9 @@ const BASE: u16 = 0x3F8;
 const DATA: u16 = BASE;
 /// Interrupt enable: bit 0 received data, bit 1 transmitter empty.
 const IER: u16 = BASE + 1;
-/// Interrupt identification (read): bit 0 clear while one is pending.
+/// Interrupt identification (read): [`IIR_NONE`] clear while one is pending.
 const IIR: u16 = BASE + 2;
+const IIR_NONE: u32 = 1;
 /// FIFO control (write).
 const FCR: u16 = BASE + 2;
 /// Line control.
@@ -25,6 +26,8 @@ const LSR_THR_EMPTY: u32 = 1 << 5;
 const FIFO: usize = 16;
 /// FIFO loads written at most before other work is looked at.
 const LOADS: usize = 32;
+/// Looks at the interrupt identification at most for one interrupt: real ports need three.
+const ROUNDS: usize = 16;
 /// Bytes read at most for one interrupt.
 const READS: usize = 256;
 
@@ -76,19 +79,26 @@ impl Uart {
             k.port_out(IER, 1, if wait { 3 } else { 1 });
         }
     }
-    /// Reads what has been received into `into`; returns how many bytes. Reads the interrupt
-    /// identification too, so that the line falls and the next event is a new edge.
+    /// Reads what has been received into `into`; returns how many bytes.
+    ///
+    /// Goes on until the port says that nothing is pending. The line makes an edge only from low to
+    /// high, and reading the identification clears "transmitter empty" only when it is what it
+    /// shows: with data pending too it shows that first, and the line would stay high for ever.
     pub fn read(&mut self, k: &mut impl Kernel, into: &mut [u8; READS]) -> usize {
-        k.port_in(IIR, 1);
         let mut n = 0;
-        while n < READS {
-            let status = k.port_in(LSR, 1);
-            // An absent port reads as all ones.
-            if status & LSR_DATA == 0 || status & 0xFF == 0xFF {
+        for _ in 0..ROUNDS {
+            while n < READS {
+                let status = k.port_in(LSR, 1);
+                // An absent port reads as all ones.
+                if status & LSR_DATA == 0 || status & 0xFF == 0xFF {
+                    break;
+                }
+                into[n] = k.port_in(DATA, 1) as u8;
+                n += 1;
+            }
+            if n == READS || k.port_in(IIR, 1) & IIR_NONE != 0 {
                 break;
             }
-            into[n] = k.port_in(DATA, 1) as u8;
-            n += 1;
         }
         n
     }

@@ -3,6 +3,7 @@
 use abi::Label;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::mem::take;
 
 /// A log page.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub struct Outside {
     pub typed: VecDeque<u8>,
     /// Whether it accepts bytes.
     pub stuck: bool,
+    /// "Transmitter empty" is pending; identified only when nothing was received.
+    pub empty_pending: bool,
     /// The serial port's first register is its divisor now.
     divisor: bool,
     /// PCI configuration registers, and the bits of BARs that can be written.
@@ -58,6 +61,8 @@ impl Outside {
             (Label::PortIn, 0x3fd) => {
                 return !self.typed.is_empty() as u32 | (!self.stuck as u32) << 5;
             }
+            (Label::PortIn, 0x3fa) if !self.typed.is_empty() => return 4,
+            (Label::PortIn, 0x3fa) => return if take(&mut self.empty_pending) { 2 } else { 1 },
             (Label::PortOut, 0xcf8) => self.pci_address = value,
             (Label::PortIn, 0xcfc) => return *self.pci.get(&self.pci_address).unwrap_or(&u32::MAX),
             (Label::PortOut, 0xcfc) => {

@@ -80,6 +80,16 @@ fn a_stuck_port_holds_up_nothing() {
     assert_eq!(b.k.take_signals(sh), CONSOLE_BIT);
 }
 
+/// The line would stay high, and no edge ever come again.
+#[test]
+fn nothing_stays_pending_behind_what_was_typed() {
+    let mut b = booted();
+    b.k.outside.typed.extend(b"x");
+    b.k.outside.empty_pending = true;
+    b.s.signals(&mut b.k, crate::layout::signal::UART);
+    assert!(b.k.outside.typed.is_empty() && !b.k.outside.empty_pending);
+}
+
 #[test]
 fn input_reaches_the_shell_whole() {
     let mut b = booted();
