@@ -61,7 +61,7 @@ pub fn pattern(stream: u64, at: u64) -> u8 {
     (w >> ((at % 8) * 8)) as u8
 }
 
-/// A page-aligned range that is never given back.
+/// A page-aligned range. Its [`Host`] gives it back at its end, when nothing looks at it any more.
 #[derive(Clone, Copy)]
 pub struct Region {
     base: usize,
@@ -82,17 +82,41 @@ impl Region {
         self.base + offset
     }
     pub fn bytes(&self) -> Bytes {
-        // SAFETY: leaked memory; only raw copies are made of it.
+        // SAFETY: lives as long as its host; only raw copies are made of it.
         unsafe { Bytes::new(self.base as *mut u8, self.len) }
     }
-    /// A typed view of leaked memory; for types that are all atomic.
+    /// A typed view; for types that are all atomic.
     pub fn view<T>(&self, offset: usize, n: usize) -> &'static [T] {
         assert!(
             offset + n * size_of::<T>() <= self.len
                 && self.at(offset).is_multiple_of(align_of::<T>())
         );
-        // SAFETY: leaked, aligned, in range, zeroed; `T` is all atomic (callers below).
+        // SAFETY: aligned, in range, zeroed, and as long-lived as its host, whose stack and rings end
+        // before it; `T` is all atomic.
         unsafe { std::slice::from_raw_parts(self.at(offset) as *const T, n) }
+    }
+}
+
+impl Region {
+    /// # Safety
+    /// Nothing made from it is used any more.
+    unsafe fn give_back(self) {
+        let layout = std::alloc::Layout::from_size_align(self.len, 4096).unwrap();
+        // SAFETY: allocated so by `new`.
+        unsafe { std::alloc::dealloc(self.base as *mut u8, layout) };
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        (self.stack, self.driver) = (None, None);
+        self.progs.clear();
+        let sessions = self.regions.iter().flat_map(|r| [r.app, r.net, r.tx, r.rx]);
+        let own = [self.drv, self.net, self.pool, self.headers, self.state, self.loopback];
+        for region in sessions.chain(own) {
+            // SAFETY: stack, driver and programs have just ended, and tests keep no record longer.
+            unsafe { region.give_back() };
+        }
     }
 }
 
@@ -101,7 +125,7 @@ fn ring<E: libipc::ring::Entry>(
     c: (Region, usize),
     capacity: u32,
 ) -> Memory<E> {
-    // SAFETY: leaked and laid out as `offset` and `Layout` say.
+    // SAFETY: as long-lived as its host, and laid out as `offset` and `Layout` say.
     unsafe { Memory::new(p.0.at(p.1), c.0.at(c.1), capacity) }
 }
 
@@ -174,6 +198,7 @@ pub struct Host {
     pub pool: Region,
     pub headers: Region,
     pub state: Region,
+    loopback: Region,
     pub regions: Vec<SessionRegions>,
     pub stack: Option<Stack<Log>>,
     pub log: Log,
@@ -213,6 +238,7 @@ impl Host {
             pool: Region::new((nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize),
             headers: Region::new(256 * 1024),
             state: Region::new(8192),
+            loopback: Region::new(LOOPBACK),
             regions,
             stack: None,
             log: Log::default(),
@@ -287,7 +313,7 @@ impl Host {
         let mut rng = Rng(self.boots * 1000 + self.spec.mac[5] as u64);
         let setup = Setup {
             port: self.port(),
-            loopback: Region::new(LOOPBACK).bytes(),
+            loopback: self.loopback.bytes(),
             hard: &self.state.view::<HardState>(0, 1)[0],
             time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
             sessions,
