@@ -97,6 +97,8 @@ impl Driver {
     ///
     /// # Errors
     /// See [`StartError`].
+    // Its tables are large, and needed no longer when it returns.
+    #[inline(never)]
     pub fn start<H: Hardware>(hw: &mut H, config: &Config) -> Result<Self, StartError> {
         let status = config.status;
         let rx_used = config.rx_used.producer().map_err(StartError::Peer)?;

@@ -49,7 +49,8 @@ impl Found {
             // are still on *rx free*, and are taken again once the NIC has been reset.
             found.taken = released;
             found.held.clear();
-            for (slot, note) in lent::owed(hw, Side::Rx, given, released) {
+            for slot in lent::owed(hw, Side::Rx, given, released) {
+                let Some(note) = lent::note(hw, Side::Rx, slot) else { continue };
                 let known = |h: &(u16, u16)| h.1 as u64 == note.info;
                 if note.info < RX_BUFFERS as u64 && !found.held.iter().any(known) {
                     // A slot each: there is room.

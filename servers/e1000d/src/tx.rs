@@ -76,7 +76,8 @@ impl Found {
         } else {
             // Released only after TDT had moved, so these notes certainly count.
             found.frames.clear();
-            for (slot, note) in lent::owed(hw, Side::Tx, given, found.taken) {
+            for slot in lent::owed(hw, Side::Tx, given, found.taken) {
+                let Some(note) = lent::note(hw, Side::Tx, slot) else { continue };
                 // A slot each: there is room.
                 let _ = found.frames.push_back(Frame::from_info(slot, note.info));
             }
