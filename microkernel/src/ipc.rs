@@ -43,6 +43,29 @@ pub struct Reply {
 
 const _: () = assert!(size_of::<Endpoint>() <= 32 && size_of::<Reply>() <= 32);
 
+impl Endpoint {
+    /// The receiver that waits longest.
+    pub(crate) fn waiting_receiver(&self) -> Option<Obj<Tcb>> {
+        if self.mode.get() == Mode::Receivers { self.queue.head.get() } else { None }
+    }
+    /// Takes it out of the queue.
+    pub(crate) fn take_receiver(&self) {
+        self.queue.pop_front();
+        if self.queue.is_empty() {
+            self.mode.set(Mode::Idle);
+        }
+    }
+    /// Queues a receiver.
+    pub(crate) fn add_receiver(&self, t: Obj<Tcb>) {
+        self.mode.set(Mode::Receivers);
+        self.queue.push_back(t);
+    }
+    /// Whether senders wait.
+    pub(crate) fn has_senders(&self) -> bool {
+        self.mode.get() == Mode::Senders
+    }
+}
+
 /// How to send.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendMode {
@@ -67,12 +90,8 @@ impl<P: Platform> Kernel<P> {
         sender.badge.set(badge);
         sender.is_call.set(mode == SendMode::Call);
         sender.can_grant.set(rights.contains(Rights::GRANT));
-        if ep.mode.get() == Mode::Receivers
-            && let Some(receiver) = ep.queue.pop_front()
-        {
-            if ep.queue.is_empty() {
-                ep.mode.set(Mode::Idle);
-            }
+        if let Some(receiver) = ep.waiting_receiver() {
+            ep.take_receiver();
             self.deliver(sender, receiver);
             self.make_running(receiver);
         } else if mode == SendMode::NonBlocking {
@@ -103,7 +122,7 @@ impl<P: Platform> Kernel<P> {
             receiver.set_signal(bits);
             return Ok(());
         }
-        if ep.mode.get() != Mode::Senders && !blocking {
+        if !ep.has_senders() && !blocking {
             return Err(Error::WouldBlock);
         }
         if let Some(r) = reply {
@@ -123,8 +142,7 @@ impl<P: Platform> Kernel<P> {
         } else {
             receiver.state.set(State::Receiving);
             receiver.endpoint.set(Some(ep));
-            ep.mode.set(Mode::Receivers);
-            ep.queue.push_back(receiver);
+            ep.add_receiver(receiver);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 pub mod cap;
 pub mod cspace;
 pub mod destroy;
+pub mod fastpath;
 pub mod fault;
 pub mod invoke;
 pub mod ipc;

@@ -30,7 +30,7 @@ extern "C" fn handle_syscall(t: *mut Tcb) -> u64 {
     enter(|k| {
         let Some(current) = k.cpu.current else { return };
         debug_assert_eq!(current.as_ptr(), t);
-        if k.syscall(current).is_err() {
+        if !k.fast_path(current) && k.syscall(current).is_err() {
             unhandled(k, current);
         }
     })

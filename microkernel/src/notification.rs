@@ -20,6 +20,10 @@ pub struct Notification {
 const _: () = assert!(size_of::<Notification>() <= 64);
 
 impl Notification {
+    /// Whether signals are pending.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.get()
+    }
     /// Takes pending signals.
     pub(crate) fn take(&self) -> Option<u64> {
         self.active.replace(false).then(|| self.bits.take())

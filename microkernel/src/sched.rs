@@ -213,16 +213,32 @@ impl<P: Platform> Kernel<P> {
                 _ => u64::MAX,
             };
         }
-        self.cpu.current = next;
-        let Some(t) = next else { return };
+        match next {
+            Some(t) if switched => self.run(t),
+            // Its address space may have been configured anew.
+            Some(t) => self.load(t),
+            None => self.cpu.current = None,
+        }
+    }
+
+    /// Makes `t`, which is in no queue, the running thread.
+    pub(crate) fn run(&mut self, t: Obj<Tcb>) {
+        self.cpu.current = Some(t);
+        self.load(t);
+        self.hw.load_segments(t.fs_base.get());
+    }
+
+    fn load(&mut self, t: Obj<Tcb>) {
         let pml4 = t.vspace().cap().addr();
         if pml4 != self.cpu.loaded {
             self.cpu.loaded = pml4;
             self.hw.load_vspace(pml4);
         }
-        if switched {
-            self.hw.load_segments(t.fs_base.get());
-        }
+    }
+
+    /// Priority of the most urgent ready thread.
+    pub(crate) fn ready_priority(&self) -> Option<u8> {
+        self.ready.highest()
     }
 
     /// The timer interrupt: fires due timers, ends a used-up slice.

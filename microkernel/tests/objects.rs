@@ -99,9 +99,9 @@ fn retype_refuses_what_it_cannot_make() {
         w.retype(ObjType::Frame, 21, FREE + at, 1).unwrap();
     }
     assert_eq!(w.retype(ObjType::Frame, 12, FREE + 8, 1), Err(Error::NoMemory));
-    let words = [99, 0, CNODE, FREE, 1, 0];
+    let words = [99, 0, CNODE, FREE + 9, 1, 0];
     assert_eq!(w.invoke(UNTYPED, Label::UntypedRetype, words), Err(Error::WrongType));
-    assert_eq!(w.copy(FREE, UNTYPED, Rights::all()), Err(Error::WrongType));
+    assert_eq!(w.copy(FREE + 9, UNTYPED, Rights::all()), Err(Error::WrongType));
 }
 
 #[test]

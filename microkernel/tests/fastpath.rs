@@ -1,0 +1,131 @@
+//! The fast path does what the general path does: two kernels get the same random system calls, one
+//! of them by the fast path where it can, and must agree on everything after each.
+
+mod common;
+
+use abi::{Label, MsgInfo, ObjType, Syscall, UserRegs};
+use common::*;
+use microkernel::Obj;
+use microkernel::thread::{State, Tcb};
+
+const ENDPOINTS: u64 = FREE;
+const REPLIES: u64 = FREE + 4;
+const NOTIFICATION: u64 = FREE + 8;
+const THREADS: u64 = FREE + 10;
+const N: u64 = 5;
+
+struct Side {
+    w: World,
+    threads: Vec<Obj<Tcb>>,
+    fast: bool,
+    taken: u64,
+}
+
+impl Side {
+    fn new(fast: bool, priorities: &[u8]) -> Self {
+        let mut w = World::new();
+        w.retype(ObjType::Endpoint, 0, ENDPOINTS, 1).unwrap();
+        w.mint(ENDPOINTS + 1, ENDPOINTS, 7).unwrap();
+        w.copy(ENDPOINTS + 2, ENDPOINTS, abi::Rights::READ).unwrap();
+        w.retype(ObjType::Endpoint, 0, ENDPOINTS + 3, 1).unwrap();
+        w.retype(ObjType::Reply, 0, REPLIES, 3).unwrap();
+        w.retype(ObjType::Notification, 0, NOTIFICATION, 1).unwrap();
+        w.mint(NOTIFICATION + 1, NOTIFICATION, 4).unwrap();
+        let mut threads: Vec<_> =
+            (0..N).map(|i| w.thread(THREADS + 3 * i, priorities[i as usize])).collect();
+        w.invoke(THREADS, Label::ThreadBindNotification, [NOTIFICATION, 0, 0, 0, 0, 0]).unwrap();
+        // One without an IPC buffer.
+        w.invoke(THREADS + 12, Label::ThreadConfigure, [CNODE, VSPACE, 0, 0, 0, 0]).unwrap();
+        w.root.priority.set(1);
+        threads.push(w.root);
+        w.k.cpu.current = Some(w.root);
+        w.k.schedule();
+        Self { w, threads, fast, taken: 0 }
+    }
+    fn current(&self) -> Option<usize> {
+        let current = self.w.k.cpu.current?;
+        self.threads.iter().position(|t| *t == current)
+    }
+    fn call(&mut self, t: usize, call: Syscall, regs: UserRegs) {
+        let t = self.threads[t];
+        t.regs.set(UserRegs { rax: call as u64, ..regs });
+        if self.fast && self.w.k.fast_path(t) {
+            self.taken += 1;
+        } else {
+            assert!(self.w.k.syscall(t).is_ok());
+        }
+        self.w.k.schedule();
+    }
+    fn state(&mut self) -> Vec<(State, UserRegs, Vec<u8>)> {
+        let threads = self.threads.clone();
+        threads
+            .into_iter()
+            .map(|t| {
+                let buffer = t.buffer_frame().map(|_| self.w.buffer(t)[..1100].to_vec());
+                (t.state.get(), t.regs.get(), buffer.unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn both_paths_agree() {
+    let mut taken = 0;
+    for seed in 0..60 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let priorities: Vec<u8> = (0..N).map(|_| 10 + rng.u8(..3)).collect();
+        let mut sides = [Side::new(false, &priorities), Side::new(true, &priorities)];
+        for step in 0..2000 {
+            let current = sides[0].current();
+            assert_eq!(current, sides[1].current(), "seed {seed} step {step}: who runs");
+            let t = current.expect("the root thread never blocks");
+            let root = t == N as usize;
+            let call = match rng.u8(..10) {
+                _ if root => Syscall::Send,
+                0..4 => Syscall::Call,
+                4..8 => Syscall::ReplyRecv,
+                8 => Syscall::Recv,
+                _ => Syscall::NbSend,
+            };
+            let len = [0, 0, 5, 64, 1024, 1025][rng.usize(..6)];
+            let cap = match call {
+                _ if root => NOTIFICATION + 1,
+                Syscall::ReplyRecv | Syscall::Recv => ENDPOINTS + 2 * rng.u64(..2),
+                _ => {
+                    [ENDPOINTS + 1, ENDPOINTS + 1, ENDPOINTS + 3, NOTIFICATION + 1][rng.usize(..4)]
+                }
+            };
+            let regs = UserRegs {
+                rdi: cap,
+                rsi: MsgInfo::new(3, 1, rng.u16(..), len).0 | rng.u64(..4) << 56,
+                rdx: rng.u64(..),
+                r10: rng.u64(..),
+                r8: rng.u64(..),
+                r9: rng.u64(..),
+                r14: REPLIES + rng.u64(..3),
+                ..UserRegs::default()
+            };
+            let byte = rng.u8(..);
+            // Now and then everybody is set free, so that it does not end in mutual waiting.
+            let free = root && rng.u8(..4) == 0;
+            for s in &mut sides {
+                if s.threads[t].buffer_frame().is_some() {
+                    let thread = s.threads[t];
+                    s.w.buffer(thread)[..1024].fill(byte);
+                }
+                s.call(t, call, regs);
+                if free {
+                    for i in 0..N as usize {
+                        let thread = s.threads[i];
+                        s.w.k.resume(thread);
+                    }
+                    s.w.k.schedule();
+                }
+            }
+            let [a, b] = &mut sides;
+            assert_eq!(a.state(), b.state(), "seed {seed} step {step}: {call:?} of {t}");
+        }
+        taken += sides[1].taken;
+    }
+    assert!(taken > 5_000, "the fast path was taken {taken} times: too few to prove anything");
+}
