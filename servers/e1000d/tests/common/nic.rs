@@ -348,7 +348,7 @@ impl Hardware for Hw {
     }
     fn now_ns(&mut self) -> u64 {
         let mut nic = self.0.borrow_mut();
-        nic.now += 1_000;
+        nic.now += 10_000;
         nic.settle();
         nic.now
     }
