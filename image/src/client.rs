@@ -70,6 +70,14 @@ const HEAD: usize = 64 * 1024;
 /// # Errors
 /// If the connection fails, the status is an error, or the body ends early.
 pub fn get(port: u16, path: &str) -> Result<Body, Error> {
+    get_while(port, path, |_| {})
+}
+
+/// As [`get`]; `progress` is told how many bytes have come, again and again, and may take its time.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_while(port: u16, path: &str, mut progress: impl FnMut(u64)) -> Result<Body, Error> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let config = ureq::Agent::config_builder()
         .timeout_connect(Some(STILL))
@@ -92,6 +100,7 @@ pub fn get(port: u16, path: &str) -> Result<Body, Error> {
                 hash.update(&buffer[..n]);
                 head.extend_from_slice(&buffer[..n.min(HEAD - head.len().min(HEAD))]);
                 len += n as u64;
+                progress(len);
             }
             Err(source) => return Err(Error::Body { url, received: len, source }),
         }

@@ -1,5 +1,6 @@
 //! Getting QEMU, the only thing besides Rust that the system needs.
 
+use std::io::IsTerminal;
 use std::process::{Command, Stdio};
 
 /// The emulator.
@@ -8,8 +9,8 @@ pub const QEMU: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
 
 /// What to install where, in one line.
-const BY_HAND: &str = "please install QEMU for x86-64 (7.2 or later): `dnf install \
-    qemu-system-x86`, `pacman -S qemu-system-x86`, `brew install qemu`, `nix-env -iA nixpkgs.qemu`";
+const BY_HAND: &str = "please install QEMU for x86-64 (7.2 or later): `sudo apt-get \
+    install --no-install-recommends qemu-system-x86`, `dnf install qemu-system-x86`, `pacman -S qemu-system-x86`, `brew install qemu`, `nix-env -iA nixpkgs.qemu`";
 
 /// Why there is no QEMU.
 #[derive(Debug, thiserror::Error)]
@@ -78,33 +79,67 @@ fn install() -> Result<(), Error> {
     if !works("apt-get") {
         return Err(Error::ByHand { why: "there is no apt-get" });
     }
-    let root = is_root();
-    if !root && !succeeds(Command::new("sudo").args(["-n", "true"])) {
-        return Err(Error::ByHand { why: "not root, and sudo asks for a password" });
-    }
+    let way = Way::find(is_root(), std::io::stdin().is_terminal(), succeeds)
+        .ok_or(Error::ByHand { why: "not root, and sudo is missing or asks for a password" })?;
     eprintln!("{QEMU} is missing: installing it with apt-get ({PACKAGE}, about 40 MB to download)");
+    if way == Way::AskingSudo {
+        eprintln!("sudo may ask for your password");
+    }
     // The package lists may be absent (containers) or stale: one update, then a second try.
-    if apt(root, &["install", "-y", "--no-install-recommends", PACKAGE])
-        || (apt(root, &["update"])
-            && apt(root, &["install", "-y", "--no-install-recommends", PACKAGE]))
-    {
+    let install = ["install", "-y", "--no-install-recommends", PACKAGE];
+    if way.apt(&install) || (way.apt(&["update"]) && way.apt(&install)) {
         return Ok(());
     }
     Err(Error::Apt)
 }
 
-fn apt(root: bool, args: &[&str]) -> bool {
-    let mut command = if root {
-        Command::new("apt-get")
-    } else {
+/// How apt-get gets the rights it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Root,
+    /// sudo, which asks nothing.
+    Sudo,
+    /// sudo, which asks for a password; somebody is there to type it.
+    AskingSudo,
+}
+
+impl Way {
+    /// Whether a command `succeeds` is asked only for sudo.
+    fn find(root: bool, terminal: bool, succeeds: impl Fn(&mut Command) -> bool) -> Option<Self> {
+        let sudo = |args: &[&str]| succeeds(Command::new("sudo").args(args));
+        if root {
+            Some(Self::Root)
+        } else if sudo(&["-n", "true"]) {
+            Some(Self::Sudo)
+        } else if terminal && sudo(&["--version"]) {
+            Some(Self::AskingSudo)
+        } else {
+            None
+        }
+    }
+
+    fn command(self) -> Command {
+        if self == Self::Root {
+            return Command::new("apt-get");
+        }
         let mut sudo = Command::new("sudo");
-        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        if self == Self::Sudo {
+            sudo.arg("-n");
+        }
+        sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
         sudo
-    };
-    command.args(["-q"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    // apt's words go to our stderr: stdout belongs to the system's console.
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    status.is_ok_and(|s| s.success())
+    }
+
+    fn apt(self, args: &[&str]) -> bool {
+        let mut command = self.command();
+        command.args(["-q"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        if self != Self::AskingSudo {
+            command.stdin(Stdio::null());
+        }
+        // apt's words go to our stderr: stdout belongs to the system's console.
+        let status = command.stdout(std::io::stderr()).status();
+        status.is_ok_and(|s| s.success())
+    }
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -131,5 +166,32 @@ mod tests {
         assert_eq!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"), Some((7, 2)));
         assert_eq!(version("QEMU emulator version 10.0.13"), Some((10, 0)));
         assert_eq!(version("something else"), None);
+    }
+
+    #[test]
+    fn sudo_asks_only_where_somebody_can_answer() {
+        let words = |c: &Command| -> Vec<String> {
+            let words = [c.get_program()].into_iter().chain(c.get_args());
+            words.map(|w| w.to_string_lossy().into_owned()).collect()
+        };
+        let free = |_: &mut Command| true;
+        let asks = |c: &mut Command| words(c) == ["sudo", "--version"];
+        let missing = |_: &mut Command| false;
+        let command = |way: Option<Way>| way.map(|w| words(&w.command()).join(" "));
+        let sudo = |n: &str| Some(format!("sudo {n}DEBIAN_FRONTEND=noninteractive apt-get"));
+        for terminal in [false, true] {
+            assert_eq!(command(Way::find(true, terminal, missing)), Some("apt-get".into()));
+            assert_eq!(command(Way::find(false, terminal, free)), sudo("-n "));
+            assert_eq!(Way::find(false, terminal, missing), None);
+        }
+        assert_eq!(command(Way::find(false, true, asks)), sudo(""));
+        assert_eq!(Way::find(false, false, asks), None);
+    }
+
+    #[test]
+    fn the_first_advice_is_for_debian() {
+        let text = Error::ByHand { why: "x" }.to_string();
+        let apt = text.find("`sudo apt-get install --no-install-recommends qemu-system-x86`");
+        assert!(apt.is_some_and(|at| at < text.find("dnf").unwrap()), "{text}");
     }
 }

@@ -1,9 +1,11 @@
 //! The one tool for everything that is not `cargo test`: `cargo run -- SUBCOMMAND`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use image::{build, install, qemu, run, suite, workspace};
 
 /// Builds Breakwater, boots it under QEMU and tests it.
@@ -11,12 +13,33 @@ use image::{build, install, qemu, run, suite, workspace};
 /// Without a subcommand: `run`. QEMU is installed when it is missing, where apt-get is there to do
 /// it; everything else comes with Rust.
 #[derive(Parser)]
-#[command(name = "cargo run --", bin_name = "cargo run --", args_conflicts_with_subcommands = true)]
+#[command(name = "cargo run --", bin_name = "cargo run --")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     run: Run,
+    /// The manifest: which servers and programs the system has [default: image/system.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    manifest: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Reads the command line. `run`'s own options may stand alone, but before another subcommand
+    /// they would be lost.
+    fn read() -> Self {
+        let mut command = Self::command();
+        let matches = command.get_matches_mut();
+        if matches.subcommand_name().is_some() {
+            let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+            let lost = matches.ids().map(|id| id.as_str()).find(|id| *id != "manifest" && given(id));
+            if let Some(id) = lost.filter(|id| command.get_arguments().any(|a| a.get_id() == *id)) {
+                let text = format!("`--{id}` belongs behind the subcommand");
+                command.error(ErrorKind::ArgumentConflict, text).exit();
+            }
+        }
+        Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+    }
 }
 
 #[derive(Subcommand)]
@@ -60,8 +83,6 @@ struct Run {
     /// Kernel command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
-    #[command(flatten)]
-    system: System,
 }
 
 #[derive(Args)]
@@ -69,8 +90,6 @@ struct Build {
     /// Check the guest's code with clippy instead, warnings denied
     #[arg(long)]
     clippy: bool,
-    #[command(flatten)]
-    system: System,
 }
 
 #[derive(Args)]
@@ -83,19 +102,6 @@ struct Test {
     list: bool,
 }
 
-#[derive(Args)]
-struct System {
-    /// The manifest: which servers and programs the system has [default: image/system.toml]
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
-}
-
-impl System {
-    fn manifest(&self) -> PathBuf {
-        self.manifest.clone().unwrap_or_else(workspace::manifest)
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Net {
     User,
@@ -103,12 +109,13 @@ enum Net {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
+    let manifest = cli.manifest.unwrap_or_else(workspace::manifest);
     let result = match cli.command {
-        None => boot(&cli.run),
-        Some(Command::Run(o)) => boot(&o),
-        Some(Command::Build(o)) => make(&o),
-        Some(Command::Test(o)) => test(&o),
+        None => boot(&cli.run, &manifest),
+        Some(Command::Run(o)) => boot(&o, &manifest),
+        Some(Command::Build(o)) => make(&o, &manifest),
+        Some(Command::Test(o)) => test(&o, &manifest),
     };
     result.unwrap_or_else(|e| {
         eprintln!("error: {e}");
@@ -118,9 +125,9 @@ fn main() -> ExitCode {
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn boot(o: &Run) -> Result<ExitCode> {
+fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
     install::ensure()?;
-    let image = build::build(&o.system.manifest(), false)?;
+    let image = build::build(manifest, false)?;
     let options = run::Options {
         net: o.net == Net::User,
         accel: o.accel,
@@ -133,18 +140,18 @@ fn boot(o: &Run) -> Result<ExitCode> {
     Ok(run::run(&image, &options)?)
 }
 
-fn make(o: &Build) -> Result<ExitCode> {
+fn make(o: &Build, manifest: &Path) -> Result<ExitCode> {
     if o.clippy {
         build::clippy()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let image = build::build(&o.system.manifest(), false)?;
+    let image = build::build(manifest, false)?;
     println!("kernel: {}", image.kernel.display());
     println!("bundle: {}", image.bundle.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn test(o: &Test) -> Result<ExitCode> {
+fn test(o: &Test, manifest: &Path) -> Result<ExitCode> {
     let mut tests = Vec::new();
     for name in &o.names {
         let unknown = || format!("there is no test called `{name}`; `--list` prints their names");
@@ -160,6 +167,6 @@ fn test(o: &Test) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     install::ensure()?;
-    let image = build::build(&workspace::manifest(), false)?;
+    let image = build::build(manifest, false)?;
     Ok(suite::run(&tests, image, Default::default()).exit_code())
 }

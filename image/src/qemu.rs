@@ -110,9 +110,13 @@ impl Machine {
         add(&["-m", &self.mem_mib.to_string()]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
-        // A hub with nobody else on it: the link is up, and every frame is lost.
-        let net = if self.net.is_some() { "user,id=n0" } else { "hubport,id=n0,hubid=0" };
-        let mut netdev = net.to_string();
+        // Without a network the link is up and every frame is lost: the other end is a socket to
+        // which nobody connects. (An empty hub, or no other end at all, QEMU warns of.)
+        let nobody = format!(
+            "stream,id=n0,server=on,addr.type=unix,addr.abstract=on,addr.path=breakwater-{}",
+            std::process::id()
+        );
+        let mut netdev = if self.net.is_some() { "user,id=n0".into() } else { nobody };
         for m in self.net.iter().flatten() {
             for protocol in &m.protocols {
                 let protocol = if *protocol == Protocol::Tcp { "tcp" } else { "udp" };
@@ -212,7 +216,7 @@ mod tests {
         m.net = None;
         m.pcap = Some(Pcap { path: "a,b.pcap".into(), snap: Some(160) });
         let text = line(&m);
-        assert!(text.contains("hubport") && !text.contains("hostfwd"), "{text}");
+        assert!(text.contains("-netdev stream,id=n0,server=on") && !text.contains("hostfwd"), "{text}");
         assert!(text.contains("file=a,,b.pcap,maxlen=160"), "{text}");
     }
 

@@ -74,6 +74,23 @@ fn a_missing_or_wrong_manifest_is_named() {
     assert!(text.contains("priority-zero.toml:4: priority is 0"), "{text}");
 }
 
+#[test]
+fn the_manifest_may_be_named_anywhere() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/priority-zero.toml");
+    for args in [["--manifest", path, "build"], ["build", "--manifest", path]] {
+        let text = refused(&args);
+        assert!(text.contains("priority-zero.toml:4: priority is 0"), "{text}");
+    }
+}
+
+#[test]
+fn options_of_run_are_not_lost_before_another_subcommand() {
+    let text = refused(&["--mem", "256", "build"]);
+    assert!(text.contains("`--mem` belongs behind the subcommand"), "{text}");
+    let text = refused(&["--gdb", "test", "--list"]);
+    assert!(text.contains("`--gdb` belongs behind the subcommand"), "{text}");
+}
+
 /// A folder that is the whole PATH, with these scripts in it.
 fn path_with(name: &str, scripts: &[(&str, &str)]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;

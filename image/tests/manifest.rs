@@ -1,13 +1,15 @@
 //! The manifest's rules, each shown by a fixture that breaks it, and what a good one expands to.
 //!
 //! A fixture in `manifests/` ends with the messages that it must cause, in order:
-//! `#! LINE: reason`. One without such lines must be accepted.
+//! `#! LINE: reason`. One without such lines must be accepted. `#+ PART…` in the first line appends
+//! parts (`PART.part`) of a network that works, behind the fixture so that its lines keep their
+//! numbers.
 
 use std::path::Path;
 
 use image::manifest::{self, Plan};
 use libipc::{net, nic, sock};
-use spec::{CapKind, MapKind, Process, Restart, System};
+use spec::{Budget, CapKind, MapKind, Process, Restart, System};
 
 /// Guest binaries that fixtures may name.
 const BINS: [&str; 9] =
@@ -19,15 +21,23 @@ fn each_kind_of_mistake_is_refused_with_line_and_reason() {
     let mut fixtures = 0;
     let mut wrong = Vec::new();
     let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "toml"));
     paths.sort();
     for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
+        let fixture = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let expected: Vec<String> = text
+        let expected: Vec<String> = fixture
             .lines()
             .filter_map(|l| l.strip_prefix("#! "))
             .map(|l| format!("{name}:{l}"))
             .collect();
+        // Without the messages, so that their number moves no line of what is appended.
+        let mut text: String =
+            fixture.split_inclusive('\n').filter(|l| !l.starts_with("#! ")).collect();
+        let parts = fixture.lines().next().and_then(|l| l.strip_prefix("#+ ")).unwrap_or("");
+        for part in parts.split_whitespace() {
+            text += &std::fs::read_to_string(path.with_file_name(format!("{part}.part"))).unwrap();
+        }
         let got = match manifest::parse(name, &text, &BINS) {
             Ok(_) => String::new(),
             Err(refused) => refused.to_string(),
@@ -46,6 +56,15 @@ fn system() -> Plan {
     let bins: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
     let path = image::workspace::manifest();
     manifest::load(&path, &bins).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn budgets_reach_init() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/good-budget.toml");
+    let system = manifest::load(&path, &BINS).unwrap_or_else(|e| panic!("{e}")).system;
+    let budget = |budget_us, period_us| Some(Budget { budget_us, period_us });
+    assert_eq!(process(&system, "a").budget, budget(10_000, 10_000));
+    assert_eq!(process(&system, "shell").budget, budget(100, 1_000_000));
 }
 
 fn process<'a>(s: &'a System, name: &str) -> &'a Process {
@@ -191,6 +210,7 @@ fn programs_get_what_their_entry_buys() {
     assert!(!httpd.caps.iter().any(|c| c.name == "init" || c.name == "netd"));
     let victim = process(s, "victim");
     assert!(!victim.autostart);
+    assert_eq!(victim.budget, None, "no limit");
     assert_eq!(victim.restart, Restart::OnCrash { max: 0, window_s: 0 });
     assert_eq!(plan.forwards.len(), 2);
 

@@ -7,7 +7,8 @@
 use libipc::sock::{self, Layout, SessionSpec, SessionTable};
 use libipc::start::{self, StartInfo};
 use libipc::{Name, net, nic};
-use spec::{Cap, CapKind, Device, Map, MapKind, Process, Region, System};
+use spec::{Budget, Cap, CapKind, Device, Map, MapKind, Process, Region, System};
+use toml::Spanned;
 
 use super::file::{Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets};
 use super::problem::{Problem, Reason};
@@ -268,6 +269,7 @@ fn session_spec(p: &Program, s: &Sockets) -> SessionSpec {
 struct Common {
     file: String,
     priority: u32,
+    budget: Option<Budget>,
     stack_kib: u32,
     heap_kib: u32,
     args: String,
@@ -281,6 +283,7 @@ impl From<&Server> for Common {
         Self {
             file: s.file.get_ref().clone(),
             priority: *s.priority.get_ref(),
+            budget: budget(&s.budget_us, &s.period_us),
             stack_kib: *s.stack_kib.get_ref(),
             heap_kib: *s.heap_kib.get_ref(),
             args: s.args.as_ref().map_or_else(String::new, |a| a.get_ref().clone()),
@@ -296,6 +299,7 @@ impl From<&Program> for Common {
         Self {
             file: p.file.get_ref().clone(),
             priority: *p.priority.get_ref(),
+            budget: budget(&p.budget_us, &p.period_us),
             stack_kib: *p.stack_kib.get_ref(),
             heap_kib: *p.heap_kib.get_ref(),
             args: p.args.as_ref().map_or_else(String::new, |a| a.get_ref().clone()),
@@ -306,12 +310,18 @@ impl From<&Program> for Common {
     }
 }
 
+fn budget(budget: &Option<Spanned<u32>>, period: &Option<Spanned<u32>>) -> Option<Budget> {
+    let (budget, period) = budget.as_ref().zip(period.as_ref())?;
+    Some(Budget { budget_us: *budget.get_ref(), period_us: *period.get_ref() })
+}
+
 fn process(name: &str, c: Common) -> Process {
     let Restart { policy, max, window_s } = c.restart;
     Process {
         name: name.into(),
         file: c.file,
         priority: c.priority as u8,
+        budget: c.budget,
         stack_kib: c.stack_kib,
         heap_kib: c.heap_kib,
         args: c.args,

@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, reason = "the keys are documented in system.toml, once")]
 
+use std::fmt;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -47,6 +49,8 @@ pub struct Server {
     pub name: Spanned<String>,
     pub file: Spanned<String>,
     pub priority: Spanned<u32>,
+    pub budget_us: Option<Spanned<u32>>,
+    pub period_us: Option<Spanned<u32>>,
     pub stack_kib: Spanned<u32>,
     pub heap_kib: Spanned<u32>,
     pub args: Option<Spanned<String>>,
@@ -101,6 +105,16 @@ pub enum Access {
     Dma,
 }
 
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::R => "r",
+            Self::Rw => "rw",
+            Self::Dma => "dma",
+        })
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sessions {
@@ -115,6 +129,8 @@ pub struct Program {
     pub name: Spanned<String>,
     pub file: Spanned<String>,
     pub priority: Spanned<u32>,
+    pub budget_us: Option<Spanned<u32>>,
+    pub period_us: Option<Spanned<u32>>,
     pub stack_kib: Spanned<u32>,
     pub heap_kib: Spanned<u32>,
     pub args: Option<Spanned<String>>,

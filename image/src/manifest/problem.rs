@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::file::Access;
+
 /// One mistake and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -34,6 +36,12 @@ pub enum Reason {
     SocketCount(u32),
     #[error("args has {0} bytes, but there is room for {max}", max = super::check::ARGS_MAX)]
     Args(usize),
+    #[error("{0}")]
+    BadArgs(String),
+    #[error("budget_us and period_us go together: so much time within so much")]
+    HalfBudget,
+    #[error("budget_us is {budget}, more than the period of {period}")]
+    Budget { budget: u32, period: u32 },
     #[error("`{0}` is no PCI id: write vendor:device in hexadecimal, as in \"8086:100e\"")]
     PciId(String),
     #[error("device `{0}` has no ids: which PCI function is it?")]
@@ -84,6 +92,22 @@ pub enum Reason {
     Unused(String),
     #[error("region `{0}` has no `dma` number, so no device can reach it")]
     NoDmaNumber(String),
+    #[error("region `{0}` is read and nobody writes it: who has access \"rw\" or \"dma\"?")]
+    NoWriter(String),
+    #[error(
+        "`{server}` is the {role} of the sessions, so it must map region `{region}`, access \"{access}\""
+    )]
+    NeedsRegion { server: String, role: &'static str, region: &'static str, access: Access },
+    #[error(
+        "`{server}` is the driver of the sessions, so it needs a `device` that is a bus master"
+    )]
+    DriverWithoutDevice { server: String },
+    #[error("`{server}` is the {first} already: driver, stack and control are three servers")]
+    SameServer { server: String, first: &'static str },
+    #[error(
+        "the program `{file}` is the server `{owner}` already: a server shares its file with nobody"
+    )]
+    FileTaken { file: String, owner: String },
     #[error("`{0}` drives no device that is a bus master, so its device reaches no memory")]
     NoBusMaster(String),
     #[error("dma number {number} belongs to `{owner}` already")]

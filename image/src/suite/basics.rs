@@ -34,7 +34,7 @@ pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {
     let Some(report) = text.find(PANIC).map(|at| &text[at..]) else {
         return wrong("there is no report of the panic");
     };
-    for part in ["panic-test was asked for", "rsp 0x", "cr3 0x", "panic_test"] {
+    for part in ["panic-test was asked for", "rsp 0x", "cr3 0x", "rax 0x", "r15 0x", "panic_test"] {
         if !report.contains(part) {
             return wrong(format!("the report of the panic lacks {part}:\n{report}"));
         }

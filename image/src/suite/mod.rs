@@ -54,8 +54,8 @@ pub const ALL: &[Test] = &[
     test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
     test("download-crash-netd", "the same with netd", recovery::download_crash_netd),
     test("download-crash-sockd", "the same with sockd", recovery::download_crash_sockd),
-    test("restart-netd", "the web server answers after netd was killed", recovery::restart_netd),
-    test("restart-sockd", "the web server answers after sockd was killed", recovery::restart_sockd),
+    test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
+    test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
 ];
 

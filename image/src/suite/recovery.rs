@@ -1,5 +1,7 @@
 //! Servers and programs that die while others go on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::traffic::{LONG, check, outside, ready};
@@ -94,12 +96,39 @@ pub fn download_crash_sockd(g: &mut Guest) -> Result<(), Failure> {
     g.power_off()
 }
 
+/// Bytes of the download in which a server is killed twice.
+const MIDDLE: u64 = 50_000_000;
+/// How fast its client reads, bytes a second: fast enough to keep everybody busy, slow enough for
+/// two deaths in the middle of it on any machine.
+const PACE: u64 = 10_000_000;
+
 fn restart(g: &mut Guest, server: &str) -> Result<(), Failure> {
     ready(g)?;
     let port = g.host_port(80, Tcp)?;
-    check(&outside(client::get(port, "/bytes/100000"))?, 100_000)?;
-    g.command(&format!("kill {server}"), COMMAND)?;
-    g.wait_until("the restart line", COMMAND, |text| !restarts(text, server).is_empty())?;
+    let come = Arc::new(AtomicU64::new(0));
+    let count = come.clone();
+    let download = std::thread::spawn(move || {
+        let started = Instant::now();
+        client::get_while(port, &format!("/bytes/{MIDDLE}"), |len| {
+            count.store(len, Relaxed);
+            let due = Duration::from_micros(len * 1_000_000 / PACE);
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+        })
+    });
+    for (deaths, at) in [(1, MIDDLE / 5), (2, MIDDLE / 2)] {
+        while come.load(Relaxed) < at && !download.is_finished() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        g.command(&format!("kill {server}"), COMMAND)?;
+        let again = |text: &str| restarts(text, server).len() == deaths;
+        g.wait_until("the restart line", COMMAND, again)?;
+        if come.load(Relaxed) >= MIDDLE {
+            return wrong(format!("death {deaths} came after the download's end"));
+        }
+    }
+    let Ok(body) = download.join() else { return wrong("the client panicked") };
+    check(&outside(body)?, MIDDLE)?;
+    // And somebody who comes later.
     check(&outside(client::get(port, "/bytes/1000000"))?, 1_000_000)?;
     g.power_off()
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The whole system. Every `u16` index points into the list that its name says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Process {
     pub file: String,
     /// Priority, below init's 250.
     pub priority: u8,
+    /// Processor time that its scheduling context allows; `None`: no limit.
+    pub budget: Option<Budget>,
     /// Stack, KiB.
     pub stack_kib: u32,
     /// Heap, KiB.
@@ -59,6 +61,15 @@ pub struct Process {
     pub bound: Option<u16>,
     /// Index of the notification to signal, with a badge, when it ends or is restarted.
     pub death_notices: Vec<(u16, u64)>,
+}
+
+/// At most `budget_us` of processor time in each `period_us`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Microseconds, at most the period.
+    pub budget_us: u32,
+    /// Microseconds.
+    pub period_us: u32,
 }
 
 /// What follows a crash or exit.

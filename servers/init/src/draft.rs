@@ -55,6 +55,7 @@ impl fmt::Display for Refusal {
                 PlanError::Caps => "it has too many capabilities",
                 PlanError::StartInfo => "its start information does not fit",
                 PlanError::Priority => "its priority is not below init's",
+                PlanError::Budget => "its budget is zero or more than its period",
             }),
         }
     }
@@ -115,6 +116,9 @@ pub fn draft<'a>(
     let file = file.ok_or_else(|| Refusal::NoFile(process.file.clone()))?;
     if process.priority > TOP_PRIORITY {
         return Err(Refusal::Plan(PlanError::Priority));
+    }
+    if process.budget.is_some_and(|b| b.budget_us == 0 || b.budget_us > b.period_us) {
+        return Err(Refusal::Plan(PlanError::Budget));
     }
     if process.caps.len() > MAX_CAPS || process.caps.len() > MOST_CAPS {
         return Err(Refusal::Plan(PlanError::Caps));

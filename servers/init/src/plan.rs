@@ -31,6 +31,8 @@ pub enum PlanError {
     StartInfo,
     /// The priority is not below init's.
     Priority,
+    /// The budget is zero or more than the period.
+    Budget,
 }
 
 /// Consecutive writable pages.

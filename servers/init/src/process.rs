@@ -16,7 +16,7 @@ use libipc::Name;
 use libipc::bundle::File;
 use libipc::proc::{Crash, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
-use spec::Restart;
+use spec::{Budget, Restart};
 
 use crate::backtrace::Frames;
 use crate::cause::Cause;
@@ -114,6 +114,8 @@ pub struct Process<'a> {
     pub index: usize,
     /// Priority.
     pub priority: u8,
+    /// Processor time; `None`: no limit.
+    pub budget: Option<Budget>,
     /// Restart policy.
     pub policy: Restart,
     /// Started at boot.
@@ -199,12 +201,18 @@ impl Parts<'_> {
     }
     /// Makes an incarnation from the private untyped, which has no children, and starts it. On an
     /// error the caller revokes what was made.
-    pub fn start(&mut self, k: &mut impl Kernel, index: usize, priority: u8) -> Result<(), Error> {
+    pub fn start(
+        &mut self,
+        k: &mut impl Kernel,
+        index: usize,
+        priority: u8,
+        budget: Option<Budget>,
+    ) -> Result<(), Error> {
         self.make_objects(k)?;
         self.map_memory(k)?;
         self.fill_cnode(k, index)?;
         self.write_info(k, index)?;
-        self.start_thread(k, priority)
+        self.start_thread(k, priority, budget)
     }
     /// Ends the incarnation: all private objects are gone when this returns.
     pub fn stop(&self, k: &mut impl Kernel) {
@@ -274,7 +282,12 @@ impl Parts<'_> {
         k.write(window::STARTS + index as u64 * window::START_BYTES, &bytes[..4 + len]);
         Ok(())
     }
-    fn start_thread(&self, k: &mut impl Kernel, priority: u8) -> Result<(), Error> {
+    fn start_thread(
+        &self,
+        k: &mut impl Kernel,
+        priority: u8,
+        budget: Option<Budget>,
+    ) -> Result<(), Error> {
         let s = &self.slots;
         let buffer = s.frames + self.plan.slots() - crate::plan::OBJECT_SLOTS - 1;
         let set = |k: &mut _, label, words| Kernel::invoke(k, s.thread, label, words, [0; 2]);
@@ -289,7 +302,9 @@ impl Parts<'_> {
         if let Some(ntfn) = self.bound {
             set(k, Label::ThreadBindNotification, [ntfn, 0, 0, 0])?;
         }
-        k.invoke(s.sched, Label::SchedConfigure, [u64::MAX, 0, 0, 0], [0; 2])?;
+        let ns = |us: u32| us as u64 * 1000;
+        let (time, period) = budget.map_or((u64::MAX, 0), |b| (ns(b.budget_us), ns(b.period_us)));
+        k.invoke(s.sched, Label::SchedConfigure, [time, period, 0, 0], [0; 2])?;
         let set = |k: &mut _, label, words, more| Kernel::invoke(k, s.thread, label, words, more);
         set(k, Label::ThreadBindSched, [s.sched, 0, 0, 0], [0; 2])?;
         set(k, Label::ThreadWriteRegisters, [self.plan.entry, STACK_TOP, 0, 0], [1, 0])?;

@@ -245,6 +245,7 @@ pub fn process<'a>(
         name: name(&spec.name),
         index,
         priority: spec.priority,
+        budget: spec.budget,
         policy: spec.restart,
         autostart: spec.autostart,
         console: spec.console,

@@ -124,7 +124,7 @@ impl<'a> Supervisor<'a> {
         }
         parts.info.incarnation = p.starts;
         self.random.fill_bytes(&mut parts.info.seed);
-        let result = parts.start(k, i, p.priority);
+        let result = parts.start(k, i, p.priority, p.budget);
         if let Err(e) = result {
             parts.stop(k);
             // A start that failed half way may have left this.

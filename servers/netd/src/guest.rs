@@ -78,7 +78,7 @@ fn ring<E: Entry>(
 ///
 /// # Errors
 /// The name of what is missing or too small.
-pub fn setup(start: &'static StartInfo) -> Result<(Setup, Caps), Missing> {
+pub fn setup(start: &'static StartInfo, addressing: Addressing) -> Result<(Setup, Caps), Missing> {
     let drv = region(start, "nic.drv", offset::DRV_BYTES, "nic.drv")?;
     let net = region(start, "nic.net", offset::NET_BYTES, "nic.net")?;
     let pool = region(start, "nic.rx", (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize, "nic.rx")?;
@@ -106,7 +106,7 @@ pub fn setup(start: &'static StartInfo) -> Result<(Setup, Caps), Missing> {
         // SAFETY: likewise; the records fill what is left of the region.
         time_wait: unsafe { core::slice::from_raw_parts(waits_at, waits) },
         sessions,
-        addressing: Addressing::parse(&start.args),
+        addressing,
         seed: start.seed,
         nagle: true,
     };

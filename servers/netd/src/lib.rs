@@ -9,6 +9,7 @@
 //! | [`state`] | hard state of the stack |
 //! | [`port`] | netd's end of the driver's rings |
 //! | [`session`] | a program's session: id rings and memory |
+//! | [`addressing`] | the arguments: DHCP, or an address |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
@@ -21,6 +22,7 @@
 
 extern crate alloc;
 
+pub mod addressing;
 pub mod crash;
 pub mod demux;
 pub mod dhcp;
@@ -37,4 +39,5 @@ pub mod timewait;
 pub mod wheel;
 pub mod wire;
 
-pub use stack::{Addressing, Setup, Signals, Stack};
+pub use addressing::Addressing;
+pub use stack::{Setup, Signals, Stack};

@@ -13,18 +13,25 @@ mod guest;
 use libipc::net::{Reply, Request};
 use libipc::sock::{DOORBELL_SHIFT, Error};
 use libipc::{msg, sys};
-use netd::Stack;
 use netd::env::Env;
+use netd::{Addressing, Stack};
 
 use guest::{Caps, Guest};
 
 rt::entry!(main);
 
 fn main(start: &'static rt::StartInfo) -> u64 {
-    let (setup, caps) = match guest::setup(start) {
+    let addressing = match Addressing::parse(&start.args) {
+        Ok(addressing) => addressing,
+        Err(e) => {
+            rt::log!("{e}");
+            return 1;
+        }
+    };
+    let (setup, caps) = match guest::setup(start, addressing) {
         Ok(found) => found,
         Err(missing) => {
-            rt::log!("netd: {missing} is missing or does not fit");
+            rt::log!("{missing} is missing or does not fit");
             return 1;
         }
     };

@@ -6,6 +6,7 @@ use common::frames::{End, Frame, arp_frame, dissect, udp_frame};
 use common::{Host, HostSpec, S};
 use libipc::net::{Reply, Request};
 use netd::Addressing;
+use netd::addressing::ArgError;
 use netd::env::Event;
 use netd::wire::arp::{self, Op};
 use netd::wire::dhcp::Kind;
@@ -211,14 +212,42 @@ fn arp_announces_answers_and_defends() {
 
 #[test]
 fn arguments_say_how_the_interface_gets_its_address() {
-    assert_eq!(Addressing::parse("dhcp"), Addressing::Dhcp);
-    assert_eq!(Addressing::parse(""), Addressing::Dhcp);
-    assert_eq!(Addressing::parse("ip=10.9.0.2/33"), Addressing::Dhcp);
-    let wanted = Addressing::Static {
-        addr: Ipv4Addr::new(10, 9, 0, 2),
-        prefix: 24,
-        gateway: Some(Ipv4Addr::new(10, 9, 0, 1)),
-        dns: None,
+    assert_eq!(Addressing::parse("dhcp"), Ok(Addressing::Dhcp));
+    assert_eq!(Addressing::parse(""), Ok(Addressing::Dhcp));
+    let fixed = |prefix, gateway, dns| {
+        Ok(Addressing::Static { addr: Ipv4Addr::new(10, 9, 0, 2), prefix, gateway, dns })
     };
-    assert_eq!(Addressing::parse("ip=10.9.0.2/24 gw=10.9.0.1"), wanted);
+    let one = Some(Ipv4Addr::new(10, 9, 0, 1));
+    assert_eq!(Addressing::parse("ip=10.9.0.2/24"), fixed(24, None, None));
+    assert_eq!(Addressing::parse("ip=10.9.0.2/24 gw=10.9.0.1"), fixed(24, one, None));
+    assert_eq!(Addressing::parse(" dns=10.9.0.1  ip=10.9.0.2/31"), fixed(31, None, one));
+    assert_eq!(Addressing::parse("ip=10.9.0.2/32 gw=10.9.0.1"), fixed(32, one, None));
+}
+
+#[test]
+fn no_argument_is_passed_over() {
+    for (args, error) in [
+        ("ip=foo", ArgError::Address("ip=foo")),
+        ("ip=10.9.0.2", ArgError::Address("ip=10.9.0.2")),
+        ("ip=10.9.0.2/33", ArgError::Address("ip=10.9.0.2/33")),
+        ("ip=10.9.0.2/0", ArgError::Address("ip=10.9.0.2/0")),
+        ("ip=10.9.0.0/24", ArgError::Address("ip=10.9.0.0/24")),
+        ("ip=10.9.0.255/24", ArgError::Address("ip=10.9.0.255/24")),
+        ("ip=127.0.0.2/8", ArgError::Address("ip=127.0.0.2/8")),
+        ("ip=224.0.0.2/8", ArgError::Address("ip=224.0.0.2/8")),
+        ("ip=10.9.0.2/24 gw=nowhere", ArgError::Host("gw=nowhere")),
+        ("ip=10.9.0.2/24 gw=0.0.0.0", ArgError::Host("gw=0.0.0.0")),
+        ("ip=10.9.0.2/24 dns=fe80::1", ArgError::Host("dns=fe80::1")),
+        ("ip=10.9.0.2/24 ip=10.9.0.3/24", ArgError::Twice("ip=10.9.0.3/24")),
+        ("dhcp dhcp", ArgError::Twice("dhcp")),
+        ("dhcp ip=10.9.0.2/24", ArgError::Both),
+        ("gw=10.9.0.1", ArgError::NoAddress("gw=10.9.0.1")),
+        ("dhcp dns=10.9.0.1", ArgError::NoAddress("dns=10.9.0.1")),
+        ("DHCP", ArgError::Unknown("DHCP")),
+        ("dhcp=yes", ArgError::Unknown("dhcp=yes")),
+        ("ip", ArgError::Unknown("ip")),
+    ] {
+        assert_eq!(Addressing::parse(args), Err(error), "{args}");
+        assert!(!error.to_string().is_empty());
+    }
 }

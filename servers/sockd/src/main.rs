@@ -50,15 +50,15 @@ fn main(start: &'static StartInfo) -> u64 {
     let (Some(own), Some(reply), Some(events), Some(netd)) =
         (start.cap("self"), start.cap("reply"), start.cap("events"), start.cap("netd"))
     else {
-        rt::log!("sockd: the manifest must give it `self`, `reply`, `events` and `netd`");
+        rt::log!("the manifest must give it `self`, `reply`, `events` and `netd`");
         return 1;
     };
     let Some(specs) = sessions(start) else {
-        rt::log!("sockd: region `sessions` is missing or holds no session table");
+        rt::log!("region `sessions` is missing or holds no session table");
         return 1;
     };
     let Some(region) = start.region("sockd.state") else {
-        rt::log!("sockd: region `sockd.state` is missing");
+        rt::log!("region `sockd.state` is missing");
         return 1;
     };
     // SAFETY: init maps the region writable for the process's life; sockd alone has it.
@@ -67,7 +67,7 @@ fn main(start: &'static StartInfo) -> u64 {
     };
     let Some(table) = Table::new(words, &specs) else {
         rt::log!(
-            "sockd: region `sockd.state` has {} bytes, the sessions need {}",
+            "region `sockd.state` has {} bytes, the sessions need {}",
             region.len,
             Table::words(&specs) * 8
         );
@@ -77,7 +77,7 @@ fn main(start: &'static StartInfo) -> u64 {
     let (mut server, report) = Server::start(table, &specs, &mut netd);
     if start.incarnation > 0 {
         rt::log!(
-            "sockd: again here, {} sockets kept, {} dropped{}",
+            "again here: {} sockets kept, {} dropped{}",
             report.kept,
             report.dropped,
             if report.found { "" } else { " (no table found)" }
@@ -131,7 +131,7 @@ fn serve(
         };
         if let Some(refusal) = server.take_refusal() {
             let who = refusal.session.map_or("a caller", |s| server.program(s));
-            rt::log!("sockd: {who} may not {}", refusal.missing);
+            rt::log!("{who} may not {}", refusal.missing);
         }
         answer = Some(msg::encode(interface::SOCK, &result));
     }

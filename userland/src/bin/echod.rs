@@ -42,14 +42,14 @@ fn main(start: &'static rt::StartInfo) -> u64 {
     let rt = match init(start) {
         Ok(rt) => rt,
         Err(e) => {
-            rt::log!("echod: the manifest entry is incomplete: {e:?}");
+            rt::log!("the manifest entry is incomplete: {e:?}");
             return 1;
         }
     };
     match serve(rt) {
         Ok(()) => 0,
         Err(e) => {
-            rt::log!("echod: {e}");
+            rt::log!("{e}");
             1
         }
     }
@@ -62,7 +62,7 @@ fn serve(rt: &'static Runtime) -> Result<(), Error> {
     let udp = UdpSocket::bind(rt, any)?;
     listener.set_nonblocking(true);
     udp.set_nonblocking(true);
-    rt::log!("echod: serving on port {PORT}, TCP and UDP");
+    rt::log!("serving on port {PORT}, TCP and UDP");
     let mut clients: Vec<Option<Client>> = Vec::new();
     let mut more_datagrams = false;
     loop {

@@ -41,21 +41,21 @@ fn main(start: &'static rt::StartInfo) -> u64 {
     let rt = match init(start) {
         Ok(rt) => rt,
         Err(e) => {
-            rt::log!("httpd: the manifest entry is incomplete: {e:?}");
+            rt::log!("the manifest entry is incomplete: {e:?}");
             return 1;
         }
     };
     let listener = match listen(rt) {
         Ok(listener) => listener,
         Err(e) => {
-            rt::log!("httpd: cannot listen on port {PORT}: {e}");
+            rt::log!("cannot listen on port {PORT}: {e}");
             return 1;
         }
     };
     listener.set_nonblocking(true);
-    rt::log!("httpd: serving on port {PORT}");
+    rt::log!("serving on port {PORT}");
     let e = Server { rt, listener, entries: Vec::new() }.run();
-    rt::log!("httpd: {e}");
+    rt::log!("{e}");
     1
 }
 

@@ -71,12 +71,12 @@ fn main(start: &'static StartInfo) -> u64 {
     };
     let deaths = arg("deaths").and_then(|n| n.parse().ok()).unwrap_or(DEATHS);
     if start.incarnation >= deaths {
-        rt::log!("victim: done after {deaths} deaths");
+        rt::log!("done after {deaths} deaths");
         return 0;
     }
     let peer = arg("peer").and_then(|a| a.parse().ok()).unwrap_or(IpAddr::from([10, 0, 2, 2]));
     let Ok(rt) = init(start) else {
-        rt::log!("victim: the manifest entry is incomplete");
+        rt::log!("the manifest entry is incomplete");
         return 0;
     };
     let (words, _) = start.seed.as_chunks::<8>();

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::file::{Manifest, Policy, Restart};
+use super::file::{Manifest, Policy, Restart, Server};
 use super::problem::{Problem, Reason};
 
 /// Room for arguments in [`libipc::start::StartInfo`].
@@ -23,6 +23,10 @@ const MEMORY_MAX: u32 = 1 << 20;
 const REGION_MAX: u32 = 2 << 20;
 /// init's own priority: whoever is above it could not be stopped.
 const INIT_PRIORITY: u64 = 250;
+/// Periods of budgets, µs: not shorter than what switching costs, not longer than people wait.
+const PERIOD_US: (u64, u64) = (1000, 1_000_000);
+/// Shortest budget, µs: a server's turn takes tens of them.
+const BUDGET_US_MIN: u64 = 100;
 /// Processes that init can tell apart by the bits of its own notification.
 const PROCESSES_MAX: usize = 60;
 /// Highest priority of a program, so that servers always go first.
@@ -58,6 +62,7 @@ pub fn check(m: &Manifest, bins: &[&str]) -> Vec<Problem> {
     let mut p = Problems::default();
     names(m, &mut p);
     processes(m, bins, &mut p);
+    files(m, &mut p);
     wiring::check(m, &mut p);
     programs::check(m, &mut p);
     p.0
@@ -71,6 +76,8 @@ struct Common<'a> {
     max_priority: u64,
     stack_kib: &'a Spanned<u32>,
     heap_kib: &'a Spanned<u32>,
+    budget_us: Option<&'a Spanned<u32>>,
+    period_us: Option<&'a Spanned<u32>>,
     args: Option<&'a Spanned<String>>,
     restart: &'a Spanned<Restart>,
 }
@@ -83,6 +90,8 @@ fn common(m: &Manifest) -> Vec<Common<'_>> {
         max_priority: INIT_PRIORITY - 1,
         stack_kib: &s.stack_kib,
         heap_kib: &s.heap_kib,
+        budget_us: s.budget_us.as_ref(),
+        period_us: s.period_us.as_ref(),
         args: s.args.as_ref(),
         restart: &s.restart,
     });
@@ -93,6 +102,8 @@ fn common(m: &Manifest) -> Vec<Common<'_>> {
         max_priority: PROGRAM_PRIORITY,
         stack_kib: &s.stack_kib,
         heap_kib: &s.heap_kib,
+        budget_us: s.budget_us.as_ref(),
+        period_us: s.period_us.as_ref(),
         args: s.args.as_ref(),
         restart: &s.restart,
     });
@@ -143,14 +154,58 @@ fn processes(m: &Manifest, bins: &[&str], p: &mut Problems) {
         p.range("priority", c.priority.span(), *c.priority.get_ref() as u64, 1, c.max_priority);
         p.kib("stack_kib", c.stack_kib, 4, MEMORY_MAX);
         p.kib("heap_kib", c.heap_kib, 0, MEMORY_MAX);
-        if let Some(args) = c.args.filter(|a| a.get_ref().len() > ARGS_MAX) {
-            p.add(args.span(), Reason::Args(args.get_ref().len()));
-        }
+        budget(&c, p);
+        args(&c, p);
         let r = c.restart.get_ref();
         if r.policy == Policy::Never && (r.max, r.window_s) != (0, 0) {
             p.add(c.restart.span(), Reason::NeverLimited);
         } else if (r.max == 0) != (r.window_s == 0) {
             p.add(c.restart.span(), Reason::HalfLimit);
+        }
+    }
+}
+
+fn budget(c: &Common<'_>, p: &mut Problems) {
+    let (budget, period) = match (c.budget_us, c.period_us) {
+        (None, None) => return,
+        (Some(budget), Some(period)) => (budget, period),
+        (Some(half), None) | (None, Some(half)) => return p.add(half.span(), Reason::HalfBudget),
+    };
+    let (b, period_us) = (*budget.get_ref(), *period.get_ref());
+    let (min, max) = PERIOD_US;
+    p.range("period_us", period.span(), period_us as u64, min, max);
+    if b > period_us {
+        p.add(budget.span(), Reason::Budget { budget: b, period: period_us });
+    } else {
+        p.range("budget_us", budget.span(), b as u64, BUDGET_US_MIN, max);
+    }
+}
+
+/// Arguments are read by the very code that the server reads them with.
+fn args(c: &Common<'_>, p: &mut Problems) {
+    let Some(args) = c.args else { return };
+    let text = args.get_ref();
+    if text.len() > ARGS_MAX {
+        return p.add(args.span(), Reason::Args(text.len()));
+    }
+    let refused = match c.file.get_ref().as_str() {
+        "netd" => netd::Addressing::parse(text).err().map(|e| e.to_string()),
+        "e1000d" => e1000d::settings::Settings::parse(text).err().map(|e| e.to_string()),
+        _ => None,
+    };
+    if let Some(why) = refused {
+        p.add(args.span(), Reason::BadArgs(why));
+    }
+}
+
+/// A server is the only one of its kind: it believes that its lent memory is its own. Programs may
+/// run twice.
+fn files(m: &Manifest, p: &mut Problems) {
+    for (i, c) in common(m).iter().enumerate() {
+        let same = |s: &&Server| s.file.get_ref() == c.file.get_ref();
+        if let Some(owner) = m.server.iter().take(i).find(same) {
+            let (file, owner) = (c.file.get_ref().clone(), owner.name.get_ref().clone());
+            p.add(c.file.span(), Reason::FileTaken { file, owner });
         }
     }
 }

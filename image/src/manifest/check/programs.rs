@@ -30,8 +30,21 @@ fn console(m: &Manifest, p: &mut Problems) {
 fn sessions(m: &Manifest, p: &mut Problems) {
     if let Some(s) = &m.sessions {
         let s = s.get_ref();
-        for role in [&s.driver, &s.stack, &s.control] {
-            wiring::server(m, role, p);
+        let roles = [(&s.driver, "driver"), (&s.stack, "stack"), (&s.control, "control")];
+        for (i, (role, name)) in roles.into_iter().enumerate() {
+            let Some(server) = wiring::server(m, role, p) else { continue };
+            let first = roles[..i].iter().find(|(r, _)| r.get_ref() == role.get_ref());
+            if let Some((_, first)) = first {
+                let server = role.get_ref().clone();
+                p.add(role.span(), Reason::SameServer { server, first });
+                continue;
+            }
+            if name == "driver" && !wiring::drives_bus_master(m, server) {
+                let server = role.get_ref().clone();
+                p.add(role.span(), Reason::DriverWithoutDevice { server });
+                continue;
+            }
+            wiring::contract(server, role, name, p);
         }
         // Programs ask the stack how things are and call the control server for everything else.
         for role in [&s.stack, &s.control] {

@@ -80,9 +80,48 @@ fn regions(m: &Manifest, p: &mut Problems) {
                 p.add(dma.span(), Reason::DmaTaken { number, owner: owner.into() });
             }
         }
-        let used = m.server.iter().flat_map(|s| &s.maps).any(|u| u.region.get_ref() == name);
-        if !used {
+        let maps = m.server.iter().flat_map(|s| &s.maps);
+        let maps = maps.chain(m.program.iter().flat_map(|x| &x.maps));
+        let uses: Vec<_> = maps.filter(|u| u.region.get_ref() == name).map(|u| u.access).collect();
+        if uses.is_empty() {
             p.add(r.name.span(), Reason::Unused(name.clone()));
+        } else if uses.iter().all(|access| *access == Access::R) {
+            p.add(r.name.span(), Reason::NoWriter(name.clone()));
+        }
+    }
+}
+
+/// Whether the device that `s` drives reaches memory by itself.
+pub fn drives_bus_master(m: &Manifest, s: &Server) -> bool {
+    s.device.as_ref().is_some_and(|d| {
+        m.device.iter().any(|x| x.name.get_ref() == d.name.get_ref() && x.bus_master)
+    })
+}
+
+/// The regions by which the servers of the sessions work together ([`libipc::nic`]), and what is
+/// theirs alone. Where one has access "rw", [`maps`] sees to it that nobody else has.
+const CONTRACT: [(&str, &str, Access); 11] = [
+    ("driver", "nic.rings", Access::Rw),
+    ("driver", "nic.drv", Access::Rw),
+    ("driver", "nic.net", Access::R),
+    ("driver", "nic.rx", Access::Dma),
+    ("driver", "nic.tx", Access::Dma),
+    ("stack", "nic.drv", Access::R),
+    ("stack", "nic.net", Access::Rw),
+    ("stack", "nic.rx", Access::Rw),
+    ("stack", "nic.tx", Access::Rw),
+    ("stack", "netd.state", Access::Rw),
+    ("control", "sockd.state", Access::Rw),
+];
+
+/// Whether `server` maps what its `role`, standing at `at`, needs.
+pub fn contract(server: &Server, at: &Spanned<String>, role: &'static str, p: &mut Problems) {
+    for (_, region, access) in CONTRACT.into_iter().filter(|(r, ..)| *r == role) {
+        let mapped = server.maps.iter().find(|u| u.region.get_ref() == region);
+        if mapped.is_none_or(|u| u.access != access) {
+            let span = mapped.map_or(at.span(), |u| u.region.span());
+            let server = server.name.get_ref().clone();
+            p.add(span, Reason::NeedsRegion { server, role, region, access });
         }
     }
 }
@@ -91,9 +130,7 @@ fn maps(m: &Manifest, p: &mut Problems) {
     let mut writers: HashMap<&str, &str> = HashMap::new();
     for s in &m.server {
         let server = s.name.get_ref();
-        let bus_master = s.device.as_ref().is_some_and(|d| {
-            m.device.iter().any(|x| x.name.get_ref() == d.name.get_ref() && x.bus_master)
-        });
+        let bus_master = drives_bus_master(m, s);
         for (u, r) in known_maps(m, server, &s.maps, p) {
             let region = u.region.get_ref();
             if u.access == Access::Rw

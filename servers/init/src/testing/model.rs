@@ -73,6 +73,8 @@ pub struct Thread {
     pub name: Vec<u8>,
     bound: Option<Object>,
     sched: Option<Object>,
+    /// Budget and period of its scheduling context, ns.
+    pub budget: (u64, u64),
     /// Registers.
     pub regs: UserRegs,
     /// Whether it may run.
@@ -93,6 +95,7 @@ pub struct Model {
     spaces: BTreeMap<Object, Space>,
     threads: BTreeMap<Object, Thread>,
     timers: BTreeMap<Object, Timer>,
+    scheds: BTreeMap<Object, (u64, u64)>,
     irqs: BTreeMap<u64, (Object, u64)>,
     memory: BTreeMap<u64, Box<[u8; 4096]>>,
     /// Signalled bits by notification.
@@ -124,6 +127,7 @@ impl Model {
             spaces: BTreeMap::new(),
             threads: BTreeMap::new(),
             timers: BTreeMap::new(),
+            scheds: BTreeMap::new(),
             irqs: BTreeMap::new(),
             memory: BTreeMap::new(),
             signals: BTreeMap::new(),
@@ -454,7 +458,9 @@ impl Model {
                 t.bound = Some(ntfn.object);
             }
             Label::ThreadBindSched => {
-                t.sched = Some(self.typed(w[0], ObjType::SchedContext)?.object);
+                let sched = self.typed(w[0], ObjType::SchedContext)?.object;
+                t.sched = Some(sched);
+                t.budget = *self.scheds.get(&sched).ok_or(Error::Range)?;
             }
             Label::ThreadWriteRegisters => {
                 t.regs =
@@ -523,7 +529,9 @@ impl Kernel for Model {
                 self.slots.get_mut(&place).unwrap().mapped = Some((space, w[1]));
             }
             (ObjType::Thread, _) => self.invoke_thread(&cap, label, w, more[0])?,
-            (ObjType::SchedContext, Label::SchedConfigure) => {}
+            (ObjType::SchedContext, Label::SchedConfigure) => {
+                self.scheds.insert(cap.object, (w[0], w[1]));
+            }
             (ObjType::Timer, Label::TimerSetNotification) => {
                 let n = self.typed(w[0], ObjType::Notification)?;
                 let target = (n.object, n.badge);

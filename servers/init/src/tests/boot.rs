@@ -30,6 +30,8 @@ fn processes_run_with_what_the_manifest_gives_them() {
     let t = b.k.thread(b.thread(0));
     assert!(t.running && t.priority == 200 && t.name == b"drv" && t.fault_badge == 1);
     assert_eq!((t.regs.rip, t.regs.rsp), (0x40_1100, start::STACK_TOP));
+    assert_eq!(t.budget, (u64::MAX, 0));
+    assert_eq!(b.k.thread(b.thread(1)).budget, (4_000_000, 10_000_000));
 
     let caps = b.k.cspace_of(b.thread(0));
     let kinds: Vec<_> = caps.iter().map(|(slot, c)| (*slot, c.ty, c.rights, c.badge)).collect();
@@ -137,8 +139,8 @@ fn memory(mut b: Booted) -> libipc::proc::Reply {
 fn a_system_of_another_version_is_refused() {
     let other = System { version: 77, ..system() };
     let e = try_boot(machine(), &other).err().unwrap();
-    let text = "system description has version 77, this init reads 1";
-    assert_eq!((e.clone(), e.to_string().as_str()), (BootError::Version(77), text));
+    let text = format!("system description has version 77, this init reads {}", spec::VERSION);
+    assert_eq!((e.clone(), e.to_string()), (BootError::Version(77), text));
 }
 
 #[test]
@@ -168,6 +170,10 @@ fn a_process_that_cannot_be_built_is_left_out() {
     };
     assert_eq!(with(&|p| p.file = "no".into()), "no program no in the boot bundle");
     assert_eq!(with(&|p| p.priority = 250), "its priority is not below init's");
+    let budget = "its budget is zero or more than its period";
+    let of = |budget_us, period_us| Some(Budget { budget_us, period_us });
+    assert_eq!(with(&|p| p.budget = of(0, 1000)), budget);
+    assert_eq!(with(&|p| p.budget = of(1001, 1000)), budget);
     let size = "its stack or heap is too large, or it has no stack";
     assert_eq!(with(&|p| p.stack_kib = 0), size);
     assert_eq!(with(&|p| p.heap_kib = u32::MAX), size);

@@ -12,7 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use libipc::bundle::Bundle;
-use spec::{Cap, CapKind, Device, Map, MapKind, Process, Region, Restart, System};
+use spec::{Budget, Cap, CapKind, Device, Map, MapKind, Process, Region, Restart, System};
 
 use crate::boot::{BootError, Machine, boot};
 use crate::layout::badge;
@@ -42,6 +42,7 @@ fn process(name: &str) -> Process {
         name: name.to_string(),
         file: "prog".to_string(),
         priority: 100,
+        budget: None,
         stack_kib: 16,
         heap_kib: 8,
         args: String::new(),
@@ -90,6 +91,7 @@ pub fn system() -> System {
     };
     let srv = Process {
         priority: 190,
+        budget: Some(Budget { budget_us: 4000, period_us: 10_000 }),
         file: "srv".to_string(),
         args: "dhcp".to_string(),
         heap_kib: 2048 + 64,

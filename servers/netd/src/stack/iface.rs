@@ -1,8 +1,9 @@
 //! The interface: link, address, DHCP, ARP.
 
+use super::Stack;
 use super::rx::Packet;
 use super::tx::{Check, Link, Payload};
-use super::{Addressing, Stack};
+use crate::addressing::Addressing;
 use crate::dhcp::{Action, Client, Lease};
 use crate::env::{Env, Event};
 use crate::neigh::Ask;

@@ -39,6 +39,7 @@ use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use siphasher::sip::SipHasher13;
 
+use crate::addressing::Addressing;
 use crate::demux::{Demux, Tuple};
 use crate::dhcp;
 use crate::env::{Counters, Env};
@@ -50,7 +51,7 @@ use crate::state::{HardState, Secrets};
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
-pub use setup::{Addressing, Setup};
+pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
 use tx::LoopQueue;
 

@@ -5,6 +5,7 @@ use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
 use super::tx::LoopQueue;
 use super::{Stack, icmp};
+use crate::addressing::Addressing;
 use crate::demux::{ANY, Demux};
 use crate::env::{Counters, Env, SessionFault};
 use crate::list::{Ends, Links};
@@ -16,46 +17,8 @@ use crate::state::HardState;
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
 use libipc::net::Rings;
 use libipc::shared::Bytes;
-
-/// How the interface gets its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// From a server.
-    Dhcp,
-    /// Given.
-    Static {
-        /// Address.
-        addr: Ipv4Addr,
-        /// Prefix length.
-        prefix: u8,
-        /// Default gateway.
-        gateway: Option<Ipv4Addr>,
-        /// Name server.
-        dns: Option<Ipv4Addr>,
-    },
-}
-
-impl Addressing {
-    /// From arguments: `dhcp`, or `ip=10.9.0.2/24 gw=10.9.0.1 dns=10.9.0.1`. Unknown words are
-    /// passed over; without an address it is DHCP.
-    pub fn parse(args: &str) -> Self {
-        let value = |key: &str| args.split_whitespace().find_map(|w| w.strip_prefix(key));
-        let address = value("ip=").and_then(|ip| ip.split_once('/'));
-        let Some((ip, prefix)) = address else { return Self::Dhcp };
-        match (ip.parse(), prefix.parse()) {
-            (Ok(addr), Ok(prefix)) if prefix <= 32 => Self::Static {
-                addr,
-                prefix,
-                gateway: value("gw=").and_then(|v| v.parse().ok()),
-                dns: value("dns=").and_then(|v| v.parse().ok()),
-            },
-            _ => Self::Dhcp,
-        }
-    }
-}
 
 /// What a stack is made from.
 pub struct Setup {

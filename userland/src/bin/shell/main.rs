@@ -50,7 +50,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
     let rt = match init(start) {
         Ok(rt) => rt,
         Err(e) => {
-            rt::log!("shell: the manifest entry is incomplete: {e:?}");
+            rt::log!("the manifest entry is incomplete: {e:?}");
             return 1;
         }
     };
