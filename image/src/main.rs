@@ -32,7 +32,8 @@ impl Cli {
         let matches = command.get_matches_mut();
         if matches.subcommand_name().is_some() {
             let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-            let lost = matches.ids().map(|id| id.as_str()).find(|id| *id != "manifest" && given(id));
+            let lost =
+                matches.ids().map(|id| id.as_str()).find(|id| *id != "manifest" && given(id));
             if let Some(id) = lost.filter(|id| command.get_arguments().any(|a| a.get_id() == *id)) {
                 let text = format!("`--{id}` belongs behind the subcommand");
                 command.error(ErrorKind::ArgumentConflict, text).exit();

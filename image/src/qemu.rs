@@ -216,7 +216,10 @@ mod tests {
         m.net = None;
         m.pcap = Some(Pcap { path: "a,b.pcap".into(), snap: Some(160) });
         let text = line(&m);
-        assert!(text.contains("-netdev stream,id=n0,server=on") && !text.contains("hostfwd"), "{text}");
+        assert!(
+            text.contains("-netdev stream,id=n0,server=on") && !text.contains("hostfwd"),
+            "{text}"
+        );
         assert!(text.contains("file=a,,b.pcap,maxlen=160"), "{text}");
     }
 
