@@ -139,7 +139,8 @@ fn memory(mut b: Booted) -> libipc::proc::Reply {
 fn a_system_of_another_version_is_refused() {
     let other = System { version: 77, ..system() };
     let e = try_boot(machine(), &other).err().unwrap();
-    let text = alloc::format!("system description has version 77, this init reads {}", spec::VERSION);
+    let text =
+        alloc::format!("system description has version 77, this init reads {}", spec::VERSION);
     assert_eq!((e.clone(), e.to_string()), (BootError::Version(77), text));
 }
 
