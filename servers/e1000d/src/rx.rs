@@ -376,7 +376,6 @@ impl Rx {
             if !self.push(hw, status, empty(buffer)) {
                 break;
             }
-            self.held[buffer as usize] = false;
         }
         self.publish(hw);
     }

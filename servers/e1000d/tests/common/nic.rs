@@ -265,8 +265,14 @@ impl Nic {
                     let address = [regs::RAL0, regs::RAH0].map(|r| (r, self.reg(r)));
                     self.regs = self.sticky.iter().map(|(r, v)| (r.0, *v)).collect();
                     address.into_iter().for_each(|(r, v)| self.set(r, v));
-                    self.set(regs::STATUS, status | if self.model.express { MASTER } else { 0 });
-                    self.set(reg, if self.metal { value } else { value & !(1 << 26) } & !(1 << 2));
+                    self.set(regs::STATUS, status);
+                    if self.metal {
+                        self.set(reg, value & !(1 << 2));
+                        self.set(regs::STATUS, status | MASTER);
+                    } else {
+                        // QEMU 7.2 keeps what was written; 10.0 does not.
+                        self.set(reg, value & !(1 << 26));
+                    }
                     self.reset_until = self.now + 1_000_000;
                     self.partial.clear();
                     self.context = None;
