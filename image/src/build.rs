@@ -70,7 +70,10 @@ pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
     let made = guest::build(&bins, quiet)?;
     let bytes = pack(&plan, &made)?;
     let kernel = made["kernel"].clone();
-    let bundle = guest::target_dir().join("bundle");
+    // Each manifest has a bundle of its own: `bundle`, or `bundle-ipc` for ipc.toml.
+    let stem = manifest.file_stem().and_then(|s| s.to_str()).unwrap_or("system");
+    let name = if stem == "system" { "bundle".into() } else { format!("bundle-{stem}") };
+    let bundle = guest::target_dir().join(name);
     std::fs::write(&bundle, &bytes).map_err(|source| Error::Io { path: bundle.clone(), source })?;
     Ok(Image { kernel, bundle, plan })
 }

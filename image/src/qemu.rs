@@ -72,6 +72,8 @@ pub struct Machine {
     pub pcap: Option<Pcap>,
     /// Whether a debugger starts it.
     pub gdb: bool,
+    /// One instruction a nanosecond of guest time; TCG only.
+    pub icount: bool,
     /// Console.
     pub console: Console,
     /// Control socket, on which we listen.
@@ -138,6 +140,9 @@ impl Machine {
         if self.gdb {
             add(&["-s", "-S"]);
         }
+        if self.icount {
+            add(&["-icount", "shift=0,sleep=off"]);
+        }
         if let Some(append) = &self.append {
             add(&["-append", append]);
         }
@@ -198,6 +203,7 @@ mod tests {
             }]),
             pcap: None,
             gdb: false,
+            icount: false,
             console: Console::Plain,
             qmp: None,
         }

@@ -73,6 +73,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         net,
         pcap: o.pcap.clone().map(|path| Pcap { path, snap: None }),
         gdb: o.gdb,
+        icount: false,
         console: if o.headless { Console::Plain } else { Console::Terminal },
         qmp: Some(qmp.path().into()),
     };

@@ -89,12 +89,16 @@ pub struct Setup {
     pub mem_mib: u32,
     /// Kernel command line.
     pub append: Option<String>,
+    /// Manifest of another system than the one under test, in the image folder.
+    pub manifest: Option<&'static str>,
+    /// Count instructions: one a nanosecond of the guest's time, the same in every run.
+    pub icount: bool,
 }
 
 impl Setup {
     /// The default machine.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), mem_mib: 128, append: None }
+        Self { name: name.into(), mem_mib: 128, append: None, manifest: None, icount: false }
     }
 }
 
@@ -136,8 +140,9 @@ impl Guest {
             kernel: image.kernel.clone(),
             bundle: image.bundle.clone(),
             append: setup.append.clone(),
+            icount: setup.icount,
             mem_mib: setup.mem_mib,
-            accel: Accel::Auto.resolve(),
+            accel: if setup.icount { Accel::Tcg } else { Accel::Auto.resolve() },
             net: Some(ports.clone()),
             pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,

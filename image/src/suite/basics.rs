@@ -58,3 +58,25 @@ pub fn registers(g: &mut Guest) -> Result<(), Failure> {
     }
     g.power_off()
 }
+
+/// Most instructions of a call and its reply, user code of both sides included, by payload bytes.
+/// Measured exactly; a change that makes them cheaper lowers these.
+const IPC_COST: [(u32, u32); 3] = [(0, 700), (64, 830), (512, 1200)];
+
+pub fn ipc_cost(g: &mut Guest) -> Result<(), Failure> {
+    g.wait_for("call ended", BOOT)?;
+    let text = g.console().text();
+    for (len, most) in IPC_COST {
+        let start = format!("call and reply, {len} bytes: ");
+        let cost = text.split(&start).nth(1).and_then(|t| t.split(' ').next()?.parse().ok());
+        let Some(cost): Option<u32> = cost else {
+            return wrong(format!("no figure for {len} bytes"));
+        };
+        if cost > most {
+            return wrong(format!(
+                "a call with {len} bytes costs {cost} instructions, over {most}"
+            ));
+        }
+    }
+    g.power_off()
+}

@@ -47,6 +47,14 @@ pub const ALL: &[Test] = &[
         ..test("kernel-panic", "registers and a backtrace, failing status", basics::kernel_panic)
     },
     test("registers", "no vector register is seen by another process", basics::registers),
+    Test {
+        setup: |s| (s.manifest, s.icount) = (Some("ipc.toml"), true),
+        ..test(
+            "ipc-cost",
+            "a call and its reply cost no more instructions than they did",
+            basics::ipc_cost,
+        )
+    },
     test("ping", "the gateway answers echo requests", traffic::ping),
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
@@ -81,6 +89,14 @@ fn one(t: &Test, image: &Image, quiet: bool) -> Result<(), Failed> {
     let mut setup = Setup::new(t.name);
     (t.setup)(&mut setup);
     let started = Instant::now();
+    let other = match setup.manifest {
+        Some(name) => {
+            let path = crate::workspace::root().join("image").join(name);
+            Some(crate::build::build(&path, true).map_err(|e| e.to_string())?)
+        }
+        None => None,
+    };
+    let image = other.as_ref().unwrap_or(image);
     let result = Guest::boot(image, &setup).map_err(|e| e.to_string()).and_then(|mut guest| {
         match (t.run)(&mut guest) {
             Ok(()) => {
