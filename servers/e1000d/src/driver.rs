@@ -112,8 +112,8 @@ impl Driver {
         let (rx, tx);
         if sound && config.emulated {
             let in_flight = found_tx.frames.len() as u16 + found_rx.waiting(hw);
-            rx = Rx::warm(config, rx_used, &found_rx);
-            tx = Tx::warm(config, tx_free, &found_tx);
+            rx = Rx::warm(hw, config, rx_used, &found_rx);
+            tx = Tx::warm(hw, config, tx_free, &found_tx);
             hw.write(regs::IMS, regs::CAUSES.bits());
             status.count(Counter::Reattached, 1);
             hw.event(Event::Reattached { in_flight });

@@ -81,7 +81,8 @@ const TX_RING: usize = RX_RING + 2 * MAX_DESCS;
 const RX_NOTES: usize = TX_RING + 2 * MAX_DESCS;
 const TX_NOTES: usize = RX_NOTES + NOTE_WORDS * MAX_DESCS;
 const REFUSALS: usize = TX_NOTES + NOTE_WORDS * MAX_DESCS;
-const HEADER: usize = REFUSALS + 2 * NOTE_WORDS;
+const TALLIES: usize = REFUSALS + 2 * NOTE_WORDS;
+const HEADER: usize = TALLIES + 4 * NOTE_WORDS;
 
 /// Bytes that region `nic.rings` must have.
 pub const BYTES: usize = (HEADER + NOTE_WORDS) * 8;
@@ -190,6 +191,25 @@ pub fn set_refusal<H: Hardware>(hw: &mut H, note: Note) {
 /// Word at which that note begins.
 pub const fn refusal_place(given: u64) -> usize {
     REFUSALS + NOTE_WORDS * (given % 2) as usize
+}
+
+const fn tally_place(side: Side, place: usize) -> usize {
+    let first = match side {
+        Side::Rx => 0,
+        Side::Tx => 2,
+    };
+    TALLIES + NOTE_WORDS * (first + place % 2)
+}
+
+/// Totals of one side, in one of two places: `taken` frames and `info` bytes when `given` was
+/// published (see [`crate::tally`]).
+pub fn tally<H: Hardware>(hw: &H, side: Side, place: usize) -> Option<Note> {
+    read_note(hw, tally_place(side, place))
+}
+
+/// Writes them.
+pub fn set_tally<H: Hardware>(hw: &mut H, side: Side, place: usize, note: Note) {
+    write_note(hw, tally_place(side, place), note);
 }
 
 const MAGIC: u64 = u64::from_le_bytes(*b"e1000d 1");

@@ -13,6 +13,7 @@
 //! | [`window`] | which memory the NIC may be told about |
 //! | [`port`] | a ring that netd writes, and what happens when it writes nonsense |
 //! | [`rx`], [`tx`] | the two directions |
+//! | [`tally`] | their totals |
 //! | [`setup`] | reset, EEPROM, link, programming |
 //! | [`driver`] | start (cold or warm), the polling loop, stop |
 //!
@@ -34,6 +35,7 @@ pub mod regs;
 pub mod rx;
 pub mod settings;
 pub mod setup;
+pub mod tally;
 pub mod tx;
 pub mod window;
 

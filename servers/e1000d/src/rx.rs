@@ -10,6 +10,7 @@ use crate::hardware::{Event, Hardware, Ring, wait_until};
 use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
 use crate::regs;
+use crate::tally::Tally;
 use heapless::Vec;
 use libipc::nic::{Counter, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status};
 use libipc::ring::{PeerError, Producer};
@@ -137,6 +138,7 @@ pub struct Rx {
     held: [bool; RX_BUFFERS as usize],
     /// In the middle of a frame that is too long for a buffer.
     skipping: bool,
+    tally: Tally,
     /// netd's index of *rx used* was impossible, and that was told.
     used_stopped: bool,
     /// netd is to be signalled.
@@ -145,8 +147,8 @@ pub struct Rx {
 
 impl Rx {
     /// Goes on with what was found, which must be sound.
-    pub fn warm(c: &Config, used: Producer<RxUsed>, found: &Found) -> Self {
-        let mut rx = Self::cold(c, used, found.taken);
+    pub fn warm<H: Hardware>(hw: &H, c: &Config, used: Producer<RxUsed>, found: &Found) -> Self {
+        let mut rx = Self::cold(hw, c, used, found.taken);
         (rx.tail, rx.posted) = (found.tail, found.posted);
         for &(slot, buffer) in &found.held {
             rx.buffers[slot as usize] = buffer;
@@ -155,8 +157,9 @@ impl Rx {
         rx
     }
 
-    fn cold(c: &Config, used: Producer<RxUsed>, resume: u64) -> Self {
+    fn cold<H: Hardware>(hw: &H, c: &Config, used: Producer<RxUsed>, resume: u64) -> Self {
         Self {
+            tally: Tally::resume(hw, c.status, Side::Rx, used.index()),
             free: Port::new(Ring::RxFree, c.rx_free, resume),
             pool_bus: c.pool_bus,
             size: c.settings.rx,
@@ -180,7 +183,7 @@ impl Rx {
         found: &Found,
     ) -> Self {
         let status = c.status;
-        let mut rx = Self::cold(c, used, found.taken);
+        let mut rx = Self::cold(hw, c, used, found.taken);
         for &(slot, buffer) in &found.held {
             let done = writeback(hw, slot);
             // What looks done in a ring that does not hold may be anything.
@@ -190,7 +193,7 @@ impl Rx {
                 break;
             }
         }
-        rx.publish(hw);
+        rx.publish(hw, status);
         rx.skipping = false;
         rx.free.open(hw, status);
         rx.free.release(hw);
@@ -209,8 +212,7 @@ impl Rx {
             status.count(Counter::RxErrors, 1);
             return empty(buffer);
         }
-        status.count(Counter::RxFrames, 1);
-        status.count(Counter::RxBytes, done.len as u64);
+        self.tally.add(done.len);
         let flags = if done.checksum_ok() { RxUsed::CSUM_OK } else { 0 };
         RxUsed { buffer: buffer as u32, len: done.len, flags }
     }
@@ -232,9 +234,11 @@ impl Rx {
         }
     }
 
-    fn publish<H: Hardware>(&mut self, hw: &mut H) {
+    fn publish<H: Hardware>(&mut self, hw: &mut H, status: &Status) {
+        self.tally.keep(hw, self.used.index());
         hw.commit();
         self.notify |= self.used.publish();
+        self.tally.show(status);
     }
 
     /// Descriptors that the NIC has, completed ones that were not harvested included.
@@ -288,7 +292,7 @@ impl Rx {
         }
         if n > 0 {
             // Before `refill` uses these slots again: until then their notes are all there is.
-            self.publish(hw);
+            self.publish(hw, status);
         }
         n
     }
@@ -377,7 +381,7 @@ impl Rx {
                 break;
             }
         }
-        self.publish(hw);
+        self.publish(hw, status);
     }
 
     /// Whether the NIC has `buffer`.

@@ -11,6 +11,7 @@ use crate::hardware::{Event, Hardware, Ring};
 use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
 use crate::regs;
+use crate::tally::Tally;
 use crate::window::Windows;
 use heapless::Deque;
 use libipc::nic::{self, Counter, Csum, MAX_PIECES, Status, TxDesc, TxFree};
@@ -157,6 +158,7 @@ pub struct Tx {
     wait: Wait,
     /// [`regs::Cause::TXDW`] is enabled.
     interrupt: bool,
+    tally: Tally,
     /// netd's index of *tx free* was impossible, and that was told.
     free_stopped: bool,
     /// netd is to be signalled.
@@ -166,16 +168,17 @@ pub struct Tx {
 impl Tx {
     /// Goes on with what was found, which must be sound. The NIC's context is not known: the
     /// first frame with a checksum brings its own.
-    pub fn warm(c: &Config, free: Producer<TxFree>, found: &Found) -> Self {
-        let mut tx = Self::cold(c, free, found.taken);
+    pub fn warm<H: Hardware>(hw: &H, c: &Config, free: Producer<TxFree>, found: &Found) -> Self {
+        let mut tx = Self::cold(hw, c, free, found.taken);
         tx.tail = found.tail;
         tx.posted = found.frames.iter().map(|f| f.slots).sum();
         tx.frames = found.frames.clone();
         tx
     }
 
-    fn cold(c: &Config, free: Producer<TxFree>, resume: u64) -> Self {
+    fn cold<H: Hardware>(hw: &H, c: &Config, free: Producer<TxFree>, resume: u64) -> Self {
         Self {
+            tally: Tally::resume(hw, c.status, Side::Tx, free.index()),
             used: Port::new(Ring::TxUsed, c.tx_used, resume),
             free,
             size: c.settings.tx,
@@ -200,11 +203,11 @@ impl Tx {
         found: &Found,
     ) -> Self {
         let status = c.status;
-        let mut tx = Self::cold(c, free, found.taken);
+        let mut tx = Self::cold(hw, c, free, found.taken);
         for frame in &found.frames {
             tx.report(hw, status, TxFree { cookie: frame.cookie, refused: 0 });
         }
-        tx.publish(hw);
+        tx.publish(hw, status);
         tx.used.open(hw, status);
         tx.used.release(hw);
         let note = Note { taken: tx.used.index(), given: tx.free.index(), info: 0 };
@@ -228,9 +231,11 @@ impl Tx {
         }
     }
 
-    fn publish<H: Hardware>(&mut self, hw: &mut H) {
+    fn publish<H: Hardware>(&mut self, hw: &mut H, status: &Status) {
+        self.tally.keep(hw, self.free.index());
         hw.commit();
         self.notify |= self.free.publish();
+        self.tally.show(status);
     }
 
     /// Reports frames that have left; says how many.
@@ -246,13 +251,12 @@ impl Tx {
             }
             self.frames.pop_front();
             self.posted -= frame.slots;
-            status.count(Counter::TxFrames, 1);
-            status.count(Counter::TxBytes, frame.bytes as u64);
+            self.tally.add(frame.bytes);
             n += 1;
         }
         if n > 0 {
             // Before `send` uses these slots again: until then their notes are all there is.
-            self.publish(hw);
+            self.publish(hw, status);
         }
         n
     }
@@ -303,7 +307,7 @@ impl Tx {
                         self.wait = Wait::Reports;
                         break;
                     }
-                    self.publish(hw);
+                    self.publish(hw, status);
                     status.count(Counter::PeerErrors, 1);
                 }
                 Err(error) => {
@@ -390,7 +394,7 @@ impl Tx {
             }
             self.frames.pop_front();
         }
-        self.publish(hw);
+        self.publish(hw, status);
     }
 
     /// Whether netd must take reports before anything can go on.

@@ -39,6 +39,12 @@ fn run_in(mut w: World, rounds: usize, mut fuse: impl FnMut(&mut World) -> Optio
     w.nic().fuse = None;
     w.settle();
     w.check();
+    let (sent, received) = (w.netd.reported - w.netd.refused, w.netd.received);
+    assert_eq!(w.rings.counter(Counter::RxFrames), received);
+    assert_eq!(w.rings.counter(Counter::RxBytes), w.netd.received_bytes);
+    // A real NIC that was stopped does not always say what it has sent.
+    let counted = w.rings.counter(Counter::TxFrames);
+    assert!(counted == sent || !w.config.emulated && counted < sent, "{counted} of {sent}");
     w
 }
 
@@ -51,8 +57,6 @@ fn undisturbed_traffic_arrives() {
         assert!(w.netd.refused > 10, "some of it malformed");
         assert_eq!(w.nic().rctl_writes, 1, "each RCTL write costs a second");
         assert_eq!(w.rings.counter(Counter::ColdStarts), 1);
-        assert_eq!(w.rings.counter(Counter::TxFrames), w.netd.reported - w.netd.refused);
-        assert_eq!(w.rings.counter(Counter::RxFrames), w.netd.received);
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Netd {
     /// Number of the next frame to receive.
     pub next_rx: u64,
     pub received: u64,
+    pub received_bytes: u64,
     pub reported: u64,
     pub refused: u64,
     pub came_back_empty: u64,
@@ -63,6 +64,7 @@ impl Netd {
             next_tx: 0,
             next_rx: 0,
             received: 0,
+            received_bytes: 0,
             reported: 0,
             refused: 0,
             came_back_empty: 0,
@@ -110,6 +112,7 @@ impl Netd {
             self.next_rx = seq + 1;
             assert!(frame == pattern(seq, frame.len()), "bytes of received frame {seq}");
             self.received += 1;
+            self.received_bytes += used.len as u64;
             frame.fill(0xee);
         }
         rx.release();
