@@ -10,6 +10,7 @@
 //! | [`port`] | netd's end of the driver's rings |
 //! | [`session`] | a program's session: id rings and memory |
 //! | [`addressing`] | the arguments: DHCP, or an address |
+//! | `iface` | addresses of both families, the next hop, the source |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
@@ -27,6 +28,7 @@ pub mod crash;
 pub mod demux;
 pub mod dhcp;
 pub mod env;
+mod iface;
 pub mod list;
 pub mod neigh;
 pub mod port;

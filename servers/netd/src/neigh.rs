@@ -1,11 +1,11 @@
-//! Neighbours: which MAC address an IPv4 neighbour has (RFC 826, RFC 1122 2.3.2).
+//! Neighbours: which MAC address a neighbour has (RFC 826, RFC 1122 2.3.2).
 //!
 //! A fixed table of sets of four, so that every operation looks at four entries. No packet is
 //! queued: a socket that wants to send waits on the entry, its data stays in its ring.
 
 use crate::list::Ends;
 use crate::wire::ethernet::Mac;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 const SETS: usize = 32;
 const WAYS: usize = 4;
@@ -32,7 +32,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     state: State,
-    ip: Ipv4Addr,
+    ip: IpAddr,
     mac: Mac,
     /// When the answer came.
     at: u64,
@@ -60,7 +60,7 @@ pub enum Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Whose address is wanted.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Where to ask.
     pub to: Mac,
 }
@@ -79,7 +79,7 @@ impl Neighbours {
     pub fn new() -> Self {
         let entry = Entry {
             state: State::Empty,
-            ip: Ipv4Addr::UNSPECIFIED,
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             mac: Mac([0; 6]),
             at: 0,
             asked_at: 0,
@@ -90,13 +90,19 @@ impl Neighbours {
         Self { entries: [entry; ENTRIES], pending: heapless::Deque::new(), deadline: u64::MAX }
     }
 
-    fn set(ip: Ipv4Addr) -> core::ops::Range<usize> {
-        let bits = ip.to_bits();
+    fn set(ip: IpAddr) -> core::ops::Range<usize> {
+        let bits = match ip {
+            IpAddr::V4(ip) => ip.to_bits(),
+            IpAddr::V6(ip) => {
+                let bits = ip.to_bits();
+                (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
+            }
+        };
         let set = (bits ^ bits >> 8 ^ bits >> 16) as usize % SETS;
         set * WAYS..(set + 1) * WAYS
     }
 
-    fn find(&self, ip: Ipv4Addr) -> Option<usize> {
+    fn find(&self, ip: IpAddr) -> Option<usize> {
         Self::set(ip).find(|i| self.entries[*i].state != State::Empty && self.entries[*i].ip == ip)
     }
 
@@ -115,7 +121,7 @@ impl Neighbours {
     }
 
     /// The address of `ip`, asking for it where needed.
-    pub fn lookup(&mut self, ip: Ipv4Addr, now: u64) -> Lookup {
+    pub fn lookup(&mut self, ip: IpAddr, now: u64) -> Lookup {
         if let Some(i) = self.find(ip) {
             let e = &mut self.entries[i];
             e.used = now;
@@ -141,13 +147,13 @@ impl Neighbours {
     }
 
     /// The address of `ip` if it is known; asks nothing.
-    pub fn known(&self, ip: Ipv4Addr) -> Option<Mac> {
+    pub fn known(&self, ip: IpAddr) -> Option<Mac> {
         self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state == State::Known).map(|e| e.mac)
     }
 
     /// `ip` says that it is at `mac`. With `create`, an unknown neighbour is entered. Yields the
     /// sockets that waited for it.
-    pub fn learn(&mut self, ip: Ipv4Addr, mac: Mac, create: bool, now: u64) -> Ends {
+    pub fn learn(&mut self, ip: IpAddr, mac: Mac, create: bool, now: u64) -> Ends {
         let place = self.find(ip).or_else(|| {
             let free = Self::set(ip).find(|i| self.entries[*i].state == State::Empty);
             if create { free } else { None }
@@ -230,8 +236,9 @@ impl Default for Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::Ipv6Addr;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2));
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
     #[test]
@@ -272,10 +279,19 @@ mod tests {
 
     #[test]
     fn a_full_set_replaces_what_was_not_used() {
+        for first in [A, "fe80::1:ff00:2".parse().unwrap()] {
+            full_set(first);
+        }
+    }
+
+    fn full_set(first: IpAddr) {
         let mut n = Neighbours::new();
-        let set = Neighbours::set(A);
-        let same: heapless::Vec<Ipv4Addr, 8> = (0u32..)
-            .map(|i| Ipv4Addr::from_bits(A.to_bits() + i))
+        let set = Neighbours::set(first);
+        let same: heapless::Vec<IpAddr, 8> = (0u32..)
+            .map(|i| match first {
+                IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + i).into(),
+                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + i as u128).into(),
+            })
             .filter(|ip| Neighbours::set(*ip) == set)
             .take(6)
             .collect();

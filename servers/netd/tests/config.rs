@@ -112,13 +112,13 @@ fn an_address_is_taken_renewed_and_kept_over_restarts() {
     // A new netd has it at once, and asks nobody.
     server.asked.clear();
     host.crash();
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
     run(&mut host, &mut server, 499 * S);
     assert_eq!(server.asked, []);
     run(&mut host, &mut server, 502 * S);
     assert_eq!(server.asked, [(500, Kind::Request, false)], "renewed from the server");
     run(&mut host, &mut server, 990 * S);
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_server_that_comes_late_is_found() {
     );
     server.up = true;
     run(&mut host, &mut server, 120 * S);
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_lease_that_nobody_renews_ends() {
     server.up = false;
     server.asked.clear();
     run(&mut host, &mut server, 999 * S);
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
     assert!(server.asked.iter().any(|a| a.2), "in the end everybody is asked");
     run(&mut host, &mut server, 1001 * S);
     assert_eq!(host.stack().address(), None);
@@ -153,7 +153,7 @@ fn a_lease_that_nobody_renews_ends() {
     assert_eq!(host.stack().address(), None);
     server.up = true;
     run(&mut host, &mut server, 1200 * S);
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_refusal_begins_anew() {
     assert!(server.asked.iter().any(|a| a.1 == Kind::Discover));
     server.refuses = false;
     run(&mut host, &mut server, 800 * S);
-    assert_eq!(host.stack().address(), Some((OFFERED, 24)));
+    assert_eq!(host.stack().address(), Some((OFFERED.into(), 24)));
 }
 
 fn request(target: u8, sender: Ipv4Addr) -> arp::Repr {

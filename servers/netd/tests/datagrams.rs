@@ -119,6 +119,8 @@ fn ports_where_nobody_listens_answer_within_a_limit() {
     assert_eq!(s.sent.len(), 50);
     let Some((_, Frame::Icmp(_, message))) = s.sent.pop_front() else { panic!() };
     assert_eq!(message[..2], [3, 3]);
+    let question = udp_frame(s.peer, s.us, 5000, 9, b"anyone?");
+    assert_eq!(message[8..36], question[14..42], "quoted as it arrived");
     assert_eq!(message[28..36], [0x13, 0x88, 0, 9, 0, 15, message[34], message[35]]);
     s.sent.clear();
     s.pass(100);
@@ -251,4 +253,29 @@ fn datagram_sockets_survive_a_restart() {
     let got: Vec<_> =
         std::iter::from_fn(|| recv(&mut s.host.progs[0], s.id)).map(|r| r.1).collect();
     assert_eq!(got, [b"before".to_vec(), b"after".to_vec()]);
+}
+
+#[test]
+fn ipv6_is_refused_and_counted() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    s.host.bind(s.id, "0.0.0.0:7").unwrap();
+    for to in ["[2001:db8::1]:7", "[::1]:7"] {
+        assert_eq!(s.host.connect(s.id, to), Err(Error::Unsupported));
+        let tcp = s.host.open(Kind::Tcp);
+        assert_eq!(s.host.connect(tcp, to), Err(Error::Unsupported));
+        s.host.progs[0].record(s.id).error.store(0, Relaxed);
+        send(&mut s.host.progs[0], s.id, Some(to), b"nowhere");
+        send(&mut s.host.progs[0], s.id, Some("10.0.0.2:9"), b"somewhere");
+        s.settle();
+        assert_eq!(s.error(), Some(Error::Unsupported));
+        let sent: Vec<_> = s.sent.drain(..).collect();
+        assert!(matches!(&sent[..], [(_, Frame::Udp(_, _, data))] if data == b"somewhere"));
+    }
+    let before = s.host.stack().counters().rx_unsupported;
+    let mut frame = udp_frame(s.peer, s.us, 7, 7, b"a question");
+    frame[12..14].copy_from_slice(&0x86dd_u16.to_be_bytes());
+    s.send_frame(&frame);
+    assert_eq!(s.host.stack().counters().rx_unsupported, before + 1);
+    assert!(recv(&mut s.host.progs[0], s.id).is_none() && s.sent.is_empty());
 }

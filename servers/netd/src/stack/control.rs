@@ -126,7 +126,7 @@ impl<E: Env> Stack<E> {
         if local.ip().is_unspecified() {
             at(ANY.ip())
                 || at(IpAddr::V4(Ipv4Addr::LOCALHOST))
-                || self.iface.addr.is_some_and(|(ip, _)| at(IpAddr::V4(ip)))
+                || self.iface.addrs.iter().any(|a| at(a.addr))
         } else {
             at(local.ip()) || at(ANY.ip())
         }
@@ -134,14 +134,14 @@ impl<E: Env> Stack<E> {
 
     fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
         let space = self.space(i).ok_or(Error::Invalid)?;
-        let IpAddr::V4(ip) = addr.ip().to_canonical() else { return Err(Error::Unsupported) };
+        let ip = spoken(addr)?;
         if self.socks[i as usize].local.port() != 0 {
             return Err(Error::Invalid);
         }
         if !ip.is_unspecified() && !ip.is_loopback() && !self.iface.is_ours(ip) {
             return Err(Error::AddrNotAvailable);
         }
-        let mut local = SocketAddr::new(IpAddr::V4(ip), addr.port());
+        let mut local = SocketAddr::new(ip, addr.port());
         if local.port() == 0 {
             local.set_port(self.ephemeral(space, local, ANY)?);
         } else if self.taken(space, local) {
@@ -257,7 +257,7 @@ impl<E: Env> Stack<E> {
 
     fn connect(&mut self, sock: SockId, addr: SocketAddr) -> Result<Reply> {
         let i = self.existing(sock)?;
-        let IpAddr::V4(dst) = addr.ip().to_canonical() else { return Err(Error::Unsupported) };
+        let dst = spoken(addr)?;
         let space = match &self.socks[i as usize].body {
             Body::Tcp(conn) if conn.state() == State::SynSent => return Err(Error::InProgress),
             Body::Tcp(_) => return Err(Error::AlreadyConnected),
@@ -267,22 +267,18 @@ impl<E: Env> Stack<E> {
         if portless || dst.is_unspecified() || dst.is_multicast() {
             return Err(Error::Invalid);
         }
-        if space == Space::Tcp && (dst.is_broadcast() || self.iface.is_broadcast(dst)) {
+        if space == Space::Tcp && self.iface.is_broadcast(dst) {
             return Err(Error::NetworkUnreachable);
         }
-        let src = if dst.is_loopback() {
-            Ipv4Addr::LOCALHOST
-        } else {
-            let (ip, _) = self.iface.addr.ok_or(Error::NetworkUnreachable)?;
+        let src = self.iface.source(dst).ok_or(Error::NetworkUnreachable)?;
+        if !dst.is_loopback() {
             self.iface.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
-            ip
-        };
+        }
         let mut local = self.socks[i as usize].local;
         if local.ip().is_unspecified() {
-            local.set_ip(IpAddr::V4(src));
+            local.set_ip(src);
         }
-        let remote =
-            SocketAddr::new(IpAddr::V4(dst), if space == Space::Ping { 0 } else { addr.port() });
+        let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
         if local.port() == 0 {
             local.set_port(self.ephemeral(space, local, remote)?);
         }
@@ -423,5 +419,13 @@ impl<E: Env> Stack<E> {
                 Err(Error::Invalid)
             }
         }
+    }
+}
+
+/// The address a program named, if packets of its family are sent and taken here.
+fn spoken(addr: SocketAddr) -> Result<IpAddr> {
+    match addr.ip().to_canonical() {
+        IpAddr::V6(_) => Err(Error::Unsupported),
+        ip => Ok(ip),
     }
 }

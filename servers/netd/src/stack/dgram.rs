@@ -1,21 +1,20 @@
 //! UDP and ICMP echo sockets: rings of datagrams ([`libipc::sock::Dgram`]).
 
 use super::rx::Packet;
-use super::tx::{Check, Payload, Route};
+use super::tx::{Check, NET, Payload, Route};
 use super::{Body, Served, Stack};
 use crate::demux::Space;
 use crate::env::{At, Env, SessionFault};
 use crate::record;
 use crate::wire::checksum::Sum;
-use crate::wire::{Malformed, ethernet, icmp, ipv4, udp};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use crate::wire::{Malformed, icmp, ip, ipv4, udp};
+use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
 use libipc::nic::Csum;
 use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
 const QUOTA: usize = 16;
-const NET: usize = ethernet::HEADER + ipv4::HEADER;
 /// Longest payload without fragmentation, at an MTU of 1500.
 pub(super) const MAX: usize = 1500 - ipv4::HEADER - udp::HEADER;
 
@@ -114,7 +113,10 @@ impl<E: Env> Stack<E> {
             [0, 0] => remote,
             words => SocketAddr::new(ip_from_words(words), header.port),
         };
-        let IpAddr::V4(dst) = to.ip() else { return self.dgram_error(i, Error::Unsupported) };
+        let dst = to.ip();
+        if dst.is_ipv6() {
+            return self.dgram_error(i, Error::Unsupported);
+        }
         if dst.is_unspecified() || dst.is_multicast() || (to.port() == 0 && d.kind == Kind::Udp) {
             return self.dgram_error(i, Error::HostUnreachable);
         }
@@ -127,9 +129,8 @@ impl<E: Env> Stack<E> {
             _ => return self.dgram_error(i, Error::NetworkUnreachable),
         };
         let src = match local.ip() {
-            IpAddr::V4(ip) if !ip.is_unspecified() => ip,
-            _ if dst.is_loopback() => Ipv4Addr::LOCALHOST,
-            _ => self.iface.addr.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip),
+            ip if !ip.is_unspecified() => ip,
+            any => self.iface.source(dst).unwrap_or(any),
         };
         if !self.link_ready(link) {
             return Err(Some(Served::Blocked));
@@ -141,14 +142,14 @@ impl<E: Env> Stack<E> {
         else {
             return Err(None);
         };
-        let (payload, check) = if d.kind == Kind::Ping {
+        let (ip, payload, field, csum) = if d.kind == Kind::Ping {
             let mut seq = [0; 4];
             let _ = self.read_ring(i, at as u64, &mut seq);
             let seq = u16::from_be_bytes([seq[2], seq[3]]);
             icmp::emit_echo(false, local.port(), seq, transport);
-            self.headers(link, src, dst, ipv4::protocol::ICMP, header.len as usize + 4, net);
+            let ip = ip::Repr::new(src, dst, ip::protocol::ICMP, header.len + 4);
             let payload = self.ring_pieces(i, at.wrapping_add(4), header.len as u32 - 4);
-            (payload, Check { field: NET + 2, from: NET, pseudo: Sum::ZERO, csum: Csum::None })
+            (ip, payload, 2, Csum::None)
         } else {
             let repr = udp::Repr {
                 src: local.port(),
@@ -158,13 +159,17 @@ impl<E: Env> Stack<E> {
             };
             repr.emit(transport);
             let len = header.len + udp::HEADER as u16;
-            self.headers(link, src, dst, ipv4::protocol::UDP, len as usize, net);
-            let pseudo = Sum::pseudo_v4(src, dst, ipv4::protocol::UDP, len);
-            let payload = self.ring_pieces(i, at, header.len as u32);
-            (payload, Check { field: NET + 6, from: NET, pseudo, csum: Csum::Udp })
+            let ip = ip::Repr::new(src, dst, ip::protocol::UDP, len);
+            (ip, self.ring_pieces(i, at, header.len as u32), 6, Csum::Udp)
         };
+        let Some(start) = self.headers(link, &ip, net) else {
+            return self.dgram_error(i, Error::Unsupported);
+        };
+        let from = NET - start;
+        let pseudo = if d.kind == Kind::Ping { Sum::ZERO } else { ip.pseudo() };
+        let check = Check { field: from + field, from, pseudo, csum };
         // The ring is reused once `snd` moves: a datagram must be copied, not named.
-        if self.transmit_copied(link, &mut head, Some(check), payload) {
+        if self.transmit_copied(link, &mut head[start..], Some(check), payload) {
             Ok(())
         } else {
             Err(Some(Served::Blocked))
@@ -198,9 +203,9 @@ impl<E: Env> Stack<E> {
     /// A UDP datagram has arrived.
     pub(super) fn udp_in(&mut self, p: &Packet<'_>, to_us: bool) -> Result<(), Malformed> {
         let repr = udp::Repr::parse(p.head, p.len())?;
-        let (src, dst) = (SocketAddr::new(p.src(), repr.src), SocketAddr::new(p.dst(), repr.dst));
+        let (src, dst) = (SocketAddr::new(p.ip.src, repr.src), SocketAddr::new(p.ip.dst, repr.dst));
         let len = repr.payload_len as usize;
-        let sum = Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::UDP, repr.payload_len + 8)
+        let sum = Sum::pseudo(p.ip.src, p.ip.dst, ip::protocol::UDP, repr.payload_len + 8)
             .bytes(&p.head[..udp::HEADER]);
         let sum = (repr.has_checksum && !p.checked).then_some(sum);
         match self.demux.lookup(Space::Udp, dst, src) {

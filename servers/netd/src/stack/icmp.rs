@@ -1,15 +1,15 @@
 //! ICMP: echo, and errors both ways.
 
 use super::rx::Packet;
-use super::tx::{Check, Payload};
+use super::tx::{Check, NET, Payload};
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Quote, Repr, Unreachable};
 use crate::wire::tcp::Seq;
-use crate::wire::{Malformed, ethernet, ipv4};
-use core::net::{IpAddr, SocketAddr};
+use crate::wire::{Malformed, ip, ipv4};
+use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Release;
 use libipc::nic::Csum;
 use libipc::sock::Error;
@@ -17,7 +17,6 @@ use libipc::sock::Error;
 /// Errors that may be sent at once; one more every [`REFILL_NS`] (RFC 1812 4.3.2.8).
 pub(super) const TOKENS: u32 = 50;
 const REFILL_NS: u64 = 10_000_000;
-const NET: usize = ethernet::HEADER + ipv4::HEADER;
 
 impl<E: Env> Stack<E> {
     pub(super) fn icmp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
@@ -37,20 +36,33 @@ impl<E: Env> Stack<E> {
     }
 
     fn answer_echo(&mut self, p: &Packet<'_>, id: u16, seq: u16) {
-        let mut head = [0; NET + icmp::HEADER];
-        let (net, body) = head.split_at_mut(NET);
-        if let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) {
-            self.headers(p.back, p.ip.dst, p.ip.src, ipv4::protocol::ICMP, p.len(), net);
-            icmp::emit_echo(true, id, seq, body);
-        }
+        let mut message = [0; icmp::HEADER];
+        icmp::emit_echo(true, id, seq, &mut message);
         let data = Payload::At(At(&p.mem, p.at + icmp::HEADER), p.len() - icmp::HEADER);
-        let check = Check { field: NET + 2, from: NET, pseudo: Sum::ZERO, csum: Csum::None };
-        self.transmit(p.back, &mut head, Some(check), data);
+        self.answer_icmp(p, &message, data, p.len());
+    }
+
+    /// Sends an ICMP message of `len` bytes to whoever sent `p`, if there is room.
+    fn answer_icmp(
+        &mut self,
+        p: &Packet<'_>,
+        message: &[u8; icmp::HEADER],
+        rest: Payload<'_>,
+        len: usize,
+    ) {
+        let mut head = [0; NET + icmp::HEADER];
+        let Some((net, body)) = head.split_first_chunk_mut() else { return };
+        let ip = ip::Repr::new(p.ip.dst, p.ip.src, ip::protocol::ICMP, len as u16);
+        let Some(start) = self.headers(p.back, &ip, net) else { return };
+        body.copy_from_slice(message);
+        let from = NET - start;
+        let check = Check { field: from + 2, from, pseudo: Sum::ZERO, csum: Csum::None };
+        self.transmit(p.back, &mut head[start..], Some(check), rest);
     }
 
     fn echo_reply_in(&mut self, p: &Packet<'_>, id: u16) -> Result<(), Malformed> {
-        let local = SocketAddr::new(p.dst(), id);
-        let src = SocketAddr::new(p.src(), 0);
+        let local = SocketAddr::new(p.ip.dst, id);
+        let src = SocketAddr::new(p.ip.src, 0);
         let Some(i) = self.demux.lookup(Space::Ping, local, src) else {
             self.counters.rx_unclaimed += 1;
             return Ok(());
@@ -62,11 +74,11 @@ impl<E: Env> Stack<E> {
 
     fn unreachable_in(&mut self, why: Unreachable, quote: &Quote) {
         let t = &quote.transport;
-        let local = SocketAddr::new(IpAddr::V4(quote.src), u16::from_be_bytes([t[0], t[1]]));
-        let remote = SocketAddr::new(IpAddr::V4(quote.dst), u16::from_be_bytes([t[2], t[3]]));
+        let local = SocketAddr::new(quote.src, u16::from_be_bytes([t[0], t[1]]));
+        let remote = SocketAddr::new(quote.dst, u16::from_be_bytes([t[2], t[3]]));
         let space = match quote.protocol {
-            ipv4::protocol::TCP => Space::Tcp,
-            ipv4::protocol::UDP => Space::Udp,
+            ip::protocol::TCP => Space::Tcp,
+            ip::protocol::UDP => Space::Udp,
             _ => return,
         };
         let Some(i) = self.demux.find(&Tuple { space, local, remote }) else { return };
@@ -120,21 +132,14 @@ impl<E: Env> Stack<E> {
         if !self.may_send_error() {
             return;
         }
-        // The header as it was is not kept; one without options says the same.
-        let mut quote = [0; icmp::QUOTE];
-        let (header, transport) = quote.split_at_mut(ipv4::HEADER);
-        if let Some(header) = header.first_chunk_mut() {
-            p.ip.emit(header);
-        }
-        transport.copy_from_slice(&p.head[..8]);
-        let mut head = [0; NET + icmp::HEADER];
-        let (net, body) = head.split_at_mut(NET);
-        if let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) {
-            let len = icmp::HEADER + icmp::QUOTE;
-            self.headers(p.back, p.ip.dst, p.ip.src, ipv4::protocol::ICMP, len, net);
-            icmp::emit_port_unreachable(body);
-        }
-        let check = Check { field: NET + 2, from: NET, pseudo: Sum::ZERO, csum: Csum::None };
-        self.transmit(p.back, &mut head, Some(check), Payload::Slice(&quote));
+        let mut quote = [0; ipv4::HEADER_MAX + icmp::QUOTED];
+        let len = p.header.len() + icmp::QUOTED;
+        let Some(quote) = quote.get_mut(..len) else { return };
+        let (header, transport) = quote.split_at_mut(p.header.len());
+        header.copy_from_slice(p.header);
+        transport.copy_from_slice(&p.head[..icmp::QUOTED]);
+        let mut message = [0; icmp::HEADER];
+        icmp::emit_port_unreachable(&mut message);
+        self.answer_icmp(p, &message, Payload::Slice(quote), icmp::HEADER + len);
     }
 }

@@ -1,60 +1,23 @@
-//! The interface: link, address, DHCP, ARP.
+//! What keeps the interface going: link, address, DHCP, ARP.
 
 use super::Stack;
 use super::rx::Packet;
-use super::tx::{Check, Link, Payload};
+use super::tx::{Check, Link, NET, Payload};
 use crate::addressing::Addressing;
 use crate::dhcp::{Action, Client, Lease};
 use crate::env::{Env, Event};
+use crate::iface::Net;
 use crate::neigh::Ask;
 use crate::wire::arp::{self, Op};
-use crate::wire::checksum::Sum;
 use crate::wire::dhcp::{Answer, BYTES, CLIENT_PORT, MAX, Query, SERVER_PORT};
-use crate::wire::ethernet::{self, Mac};
-use crate::wire::{Malformed, ipv4, udp};
+use crate::wire::ethernet::Mac;
+use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::Ordering::*;
 use libipc::nic::{Csum, caps};
 
 /// DEFEND_INTERVAL of RFC 5227.
 const DEFEND_NS: u64 = 10_000_000_000;
-const NET: usize = ethernet::HEADER + ipv4::HEADER;
-
-/// The interface.
-pub(super) struct Iface {
-    pub mac: Mac,
-    pub up: bool,
-    pub mtu: u16,
-    pub addr: Option<(Ipv4Addr, u8)>,
-    pub gateway: Option<Ipv4Addr>,
-    pub dns: Option<Ipv4Addr>,
-}
-
-fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - prefix as u32).unwrap_or(0)
-}
-
-impl Iface {
-    pub fn new() -> Self {
-        Self { mac: Mac([0; 6]), up: false, mtu: 1500, addr: None, gateway: None, dns: None }
-    }
-    /// Whether `ip` is the interface's address.
-    pub fn is_ours(&self, ip: Ipv4Addr) -> bool {
-        self.addr.is_some_and(|(addr, _)| addr == ip)
-    }
-    /// Whether `ip` is the broadcast address of the network.
-    pub fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
-        self.addr.is_some_and(|(addr, prefix)| {
-            prefix < 31 && addr.to_bits() | !mask(prefix) == ip.to_bits()
-        })
-    }
-    /// The neighbour that packets for `dst` go to.
-    pub fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
-        let (addr, prefix) = self.addr?;
-        let near = (addr.to_bits() ^ dst.to_bits()) & mask(prefix) == 0;
-        if near { Some(dst) } else { self.gateway }
-    }
-}
 
 impl<E: Env> Stack<E> {
     /// The address at the beginning: given, or of an earlier incarnation's lease.
@@ -109,18 +72,13 @@ impl<E: Env> Stack<E> {
         dns: Option<Ipv4Addr>,
         lease_s: Option<u32>,
     ) {
-        let new = self.iface.addr != Some((addr, prefix)) || self.iface.gateway != gateway;
-        (self.iface.addr, self.iface.gateway, self.iface.dns) =
-            (Some((addr, prefix)), gateway, dns);
+        let (addr, gateway, dns) = (IpAddr::V4(addr), gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
+        let net = Net { addr, prefix };
+        let had = self.iface.gateways.iter().copied().find(IpAddr::is_ipv4);
+        let new = !self.iface.addrs.contains(&net) || had != gateway;
+        self.iface.set_v4(Some(net), gateway, dns);
         if new {
-            let (gateway, dns) = (gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
-            self.env.event(Event::Address {
-                addr: IpAddr::V4(addr),
-                prefix,
-                gateway,
-                dns,
-                lease_s,
-            });
+            self.env.event(Event::Address { addr, prefix, gateway, dns, lease_s });
             self.announce_address();
         }
     }
@@ -131,15 +89,24 @@ impl<E: Env> Stack<E> {
 
     /// Gratuitous ARP (RFC 5227 2.3): neighbours that knew us elsewhere learn the new MAC address.
     fn announce_address(&mut self) {
-        let Some((addr, _)) = self.iface.addr.filter(|_| self.iface.up) else { return };
+        if !self.iface.up {
+            return;
+        }
+        for net in self.iface.addrs.clone() {
+            let IpAddr::V4(addr) = net.addr else { continue };
+            self.ask_arp(addr, addr, Mac::BROADCAST);
+        }
+    }
+
+    fn ask_arp(&mut self, sender: Ipv4Addr, target: Ipv4Addr, to: Mac) {
         let packet = arp::Repr {
             op: Op::Request,
             sender_mac: self.iface.mac,
-            sender: addr,
+            sender,
             target_mac: Mac([0; 6]),
-            target: addr,
+            target,
         };
-        self.send_arp(&packet, Mac::BROADCAST);
+        self.send_arp(&packet, to);
     }
 
     /// RFC 826: packet reception.
@@ -148,7 +115,7 @@ impl<E: Env> Stack<E> {
         if a.sender_mac == self.iface.mac {
             return Ok(());
         }
-        if self.iface.is_ours(a.sender) {
+        if self.iface.is_ours(a.sender.into()) {
             // RFC 5227 2.4 (b): defend the address by saying whose it is, at most each ten seconds.
             if self.defended_at.is_none_or(|at| self.now >= at + DEFEND_NS) {
                 self.defended_at = Some(self.now);
@@ -158,9 +125,10 @@ impl<E: Env> Stack<E> {
             }
             return Ok(());
         }
-        let for_us = self.iface.is_ours(a.target);
+        let for_us = self.iface.is_ours(a.target.into());
         if !a.sender.is_unspecified() {
-            let waiting = self.neighbours.learn(a.sender, a.sender_mac, for_us, self.now);
+            let sender = IpAddr::V4(a.sender);
+            let waiting = self.neighbours.learn(sender, a.sender_mac, for_us, self.now);
             self.release_waiting(waiting);
         }
         if for_us && a.op == Op::Request {
@@ -179,15 +147,10 @@ impl<E: Env> Stack<E> {
     /// Sends the requests that lookups called for.
     pub(super) fn neighbour_turn(&mut self) {
         while let Some(Ask { ip, to }) = self.neighbours.next_ask() {
-            let Some((addr, _)) = self.iface.addr else { continue };
-            let packet = arp::Repr {
-                op: Op::Request,
-                sender_mac: self.iface.mac,
-                sender: addr,
-                target_mac: Mac([0; 6]),
-                target: ip,
-            };
-            self.send_arp(&packet, to);
+            // Of IPv4 all: `route` looks nobody else up.
+            if let (Some(IpAddr::V4(sender)), IpAddr::V4(target)) = (self.iface.source(ip), ip) {
+                self.ask_arp(sender, target, to);
+            }
         }
     }
 
@@ -226,7 +189,8 @@ impl<E: Env> Stack<E> {
             Action::Unicast(query, server) => {
                 // By the neighbour table if the server is there, else to everybody: RFC 2131 lets
                 // servers take either.
-                let known = self.iface.next_hop(server).and_then(|hop| self.neighbours.known(hop));
+                let known =
+                    self.iface.next_hop(server.into()).and_then(|hop| self.neighbours.known(hop));
                 let link = Link::Device(known.unwrap_or(Mac::BROADCAST));
                 self.send_dhcp(&query, link, query.client, server);
             }
@@ -236,7 +200,7 @@ impl<E: Env> Stack<E> {
             }
             Action::Lost => {
                 self.hard.set_lease(None);
-                (self.iface.addr, self.iface.gateway, self.iface.dns) = (None, None, None);
+                self.iface.set_v4(None, None, None);
                 while let Some(waiting) = self.neighbours.forget() {
                     self.fail_waiting(waiting);
                 }
@@ -251,19 +215,21 @@ impl<E: Env> Stack<E> {
         let mut head = [0; NET + udp::HEADER];
         let (net, body) = head.split_at_mut(NET);
         let len = (udp::HEADER + BYTES) as u16;
-        if let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) {
-            self.headers(link, src, dst, ipv4::protocol::UDP, len as usize, net);
-            udp::Repr {
-                src: CLIENT_PORT,
-                dst: SERVER_PORT,
-                payload_len: BYTES as u16,
-                has_checksum: true,
-            }
-            .emit(body);
+        let ip = ip::Repr::new(src.into(), dst.into(), ip::protocol::UDP, len);
+        let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) else {
+            return;
+        };
+        let Some(start) = self.headers(link, &ip, net) else { return };
+        udp::Repr {
+            src: CLIENT_PORT,
+            dst: SERVER_PORT,
+            payload_len: BYTES as u16,
+            has_checksum: true,
         }
-        let pseudo = Sum::pseudo_v4(src, dst, ipv4::protocol::UDP, len);
-        let check = Check { field: NET + 6, from: NET, pseudo, csum: Csum::Udp };
-        self.transmit(link, &mut head, Some(check), Payload::Slice(&message));
+        .emit(body);
+        let from = NET - start;
+        let check = Check { field: from + 6, from, pseudo: ip.pseudo(), csum: Csum::Udp };
+        self.transmit(link, &mut head[start..], Some(check), Payload::Slice(&message));
     }
 
     /// A UDP datagram that may be a DHCP answer: `true` if it was for the client.
@@ -274,10 +240,7 @@ impl<E: Env> Stack<E> {
             return Ok(false);
         }
         if repr.has_checksum {
-            self.verify(
-                p,
-                Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::UDP, p.len() as u16),
-            )?;
+            self.verify(p, p.ip.pseudo())?;
         }
         let mut message = [0; MAX];
         let message = &mut message[..(repr.payload_len as usize).min(MAX)];

@@ -36,13 +36,14 @@ mod tx;
 
 use alloc::vec::Vec;
 use core::hash::Hasher;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use crate::addressing::Addressing;
 use crate::demux::{Demux, Tuple};
 use crate::dhcp;
 use crate::env::{Counters, Env};
+use crate::iface::Iface;
 use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::Port;
@@ -82,7 +83,7 @@ pub struct Stack<E> {
     neighbours: Neighbours,
     addressing: Addressing,
     dhcp: Option<dhcp::Client>,
-    iface: iface::Iface,
+    iface: Iface,
     mss: u16,
     nagle: bool,
     ip_id: u16,
@@ -139,9 +140,9 @@ impl<E: Env> Stack<E> {
         &mut self.socks[i as usize]
     }
 
-    /// The interface's address.
-    pub fn address(&self) -> Option<(Ipv4Addr, u8)> {
-        self.iface.addr
+    /// The interface's first address, and the length of its prefix.
+    pub fn address(&self) -> Option<(IpAddr, u8)> {
+        self.iface.addrs.first().map(|a| (a.addr, a.prefix))
     }
     /// The interface's hardware address.
     pub fn mac(&self) -> Mac {

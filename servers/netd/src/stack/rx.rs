@@ -1,15 +1,16 @@
-//! Frames in: Ethernet and IPv4, down to the transports.
+//! Frames in: Ethernet and IP, down to the transports. IPv6 is not taken yet: it counts as
+//! unsupported.
 
 use super::Stack;
 use super::tx::Link;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType};
+use crate::wire::ip::{self, protocol};
 use crate::wire::{HEAD, Malformed, ipv4};
-use core::net::IpAddr;
 use libipc::shared::Bytes;
 
-/// An IPv4 packet as it arrived. Headers are a private copy; the payload is still where the NIC
+/// An IP packet as it arrived. Headers are a private copy; the payload is still where the NIC
 /// put it.
 pub(super) struct Packet<'a> {
     /// Memory of the frame.
@@ -18,8 +19,10 @@ pub(super) struct Packet<'a> {
     pub at: usize,
     /// Copy of the transport header and what follows, as far as it was copied.
     pub head: &'a [u8],
-    /// IPv4 header.
-    pub ip: ipv4::Repr,
+    /// Copy of the IP header as it arrived.
+    pub header: &'a [u8],
+    /// What it says.
+    pub ip: ip::Repr,
     /// Where an answer to the sender goes.
     pub back: Link,
     /// Whether it was sent to more than one station.
@@ -32,14 +35,6 @@ impl Packet<'_> {
     /// Bytes of the IP payload.
     pub fn len(&self) -> usize {
         self.ip.payload_len as usize
-    }
-    /// Source address.
-    pub fn src(&self) -> IpAddr {
-        IpAddr::V4(self.ip.src)
-    }
-    /// Destination address.
-    pub fn dst(&self) -> IpAddr {
-        IpAddr::V4(self.ip.dst)
     }
 }
 
@@ -80,45 +75,46 @@ impl<E: Env> Stack<E> {
             EtherType::Arp => self.arp_in(rest),
             EtherType::Ipv4 => {
                 let (ip, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
-                // Addresses of this host come from the loop only (RFC 1122 3.2.1.3).
-                if !looped
-                    && (ip.src.is_loopback() || ip.dst.is_loopback() || self.iface.is_ours(ip.src))
-                {
-                    return Err(Malformed::Address);
-                }
+                let (header, head) = rest.split_at(header_len);
                 let packet = Packet {
                     mem,
                     at: at + ethernet::HEADER + header_len,
-                    head: &rest[header_len..],
-                    ip,
+                    head,
+                    header,
+                    ip: ip.into(),
                     back: if looped { Link::Loop } else { Link::Device(eth.src) },
-                    group: eth.dst.is_group()
-                        || ip.dst.is_broadcast()
-                        || self.iface.is_broadcast(ip.dst),
+                    group: eth.dst.is_group() || self.iface.is_broadcast(ip.dst.into()),
                     checked,
                 };
-                self.ipv4_in(&packet)
+                self.ip_in(&packet)
             }
         }
     }
 
-    fn ipv4_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
-        let to_us = p.ip.dst.is_loopback() || self.iface.is_ours(p.ip.dst);
-        if p.ip.protocol == ipv4::protocol::UDP && self.dhcp_in(p)? {
+    fn ip_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+        let (src, dst) = (p.ip.src, p.ip.dst);
+        // Addresses of this host come from the loop only (RFC 1122 3.2.1.3).
+        if p.back != Link::Loop
+            && (src.is_loopback() || dst.is_loopback() || self.iface.is_ours(src))
+        {
+            return Err(Malformed::Address);
+        }
+        let to_us = dst.is_loopback() || self.iface.is_ours(dst);
+        if p.ip.protocol == protocol::UDP && self.dhcp_in(p)? {
             return Ok(());
         }
         if !to_us && !p.group {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }
-        if p.ip.src.is_unspecified() {
+        if src.is_unspecified() {
             return Err(Malformed::Address);
         }
         match p.ip.protocol {
             // RFC 9293 3.9.2.3: never to or from more than one.
-            ipv4::protocol::TCP if to_us && !p.group => self.tcp_in(p),
-            ipv4::protocol::UDP => self.udp_in(p, to_us),
-            ipv4::protocol::ICMP if to_us => self.icmp_in(p),
+            protocol::TCP if to_us && !p.group => self.tcp_in(p),
+            protocol::UDP => self.udp_in(p, to_us),
+            protocol::ICMP if to_us => self.icmp_in(p),
             _ => {
                 self.counters.rx_unclaimed += 1;
                 Ok(())

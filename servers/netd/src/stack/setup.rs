@@ -1,6 +1,5 @@
 //! What a stack is made from.
 
-use super::iface::Iface;
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
 use super::tx::LoopQueue;
@@ -8,6 +7,7 @@ use super::{Stack, icmp};
 use crate::addressing::Addressing;
 use crate::demux::{ANY, Demux};
 use crate::env::{Counters, Env, SessionFault};
+use crate::iface::Iface;
 use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::{Port, PortHard, PortMemory};

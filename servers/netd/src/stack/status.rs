@@ -3,7 +3,7 @@
 use super::{Body, Stack};
 use crate::demux::ANY;
 use crate::env::Env;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use libipc::net::{Interface, SockId, SockInfo, Stats};
 
 impl<E: Env> Stack<E> {
@@ -13,9 +13,9 @@ impl<E: Env> Stack<E> {
             mac: self.iface.mac.0,
             up: self.iface.up,
             mtu: self.iface.mtu,
-            addr: self.iface.addr.map(|(ip, prefix)| (IpAddr::V4(ip), prefix)),
-            gateway: self.iface.gateway.map(IpAddr::V4),
-            dns: self.iface.dns.map(IpAddr::V4),
+            addr: self.address(),
+            gateway: self.iface.gateways.first().copied(),
+            dns: self.iface.dns.first().copied(),
             lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
         }
     }

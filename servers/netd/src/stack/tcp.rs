@@ -1,7 +1,7 @@
 //! TCP sockets: segments to connections, listeners and their queues, segments out.
 
 use super::rx::Packet;
-use super::tx::{Check, Link, Route};
+use super::tx::{Check, Link, NET, Payload, Route};
 use super::{Body, Place, Served, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env};
@@ -10,14 +10,13 @@ use crate::record::{Fixed, NO_LISTENER};
 use crate::tcp::{Config, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, HEADER, Repr, SYN_OPTIONS, Seq};
-use crate::wire::{Malformed, ethernet, ipv4};
+use crate::wire::{Malformed, ip};
 use core::net::{IpAddr, SocketAddr};
 use libipc::nic::Csum;
 use libipc::sock::{Error, Kind};
 
 /// Segments that one connection sends before others have their turn.
 const QUOTA: usize = 16;
-const NET: usize = ethernet::HEADER + ipv4::HEADER;
 
 impl<E: Env> Stack<E> {
     pub(super) fn tcp_config(&self) -> Config {
@@ -34,8 +33,8 @@ impl<E: Env> Stack<E> {
     pub(super) fn tcp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         let (repr, header_len) = Repr::parse(p.head)?;
         let len = p.len().checked_sub(header_len).ok_or(Malformed::Length)?;
-        let (src, dst) = (SocketAddr::new(p.src(), repr.src), SocketAddr::new(p.dst(), repr.dst));
-        let pseudo = Sum::pseudo_v4(p.ip.src, p.ip.dst, ipv4::protocol::TCP, p.len() as u16);
+        let (src, dst) = (SocketAddr::new(p.ip.src, repr.src), SocketAddr::new(p.ip.dst, repr.dst));
+        let pseudo = p.ip.pseudo();
         let seg = Segment {
             seq: repr.seq,
             ack: repr.ack,
@@ -204,10 +203,7 @@ impl<E: Env> Stack<E> {
             let s = &self.socks[i as usize];
             (s.local, s.remote)
         };
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (local.ip(), remote.ip()) else {
-            return Served::Done;
-        };
-        let link = match self.route(dst) {
+        let link = match self.route(remote.ip()) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
@@ -240,7 +236,7 @@ impl<E: Env> Stack<E> {
             let payload = self.ring_pieces(i, out.at, out.len);
             let repr = out_repr(&out, local.port(), remote.port());
             self.counters.retransmits += out.again as u64;
-            self.send_segment(link, src, dst, &repr, payload, out.len as usize);
+            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, out.len as usize);
         }
         self.arm(i);
         Served::More
@@ -249,26 +245,22 @@ impl<E: Env> Stack<E> {
     pub(super) fn send_segment(
         &mut self,
         link: Link,
-        src: core::net::Ipv4Addr,
-        dst: core::net::Ipv4Addr,
+        src: IpAddr,
+        dst: IpAddr,
         repr: &Repr,
-        payload: super::tx::Payload<'_>,
+        payload: Payload<'_>,
         len: usize,
     ) {
         let mut head = [0; NET + HEADER + SYN_OPTIONS];
         let tcp_len = repr.header_len() + len;
         let (net, tcp) = head.split_at_mut(NET);
-        if let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) {
-            self.headers(link, src, dst, ipv4::protocol::TCP, tcp_len, net);
-            repr.emit(tcp);
-        }
-        let check = Check {
-            field: NET + 16,
-            from: NET,
-            pseudo: Sum::pseudo_v4(src, dst, ipv4::protocol::TCP, tcp_len as u16),
-            csum: Csum::Tcp,
-        };
-        self.transmit(link, &mut head[..NET + repr.header_len()], Some(check), payload);
+        let ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
+        let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
+        let Some(start) = self.headers(link, &ip, net) else { return };
+        repr.emit(tcp);
+        let from = NET - start;
+        let check = Check { field: from + 16, from, pseudo: ip.pseudo(), csum: Csum::Tcp };
+        self.transmit(link, &mut head[start..NET + repr.header_len()], Some(check), payload);
     }
 
     /// RFC 9293 3.10.7.1: an RST for a segment that nobody wants, back where it came from.
@@ -283,18 +275,17 @@ impl<E: Env> Stack<E> {
         };
         self.counters.resets_sent += 1;
         let repr = reset_repr(tuple, seq, ack, flags);
-        self.send_segment(p.back, p.ip.dst, p.ip.src, &repr, super::tx::Payload::None, 0);
+        self.send_segment(p.back, p.ip.dst, p.ip.src, &repr, Payload::None, 0);
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
     pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
         let s = &self.socks[i as usize];
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (s.local.ip(), s.remote.ip()) else { return };
-        if let Route::Via(link) = self.route(dst) {
+        if let Route::Via(link) = self.route(tuple.remote.ip()) {
             self.counters.resets_sent += 1;
             let repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
-            self.send_segment(link, src, dst, &repr, super::tx::Payload::None, 0);
+            self.send_segment(link, tuple.local.ip(), tuple.remote.ip(), &repr, Payload::None, 0);
         }
     }
 

@@ -8,7 +8,6 @@ use crate::env::Env;
 use crate::tcp::{MSL_NS, Segment};
 use crate::timewait::Waiting;
 use crate::wire::tcp::{Flags, Repr};
-use core::net::IpAddr;
 use libipc::sock::State;
 
 impl<E: Env> Stack<E> {
@@ -31,9 +30,7 @@ impl<E: Env> Stack<E> {
         self.free(i);
         self.enter_time_wait(entry, &waiting);
         // If it is lost, or there is no way now, the peer's FIN comes again.
-        if let (true, IpAddr::V4(dst)) = (owes_ack, waiting.tuple.remote.ip())
-            && let Route::Via(link) = self.route(dst)
-        {
+        if owes_ack && let Route::Via(link) = self.route(waiting.tuple.remote.ip()) {
             self.acknowledge(&waiting, link);
         }
         true
@@ -101,7 +98,6 @@ impl<E: Env> Stack<E> {
 
     fn acknowledge(&mut self, waiting: &Waiting, link: Link) {
         let Tuple { local, remote, .. } = waiting.tuple;
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (local.ip(), remote.ip()) else { return };
         let repr = Repr {
             src: local.port(),
             dst: remote.port(),
@@ -112,6 +108,6 @@ impl<E: Env> Stack<E> {
             mss: None,
             scale: None,
         };
-        self.send_segment(link, src, dst, &repr, Payload::None, 0);
+        self.send_segment(link, local.ip(), remote.ip(), &repr, Payload::None, 0);
     }
 }

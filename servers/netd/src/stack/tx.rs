@@ -10,11 +10,13 @@ use crate::neigh::Lookup;
 use crate::port::Piece;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType, MIN_FRAME, Mac};
-use crate::wire::{arp, ipv4};
-use core::net::Ipv4Addr;
+use crate::wire::{arp, ip};
+use core::net::IpAddr;
 use libipc::nic::Csum;
 use libipc::shared::Bytes;
 
+/// Room for the headers below the transport's, whichever family they are of.
+pub(super) const NET: usize = ethernet::HEADER + ip::HEADER;
 /// Header bytes that [`Stack::pump`] sees to before it lets a socket send: the longest frame that
 /// is copied.
 pub const HEAD_ROOM: usize = 1536;
@@ -132,11 +134,15 @@ impl<E: Env> Stack<E> {
     }
 
     /// The way to `dst`.
-    pub(super) fn route(&mut self, dst: Ipv4Addr) -> Route {
+    pub(super) fn route(&mut self, dst: IpAddr) -> Route {
+        if dst.is_ipv6() {
+            // Nothing here writes its headers or finds its neighbours yet.
+            return Route::Unreachable;
+        }
         if dst.is_loopback() || self.iface.is_ours(dst) {
             return Route::Via(Link::Loop);
         }
-        if dst.is_broadcast() || self.iface.is_broadcast(dst) {
+        if self.iface.is_broadcast(dst) {
             return Route::Via(Link::Device(Mac::BROADCAST));
         }
         let Some(hop) = self.iface.next_hop(dst) else { return Route::Unreachable };
@@ -158,34 +164,25 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Ethernet and IPv4 headers for `payload_len` bytes behind them.
+    /// Ethernet and IP headers, so that they end where `net` ends and the transport's begins.
+    /// Yields where in `net` the frame begins; `None`: such a packet cannot be sent.
     pub(super) fn headers(
         &mut self,
         link: Link,
-        src: Ipv4Addr,
-        dst: Ipv4Addr,
-        protocol: u8,
-        payload_len: usize,
-        head: &mut [u8; ethernet::HEADER + ipv4::HEADER],
-    ) {
-        let mac = match link {
+        ip: &ip::Repr,
+        net: &mut [u8; NET],
+    ) -> Option<usize> {
+        let dst = match link {
             Link::Device(mac) => mac,
             Link::Loop => self.iface.mac,
         };
-        let (eth, ip) = head.split_at_mut(ethernet::HEADER);
-        if let (Some(eth), Some(ip)) = (eth.first_chunk_mut(), ip.first_chunk_mut()) {
-            ethernet::Repr { dst: mac, src: self.iface.mac, ty: EtherType::Ipv4 }.emit(eth);
-            self.ip_id = self.ip_id.wrapping_add(1);
-            ipv4::Repr {
-                src,
-                dst,
-                protocol,
-                ttl: ipv4::TTL,
-                id: self.ip_id,
-                payload_len: payload_len as u16,
-            }
-            .emit(ip);
-        }
+        let id = self.ip_id.wrapping_add(1);
+        let (len, ty) = ip.emit(id, net.last_chunk_mut()?)?;
+        self.ip_id = id;
+        let start = NET.checked_sub(ethernet::HEADER + len)?;
+        let eth = net.get_mut(start..)?.first_chunk_mut()?;
+        ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);
+        Some(start)
     }
 
     /// Sends a frame of `head` and `payload`. `false`: there is no room for it now.

@@ -4,7 +4,7 @@
 //! care about byte order as long as it is kept to (RFC 1071, 2 (B)). [`Sum::finish`] yields the
 //! bytes as they go on the wire.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// A running sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,11 +14,14 @@ impl Sum {
     /// Nothing summed yet.
     pub const ZERO: Self = Self(0);
 
-    /// The sum of the pseudo-header (RFC 9293 3.1, RFC 768).
-    pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u16) -> Self {
-        let words =
-            u32::from_le_bytes(src.octets()) as u64 + u32::from_le_bytes(dst.octets()) as u64;
-        Self(words).word(protocol as u16).word(len)
+    /// The sum of the pseudo-header (RFC 9293 3.1, RFC 768; RFC 8200 8.1, whose wider fields sum
+    /// to the same).
+    pub fn pseudo(src: IpAddr, dst: IpAddr, protocol: u8, len: u16) -> Self {
+        let address = |ip| match ip {
+            IpAddr::V4(ip) => Self(u32::from_le_bytes(ip.octets()) as u64),
+            IpAddr::V6(ip) => Self::ZERO.bytes(&ip.octets()),
+        };
+        Self(address(src).0 + address(dst).0).word(protocol as u16).word(len)
     }
     /// With one 16-bit field added, given in host order.
     pub fn word(self, value: u16) -> Self {
@@ -70,6 +73,20 @@ mod tests {
     fn example_of_rfc_1071() {
         let sum = Sum::ZERO.bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.fold().to_le_bytes(), [0xdd, 0xf2]);
+    }
+
+    #[test]
+    fn pseudo_headers_of_both_families() {
+        let sum = |src: &str, dst: &str| {
+            Sum::pseudo(src.parse().unwrap(), dst.parse().unwrap(), 6, 0x1234)
+        };
+        let v4 = [10, 0, 2, 15, 10, 0, 2, 2, 0, 6, 0x12, 0x34];
+        assert_eq!(sum("10.0.2.15", "10.0.2.2").fold(), Sum::ZERO.bytes(&v4).fold());
+        let mut v6 = [0; 40];
+        (v6[0], v6[1], v6[15]) = (0xfe, 0x80, 1);
+        (v6[16], v6[17], v6[31]) = (0x20, 0x01, 9);
+        (v6[34], v6[35], v6[39]) = (0x12, 0x34, 6);
+        assert_eq!(sum("fe80::1", "2001::9").fold(), Sum::ZERO.bytes(&v6).fold());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! ICMP (RFC 792): echo, and the errors that transports listen to.
 
 use super::{Malformed, array, be16, ipv4};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of the header of every message used here.
 pub const HEADER: usize = 8;
-/// Bytes of the offending packet that we quote: its IPv4 header and eight more (RFC 1122 3.2.2).
-pub const QUOTE: usize = ipv4::HEADER + 8;
+/// Bytes of an offending packet's payload that we quote behind its header (RFC 1122 3.2.2).
+pub const QUOTED: usize = 8;
 
 /// Why a packet did not arrive (type 3), as far as transports care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub enum Unreachable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Source: us.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Destination.
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     /// Protocol.
     pub protocol: u8,
     /// The first eight bytes after its IP header: ports and, of TCP, the sequence number.
@@ -62,8 +62,8 @@ fn quote(b: &[u8]) -> Result<Quote, Malformed> {
         return Err(Malformed::Unsupported);
     }
     Ok(Quote {
-        src: Ipv4Addr::from(array::<4>(b, 12)?),
-        dst: Ipv4Addr::from(array::<4>(b, 16)?),
+        src: IpAddr::V4(Ipv4Addr::from(array::<4>(b, 12)?)),
+        dst: IpAddr::V4(Ipv4Addr::from(array::<4>(b, 16)?)),
         protocol: array::<1>(b, 9)?[0],
         transport: array(b, header)?,
     })
@@ -125,13 +125,13 @@ mod tests {
 
     #[test]
     fn errors_carry_the_packet_they_speak_of() {
-        let mut b = [0; HEADER + QUOTE];
+        let mut b = [0; HEADER + ipv4::HEADER + QUOTED];
         b[0] = 3;
         b[1] = 3;
         let inner = ipv4::Repr {
             src: Ipv4Addr::new(10, 0, 2, 15),
             dst: Ipv4Addr::new(10, 0, 2, 3),
-            protocol: ipv4::protocol::UDP,
+            protocol: 17,
             ttl: 64,
             id: 0,
             payload_len: 20,
@@ -141,8 +141,8 @@ mod tests {
         b[HEADER..HEADER + 20].copy_from_slice(&header);
         b[28..36].copy_from_slice(&[0, 53, 0, 99, 1, 2, 3, 4]);
         let quote = Quote {
-            src: inner.src,
-            dst: inner.dst,
+            src: inner.src.into(),
+            dst: inner.dst.into(),
             protocol: 17,
             transport: [0, 53, 0, 99, 1, 2, 3, 4],
         };

@@ -5,18 +5,8 @@ use core::net::Ipv4Addr;
 
 /// Bytes of a header without options, as we send it.
 pub const HEADER: usize = 20;
-/// Default time to live (RFC 1700).
-pub const TTL: u8 = 64;
-
-/// Protocol numbers.
-pub mod protocol {
-    /// ICMP.
-    pub const ICMP: u8 = 1;
-    /// TCP.
-    pub const TCP: u8 = 6;
-    /// UDP.
-    pub const UDP: u8 = 17;
-}
+/// Bytes of the longest header.
+pub const HEADER_MAX: usize = 60;
 
 /// An IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +86,7 @@ impl Repr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ip::protocol;
     use super::*;
 
     fn header() -> ([u8; HEADER], Repr) {

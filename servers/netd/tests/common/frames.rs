@@ -3,7 +3,7 @@
 use netd::wire::checksum::Sum;
 use netd::wire::ethernet::{self, EtherType, Mac};
 use netd::wire::tcp::{Flags, Repr, Seq};
-use netd::wire::{arp, icmp, ipv4, udp};
+use netd::wire::{arp, icmp, ip, ipv4, udp};
 use std::net::Ipv4Addr;
 
 /// One end of the wire.
@@ -42,18 +42,21 @@ pub fn tcp_frame(from: End, to: End, repr: &Repr, data: &[u8]) -> Vec<u8> {
     let mut head = [0; 28];
     let len = repr.emit(&mut head);
     let mut segment = [&head[..len], data].concat();
-    let sum = Sum::pseudo_v4(from.ip, to.ip, 6, segment.len() as u16).bytes(&segment).finish();
+    let sum =
+        Sum::pseudo(from.ip.into(), to.ip.into(), 6, segment.len() as u16).bytes(&segment).finish();
     segment[16..18].copy_from_slice(&sum);
-    ip_frame(from, to, ipv4::protocol::TCP, &segment)
+    ip_frame(from, to, ip::protocol::TCP, &segment)
 }
 
 pub fn udp_frame(from: End, to: End, src: u16, dst: u16, data: &[u8]) -> Vec<u8> {
     let mut head = [0; 8];
     udp::Repr { src, dst, payload_len: data.len() as u16, has_checksum: true }.emit(&mut head);
     let mut datagram = [&head[..], data].concat();
-    let sum = Sum::pseudo_v4(from.ip, to.ip, 17, datagram.len() as u16).bytes(&datagram).finish();
+    let sum = Sum::pseudo(from.ip.into(), to.ip.into(), 17, datagram.len() as u16)
+        .bytes(&datagram)
+        .finish();
     datagram[6..8].copy_from_slice(&sum);
-    ip_frame(from, to, ipv4::protocol::UDP, &datagram)
+    ip_frame(from, to, ip::protocol::UDP, &datagram)
 }
 
 pub fn echo_frame(from: End, to: End, reply: bool, id: u16, seq: u16, data: &[u8]) -> Vec<u8> {
@@ -62,7 +65,7 @@ pub fn echo_frame(from: End, to: End, reply: bool, id: u16, seq: u16, data: &[u8
     let mut message = [&head[..], data].concat();
     let sum = Sum::ZERO.bytes(&message).finish();
     message[2..4].copy_from_slice(&sum);
-    ip_frame(from, to, ipv4::protocol::ICMP, &message)
+    ip_frame(from, to, ip::protocol::ICMP, &message)
 }
 
 pub fn arp_frame(to: Mac, packet: &arp::Repr) -> Vec<u8> {
@@ -92,19 +95,19 @@ pub fn dissect(frame: &[u8]) -> Frame {
     }
     let (ip, len) = ipv4::Repr::parse(rest, rest.len()).unwrap();
     let payload = &rest[len..len + ip.payload_len as usize];
-    let pseudo = Sum::pseudo_v4(ip.src, ip.dst, ip.protocol, ip.payload_len);
+    let pseudo = Sum::pseudo(ip.src.into(), ip.dst.into(), ip.protocol, ip.payload_len);
     match ip.protocol {
-        ipv4::protocol::TCP => {
+        ip::protocol::TCP => {
             assert!(pseudo.bytes(payload).is_intact(), "TCP checksum");
             let (repr, header_len) = Repr::parse(payload).unwrap();
             Frame::Tcp(ip, repr, payload[header_len..].to_vec())
         }
-        ipv4::protocol::UDP => {
+        ip::protocol::UDP => {
             assert!(pseudo.bytes(payload).is_intact(), "UDP checksum");
             let repr = udp::Repr::parse(payload, payload.len()).unwrap();
             Frame::Udp(ip, repr, payload[udp::HEADER..].to_vec())
         }
-        ipv4::protocol::ICMP => {
+        ip::protocol::ICMP => {
             assert!(Sum::ZERO.bytes(payload).is_intact(), "ICMP checksum");
             Frame::Icmp(ip, payload.to_vec())
         }

@@ -1,0 +1,171 @@
+//! The interface: its link and its addresses, of both families, and what follows from them for a
+//! destination.
+
+use crate::wire::ethernet::Mac;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses that the interface may have, of both families.
+const ADDRS: usize = 8;
+/// Gateways and name servers, likewise.
+const SERVERS: usize = 4;
+
+/// The interface.
+pub(crate) struct Iface {
+    pub mac: Mac,
+    pub up: bool,
+    pub mtu: u16,
+    pub addrs: heapless::Vec<Net, ADDRS>,
+    /// In order of preference.
+    pub gateways: heapless::Vec<IpAddr, SERVERS>,
+    pub dns: heapless::Vec<IpAddr, SERVERS>,
+}
+
+/// An address of the interface, and how much of it says which network is near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Net {
+    pub addr: IpAddr,
+    pub prefix: u8,
+}
+
+/// The bits after a prefix.
+fn hosts_v4(prefix: u8) -> u32 {
+    u32::MAX.checked_shr(prefix as u32).unwrap_or(0)
+}
+
+impl Net {
+    /// Whether `ip` is of this network.
+    fn has(&self, ip: IpAddr) -> bool {
+        match (self.addr, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (a.to_bits() ^ b.to_bits()) & !hosts_v4(self.prefix) == 0
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                let hosts = u128::MAX.checked_shr(self.prefix as u32).unwrap_or(0);
+                (a.to_bits() ^ b.to_bits()) & !hosts == 0
+            }
+            _ => false,
+        }
+    }
+    /// Whether `ip` is the network's broadcast address; IPv6 has none.
+    fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
+        let IpAddr::V4(addr) = self.addr else { return false };
+        let hosts = hosts_v4(self.prefix);
+        hosts > 1 && addr.to_bits() | hosts == ip.to_bits()
+    }
+}
+
+impl Iface {
+    pub fn new() -> Self {
+        Self {
+            mac: Mac([0; 6]),
+            up: false,
+            mtu: 1500,
+            addrs: heapless::Vec::new(),
+            gateways: heapless::Vec::new(),
+            dns: heapless::Vec::new(),
+        }
+    }
+    /// Whether `ip` is an address of the interface.
+    pub fn is_ours(&self, ip: IpAddr) -> bool {
+        self.addrs.iter().any(|a| a.addr == ip)
+    }
+    /// Whether `ip` means every station: of all networks, or of one of the interface's.
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        let IpAddr::V4(ip) = ip else { return false };
+        ip.is_broadcast() || self.addrs.iter().any(|a| a.is_broadcast(ip))
+    }
+    /// The neighbour that packets for `dst` go to.
+    pub fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
+        if self.addrs.iter().any(|a| a.has(dst)) {
+            return Some(dst);
+        }
+        self.gateways.iter().copied().find(|g| g.is_ipv4() == dst.is_ipv4())
+    }
+    /// The address to speak to `dst` from: one of its own network, else the first of its family.
+    pub fn source(&self, dst: IpAddr) -> Option<IpAddr> {
+        if dst.is_loopback() {
+            return Some(match dst {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            });
+        }
+        let near = self.addrs.iter().find(|a| a.has(dst));
+        let any = || self.addrs.iter().find(|a| a.addr.is_ipv4() == dst.is_ipv4());
+        near.or_else(any).map(|a| a.addr)
+    }
+    /// Replaces all that is of IPv4: DHCP and the manifest say no more than one of each.
+    pub fn set_v4(&mut self, net: Option<Net>, gateway: Option<IpAddr>, dns: Option<IpAddr>) {
+        self.addrs.retain(|a| a.addr.is_ipv6());
+        self.gateways.retain(IpAddr::is_ipv6);
+        self.dns.retain(IpAddr::is_ipv6);
+        // Room that the other family left is enough as long as it leaves one place.
+        debug_assert!(!self.addrs.is_full() && !self.gateways.is_full() && !self.dns.is_full());
+        self.addrs.extend(net);
+        self.gateways.extend(gateway);
+        self.dns.extend(dns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    /// Two networks of each family; a gateway of each.
+    fn both() -> Iface {
+        let mut iface = Iface::new();
+        for (addr, prefix) in
+            [("fe80::15", 64), ("10.0.2.15", 24), ("2001:db8::15", 48), ("192.168.7.1", 31)]
+        {
+            iface.addrs.push(Net { addr: ip(addr), prefix }).unwrap();
+        }
+        iface.gateways.push(ip("fe80::1")).unwrap();
+        iface.gateways.push(ip("10.0.2.2")).unwrap();
+        iface
+    }
+
+    #[test]
+    fn each_family_has_its_own_way() {
+        let iface = both();
+        for (dst, hop, source) in [
+            ("10.0.2.3", "10.0.2.3", "10.0.2.15"),
+            ("10.0.3.3", "10.0.2.2", "10.0.2.15"),
+            ("192.168.7.0", "192.168.7.0", "192.168.7.1"),
+            ("fe80::77", "fe80::77", "fe80::15"),
+            ("2001:db8:0:7::1", "2001:db8:0:7::1", "2001:db8::15"),
+            ("2001:db8:1::1", "fe80::1", "fe80::15"),
+        ] {
+            assert_eq!(iface.next_hop(ip(dst)), Some(ip(hop)), "{dst}");
+            assert_eq!(iface.source(ip(dst)), Some(ip(source)), "{dst}");
+        }
+        assert!(iface.is_ours(ip("2001:db8::15")) && iface.is_ours(ip("192.168.7.1")));
+        assert!(!iface.is_ours(ip("10.0.2.2")) && !iface.is_ours(ip("::ffff:10.0.2.15")));
+    }
+
+    #[test]
+    fn only_networks_of_ipv4_have_a_broadcast_address() {
+        let iface = both();
+        assert!(iface.is_broadcast(ip("255.255.255.255")) && iface.is_broadcast(ip("10.0.2.255")));
+        for not in ["10.0.2.15", "10.0.3.255", "192.168.7.1", "fe80::ffff:ffff:ffff:ffff"] {
+            assert!(!iface.is_broadcast(ip(not)), "{not}");
+        }
+    }
+
+    #[test]
+    fn without_an_address_of_its_family_there_is_only_the_loop() {
+        let mut iface = both();
+        iface.set_v4(None, None, None);
+        let far = ip("10.0.2.3");
+        assert_eq!((iface.next_hop(far), iface.source(far)), (None, None));
+        assert_eq!(iface.source(ip("127.0.0.9")), Some(ip("127.0.0.1")));
+        assert_eq!(iface.source(ip("::1")), Some(ip("::1")));
+        assert_eq!(iface.next_hop(ip("2001:db8:1::1")), Some(ip("fe80::1")), "untouched");
+        let net = Net { addr: ip("10.1.0.1"), prefix: 0 };
+        iface.set_v4(Some(net), None, None);
+        assert_eq!(iface.next_hop(far), Some(far), "everything is near");
+        assert!(!iface.is_ours(ip("10.0.2.15")));
+    }
+}
