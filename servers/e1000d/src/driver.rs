@@ -4,13 +4,14 @@
 //! link down and has its buffers again; what it gives from then on waits in its rings. Resuming is
 //! opening: the NIC may have lost its power in between. Shutting down is closing for good.
 
+use crate::frame::MAX_FRAME;
 use crate::hardware::{Event, Hardware};
 use crate::models::Model;
 use crate::regs::{self, Cause};
 use crate::rx::{self, Rx};
 use crate::settings::Settings;
 use crate::setup;
-use crate::tx::{self, MAX_FRAME, Tx};
+use crate::tx::{self, Tx};
 use crate::window::Windows;
 use core::sync::atomic::Ordering::*;
 use libipc::nic::{self, Counter, RxFree, RxUsed, Status, TxDesc, TxFree, caps};

@@ -7,6 +7,7 @@
 
 use crate::Config;
 use crate::desc::{self, Context};
+use crate::frame::{Take, context, take};
 use crate::hardware::{Event, Hardware, Ring};
 use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
@@ -14,15 +15,9 @@ use crate::regs;
 use crate::tally::Tally;
 use crate::window::Windows;
 use heapless::Deque;
-use libipc::nic::{self, Counter, Csum, MAX_PIECES, Status, TxDesc, TxFree};
-use libipc::ring::{Consumer, PeerError, Producer};
+use libipc::nic::{Counter, MAX_PIECES, Status, TxDesc, TxFree};
+use libipc::ring::Producer;
 
-/// Bytes of the largest frame, without FCS.
-pub const MAX_FRAME: u32 = 1514;
-/// Bytes of an Ethernet header: less is no frame.
-const MIN_FRAME: u32 = 14;
-/// Bytes that one piece may have ([`TxDesc::len`]).
-const MAX_PIECE: u16 = 16_384;
 /// Descriptors that one frame may take: a context, and its pieces.
 const MAX_SLOTS: u16 = 1 + MAX_PIECES as u16;
 const _: () = assert!(MAX_SLOTS < RingSize::MIN);
@@ -117,16 +112,6 @@ impl Found {
 
 fn sent<H: Hardware>(hw: &H, frame: &Frame) -> bool {
     desc::sent(hw.load(lent::desc_word(Side::Tx, frame.eop, 1)))
-}
-
-/// What [`take`] found at the head of *tx used*.
-enum Take {
-    Nothing,
-    /// Pieces without an end of frame, yet.
-    Partial,
-    Frame([TxDesc; MAX_PIECES], usize),
-    /// Not a frame that can be sent; the cookie of its first piece.
-    Refused(u16),
 }
 
 /// Why sending cannot go on now.
@@ -401,62 +386,4 @@ impl Tx {
     pub fn blocked(&self) -> bool {
         self.wait == Wait::Reports
     }
-}
-
-/// Takes the next frame. Unless it is whole, or not a frame, the caller goes back to where it was.
-fn take(used: &mut Consumer<TxDesc>, windows: &Windows) -> Result<Take, PeerError> {
-    let mut pieces = [TxDesc::default(); MAX_PIECES];
-    let mut count = 0;
-    loop {
-        let Some(piece) = used.pop()? else {
-            match count {
-                0 => return Ok(Take::Nothing),
-                n if n < nic::RING as usize => return Ok(Take::Partial),
-                // A full ring without an end of frame: there will never be one.
-                _ => break,
-            }
-        };
-        if let Some(place) = pieces.get_mut(count) {
-            *place = piece;
-        }
-        count += 1;
-        if piece.flags & TxDesc::EOP != 0 {
-            break;
-        }
-    }
-    if count <= MAX_PIECES && acceptable(&pieces[..count], windows) {
-        Ok(Take::Frame(pieces, count))
-    } else {
-        Ok(Take::Refused(pieces[0].cookie))
-    }
-}
-
-fn context(first: &TxDesc) -> Option<Context> {
-    let c = Context { csum: first.csum, l3_start: first.l3_start, l4_start: first.l4_start };
-    (first.csum != Csum::None).then_some(c)
-}
-
-/// Whether the NIC may be given this frame.
-fn acceptable(pieces: &[TxDesc], windows: &Windows) -> bool {
-    let mut total = 0u32;
-    for p in pieces {
-        if p.flags & !TxDesc::EOP != 0
-            || !(1..=MAX_PIECE).contains(&p.len)
-            || windows.resolve(p.window, p.offset, p.len).is_none()
-        {
-            return false;
-        }
-        total += p.len as u32;
-    }
-    let first = &pieces[0];
-    let offsets_ok = match context(first) {
-        None => true,
-        Some(c) => {
-            // Both header offsets in order, and the checksum field inside the frame.
-            c.l3_start as u32 >= MIN_FRAME
-                && c.l4_start > c.l3_start
-                && c.field().is_some_and(|field| field as u32 + 2 <= total)
-        }
-    };
-    (MIN_FRAME..=MAX_FRAME).contains(&total) && first.mss == 0 && offsets_ok
 }
