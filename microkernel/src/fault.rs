@@ -1,6 +1,6 @@
 //! Faults of user code, as messages to the thread's fault endpoint.
 
-use abi::{FaultKind, ObjType, Rights};
+use abi::{FaultKind, Rights};
 
 use crate::ipc::SendMode;
 use crate::thread::{Fault, State, Tcb};
@@ -24,7 +24,7 @@ impl<P: Platform> Kernel<P> {
         t.fault.set(Some(Fault { kind, addr, code }));
         let cap = t.fault_endpoint().cap();
         match cap.endpoint() {
-            Some(ep) if cap.is(ObjType::Endpoint) && cap.rights().contains(Rights::WRITE) => {
+            Some(ep) if cap.rights().contains(Rights::WRITE) => {
                 self.send(t, ep, cap.data(), Rights::empty(), SendMode::Call);
                 Ok(())
             }
