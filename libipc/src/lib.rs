@@ -14,6 +14,7 @@
 //! | [`start`] | what a process finds when it starts |
 //! | [`bundle`] | the file in which init, programs and symbols travel |
 //! | [`log`] | log and console byte rings |
+//! | [`time`] | dates |
 #![no_std]
 
 pub mod bundle;
@@ -27,6 +28,7 @@ pub mod shared;
 pub mod sock;
 pub mod start;
 pub mod sys;
+pub mod time;
 
 /// Longest name of a process, region, capability or device.
 pub const NAME_MAX: usize = 24;

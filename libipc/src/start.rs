@@ -64,6 +64,9 @@ pub struct StartInfo {
     pub incarnation: u32,
     /// Clock parameters.
     pub clock: Clock,
+    /// Nanoseconds from the beginning of 1970 (UTC) to boot, to half a second: what the machine's
+    /// clock said when init started. `None`: it has none that makes sense.
+    pub utc_at_boot: Option<u64>,
     /// Bytes of heap at [`HEAP`].
     pub heap_len: u64,
     /// 32 random bytes, new at every start.
@@ -92,5 +95,9 @@ impl StartInfo {
     /// Nanoseconds since boot.
     pub fn now_ns(&self) -> u64 {
         self.clock.ns(crate::sys::rdtsc())
+    }
+    /// Nanoseconds since the beginning of 1970 (UTC), if they are known.
+    pub fn utc_ns(&self) -> Option<u64> {
+        self.utc_at_boot?.checked_add(self.now_ns())
     }
 }

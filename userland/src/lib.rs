@@ -16,6 +16,7 @@
 //! | [`runtime`] | signals, timer, calls to sockd, which sockets have news |
 //! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
 //! | [`console`] | line input with editing, output through the log page |
+//! | [`time`] | the time of day |
 //! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
 //! | [`http`] | requests and responses of `httpd` |
 //! | [`port`] | what the runtime needs of the kernel |
@@ -35,6 +36,7 @@ pub mod mem;
 pub mod net;
 pub mod port;
 pub mod runtime;
+pub mod time;
 
 pub use libipc::sock::Error;
 pub use runtime::{InitError, Runtime, init};

@@ -381,6 +381,7 @@ fn start_info(p: &Process) -> Result<usize, (&'static str, usize, usize)> {
         name: name(&p.name),
         incarnation: u32::MAX,
         clock: abi::Clock { tsc_base: u64::MAX, mult: u64::MAX },
+        utc_at_boot: Some(u64::MAX),
         heap_len: u64::MAX,
         seed: [255; 32],
         args: heapless::String::try_from(p.args.as_str()).unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! Booting and ending.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use libipc::time::Date;
 
 use crate::harness::{BOOT, COMMAND, Failure, Guest, PANIC, PROMPT, wrong};
 use crate::qemu::End;
@@ -19,7 +21,25 @@ pub fn boot(g: &mut Guest) -> Result<(), Failure> {
             return wrong(format!("ps does not list {process}:\n{ps}"));
         }
     }
+    clock(g)?;
     g.power_off()
+}
+
+/// `date` says what the host's clock says. Each rounds to a second, and the guest reads its clock
+/// to half a second.
+fn clock(g: &mut Guest) -> Result<(), Failure> {
+    let now = || UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs());
+    let before = now();
+    let out = g.command("date", COMMAND)?;
+    let after = now();
+    let near = |text: &str| {
+        (before.saturating_sub(2)..=after + 2)
+            .any(|t| text.contains(&Date::from_unix(t).to_string()))
+    };
+    if !near(&out) {
+        return wrong(format!("it should be about {} UTC:\n{out}", Date::from_unix(before)));
+    }
+    Ok(())
 }
 
 pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {

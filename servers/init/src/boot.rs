@@ -14,6 +14,7 @@ use crate::maker::{MakeError, Maker};
 use crate::pci::{self, Function, Mechanism1};
 use crate::pool::Pool;
 use crate::process::write_frame;
+use crate::rtc;
 use crate::screen::{LineBuf, Screen};
 use crate::slots::Slots;
 use crate::standing::{BarFrames, Shared, make_process};
@@ -214,6 +215,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
 
     let found = find_devices(k, &system);
     let emulated = pci::machine_emulated(&mut Mechanism1(k));
+    let utc_at_boot = rtc::utc_at_boot(k);
     let mut files: Vec<File<'a>> = Vec::new();
     for p in &system.processes {
         if !files.iter().any(|f| f.name() == p.file) {
@@ -281,6 +283,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         irqs,
         console,
         clock: machine.clock,
+        utc_at_boot,
         emulated,
     };
     let mut processes = Vec::new();

@@ -11,7 +11,7 @@
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
 //! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`] | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`] | why a process died, and how that reads |
-//! | [`pci`] | devices |
+//! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
 //!
 //! init trusts the kernel and the bundle. What processes say, in requests, log pages or by the
@@ -38,6 +38,7 @@ pub mod pool;
 pub mod process;
 pub mod report;
 pub mod requests;
+pub mod rtc;
 pub mod screen;
 pub mod shutdown;
 pub mod slots;

@@ -44,6 +44,8 @@ pub struct Shared {
     pub console: CPtr,
     /// Clock parameters.
     pub clock: Clock,
+    /// See [`StartInfo::utc_at_boot`].
+    pub utc_at_boot: Option<u64>,
     /// Whether the machine is QEMU's.
     pub emulated: bool,
 }
@@ -198,6 +200,7 @@ fn start_info(
         name: name(&process.name),
         incarnation: 0,
         clock: shared.clock,
+        utc_at_boot: shared.utc_at_boot,
         heap_len: draft.plan.heap,
         seed: [0; 32],
         args: clip(&process.args),

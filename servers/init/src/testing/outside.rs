@@ -18,6 +18,42 @@ pub struct Log {
     pub wants_room: bool,
 }
 
+/// The clock with its battery.
+pub struct Cmos {
+    index: u8,
+    /// Registers.
+    pub regs: [u8; 128],
+    /// So many looks from now it is updating.
+    pub updating: u32,
+    /// The last second of 2026 ends after so many reads.
+    pub ticks_after: Option<u32>,
+}
+
+impl Default for Cmos {
+    fn default() -> Self {
+        Self { index: 0, regs: [0; 128], updating: 0, ticks_after: None }
+    }
+}
+
+impl Cmos {
+    fn read(&mut self) -> u8 {
+        match &mut self.ticks_after {
+            Some(0) => {
+                for (reg, value) in [(0, 0), (2, 0), (4, 0), (7, 1), (8, 1), (9, 0x27)] {
+                    self.regs[reg] = value;
+                }
+            }
+            Some(n) => *n -= 1,
+            None => {}
+        }
+        if self.index == 10 && self.updating > 0 {
+            self.updating -= 1;
+            return 0x80;
+        }
+        self.regs[self.index as usize % 128]
+    }
+}
+
 /// Everything around the kernel.
 #[derive(Default)]
 pub struct Outside {
@@ -40,6 +76,8 @@ pub struct Outside {
     pci_address: u32,
     /// Values written to ports that turn the machine off.
     pub off: Vec<(u16, u32)>,
+    /// The clock.
+    pub cmos: Cmos,
     /// Log pages by init's address.
     pub logs: BTreeMap<u64, Log>,
     /// Console input by address.
@@ -63,6 +101,8 @@ impl Outside {
             }
             (Label::PortIn, 0x3fa) if !self.typed.is_empty() => return 4,
             (Label::PortIn, 0x3fa) => return if take(&mut self.empty_pending) { 2 } else { 1 },
+            (Label::PortOut, 0x70) => self.cmos.index = value as u8,
+            (Label::PortIn, 0x71) => return self.cmos.read() as u32,
             (Label::PortOut, 0xcf8) => self.pci_address = value,
             (Label::PortIn, 0xcfc) => return *self.pci.get(&self.pci_address).unwrap_or(&u32::MAX),
             (Label::PortOut, 0xcfc) => {

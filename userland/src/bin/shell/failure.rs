@@ -27,6 +27,8 @@ pub enum Failure {
     Init(proc::Error),
     Netd(sock::Error),
     Ping(sock::Error),
+    /// The machine has no clock, or it makes no sense.
+    NoClock,
 }
 
 /// As much of a word as a [`Name`] holds.
@@ -68,6 +70,9 @@ impl fmt::Display for Failure {
             Self::Init(e) => write!(f, "init refuses: {e:?}"),
             Self::Netd(e) => write!(f, "netd refuses: {e}"),
             Self::Ping(e) => write!(f, "ping: {e}"),
+            Self::NoClock => f.write_str(
+                "date: this machine's clock makes no sense; set it in the firmware, then start anew",
+            ),
         }
     }
 }

@@ -27,6 +27,7 @@ const HELP: &str = "\
   ss                     sockets
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
   stats                  memory, sockets, buffers and counters
+  date                   date and time, UTC
   echo TEXT              prints TEXT
   poweroff               turns the machine off
 ";
@@ -99,6 +100,7 @@ impl Shell {
             ("ping", [to]) => return self.ping(to, "4"),
             ("ping", [to, count]) => return self.ping(to, count),
             ("stats", []) => return self.stats(),
+            ("date", []) => return self.date(),
             ("poweroff", []) => {
                 self.init(&proc::Request::PowerOff)?;
             }

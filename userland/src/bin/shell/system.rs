@@ -3,6 +3,7 @@
 use core::fmt::Write;
 use libipc::msg::{self, interface};
 use libipc::proc;
+use userland::time::SystemTime;
 
 use super::failure::{Done, Failure, clip};
 use super::{Shell, out};
@@ -87,6 +88,12 @@ impl Shell {
             }
             skip += some.len() as u32;
         }
+    }
+
+    pub(super) fn date(&mut self) -> Done {
+        let date = SystemTime::now(self.rt).ok_or(Failure::NoClock)?.date();
+        out!(self, "{} {date} UTC", date.weekday());
+        Ok(())
     }
 
     pub(super) fn init(&self, request: &proc::Request) -> Result<proc::Reply, Failure> {
