@@ -3,6 +3,9 @@
 //! One page a process, lent by init and read by init: a byte ring, and room for the last words of
 //! a panic. Writing never blocks and needs no server; what does not fit is counted. The same page
 //! in the other direction carries console input.
+//!
+//! The page also says when an incarnation is ready: when it has attached to everything that its
+//! predecessor left, and works. That ends the downtime in init's report of a restart.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*, fence};
 
@@ -10,6 +13,8 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*, fence};
 pub const RING: usize = 2048;
 /// Bytes of last words.
 pub const PANIC: usize = 512;
+/// Bytes of what a process says when it is ready.
+pub const READY: usize = 96;
 
 /// The page. The writer owns all words but `head`.
 #[repr(C, align(4096))]
@@ -24,9 +29,14 @@ pub struct LogPage {
     panic_len: AtomicU32,
     /// Set by a writer that waits for room; the reader signals it.
     pub want_room: AtomicU32,
+    /// The incarnation that is ready, counted from 1; 0: none ever was.
+    ready: AtomicU32,
+    /// Bytes of what it said.
+    ready_len: AtomicU32,
     ring: [AtomicU8; RING],
     panic: [AtomicU8; PANIC],
-    _pad: [u8; 4096 - 20 - RING - PANIC],
+    ready_text: [AtomicU8; READY],
+    _pad: [u8; 4096 - 28 - RING - PANIC - READY],
 }
 
 const _: () = assert!(size_of::<LogPage>() == 4096);
@@ -79,5 +89,24 @@ impl LogPage {
         }
         self.panic_len.store(0, Release);
         n
+    }
+    /// Says that incarnation number `incarnation` is ready, and in `text` what it took over and
+    /// what was lost.
+    pub fn set_ready(&self, incarnation: u32, text: &[u8]) {
+        for (to, b) in self.ready_text.iter().zip(text) {
+            to.store(*b, Relaxed);
+        }
+        self.ready_len.store(text.len().min(READY) as u32, Relaxed);
+        self.ready.store(incarnation.wrapping_add(1), Release);
+    }
+    /// What incarnation number `incarnation` said when it was ready; `None`: it is not yet.
+    pub fn ready(&self, incarnation: u32, into: &mut [u8; READY]) -> Option<usize> {
+        if self.ready.load(Acquire) != incarnation.wrapping_add(1) {
+            return None;
+        }
+        for (b, from) in into.iter_mut().zip(&self.ready_text) {
+            *b = from.load(Relaxed);
+        }
+        Some((self.ready_len.load(Relaxed) as usize).min(READY))
     }
 }

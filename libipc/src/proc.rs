@@ -17,9 +17,18 @@ pub enum Request {
     Crash(Name, Crash),
     /// Ends a process and starts it again, whatever its policy.
     Restart(Name),
-    /// Restart reports from number `skip` on, oldest first: [`Reply::Reports`].
+    /// Reports of deaths from number `from` on, oldest first: [`Reply::Reports`].
     Reports {
-        /// How many to pass over.
+        /// The first number wanted.
+        from: u32,
+    },
+    /// One report in full: [`Reply::Report`], or [`Error::NotFound`].
+    Report(u32),
+    /// Backtrace of a report: [`Reply::Backtrace`], or [`Error::NotFound`].
+    Backtrace {
+        /// Number of the report.
+        report: u32,
+        /// How many places to pass over.
         skip: u32,
     },
     /// Memory: [`Reply::Memory`].
@@ -40,14 +49,20 @@ pub enum Crash {
 }
 
 /// What init answers.
+#[allow(clippy::large_enum_variant, reason = "made once, encoded and dropped; there is no heap")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done.
     Done,
     /// Some processes; fewer than 8: these were the last.
     Processes(heapless::Vec<Process, 8>),
-    /// Some reports; fewer than 4: these were the last.
+    /// Some reports; fewer than 4: these were the last. Numbers begin at 1; those before the first
+    /// that is there were dropped to make room.
     Reports(heapless::Vec<Report, 4>),
+    /// A report.
+    Report(Details),
+    /// Some places, innermost first; fewer than 4: these were the last.
+    Backtrace(heapless::Vec<Place, 4>),
     /// Memory.
     Memory {
         /// Bytes of RAM that init was given.
@@ -91,25 +106,93 @@ pub enum State {
     Stopped,
 }
 
-/// A restart.
+/// A death and what followed, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// Number of the report, from 1.
+    pub number: u32,
     /// Process.
     pub name: Name,
+    /// Which of its incarnations died, from 0.
+    pub incarnation: u32,
     /// Why, one line.
     pub cause: heapless::String<96>,
     /// Instruction pointer.
     pub rip: u64,
-    /// From the fault to the first instruction of the new process.
-    pub downtime_us: u32,
     /// When, microseconds since boot.
     pub at_us: u64,
+    /// What followed.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub phases: Phases,
+}
+
+/// What followed a death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It stays down: its policy says so, or it ended as it should.
+    Ended,
+    /// It stays down: it crashed too often.
+    GivenUp,
+    /// Its restart was put off.
+    Waiting,
+    /// Its successor runs. It is no program that says when it is ready.
+    Started,
+    /// Its successor runs and has not said yet that it is ready.
+    Attaching,
+    /// Its successor has said that it is ready.
+    Ready,
+    /// Its successor died before it was ready.
+    DiedAgain,
+}
+
+/// The parts of a downtime, in microseconds; they add up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases {
+    /// From the fault to init's noticing; 0 if init ended the process itself.
+    pub detect_us: u64,
+    /// Until registers and stack were read and the process was gone.
+    pub tear_down_us: u64,
+    /// Until the restart, if it was put off.
+    pub pause_us: u64,
+    /// Until the successor's first instruction.
+    pub build_us: u64,
+    /// Until the successor said that it is ready, if it did.
+    pub attach_us: Option<u64>,
+}
+
+impl Phases {
+    /// From the fault to the successor's readiness, as far as there was any.
+    pub fn downtime_us(&self) -> u64 {
+        let parts = [self.detect_us, self.tear_down_us, self.pause_us, self.build_us];
+        parts.iter().sum::<u64>() + self.attach_us.unwrap_or(0)
+    }
+}
+
+/// A report in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// The same in short.
+    pub report: Report,
+    /// Why, with all details.
+    pub cause: heapless::String<400>,
+    /// What the successor said when it was ready: what it took over, what was lost.
+    pub said: heapless::String<{ crate::log::READY }>,
+    /// Registers where it ended.
+    pub regs: abi::UserRegs,
+}
+
+/// A place in a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Address, function and offset in it.
+    pub text: heapless::String<220>,
 }
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// No process of that name.
+    /// No process of that name, or no report of that number.
     NotFound,
     /// The caller's badge does not allow it.
     Denied,

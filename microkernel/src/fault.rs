@@ -21,7 +21,7 @@ impl<P: Platform> Kernel<P> {
         addr: u64,
         code: u64,
     ) -> Result<(), Unhandled> {
-        t.fault.set(Some(Fault { kind, addr, code }));
+        t.fault.set(Some(Fault { kind, addr, code, at: self.hw.now() }));
         let cap = t.fault_endpoint().cap();
         match cap.endpoint() {
             Some(ep) if cap.rights().contains(Rights::WRITE) => {

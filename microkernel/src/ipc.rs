@@ -174,7 +174,7 @@ impl<P: Platform> Kernel<P> {
                     r.rax = 0;
                     r.rdi = sender.badge.get();
                     r.rsi = MsgInfo::FAULT | (f.kind as u64) << 16;
-                    (r.rdx, r.r10, r.r8, r.r9) = (regs.rip, f.addr, f.code, regs.rsp);
+                    (r.rdx, r.r10, r.r8, r.r9) = (regs.rip, f.addr, f.code, f.at);
                 });
             }
             None => self.copy_message(sender, receiver, sender.badge.get(), sender.can_grant.get()),

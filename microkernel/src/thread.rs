@@ -37,6 +37,8 @@ pub struct Fault {
     pub addr: u64,
     /// Hardware error code or vector.
     pub code: u64,
+    /// When, ns since boot.
+    pub at: u64,
 }
 
 /// How user code is resumed; tested by the exit path in assembly.

@@ -174,11 +174,12 @@ fn faults_arrive_as_messages_and_a_reply_resumes() {
     w.invoke(CLIENT, Label::ThreadConfigure, [CNODE, VSPACE, CLIENT_EP, CLIENT + 2, 0, 0]).unwrap();
     w.syscall(server, Syscall::Recv, recv());
     w.k.cpu.current = Some(client);
+    w.k.hw.now = 1234;
     assert!(w.k.fault(client, FaultKind::Page, 0xdead_beef, 6).is_ok());
     let r = server.regs.get();
     assert!(MsgInfo(r.rsi).is_fault());
     assert_eq!(MsgInfo(r.rsi).method(), FaultKind::Page as u16);
-    assert_eq!((r.rdi, r.r10, r.r8), (BADGE, 0xdead_beef, 6));
+    assert_eq!((r.rdi, r.r10, r.r8, r.r9), (BADGE, 0xdead_beef, 6, 1234));
     w.syscall(server, Syscall::Reply, UserRegs { rdi: REPLY, ..UserRegs::default() });
     assert_eq!(client.state.get(), State::Running);
     w.invoke(CLIENT, Label::ThreadConfigure, [CNODE, VSPACE, 0, 0, 0, 0]).unwrap();

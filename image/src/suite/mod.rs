@@ -4,6 +4,7 @@
 
 mod basics;
 mod recovery;
+mod reports;
 mod traffic;
 
 use std::io::Write;
@@ -64,6 +65,7 @@ pub const ALL: &[Test] = &[
     test("download-crash-sockd", "the same with sockd", recovery::download_crash_sockd),
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
+    test("reports", "each server's deaths, told with cause, place and phases", reports::reports),
     test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
 ];
 

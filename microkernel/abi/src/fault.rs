@@ -1,8 +1,10 @@
 //! Faults: what the kernel tells a thread's fault endpoint.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a thread stopped. The fault message has [`crate::MsgInfo::FAULT`] set, this kind as its
 /// method, and the words: instruction pointer, address (page faults) or number (unknown system
-/// calls), hardware error code, stack pointer. A reply resumes the thread; registers are read and
+/// calls), hardware error code, time of the fault in ns since boot. A reply resumes the thread; registers are read and
 /// written through its TCB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -46,7 +48,7 @@ pub const SUPERVISOR_EXIT: u64 = 0x1_0000_0001;
 pub const SUPERVISOR_PANIC: u64 = 0x1_0000_0002;
 
 /// A thread's registers as `Thread::ReadRegisters` writes them (20 u64).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct UserRegs {

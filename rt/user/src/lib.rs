@@ -128,6 +128,17 @@ macro_rules! log {
     }};
 }
 
+/// Tells init that this incarnation is ready: it has attached to all that its predecessor left,
+/// and works from here on. `what` says what it took over and what was lost, in a few words for the
+/// report of the restart. A process that never says so is taken to be ready when it starts.
+pub fn ready(start: &StartInfo, what: fmt::Arguments<'_>) {
+    let mut text = heapless::String::<{ libipc::log::READY }>::new();
+    // What does not fit is cut off.
+    let _ = text.write_fmt(what);
+    log_page().set_ready(start.incarnation, text.as_bytes());
+    flush_log();
+}
+
 struct Panic;
 
 impl Write for Panic {

@@ -25,6 +25,8 @@ const STOP: u64 = libipc::start::STOP;
 struct Machine {
     mmio: Mmio,
     start: &'static StartInfo,
+    /// What became of what the predecessor had under way.
+    found: Option<Event>,
 }
 
 impl Hardware for Machine {
@@ -44,6 +46,9 @@ impl Hardware for Machine {
         self.start.now_ns()
     }
     fn event(&mut self, event: Event) {
+        if matches!(event, Event::Reattached { .. } | Event::GaveBack { .. }) {
+            self.found = Some(event);
+        }
         rt::log!("{event}");
     }
 }
@@ -117,7 +122,7 @@ fn main(start: &'static StartInfo) -> u64 {
     // SAFETY: init maps the BAR uncached and the rings writable, both for the life of the
     // process; `region` checked the lengths; they are reached only here.
     let mmio = unsafe { Mmio::new(bar.vaddr, rings.vaddr, rings.len) };
-    let mut machine = Machine { mmio, start };
+    let mut machine = Machine { mmio, start, found: None };
     let config = config(start);
     let wait = |bits: Result<u64, abi::Error>| bits.expect("waiting for events");
 
@@ -133,6 +138,11 @@ fn main(start: &'static StartInfo) -> u64 {
             }
         }
     };
+
+    match machine.found {
+        Some(event) => rt::ready(start, format_args!("{event}")),
+        None => rt::ready(start, format_args!("nothing was under way")),
+    }
 
     // The predecessor may have died between interrupt and acknowledgement, or before it signalled
     // netd: begin as if the interrupt had come (the first poll signals netd in any case).

@@ -84,7 +84,14 @@ impl fmt::Display for Cause {
                     _ => "read",
                 };
                 let stack = if *below_stack { ", stack overflow" } else { "" };
-                write!(f, "page fault at {addr:#x} ({access}{stack})")
+                write!(f, "page fault at {addr:#x} ({access}{stack})")?;
+                if !f.alternate() {
+                    return Ok(());
+                }
+                // Intel SDM volume 3, 4.7.
+                let present = if code & 1 != 0 { "forbidden there" } else { "nothing there" };
+                let reserved = if code & 8 != 0 { ", reserved bits" } else { "" };
+                write!(f, ", error code {code:#x}: {present}{reserved}")
             }
             Self::Fault { kind, number, code } => match kind {
                 Some(FaultKind::Protection) => write!(f, "protection fault (code {code:#x})"),
@@ -152,6 +159,13 @@ mod tests {
             assert_eq!(cause.to_string(), text);
         }
         assert_eq!(read(5, SUPERVISOR_PANIC, 0), Cause::Panic(PanicText::new()));
+        for (code, text) in [
+            (6, "page fault at 0x10 (write), error code 0x6: nothing there"),
+            (7, "page fault at 0x10 (write), error code 0x7: forbidden there"),
+            (0x1d, "page fault at 0x10 (fetch), error code 0x1d: forbidden there, reserved bits"),
+        ] {
+            assert_eq!(alloc::format!("{:#}", read(1, 0x10, code)), text);
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Supervisor<'_> {
         {
             k.signal(ntfn);
         }
+        self.look_ready(k, i);
     }
 
     /// Ends the unfinished line of a dead process.

@@ -2,7 +2,7 @@
 //! supervising and restarting runs on the host against a model of the kernel.
 
 use abi::{CPtr, Error, Label, MapAttr, ObjType, Rights, UserRegs};
-use libipc::log::PANIC;
+use libipc::log::{PANIC, READY};
 
 use crate::layout::ROOT;
 
@@ -32,6 +32,8 @@ pub trait Kernel {
     fn log_read(&mut self, vaddr: u64, into: &mut [u8]) -> usize;
     /// Takes the last words from the log page at `vaddr`.
     fn log_panic(&mut self, vaddr: u64, into: &mut [u8; PANIC]) -> usize;
+    /// What incarnation number `incarnation` said in the log page at `vaddr` when it was ready.
+    fn log_ready(&mut self, vaddr: u64, incarnation: u32, into: &mut [u8; READY]) -> Option<usize>;
     /// Bytes that the writer of the log page at `vaddr` had no room for.
     fn log_dropped(&mut self, vaddr: u64) -> u32;
     /// Whether the writer of the log page at `vaddr` waits for room; forgets it.

@@ -10,7 +10,7 @@
 //! | [`pool`], [`slots`], [`tables`], [`plan`] | memory, slots and page tables, planned |
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
 //! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`] | life and death of processes |
-//! | [`cause`], [`backtrace`], [`report`] | why a process died, and how that reads |
+//! | [`cause`], [`backtrace`], [`report`], `restart` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
 //!
@@ -38,6 +38,7 @@ pub mod pool;
 pub mod process;
 pub mod report;
 pub mod requests;
+mod restart;
 pub mod rtc;
 pub mod screen;
 pub mod shutdown;

@@ -9,7 +9,7 @@ use init::console::last_words;
 use init::kernel::Kernel;
 use init::layout::{slot, window};
 use libipc::bundle::Bundle;
-use libipc::log::{LogPage, PANIC};
+use libipc::log::{LogPage, PANIC, READY};
 use libipc::{msg, proc, sys};
 
 /// Bytes of heap: the system description and what is made of it. Nothing allocates after boot.
@@ -70,6 +70,9 @@ impl Kernel for Native {
     }
     fn log_panic(&mut self, vaddr: u64, into: &mut [u8; PANIC]) -> usize {
         log_page(vaddr).take_panic(into)
+    }
+    fn log_ready(&mut self, vaddr: u64, incarnation: u32, into: &mut [u8; READY]) -> Option<usize> {
+        log_page(vaddr).ready(incarnation, into)
     }
     fn log_dropped(&mut self, vaddr: u64) -> u32 {
         log_page(vaddr).dropped.load(Relaxed)

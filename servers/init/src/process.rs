@@ -18,8 +18,6 @@ use libipc::proc::{Crash, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
 use spec::{Budget, Restart};
 
-use crate::backtrace::Frames;
-use crate::cause::Cause;
 use crate::kernel::Kernel;
 use crate::layout::{ROOT, badge, signal, slot, window};
 use crate::lines::Lines;
@@ -93,19 +91,6 @@ pub struct Parts<'a> {
     pub devices: Vec<usize>,
 }
 
-/// A death whose restart was put off.
-#[derive(Clone, Debug)]
-pub struct Death {
-    /// Why.
-    pub cause: Cause,
-    /// Instruction pointer.
-    pub rip: u64,
-    /// When, ns since boot.
-    pub at_ns: u64,
-    /// The way there.
-    pub frames: Frames,
-}
-
 /// A process of the system description.
 pub struct Process<'a> {
     /// Name.
@@ -134,8 +119,16 @@ pub struct Process<'a> {
     pub started_ns: u64,
     /// Recent starts.
     pub history: History,
-    /// Its death, while its restart is put off, and when it is due.
-    pub pending: Option<(Death, u64)>,
+    /// When its restart is due, if that was put off.
+    pub pending: Option<u64>,
+    /// Number of the report of its last death, while that is not complete.
+    pub report: Option<u32>,
+    /// An incarnation of it has said that it is ready: all do.
+    pub says_ready: bool,
+    /// The running incarnation has said so.
+    pub ready: bool,
+    /// When it is late with that.
+    pub ready_due: Option<u64>,
     /// A crash that was asked for: which, and when it comes.
     pub doom: Option<(Crash, u64)>,
     /// Where it was when it was made to crash: instruction and frame pointer.
@@ -316,12 +309,15 @@ impl Parts<'_> {
         if !vaddr.is_multiple_of(8) || vaddr < self.stack_end() || end > STACK_TOP {
             return None;
         }
-        let word = |k: &mut _, at: u64| {
-            let mut bytes = [0; 8];
-            self.with_page(k, at, |k, window| Kernel::read(k, window, &mut bytes))?;
-            Some(u64::from_le_bytes(bytes))
-        };
-        Some([word(k, vaddr)?, word(k, vaddr + 8)?])
+        let mut words = [[0; 8]; 2];
+        if vaddr % PAGE_SIZE <= PAGE_SIZE - 16 {
+            self.with_page(k, vaddr, |k, at| k.read(at, words.as_flattened_mut()))?;
+        } else {
+            for (word, at) in words.iter_mut().zip([vaddr, vaddr + 8]) {
+                self.with_page(k, at, |k, at| k.read(at, word))?;
+            }
+        }
+        Some(words.map(u64::from_le_bytes))
     }
     /// Clears the word of the process's stack at `vaddr`, a multiple of 8.
     pub fn clear_stack(&self, k: &mut impl Kernel, vaddr: u64) {

@@ -28,7 +28,9 @@ impl Supervisor<'_> {
         };
         let result = match request {
             Request::List { skip } => Ok(self.list(k, *skip)),
-            Request::Reports { skip } => Ok(Reply::Reports(self.reports.page(*skip))),
+            Request::Reports { from } => Ok(self.reports_page(*from)),
+            Request::Report(number) => self.report_details(*number),
+            Request::Backtrace { report, skip } => self.report_backtrace(*report, *skip),
             Request::Memory => Ok(self.memory(k)),
             Request::PowerOff => {
                 self.shut_down(k);
@@ -87,12 +89,12 @@ impl Supervisor<'_> {
         cause: Cause,
         restart: bool,
     ) -> Result<Reply, Error> {
-        let at_ns = k.now_ns();
+        let now = k.now_ns();
         if !self.processes[i].is_running() {
             return Err(Error::NotRunning);
         }
         let regs = self.registers(k, i).ok_or(Error::NotRunning)?;
-        self.ended(k, i, cause, regs, at_ns, restart);
+        self.ended(k, i, cause, regs, [now; 2], restart);
         Ok(Reply::Done)
     }
 

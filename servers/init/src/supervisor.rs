@@ -4,18 +4,17 @@ use abi::{CPtr, Label, UserRegs};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use libipc::log::PANIC;
-use libipc::proc::{Report, State};
+use libipc::proc::State;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::backtrace::{Frames, Place, is_code, walk};
 use crate::cause::{Cause, printable};
 use crate::kernel::Kernel;
 use crate::layout::{badge, signal, slot};
 use crate::pci::{self, Function, Mechanism1};
 use crate::policy::{GIVE_UP, Next};
-use crate::process::{Death, Process};
-use crate::report::{Reports, clip};
+use crate::process::Process;
+use crate::report::{Record, Reports};
 use crate::screen::{LineBuf, Screen};
 use crate::uart::Uart;
 
@@ -116,6 +115,7 @@ impl<'a> Supervisor<'a> {
         p.pending = None;
         p.crashed_at = None;
         p.doom = None;
+        p.ready = false;
         let Some(parts) = &mut p.parts else { return };
         for d in &parts.devices {
             let Some(device) = self.devices[*d].as_mut().filter(|d| !d.on) else { continue };
@@ -141,7 +141,7 @@ impl<'a> Supervisor<'a> {
 
     /// A thread's fault message arrived: its badge, method and words.
     pub fn fault<K: Kernel>(&mut self, k: &mut K, from: u64, method: u16, words: [u64; 4]) {
-        let at_ns = k.now_ns();
+        let noticed = k.now_ns();
         let index = badge::faulted(from).filter(|i| *i < self.processes.len());
         let Some(i) = index.filter(|i| self.processes[*i].is_running()) else { return };
         let Some(regs) = self.registers(k, i) else { return };
@@ -153,7 +153,8 @@ impl<'a> Supervisor<'a> {
             let n = k.log_panic(p.log_page(), &mut bytes).min(PANIC);
             *text = printable(&bytes[..n]);
         }
-        self.ended(k, i, cause, regs, at_ns, false);
+        let died = words[3].min(noticed);
+        self.ended(k, i, cause, regs, [died, noticed], false);
     }
 
     /// Registers of a process's thread.
@@ -164,92 +165,83 @@ impl<'a> Supervisor<'a> {
     }
 
     /// A running process has ended, or is being ended: tears it down and does what its policy
-    /// says (`restart`: starts it again in any case).
+    /// says (`restart`: starts it again in any case). `at`: when it died, and when that was noticed.
     pub(crate) fn ended<K: Kernel>(
         &mut self,
         k: &mut K,
         i: usize,
         cause: Cause,
         regs: UserRegs,
-        at_ns: u64,
+        at: [u64; 2],
         restart: bool,
     ) {
-        let frames = self.backtrace(k, i, &cause, regs);
+        self.drain(k, i);
+        self.dies(i);
         let p = &mut self.processes[i];
+        let mut record = Record::new(i, p.starts.wrapping_sub(1), cause, regs);
         let stops = self.off_at.is_some() && p.parts.as_ref().is_some_and(|x| x.stop.is_some());
         let next = match (stops, restart) {
             // What it was asked to do.
             (true, _) => Next::Leave,
             (_, true) => Next::Now,
-            _ => p.history.ended(p.policy, cause.end(), at_ns),
+            _ => p.history.ended(p.policy, record.cause.end(), at[0]),
         };
         let stays = matches!(next, Next::Leave | Next::Never | Next::GiveUp);
-        self.drain(k, i);
+        record.frames = self.backtrace(k, i, &regs);
         self.quiesce(k, i, stays);
-        let p = &mut self.processes[i];
-        if let Some(parts) = &p.parts {
+        if let Some(parts) = &self.processes[i].parts {
             parts.stop(k);
         }
-        let death = Death { cause, rip: regs.rip, at_ns, frames };
+        [record.times.died, record.times.noticed] = at;
+        record.times.torn_down = k.now_ns();
+        let exit = match record.cause {
+            Cause::Exit(status) if next != Next::GiveUp => Some(status),
+            _ => None,
+        };
+        let surprise = record.cause.has_backtrace();
+        self.open_report(record);
         match next {
             Next::Now => {
                 self.start(k, i);
                 self.end_log(i);
-                if self.processes[i].is_running() {
-                    self.report(i, &death);
-                }
-                self.print_frames(i, &death);
+                self.resumed(k, i);
             }
             Next::Later { pause_ns, starts } => {
                 self.end_log(i);
                 let ms = pause_ns / 1_000_000;
-                self.print_death(i, &death, |line| {
+                self.print_death(i, |line| {
                     write!(line, "; {starts} starts in a short time, next one in {ms} ms")
                 });
                 let p = &mut self.processes[i];
                 p.state = State::Restarting;
-                p.pending = Some((death, k.now_ns() + pause_ns));
+                p.pending = Some(k.now_ns() + pause_ns);
                 self.arm(k);
             }
             Next::Leave | Next::Never | Next::GiveUp => {
                 self.end_log(i);
-                self.processes[i].state = match death.cause {
-                    Cause::Exit(status) if next != Next::GiveUp => State::Exited(status),
-                    _ => State::Failed,
-                };
-                self.print_death(i, &death, |line| match next {
+                self.processes[i].state = exit.map_or(State::Failed, State::Exited);
+                self.print_death(i, |line| match next {
                     Next::GiveUp => write!(
                         line,
                         "; GIVEN UP after {GIVE_UP} pauses: it stays down until it is restarted by hand"
                     ),
-                    Next::Never if death.cause.has_backtrace() => {
+                    Next::Never if surprise => {
                         line.write_str("; its policy is never to restart it")
                     }
                     _ => Ok(()),
                 });
+                self.stays_down(i, next == Next::GiveUp);
             }
         }
-        if let Some(parts) = &self.processes[i].parts {
-            for ntfn in &parts.notices {
-                k.signal(*ntfn);
-            }
-        }
+        self.notify_death(k, i);
         self.off_if_quiet(k);
     }
 
-    /// The way to where the process ended, while its stack still exists.
-    fn backtrace<K: Kernel>(&self, k: &mut K, i: usize, cause: &Cause, regs: UserRegs) -> Frames {
-        let mut frames = Frames::new();
-        let p = &self.processes[i];
-        let Some(parts) = p.parts.as_ref().filter(|_| cause.has_backtrace()) else {
-            return frames;
-        };
-        let returns = |words: &[u64; 2]| p.file.is_some_and(|f| is_code(&f, words[1]));
-        walk(regs.rip, regs.rbp, &mut frames, |at| parts.read_stack(k, at).filter(returns));
-        if let Some((rip, rbp)) = p.crashed_at {
-            walk(rip, rbp, &mut frames, |at| parts.read_stack(k, at).filter(returns));
+    /// Tells those whom the manifest names that a process has died, or is back from a pause.
+    fn notify_death<K: Kernel>(&self, k: &mut K, i: usize) {
+        for ntfn in self.processes[i].parts.iter().flat_map(|parts| &parts.notices) {
+            k.signal(*ntfn);
         }
-        frames
     }
 
     /// Stops the devices of a process before its memory is used again, where that is needed: QEMU's
@@ -266,61 +258,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Prints and keeps the report of a restart that was just made.
-    fn report(&mut self, i: usize, death: &Death) {
-        let p = &self.processes[i];
-        let downtime_us = p.started_ns.saturating_sub(death.at_ns) / 1000;
-        let mut line = LineBuf::default();
-        let _ = write!(line, "[init] restarted {}: {}", p.name, death.cause);
-        if death.cause.has_place() {
-            let place = Place { address: death.rip, file: p.file, returns: false };
-            let _ = write!(line, ", rip {place}");
-        }
-        let _ = write!(line, ", downtime {downtime_us} us");
-        self.screen.log(line.as_bytes());
-        self.reports.add(Report {
-            name: p.name.clone(),
-            cause: clip(&death.cause),
-            rip: death.rip,
-            downtime_us: downtime_us.min(u32::MAX as u64) as u32,
-            at_us: death.at_ns / 1000,
-        });
-    }
-
-    /// Prints the end of a process that is not restarted now.
-    fn print_death(
-        &mut self,
-        i: usize,
-        death: &Death,
-        rest: impl FnOnce(&mut LineBuf) -> core::fmt::Result,
-    ) {
-        let p = &self.processes[i];
-        let mut line = LineBuf::default();
-        let _ = write!(line, "[init] {} ended: {}", p.name, death.cause);
-        if death.cause.has_place() {
-            let place = Place { address: death.rip, file: p.file, returns: false };
-            let _ = write!(line, ", rip {place}");
-        }
-        let _ = rest(&mut line);
-        self.screen.log(line.as_bytes());
-        self.print_frames(i, death);
-    }
-
-    fn print_frames(&mut self, i: usize, death: &Death) {
-        let file = self.processes[i].file;
-        // The first is in the line itself, if its place is.
-        let skip = death.cause.has_place() as usize;
-        for (n, address) in death.frames.iter().enumerate().skip(skip) {
-            let place = Place { address: *address, file, returns: n > 0 };
-            say!(self.screen, "[init]   #{n} {place}");
-        }
-    }
-
-    /// Arms the timer for the restart or crash that is due first.
+    /// Arms the timer for what is due first.
     pub(crate) fn arm<K: Kernel>(&self, k: &mut K) {
-        let restarts = self.processes.iter().filter_map(|p| Some(p.pending.as_ref()?.1));
+        let restarts = self.processes.iter().filter_map(|p| p.pending);
+        let ready = self.processes.iter().filter_map(|p| p.ready_due);
         let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
-        if let Some(due) = restarts.chain(crashes).chain(self.off_at).min() {
+        if let Some(due) = restarts.chain(ready).chain(crashes).chain(self.off_at).min() {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
     }
@@ -331,9 +274,10 @@ impl<'a> Supervisor<'a> {
             if let Some((how, _)) = self.processes[i].doom.take_if(|(_, due)| *due <= now) {
                 self.strike(k, i, how);
             }
-            if self.processes[i].pending.as_ref().is_some_and(|(_, due)| *due <= now) {
+            if self.processes[i].pending.is_some_and(|due| due <= now) {
                 self.start_pending(k, i);
             }
+            self.announce_late(i, now);
         }
         self.off_if_quiet(k);
         self.arm(k);
@@ -341,15 +285,11 @@ impl<'a> Supervisor<'a> {
 
     /// Starts a process whose restart was put off.
     pub(crate) fn start_pending<K: Kernel>(&mut self, k: &mut K, i: usize) {
-        let pending = self.processes[i].pending.take();
+        self.resumes(i, k.now_ns());
         self.start(k, i);
-        if let Some((death, _)) = pending.filter(|_| self.processes[i].is_running()) {
-            self.report(i, &death);
-            if let Some(parts) = &self.processes[i].parts {
-                for ntfn in &parts.notices {
-                    k.signal(*ntfn);
-                }
-            }
+        self.resumed(k, i);
+        if self.processes[i].is_running() {
+            self.notify_death(k, i);
         }
     }
 

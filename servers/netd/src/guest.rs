@@ -11,7 +11,7 @@ use libipc::sock::{
     AppSock, IdEntry, Layout, MAX_SESSIONS, MAX_SOCKETS, Record, SessionSpec, SessionTable,
 };
 use libipc::start::{Region, StartInfo};
-use netd::env::At;
+use netd::env::{At, Event};
 use netd::port::PortMemory;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
@@ -25,7 +25,11 @@ pub const TIMER_BIT: u64 = 2;
 const LOOPBACK: usize = 32 * 2048;
 
 /// The surroundings of the stack in the guest.
-pub struct Guest;
+#[derive(Default)]
+pub struct Guest {
+    /// What was taken over at the start.
+    pub recovered: Option<Event>,
+}
 
 /// Capabilities.
 pub struct Caps {

@@ -35,7 +35,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
-    let stack = Stack::new(setup, Guest, start.now_ns());
+    let stack = Stack::new(setup, Guest::default(), start.now_ns());
     Server { start, caps, stack, armed: u64::MAX }.run()
 }
 
@@ -51,6 +51,10 @@ impl Server {
     fn run(mut self) -> ! {
         // A predecessor may have died between publishing and signalling: everybody is told once.
         self.signal_all();
+        match self.stack.env.recovered {
+            Some(event) => rt::ready(self.start, format_args!("{event}")),
+            None => rt::ready(self.start, format_args!("nothing to recover")),
+        }
         let mut bells = u32::MAX;
         // An answer that is owed. It goes out with the next wait, or at once if there is none.
         let mut owed: Option<abi::MsgInfo> = None;
@@ -147,6 +151,9 @@ impl Env for Guest {
     }
 
     fn event(&mut self, event: netd::env::Event) {
+        if matches!(event, netd::env::Event::Recovered { .. }) {
+            self.recovered = Some(event);
+        }
         rt::log!("{event}");
     }
 }

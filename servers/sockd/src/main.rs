@@ -85,6 +85,7 @@ fn main(start: &'static StartInfo) -> u64 {
     }
     // An earlier sockd may have taken netd's signal and died.
     server.take_freed(&mut netd);
+    rt::ready(start, format_args!("{} sockets kept, {} dropped", report.kept, report.dropped));
     serve(own, reply, events, &mut server, &mut netd)
 }
 

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use libipc::log::PANIC;
+use libipc::log::{PANIC, READY};
 
 use crate::kernel::Kernel;
 use crate::testing::outside::Outside;
@@ -600,6 +600,12 @@ impl Kernel for Model {
         let n = words.len().min(PANIC);
         into[..n].copy_from_slice(&words[..n]);
         n
+    }
+    fn log_ready(&mut self, vaddr: u64, incarnation: u32, into: &mut [u8; READY]) -> Option<usize> {
+        let (ready, text) = self.outside.log(vaddr).ready.as_ref()?;
+        let n = text.len().min(READY);
+        into[..n].copy_from_slice(&text[..n]);
+        (*ready == incarnation).then_some(n)
     }
     fn log_dropped(&mut self, vaddr: u64) -> u32 {
         self.outside.log(vaddr).dropped

@@ -12,6 +12,8 @@ pub struct Log {
     pub text: Vec<u8>,
     /// Last words.
     pub last_words: Vec<u8>,
+    /// The incarnation that is ready, and what it said.
+    pub ready: Option<(u32, Vec<u8>)>,
     /// Bytes dropped.
     pub dropped: u32,
     /// The writer waits for room.

@@ -4,6 +4,7 @@ extern crate std;
 mod boot;
 mod console;
 mod faults;
+mod reports;
 mod requests;
 
 use abi::{Clock, FaultKind, UntypedDesc};
@@ -199,6 +200,8 @@ impl Booted {
         self.k.printed()
     }
     pub fn fault(&mut self, i: usize, kind: FaultKind, words: [u64; 4]) {
+        let [rip, number, code, _] = words;
+        let words = [rip, number, code, self.k.now];
         self.s.fault(&mut self.k, badge::fault(i), kind as u16, words);
     }
     /// Address of the log page of a process in init.

@@ -15,6 +15,8 @@ pub enum Failure {
     NoWay(Name),
     NoProcess(Name),
     NotRunning(Name),
+    /// No report of that number.
+    NoReport(Name),
     Denied(Name),
     NoAddress(Name),
     NoCount(Name),
@@ -57,6 +59,9 @@ impl fmt::Display for Failure {
             }
             Self::NoProcess(who) => write!(f, "{who}: no such process; `ps` lists them"),
             Self::NotRunning(who) => write!(f, "{who} does not run; `restart {who}` starts it"),
+            Self::NoReport(word) => {
+                write!(f, "{word}: no such report; `restarts` lists those that are kept")
+            }
             Self::Denied(who) => write!(f, "{who}: this shell may not do that"),
             Self::NoAddress(word) => {
                 write!(f, "ping: `{word}` is no address; write it as 10.0.2.2")

@@ -4,6 +4,7 @@
 
 mod failure;
 mod network;
+mod reports;
 mod system;
 
 use core::fmt::Write;
@@ -22,7 +23,8 @@ const HELP: &str = "\
   kill NAME              end a process; its restart policy decides what follows
   crash NAME HOW         make it crash: HOW is panic, pointer or undefined
   restart NAME           end a process if it runs, and start it
-  restarts               what was restarted, why, and how long it took
+  restarts               what died, why, and how long each part of its restart took
+  restarts N             report number N in full: cause, registers, backtrace
   ip                     interface, address, gateway, name server
   ss                     sockets
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
@@ -95,6 +97,7 @@ impl Shell {
                 return self.change(proc::Request::Crash(name(who)?, how), who);
             }
             ("restarts", []) => return self.reports(),
+            ("restarts", [number]) => return self.report(number),
             ("ip", []) => return self.interface(),
             ("ss", []) => return self.sockets(),
             ("ping", [to]) => return self.ping(to, "4"),

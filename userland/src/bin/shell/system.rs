@@ -1,4 +1,4 @@
-//! Processes and restarts: requests to init.
+//! Processes and the machine: requests to init.
 
 use core::fmt::Write;
 use libipc::msg::{self, interface};
@@ -62,34 +62,6 @@ impl Shell {
         }
     }
 
-    pub(super) fn reports(&mut self) -> Done {
-        let mut skip = 0;
-        loop {
-            let proc::Reply::Reports(some) = self.init(&proc::Request::Reports { skip })? else {
-                return Err(Failure::Nonsense("init"));
-            };
-            for r in &some {
-                out!(
-                    self,
-                    "{:>6}.{:03} s  {:<10} down {:>7} us  rip {:#x}  {}",
-                    r.at_us / 1_000_000,
-                    r.at_us / 1000 % 1000,
-                    r.name,
-                    r.downtime_us,
-                    r.rip,
-                    r.cause
-                );
-            }
-            if !some.is_full() {
-                if skip == 0 && some.is_empty() {
-                    out!(self, "nothing was restarted");
-                }
-                return Ok(());
-            }
-            skip += some.len() as u32;
-        }
-    }
-
     pub(super) fn date(&mut self) -> Done {
         let date = SystemTime::now(self.rt).ok_or(Failure::NoClock)?.date();
         out!(self, "{} {date} UTC", date.weekday());
@@ -103,7 +75,7 @@ impl Shell {
         }
     }
 
-    fn ask_init(
+    pub(super) fn ask_init(
         &self,
         request: &proc::Request,
     ) -> Result<Result<proc::Reply, proc::Error>, Failure> {
