@@ -60,12 +60,24 @@ pub fn lookup_cap(thread: &Tcb, cptr: CPtr) -> Result<Cap, Error> {
 ///
 /// # Errors
 /// [`Error::InvalidCap`] if there is none.
+#[inline]
 pub fn lookup_slot(thread: &Tcb, cptr: CPtr) -> Result<Obj<Slot>, Error> {
     if cptr == 0 {
         return Err(Error::InvalidCap);
     }
-    let slot = lookup(thread.cspace().cap(), cptr)?;
+    let root = thread.cspace().cap();
+    let slot = match flat(root, cptr) {
+        Some(slot) => slot,
+        None => lookup(root, cptr)?,
+    };
     if slot.is_empty() { Err(Error::InvalidCap) } else { Ok(slot) }
+}
+
+/// The slot at `cptr` if `root` is a flat CSpace: one CNode whose guard is zeroes.
+#[inline]
+pub fn flat(root: Cap, cptr: CPtr) -> Option<Obj<Slot>> {
+    let is_flat = root.data() == flat_guard(root.size_bits());
+    if is_flat { root.cnode_slot(cptr) } else { None }
 }
 
 /// What a copy of `cap` is: a frame or page table copy is not mapped; some objects have only one

@@ -1,16 +1,17 @@
-//! The common case of IPC, in one straight line: a call to a server that waits, and its reply to a
-//! caller that waits, both without capabilities, with a payload of any length.
+//! The common cases of IPC, each in one straight line: a call to a server that waits and its reply to
+//! a caller that waits, both without capabilities and with a payload of any length; a signal; a wait
+//! for signals or messages; and the two pairs of signal, acknowledge and wait.
 //!
-//! It does what the general path does (a test runs both side by side), but hands the processor to
-//! the other thread directly: neither passes through a ready queue, and nobody else is considered,
-//! which is right as long as no ready thread is more urgent than the one that is switched to.
-//! Whatever does not fit goes the general way, from the start: nothing is changed before the last
-//! check.
+//! They do what the general path does (a test runs both side by side), but hand the processor to
+//! the other thread directly: who is switched to does not pass through a ready queue, and nobody
+//! else is considered, which is right as long as no ready thread is more urgent. Whatever does not
+//! fit goes the general way, from the start: nothing is changed before the last check.
 
 use abi::{CPtr, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
 
 use crate::cap::Cap;
 use crate::ipc::{Endpoint, Reply};
+use crate::notification::Notification;
 use crate::thread::{State, Tcb};
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
@@ -20,15 +21,16 @@ struct Message {
     info: MsgInfo,
 }
 
-/// The capability at `cptr` of a flat CSpace: one CNode whose guard is zeroes.
+/// The capability at `cptr` of a flat CSpace.
 fn flat(t: &Tcb, cptr: CPtr) -> Option<Cap> {
-    let root = t.cspace().cap();
-    let radix = root.size_bits();
-    let is_flat = root.is(ObjType::CNode) && root.data() == cspace::flat_guard(radix);
-    if !is_flat || cptr == 0 {
-        return None;
-    }
-    root.cnode_slot(cptr).map(|s| s.cap())
+    let slot = if cptr == 0 { None } else { cspace::flat(t.cspace().cap(), cptr) };
+    slot.map(|s| s.cap())
+}
+
+/// The notification at `cptr` and its badge, if the capability has these rights.
+fn notification(t: &Tcb, cptr: CPtr, rights: Rights) -> Option<(Obj<Notification>, u64)> {
+    let cap = flat(t, cptr)?;
+    cap.notification().filter(|_| cap.rights().contains(rights)).map(|n| (n, cap.data()))
 }
 
 /// A message that needs nothing but copying from `from` to `to`.
@@ -60,13 +62,16 @@ impl<P: Platform> Kernel<P> {
     /// Tries the fast path for the system call of `t`; `false`: nothing happened.
     pub fn fast_path(&mut self, t: Obj<Tcb>) -> bool {
         let regs = t.regs.get();
-        if regs.rax == Syscall::Call as u64 {
-            self.fast_call(t, regs.rdi, regs.rsi).is_some()
-        } else if regs.rax == Syscall::ReplyRecv as u64 {
-            self.fast_reply_recv(t, regs.rdi, regs.rsi, regs.r14).is_some()
-        } else {
-            false
-        }
+        let done = match Syscall::from_raw(regs.rax) {
+            Some(Syscall::Call) => self.fast_call(t, regs.rdi, regs.rsi),
+            Some(Syscall::ReplyRecv) => self.fast_reply_recv(t, regs.rdi, regs.rsi, regs.r14),
+            Some(Syscall::Send) => self.fast_signal(t, regs.rdi),
+            Some(Syscall::Recv) => self.fast_recv(t, regs.rdi, regs.r14),
+            Some(Syscall::SignalWait) => self.fast_signal_wait(t, regs.rdi, regs.r14),
+            Some(Syscall::AckWait) => self.fast_ack_wait(t, regs.rdi, regs.r14),
+            _ => None,
+        };
+        done.is_some()
     }
 
     fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Option<()> {
@@ -112,6 +117,93 @@ impl<P: Platform> Kernel<P> {
         ep.add_receiver(t);
         self.switch(caller);
         Some(())
+    }
+
+    fn fast_signal(&mut self, t: Obj<Tcb>, cptr: CPtr) -> Option<()> {
+        let (ntfn, badge) = notification(&t, cptr, Rights::WRITE)?;
+        t.with_regs(|r| r.rax = 0);
+        self.signal_last(ntfn, badge);
+        Some(())
+    }
+
+    fn fast_recv(&mut self, t: Obj<Tcb>, cptr: CPtr, reply: CPtr) -> Option<()> {
+        let cap = flat(&t, cptr).filter(|c| c.rights().contains(Rights::READ))?;
+        if let Some(ntfn) = cap.notification() {
+            self.wait_last(t, ntfn);
+            return Some(());
+        }
+        let ep = cap.endpoint()?;
+        let reply = flat(&t, reply)?.reply().filter(|r| r.offered_by.get().is_none())?;
+        if let Some(bits) = t.bound.get().and_then(|n| n.take()) {
+            t.set_signal(bits);
+            return Some(());
+        }
+        if ep.has_senders() || reply.caller.get().is_some() {
+            return None;
+        }
+        reply.offered_by.set(Some(t));
+        t.reply.set(Some(reply));
+        t.state.set(State::Receiving);
+        t.endpoint.set(Some(ep));
+        ep.add_receiver(t);
+        self.run_best();
+        Some(())
+    }
+
+    fn fast_signal_wait(&mut self, t: Obj<Tcb>, target: CPtr, own: CPtr) -> Option<()> {
+        let (ntfn, badge) = notification(&t, target, Rights::WRITE)?;
+        let (own, _) = notification(&t, own, Rights::READ)?;
+        if own.is_active() || ntfn == own || self.cpu.reschedule {
+            return None;
+        }
+        let woken = self.take_waiter(ntfn, badge);
+        self.block_on(t, own);
+        match woken.filter(|w| w.sched.get().is_some()) {
+            Some(w) if self.ready_priority().is_none_or(|p| p < w.priority.get()) => {
+                self.switch(w);
+            }
+            Some(w) => {
+                self.enqueue(w);
+                self.run_best();
+            }
+            None => self.run_best(),
+        }
+        Some(())
+    }
+
+    fn fast_ack_wait(&mut self, t: Obj<Tcb>, irq: CPtr, own: CPtr) -> Option<()> {
+        let irq = flat(&t, irq).filter(|c| c.is(ObjType::IrqHandler))?;
+        let (own, _) = notification(&t, own, Rights::READ)?;
+        self.irq_ack(irq.addr());
+        self.wait_last(t, own);
+        Some(())
+    }
+
+    /// Signals, as the last act of an entry: whoever is woken and more urgent runs at once.
+    pub(crate) fn signal_last(&mut self, ntfn: Obj<Notification>, badge: u64) {
+        let Some(w) = self.take_waiter(ntfn, badge) else { return };
+        let current = self.cpu.current;
+        let urgent = current.is_none_or(|c| c.priority.get() < w.priority.get())
+            && self.ready_priority().is_none_or(|p| p < w.priority.get());
+        if urgent && !self.cpu.reschedule && w.sched.get().is_some() {
+            if let Some(c) = current {
+                self.preempt(c);
+            }
+            self.switch(w);
+        } else {
+            self.enqueue(w);
+        }
+    }
+
+    /// Waits for signals, as the last act of an entry.
+    fn wait_last(&mut self, t: Obj<Tcb>, ntfn: Obj<Notification>) {
+        match ntfn.take() {
+            Some(bits) => t.set_signal(bits),
+            None => {
+                self.block_on(t, ntfn);
+                self.run_best();
+            }
+        }
     }
 
     /// Whether `next` is the one to run once the current thread blocks.

@@ -90,13 +90,9 @@ impl<P: Platform> Kernel<P> {
             irq.again.set(true);
             return;
         }
-        self.irq_signal(gsi as usize);
-    }
-
-    fn irq_signal(&mut self, gsi: usize) {
-        let cap = self.irqs[gsi].target.cap();
+        let cap = irq.target.cap();
         if let Some(ntfn) = cap.notification() {
-            self.signal(ntfn, cap.data());
+            self.signal_last(ntfn, cap.data());
         }
     }
 
@@ -108,8 +104,9 @@ impl<P: Platform> Kernel<P> {
         } else {
             let again = irq.again.take();
             irq.unacknowledged.set(again);
-            if again {
-                self.irq_signal(gsi as usize);
+            let cap = irq.target.cap();
+            if let Some(ntfn) = cap.notification().filter(|_| again) {
+                self.signal(ntfn, cap.data());
             }
         }
     }

@@ -40,8 +40,14 @@ impl Tcb {
 impl<P: Platform> Kernel<P> {
     /// Ors `badge` into the word and wakes a waiter.
     pub(crate) fn signal(&mut self, ntfn: Obj<Notification>, badge: u64) {
-        ntfn.bits.set(ntfn.bits.get() | badge);
-        ntfn.active.set(true);
+        if let Some(waiter) = self.take_waiter(ntfn, badge) {
+            self.enqueue(waiter);
+        }
+    }
+
+    /// Ors `badge` into the word; if somebody waits, ends that wait with the word. The waiter is
+    /// then running, but in no ready queue.
+    pub(crate) fn take_waiter(&mut self, ntfn: Obj<Notification>, badge: u64) -> Option<Obj<Tcb>> {
         let waiter = match ntfn.queue.pop_front() {
             Some(t) => {
                 t.notification.set(None);
@@ -52,11 +58,17 @@ impl<P: Platform> Kernel<P> {
                     self.leave_endpoint(t);
                     t
                 }
-                _ => return,
+                _ => {
+                    ntfn.bits.set(ntfn.bits.get() | badge);
+                    ntfn.active.set(true);
+                    return None;
+                }
             },
         };
-        waiter.set_signal(ntfn.take().unwrap_or(0));
-        self.make_running(waiter);
+        // Who waits found no bits, and there are none yet.
+        waiter.set_signal(badge);
+        waiter.state.set(State::Running);
+        Some(waiter)
     }
 
     /// Waits for signals.
@@ -69,13 +81,18 @@ impl<P: Platform> Kernel<P> {
         if let Some(bits) = ntfn.take() {
             t.set_signal(bits);
         } else if blocking {
-            t.state.set(State::Waiting);
-            t.notification.set(Some(ntfn));
-            ntfn.queue.push_back(t);
+            self.block_on(t, ntfn);
         } else {
             return Err(Error::WouldBlock);
         }
         Ok(())
+    }
+
+    /// Puts a thread into the queue of a notification without signals.
+    pub(crate) fn block_on(&mut self, t: Obj<Tcb>, ntfn: Obj<Notification>) {
+        t.state.set(State::Waiting);
+        t.notification.set(Some(ntfn));
+        ntfn.queue.push_back(t);
     }
 
     pub(crate) fn leave_notification(&mut self, t: Obj<Tcb>) {

@@ -168,7 +168,7 @@ impl<P: Platform> Kernel<P> {
     /// Puts the running thread back: in front of its equals with the rest of its slice, so that
     /// interruptions cost it nothing; behind them with a new one if there is no rest, so that
     /// interruptions cost them nothing either.
-    fn preempt(&mut self, t: Obj<Tcb>) {
+    pub(crate) fn preempt(&mut self, t: Obj<Tcb>) {
         let priority = t.priority.get();
         let queue = &self.ready.queues[priority as usize];
         let left = match self.cpu.slice_end {
@@ -187,38 +187,42 @@ impl<P: Platform> Kernel<P> {
 
     fn choose(&mut self, still: Option<Obj<Tcb>>) {
         self.cpu.reschedule = false;
-        let best = self.ready.highest();
-        let next = match (still, best) {
-            (Some(t), best) if best.is_none_or(|b| b <= t.priority.get()) => Some(t),
-            (still, Some(b)) => {
-                if let Some(t) = still {
-                    self.preempt(t);
-                }
-                let next = self.ready.queues[b as usize].pop_front();
-                if let Some(n) = next {
-                    n.queued.set(false);
-                }
-                self.ready.mark(b);
-                next
-            }
-            (_, None) => None,
-        };
-        let switched = next != self.cpu.current;
-        if switched {
-            self.cpu.slice_end = match next {
-                Some(t) if !self.ready.queues[t.priority.get() as usize].is_empty() => {
-                    let left = t.slice_left.take();
-                    self.hw.now() + if left == 0 { SLICE_NS } else { left }
-                }
-                _ => u64::MAX,
-            };
-        }
-        match next {
-            Some(t) if switched => self.run(t),
+        match still {
             // Its address space may have been configured anew.
-            Some(t) => self.load(t),
-            None => self.cpu.current = None,
+            Some(t) if self.ready.highest().is_none_or(|b| b <= t.priority.get()) => self.load(t),
+            Some(t) => {
+                self.preempt(t);
+                self.run_best();
+            }
+            None => self.run_best(),
         }
+    }
+
+    /// Runs the most urgent ready thread in place of the current one, or nobody.
+    pub(crate) fn run_best(&mut self) {
+        let best = self.ready.highest().and_then(|b| self.ready.queues[b as usize].pop_front());
+        match best {
+            Some(t) => {
+                t.queued.set(false);
+                self.ready.mark(t.priority.get());
+                self.begin_slice(t);
+                self.run(t);
+            }
+            None => {
+                self.cpu.slice_end = u64::MAX;
+                self.cpu.current = None;
+            }
+        }
+    }
+
+    /// Times the slice of a thread that begins to run, if equals of it wait.
+    fn begin_slice(&mut self, t: Obj<Tcb>) {
+        self.cpu.slice_end = if self.ready.queues[t.priority.get() as usize].is_empty() {
+            u64::MAX
+        } else {
+            let left = t.slice_left.take();
+            self.hw.now() + if left == 0 { SLICE_NS } else { left }
+        };
     }
 
     /// Makes `t`, which is in no queue, the running thread.

@@ -11,7 +11,7 @@ use microkernel::thread::{State, Tcb};
 const ENDPOINTS: u64 = FREE;
 const REPLIES: u64 = FREE + 4;
 const NOTIFICATION: u64 = FREE + 8;
-const THREADS: u64 = FREE + 10;
+const THREADS: u64 = FREE + 12;
 const N: u64 = 5;
 
 struct Side {
@@ -31,6 +31,9 @@ impl Side {
         w.retype(ObjType::Reply, 0, REPLIES, 3).unwrap();
         w.retype(ObjType::Notification, 0, NOTIFICATION, 1).unwrap();
         w.mint(NOTIFICATION + 1, NOTIFICATION, 4).unwrap();
+        // One that is bound to nobody.
+        w.retype(ObjType::Notification, 0, NOTIFICATION + 2, 1).unwrap();
+        w.mint(NOTIFICATION + 3, NOTIFICATION + 2, 8).unwrap();
         let mut threads: Vec<_> =
             (0..N).map(|i| w.thread(THREADS + 3 * i, priorities[i as usize])).collect();
         w.invoke(THREADS, Label::ThreadBindNotification, [NOTIFICATION, 0, 0, 0, 0, 0]).unwrap();
@@ -80,17 +83,21 @@ fn both_paths_agree() {
             assert_eq!(current, sides[1].current(), "seed {seed} step {step}: who runs");
             let t = current.expect("the root thread never blocks");
             let root = t == N as usize;
-            let call = match rng.u8(..10) {
+            let call = match rng.u8(..14) {
                 _ if root => Syscall::Send,
                 0..4 => Syscall::Call,
                 4..8 => Syscall::ReplyRecv,
-                8 => Syscall::Recv,
-                _ => Syscall::NbSend,
+                8..10 => Syscall::Recv,
+                10 => Syscall::NbSend,
+                11 => Syscall::Send,
+                _ => Syscall::SignalWait,
             };
             let len = [0, 0, 5, 64, 1024, 1025][rng.usize(..6)];
             let cap = match call {
-                _ if root => NOTIFICATION + 1,
-                Syscall::ReplyRecv | Syscall::Recv => ENDPOINTS + 2 * rng.u64(..2),
+                _ if root => NOTIFICATION + 1 + 2 * rng.u64(..2),
+                Syscall::ReplyRecv => ENDPOINTS + 2 * rng.u64(..2),
+                Syscall::Recv => [ENDPOINTS, ENDPOINTS + 2, NOTIFICATION + 2][rng.usize(..3)],
+                Syscall::Send | Syscall::SignalWait => NOTIFICATION + rng.u64(..4),
                 _ => {
                     [ENDPOINTS + 1, ENDPOINTS + 1, ENDPOINTS + 3, NOTIFICATION + 1][rng.usize(..4)]
                 }
@@ -102,7 +109,10 @@ fn both_paths_agree() {
                 r10: rng.u64(..),
                 r8: rng.u64(..),
                 r9: rng.u64(..),
-                r14: REPLIES + rng.u64(..3),
+                r14: match call {
+                    Syscall::SignalWait => NOTIFICATION + rng.u64(..4),
+                    _ => REPLIES + rng.u64(..3),
+                },
                 ..UserRegs::default()
             };
             let byte = rng.u8(..);
