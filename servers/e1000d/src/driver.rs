@@ -189,15 +189,18 @@ impl Driver {
     /// instead, which spares the interrupt that would follow for work already done.
     pub fn poll<H: Hardware>(&mut self, hw: &mut H, irq: bool) -> Poll {
         let mut drained = false;
+        if irq {
+            self.causes(hw);
+        }
         for _ in 0..ROUNDS {
-            let mut work = irq && self.causes(hw);
-            work |= self.rx.harvest(hw, self.status, self.budget) > 0;
-            work |= self.rx.refill(hw, self.status);
-            work |= self.tx.reap(hw, self.status) > 0;
-            work |= self.tx.send(hw, self.status, &self.windows, self.budget) > 0;
+            let received = self.rx.harvest(hw, self.status, self.budget);
+            self.rx.refill(hw, self.status);
+            self.tx.reap(hw, self.status);
+            let sent = self.tx.send(hw, self.status, &self.windows, self.budget);
             // QEMU's model has sent everything when the TDT write returns.
-            work |= self.tx.reap(hw, self.status) > 0;
-            if !work {
+            let freed = self.tx.reap(hw, self.status) > 0 && self.tx.waits_for_nic();
+            let full = received == self.budget || sent == self.budget;
+            if !full && !freed && !(irq && self.causes(hw)) {
                 drained = true;
                 break;
             }

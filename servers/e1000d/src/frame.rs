@@ -19,15 +19,19 @@ pub enum Take {
     Nothing,
     /// Pieces without an end of frame, yet.
     Partial,
-    /// A frame: its pieces, and how many.
-    Frame([TxDesc; MAX_PIECES], usize),
+    /// A frame: how many pieces it has.
+    Frame(usize),
     /// Not a frame that can be sent; the cookie of its first piece.
     Refused(u16),
 }
 
-/// Takes the next frame. Unless it is whole, or not a frame, the caller goes back to where it was.
-pub fn take(used: &mut Consumer<TxDesc>, windows: &Windows) -> Result<Take, PeerError> {
-    let mut pieces = [TxDesc::default(); MAX_PIECES];
+/// Takes the next frame; its pieces are then in `pieces`. Unless it is whole, or not a frame, the
+/// caller goes back to where it was.
+pub fn take(
+    used: &mut Consumer<TxDesc>,
+    windows: &Windows,
+    pieces: &mut [TxDesc; MAX_PIECES],
+) -> Result<Take, PeerError> {
     let mut count = 0;
     loop {
         let Some(piece) = used.pop()? else {
@@ -47,7 +51,7 @@ pub fn take(used: &mut Consumer<TxDesc>, windows: &Windows) -> Result<Take, Peer
         }
     }
     if count <= MAX_PIECES && acceptable(&pieces[..count], windows) {
-        Ok(Take::Frame(pieces, count))
+        Ok(Take::Frame(count))
     } else {
         Ok(Take::Refused(pieces[0].cookie))
     }

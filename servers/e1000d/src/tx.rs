@@ -257,6 +257,7 @@ impl Tx {
         let before = self.tail;
         let mut n = 0;
         let mut failed = None;
+        let mut pieces = [TxDesc::default(); MAX_PIECES];
         (self.wait, self.partial) = (Wait::Netd, false);
         while n < budget {
             if self.size.usable() - self.posted < MAX_SLOTS {
@@ -265,14 +266,14 @@ impl Tx {
             }
             let Some(used) = self.used.open(hw, status) else { break };
             let from = used.index();
-            match take(used, windows) {
+            match take(used, windows, &mut pieces) {
                 Ok(Take::Nothing) => break,
                 Ok(Take::Partial) => {
                     used.seek(from);
                     self.partial = true;
                     break;
                 }
-                Ok(Take::Frame(pieces, count)) => {
+                Ok(Take::Frame(count)) => {
                     let taken = used.index();
                     self.write(hw, &pieces[..count], windows, taken);
                 }
@@ -380,6 +381,11 @@ impl Tx {
             self.frames.pop_front();
         }
         self.publish(hw, status);
+    }
+
+    /// Whether frames wait until the NIC has finished others.
+    pub fn waits_for_nic(&self) -> bool {
+        self.wait == Wait::Nic
     }
 
     /// Whether netd must take reports before anything can go on.

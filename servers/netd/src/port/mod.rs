@@ -402,17 +402,18 @@ impl Port {
         core::mem::take(&mut self.signal)
     }
 
-    /// Asks to be signalled for news; `true`: there is none now.
+    /// Asks to be signalled for frames that arrive and, if `returns`, for frames that come back;
+    /// `true`: there are none now.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
-    pub fn sleep(&mut self) -> Result<bool, DriverFault> {
+    pub fn sleep(&mut self, returns: bool) -> Result<bool, DriverFault> {
         self.attach()?;
         let mut idle = true;
         if let Some(ring) = &mut self.rx_used {
             idle &= ring.sleep().map_err(DriverFault::Ring)?;
         }
-        if let Some(ring) = &mut self.tx_free {
+        if let Some(ring) = self.tx_free.as_mut().filter(|_| returns) {
             idle &= ring.sleep().map_err(DriverFault::Ring)?;
         }
         Ok(idle)

@@ -71,6 +71,8 @@ pub struct Stack<E> {
     sessions: Vec<Session>,
     /// Doorbells that rang (a bit a session).
     bells: u32,
+    /// Sessions whose programs have something to be told (a bit each).
+    news: u32,
     socks: Vec<Sock>,
     /// Numbers after the sockets' are records in TIME-WAIT.
     demux: Demux,

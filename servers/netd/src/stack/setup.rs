@@ -107,6 +107,8 @@ impl<E: Env> Stack<E> {
             icmp_refilled: now,
             signal_sockd: false,
             counters: Counters::default(),
+            // A predecessor may have published without signalling.
+            news: bells,
             sessions,
             socks,
         };

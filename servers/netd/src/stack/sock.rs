@@ -110,8 +110,9 @@ impl<E: Env> Stack<E> {
         if s.dead {
             return;
         }
-        if let Err(e) = s.announce(id) {
-            self.ring_fault(session, e);
+        match s.announce(id) {
+            Ok(()) => self.news |= 1 << session,
+            Err(e) => self.ring_fault(session, e),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What programs submit: ids of sockets whose indices have moved.
 
-use super::turns::SUBMIT_BUDGET;
+use super::turns::{SUBMIT_BUDGET, bits};
 use super::{Body, Stack};
 use crate::env::{Env, SessionFault};
 use crate::list::NONE;
@@ -8,10 +8,7 @@ use crate::list::NONE;
 impl<E: Env> Stack<E> {
     /// Serves the sessions whose doorbell rang.
     pub(super) fn submit_turn(&mut self) -> bool {
-        let mut rang = self.bells;
-        while rang != 0 {
-            let session = rang.trailing_zeros();
-            rang &= rang - 1;
+        for session in bits(self.bells) {
             if self.session_turn(session as u16) {
                 self.bells &= !(1 << session);
             }

@@ -47,7 +47,10 @@ impl<E: Env> Stack<E> {
         if self.port_closed_until > self.now {
             return self.bells == 0;
         }
-        match self.port.sleep() {
+        // Frames that come back are news only for those who wait for them; else they are taken
+        // on the way, with the next turn.
+        let returns = !self.send_queue.is_empty() || self.sessions.iter().any(|s| s.ending);
+        match self.port.sleep(returns) {
             Ok(idle) => idle && self.bells == 0,
             Err(fault) => {
                 self.driver_fault(fault);
@@ -59,8 +62,8 @@ impl<E: Env> Stack<E> {
     /// Who must be signalled; asking clears it.
     pub fn take_signals(&mut self) -> Signals {
         let mut sessions = 0;
-        for (i, s) in self.sessions.iter_mut().enumerate() {
-            sessions |= (s.take_signal() as u32) << i;
+        for i in bits(core::mem::take(&mut self.news)) {
+            sessions |= (self.sessions[i].take_signal() as u32) << i;
         }
         Signals {
             driver: self.port.take_signal(),
@@ -71,8 +74,8 @@ impl<E: Env> Stack<E> {
 
     pub(super) fn publish(&mut self) {
         self.port.publish();
-        for s in &mut self.sessions {
-            s.publish();
+        for i in bits(self.news) {
+            self.sessions[i].publish();
         }
     }
 
@@ -216,9 +219,19 @@ impl<E: Env> Stack<E> {
         }
         // Its ready ring is not written any more, but whoever waits must see the end.
         self.sessions[session as usize].wake();
+        self.news |= 1 << session;
     }
 
     pub(super) fn ring_fault(&mut self, session: u16, e: PeerError) {
         self.session_fault(session, SessionFault::Ring(e));
     }
+}
+
+/// The numbers of the bits that are set.
+pub(super) fn bits(mut word: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let i = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (i < 32).then_some(i as usize)
+    })
 }
