@@ -200,7 +200,8 @@ impl Driver {
             // QEMU's model has sent everything when the TDT write returns.
             let freed = self.tx.reap(hw, self.status) > 0 && self.tx.waits_for_nic();
             let full = received == self.budget || sent == self.budget;
-            if !full && !freed && !(irq && self.causes(hw)) {
+            let more = full || freed || (irq && self.causes(hw));
+            if !more {
                 drained = true;
                 break;
             }

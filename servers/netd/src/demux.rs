@@ -1,10 +1,13 @@
 //! Which socket a packet is for: a chained hash table, sized once, under a keyed hash (so that a
 //! peer that picks its ports cannot make long chains). Links live in an array indexed by socket.
+//!
+//! A peer never sees a hash and cannot measure a chain of a few, so the hash need not be one of
+//! cryptography; sequence numbers and ports, which a peer does see, are made with SipHash.
 
 use alloc::vec::Vec;
-use core::hash::Hasher;
+use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use siphasher::sip::SipHasher13;
+use foldhash::quality::FixedState;
 
 const NONE: u32 = u32::MAX;
 
@@ -73,12 +76,12 @@ struct Entry {
 pub struct Demux {
     buckets: Vec<u32>,
     entries: Vec<Entry>,
-    key: (u64, u64),
+    hash: FixedState,
 }
 
 impl Demux {
     /// For sockets `0..sockets`.
-    pub fn new(sockets: usize, key: (u64, u64)) -> Self {
+    pub fn new(sockets: usize, key: u64) -> Self {
         let buckets = (sockets * 2).next_power_of_two().max(2);
         let none = Tuple::local(Space::Tcp, ANY);
         Self {
@@ -86,12 +89,12 @@ impl Demux {
             entries: (0..sockets)
                 .map(|_| Entry { tuple: none, next: NONE, linked: false })
                 .collect(),
-            key,
+            hash: FixedState::with_seed(key),
         }
     }
 
     fn bucket(&self, tuple: &Tuple) -> usize {
-        let mut h = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        let mut h = self.hash.build_hasher();
         tuple.feed(&mut h);
         h.finish() as usize & (self.buckets.len() - 1)
     }
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_most_specific_socket_gets_the_packet() {
-        let mut d = Demux::new(4, (1, 2));
+        let mut d = Demux::new(4, 1);
         assert!(d.insert(0, Tuple::local(Space::Tcp, at("0.0.0.0:80"))));
         assert!(d.insert(1, Tuple::local(Space::Tcp, at("10.0.2.15:80"))));
         let connection =
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn chains_survive_removals_in_any_order() {
-        let mut d = Demux::new(64, (7, 7));
+        let mut d = Demux::new(64, 7);
         let tuple = |i: u32| Tuple::local(Space::Udp, SocketAddr::new(ANY.ip(), 1000 + i as u16));
         for i in 0..64 {
             assert!(d.insert(i, tuple(i)));

@@ -47,7 +47,7 @@ impl<E: Env> Stack<E> {
         let hard = setup.hard;
         let secrets = hard.secrets(&setup.seed);
         let (halves, _) = setup.seed.as_chunks::<8>();
-        let key = (u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[3]));
+        let key = u64::from_le_bytes(halves[0]) ^ u64::from_le_bytes(halves[3]).rotate_left(32);
         let (port, fault) =
             Port::new(setup.port, PortHard { rx_base: &hard.rx_base, tx_base: &hard.tx_base });
         let mut sessions = Vec::with_capacity(setup.sessions.len());
