@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use netd::Addressing;
+
 use crate::workspace::{self, GuestBin};
 use crate::{bundle, elf, guest, manifest};
 
@@ -51,10 +53,13 @@ pub enum Error {
 }
 
 /// The guest binaries that the system of `manifest` needs.
-fn needed(manifest: &Path) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
+fn needed(
+    manifest: &Path,
+    addressing: Option<&Addressing>,
+) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
     let bins = workspace::guest_bins()?;
     let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
-    let plan = manifest::load(manifest, &names)?;
+    let plan = manifest::load_with(manifest, &names, addressing)?;
     let files = plan.files();
     let wanted = |b: &GuestBin| ["kernel", "init"].contains(&&*b.name) || files.contains(&&*b.name);
     let bins = bins.iter().filter(|b| wanted(b)).cloned().collect();
@@ -66,13 +71,29 @@ fn needed(manifest: &Path) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
 /// # Errors
 /// See [`Error`].
 pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
-    let (plan, bins) = needed(manifest)?;
+    build_with(manifest, None, quiet)
+}
+
+/// As [`build`], but the interface gets its address in another way than the manifest says.
+///
+/// # Errors
+/// See [`Error`].
+pub fn build_with(
+    manifest: &Path,
+    addressing: Option<&Addressing>,
+    quiet: bool,
+) -> Result<Image, Error> {
+    let (plan, bins) = needed(manifest, addressing)?;
     let made = guest::build(&bins, quiet)?;
     let bytes = pack(&plan, &made)?;
     let kernel = made["kernel"].clone();
-    // Each manifest has a bundle of its own: `bundle`, or `bundle-ipc` for ipc.toml.
+    // Each system has a bundle of its own: `bundle`, or `bundle-ipc` for ipc.toml; `-address` with
+    // an address that the manifest does not say.
     let stem = manifest.file_stem().and_then(|s| s.to_str()).unwrap_or("system");
-    let name = if stem == "system" { "bundle".into() } else { format!("bundle-{stem}") };
+    let mut name = if stem == "system" { "bundle".into() } else { format!("bundle-{stem}") };
+    if addressing.is_some() {
+        name += "-address";
+    }
     let bundle = guest::target_dir().join(name);
     std::fs::write(&bundle, &bytes).map_err(|source| Error::Io { path: bundle.clone(), source })?;
     Ok(Image { kernel, bundle, plan })

@@ -8,6 +8,7 @@
 //! | [`bundle`] | the boot bundle, written |
 //! | [`manifest`] | `system.toml`: parsed, checked, expanded into [`spec::System`] |
 //! | [`build`] | all of these together: kernel and bundle |
+//! | [`net`] | what is behind the network card |
 //! | [`install`] | getting QEMU |
 //! | [`qemu`] | its command line, accelerator, exit status |
 //! | [`ports`] | free host ports for the forwards of the manifest |
@@ -26,6 +27,7 @@ pub mod guest;
 pub mod harness;
 pub mod install;
 pub mod manifest;
+pub mod net;
 pub mod ports;
 pub mod qemu;
 pub mod qmp;

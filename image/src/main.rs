@@ -1,12 +1,17 @@
 //! The one tool for everything that is not `cargo test`: `cargo run -- SUBCOMMAND`.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use image::net::TapError;
+use image::run::Behind;
 use image::{build, install, qemu, run, suite, workspace};
+use netd::Addressing;
+use netd::addressing::ArgError;
 
 /// Builds Breakwater, boots it under QEMU and tests it.
 ///
@@ -63,9 +68,25 @@ enum Command {
 #[derive(Args)]
 struct Run {
     /// What is behind the network card: `user` gives the system an address by DHCP, a way out,
-    /// and the forwarded ports of the manifest; `none` gives nothing
-    #[arg(long, value_enum, default_value = "user")]
-    net: Net,
+    /// and the forwarded ports of the manifest; `tap:IF` is a tap interface of the host; `none`
+    /// gives nothing
+    #[arg(long, value_name = "user|none|tap:IF", default_value = "user", value_parser = behind)]
+    net: Behind,
+    /// Address of the system, instead of asking for one by DHCP
+    #[arg(long, value_name = "ADDRESS/LENGTH", value_parser = network)]
+    ip: Option<(Ipv4Addr, u8)>,
+    /// With --ip: where other networks are
+    #[arg(long, value_name = "ADDRESS", requires = "ip")]
+    gateway: Option<Ipv4Addr>,
+    /// With --ip: the name server
+    #[arg(long, value_name = "ADDRESS", requires = "ip")]
+    dns: Option<Ipv4Addr>,
+    /// The machine
+    #[arg(long, value_enum, default_value = "pc")]
+    machine: qemu::Chipset,
+    /// The network card
+    #[arg(long, value_enum, default_value = "82540em")]
+    nic: qemu::Nic,
     /// How instructions are run; `auto` takes KVM where it works, else TCG
     #[arg(long, value_enum, default_value = "auto")]
     accel: qemu::Accel,
@@ -103,10 +124,34 @@ struct Test {
     list: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Net {
-    User,
-    None,
+/// Reads `--net`.
+fn behind(text: &str) -> std::result::Result<Behind, String> {
+    match (text, text.strip_prefix("tap:")) {
+        ("user", _) => Ok(Behind::User),
+        ("none", _) => Ok(Behind::None),
+        (_, Some(name)) => name.parse().map(Behind::Tap).map_err(|e: TapError| e.to_string()),
+        _ => Err("write user, none, or tap:IF with the name of a tap interface".into()),
+    }
+}
+
+/// Reads `--ip`.
+fn network(text: &str) -> std::result::Result<(Ipv4Addr, u8), String> {
+    let what = "write a host's address and the length of its network's prefix, as in 10.9.0.2/24";
+    netd::addressing::network(text).ok_or_else(|| what.into())
+}
+
+/// Reads `--ip`, `--gateway` and `--dns` together, as the stack will.
+fn addressing(o: &Run) -> Result<Option<Addressing>> {
+    let Some((addr, prefix)) = o.ip else { return Ok(None) };
+    let addressing = Addressing::Static { addr, prefix, gateway: o.gateway, dns: o.dns };
+    let text = addressing.to_string();
+    Ok(match Addressing::parse(&text) {
+        Ok(same) => Some(same),
+        Err(ArgError::Gateway(_)) => {
+            return Err(format!("--gateway must be another host in the network of {text}").into());
+        }
+        Err(e) => return Err(e.to_string().into()),
+    })
 }
 
 fn main() -> ExitCode {
@@ -127,10 +172,10 @@ fn main() -> ExitCode {
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
-    install::ensure()?;
-    let image = build::build(manifest, false)?;
     let options = run::Options {
-        net: o.net == Net::User,
+        net: o.net.clone(),
+        chipset: o.machine,
+        nic: o.nic,
         accel: o.accel,
         mem_mib: o.mem,
         pcap: o.pcap.clone(),
@@ -138,6 +183,10 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
         headless: o.headless,
         append: o.append.clone(),
     };
+    let own = addressing(o)?;
+    options.check(&own.unwrap_or(Addressing::Dhcp))?;
+    install::ensure()?;
+    let image = build::build_with(manifest, own.as_ref(), false)?;
     Ok(run::run(&image, &options)?)
 }
 

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use crate::install;
-use crate::manifest::Protocol;
-use crate::ports::Mapping;
+use crate::net::Net;
 use crate::qmp::Stop;
 
 /// How the guest's instructions are run.
@@ -44,6 +43,46 @@ fn has_virtualisation(cpuinfo: &str) -> bool {
         .any(|l| l.split_whitespace().any(|f| f == "vmx" || f == "svm"))
 }
 
+/// QEMU's machines that the system runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Chipset {
+    /// A PC of 1996: i440FX, PCI.
+    #[default]
+    Pc,
+    /// One of 2009: Q35, PCI Express.
+    Q35,
+}
+
+/// Network cards that there is a driver for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Nic {
+    /// Intel 82540EM, PCI.
+    #[default]
+    #[value(name = "82540em")]
+    I82540em,
+    /// Intel 82544GC, PCI.
+    #[value(name = "82544gc")]
+    I82544gc,
+    /// Intel 82545EM, PCI-X.
+    #[value(name = "82545em")]
+    I82545em,
+    /// Intel 82574L, PCI Express.
+    #[value(name = "82574l")]
+    I82574l,
+}
+
+impl Nic {
+    /// QEMU's name of it.
+    fn device(self) -> &'static str {
+        match self {
+            Self::I82540em => "e1000",
+            Self::I82544gc => "e1000-82544gc",
+            Self::I82545em => "e1000-82545em",
+            Self::I82574l => "e1000e",
+        }
+    }
+}
+
 /// Where the console goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Console {
@@ -66,8 +105,12 @@ pub struct Machine {
     pub mem_mib: u32,
     /// Resolved accelerator.
     pub accel: Accel,
-    /// Forwards of user-mode networking; `None`: no network behind the NIC.
-    pub net: Option<Vec<Mapping>>,
+    /// Chipset.
+    pub chipset: Chipset,
+    /// Network card.
+    pub nic: Nic,
+    /// What is behind it.
+    pub net: Net,
     /// Where frames are recorded.
     pub pcap: Option<Pcap>,
     /// Whether a debugger starts it.
@@ -90,7 +133,7 @@ pub struct Pcap {
 }
 
 /// A file name in an option list: a comma is doubled.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
@@ -107,27 +150,16 @@ impl Machine {
         let mut add = |words: &[&str]| a.extend(words.iter().map(OsString::from));
         let kvm = self.accel == Accel::Kvm;
         add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-        add(&["-machine", if kvm { "pc,accel=kvm" } else { "pc,accel=tcg" }]);
+        let chipset = if self.chipset == Chipset::Q35 { "q35" } else { "pc" };
+        let accel = if kvm { "kvm" } else { "tcg" };
+        add(&["-machine", &format!("{chipset},accel={accel}")]);
         add(&["-cpu", if kvm { "host" } else { "max" }]);
         add(&["-m", &self.mem_mib.to_string()]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
-        // Without a network the link is up and every frame is lost: the other end is a socket to
-        // which nobody connects. (An empty hub, or no other end at all, QEMU warns of.)
-        let nobody = format!(
-            "stream,id=n0,server=on,addr.type=unix,addr.abstract=on,addr.path=breakwater-{}",
-            std::process::id()
-        );
-        let mut netdev = if self.net.is_some() { "user,id=n0".into() } else { nobody };
-        for m in self.net.iter().flatten() {
-            for protocol in &m.protocols {
-                let protocol = if *protocol == Protocol::Tcp { "tcp" } else { "udp" };
-                netdev += &format!(",hostfwd={protocol}:127.0.0.1:{}-:{}", m.host, m.port);
-            }
-        }
-        add(&["-netdev", &netdev]);
+        add(&["-netdev", &self.net.netdev()]);
         // Without its boot ROM the firmware loses no time trying to boot from the network.
-        add(&["-device", "e1000,netdev=n0,romfile="]);
+        add(&["-device", &format!("{},netdev=n0,romfile=", self.nic.device())]);
         if let Some(pcap) = &self.pcap {
             let snap = pcap.snap.map_or_else(String::new, |n| format!(",maxlen={n}"));
             let dump = format!("filter-dump,id=dump,netdev=n0,file={}{snap}", escaped(&pcap.path));
@@ -195,12 +227,9 @@ mod tests {
             append: None,
             mem_mib: 128,
             accel: Accel::Tcg,
-            net: Some(vec![Mapping {
-                host: 7007,
-                port: 7,
-                protocols: vec![Protocol::Tcp, Protocol::Udp],
-                what: "echo".into(),
-            }]),
+            chipset: Chipset::Pc,
+            nic: Nic::I82540em,
+            net: Net::None,
             pcap: None,
             gdb: false,
             icount: false,
@@ -214,19 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn forwards_and_files_reach_the_command_line() {
+    fn what_is_asked_for_reaches_the_command_line() {
         let mut m = machine();
-        let text = line(&m);
-        assert!(text.contains("hostfwd=tcp:127.0.0.1:7007-:7,hostfwd=udp:127.0.0.1:7007-:7"));
-        assert!(text.contains("-kernel k -initrd b") && text.contains("-cpu max"), "{text}");
-        m.net = None;
         m.pcap = Some(Pcap { path: "a,b.pcap".into(), snap: Some(160) });
         let text = line(&m);
-        assert!(
-            text.contains("-netdev stream,id=n0,server=on") && !text.contains("hostfwd"),
-            "{text}"
-        );
+        assert!(text.contains("-kernel k -initrd b") && text.contains("-cpu max"), "{text}");
+        assert!(text.contains("-machine pc,accel=tcg"), "{text}");
+        assert!(text.contains("-netdev stream,id=n0,server=on"), "{text}");
+        assert!(text.contains("-device e1000,netdev=n0"), "{text}");
         assert!(text.contains("file=a,,b.pcap,maxlen=160"), "{text}");
+        (m.chipset, m.nic) = (Chipset::Q35, Nic::I82574l);
+        let text = line(&m);
+        assert!(text.contains("-machine q35,accel=tcg"), "{text}");
+        assert!(text.contains("-device e1000e,netdev=n0"), "{text}");
     }
 
     #[test]

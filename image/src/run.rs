@@ -2,16 +2,23 @@
 
 use std::process::{ExitCode, Stdio};
 
+use netd::Addressing;
+
 use crate::build::Image;
-use crate::qemu::{self, Accel, Console, End, Machine, Pcap};
+use crate::net::{Net, Tap, TapError, user_has_room};
+use crate::qemu::{self, Accel, Chipset, Console, End, Machine, Nic, Pcap};
 use crate::qmp::Qmp;
 use crate::{install, ports};
 
 /// What to run with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// User-mode networking, or none.
-    pub net: bool,
+    /// What is behind the network card.
+    pub net: Behind,
+    /// Chipset.
+    pub chipset: Chipset,
+    /// Network card.
+    pub nic: Nic,
     /// Accelerator.
     pub accel: Accel,
     /// RAM.
@@ -26,6 +33,17 @@ pub struct Options {
     pub append: Option<String>,
 }
 
+/// What is to be behind the network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// User-mode networking.
+    User,
+    /// Nothing.
+    None,
+    /// A tap interface.
+    Tap(Tap),
+}
+
 /// Why it cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +53,15 @@ pub enum Error {
     /// No ports.
     #[error("no free port on 127.0.0.1 for the forwards of the manifest; try `--net none`")]
     Ports,
+    /// No tap.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// An address for which user-mode networking has no place.
+    #[error(
+        "QEMU's user-mode networking needs a network with room for a gateway and a name server: \
+         use a prefix length of 29 or less, or `--net tap:IF`"
+    )]
+    Small,
     /// The recording cannot be written.
     #[error("cannot write {path}: {source}")]
     Pcap {
@@ -48,21 +75,41 @@ pub enum Error {
     Start(std::io::Error),
 }
 
+impl Options {
+    /// Whether a system that gets its address in this way can run; to be asked before building.
+    ///
+    /// # Errors
+    /// What does not go together, or is not there.
+    pub fn check(&self, addressing: &Addressing) -> Result<(), Error> {
+        match &self.net {
+            Behind::Tap(tap) => tap.check()?,
+            Behind::User if !user_has_room(addressing) => return Err(Error::Small),
+            Behind::User | Behind::None => {}
+        }
+        Ok(())
+    }
+}
+
 /// Boots `image` and stays until it ends. The status is failure if the kernel panicked, the
 /// machine reset or QEMU failed.
 ///
 /// # Errors
 /// If it cannot be started.
 pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
+    o.check(&image.plan.addressing)?;
     if let Some(path) = &o.pcap {
         // QEMU would say this after the boot message, and less clearly.
         let check = std::fs::File::create(path);
         check.map_err(|source| Error::Pcap { path: path.display().to_string(), source })?;
     }
     let qmp = Qmp::listen().map_err(Error::Start)?;
-    let net = match o.net {
-        true => Some(ports::choose(&image.plan.forwards, true).ok_or(Error::Ports)?),
-        false => None,
+    let net = match &o.net {
+        Behind::None => Net::None,
+        Behind::Tap(tap) => Net::Tap(tap.clone()),
+        Behind::User => Net::User {
+            forwards: ports::choose(&image.plan.forwards, true).ok_or(Error::Ports)?,
+            addressing: image.plan.addressing,
+        },
     };
     let machine = Machine {
         kernel: image.kernel.clone(),
@@ -70,6 +117,8 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         append: o.append.clone(),
         mem_mib: o.mem_mib,
         accel: o.accel.resolve(),
+        chipset: o.chipset,
+        nic: o.nic,
         net,
         pcap: o.pcap.clone().map(|path| Pcap { path, snap: None }),
         gdb: o.gdb,
@@ -77,7 +126,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         console: if o.headless { Console::Plain } else { Console::Terminal },
         qmp: Some(qmp.path().into()),
     };
-    announce(&machine, o);
+    announce(&machine, o, image.plan.addressing);
     let mut command = machine.command();
     if o.headless {
         command.stdin(Stdio::null());
@@ -94,10 +143,13 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
     Ok(if end == End::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn announce(m: &Machine, o: &Options) {
+fn announce(m: &Machine, o: &Options, addressing: Addressing) {
     let accel = if m.accel == Accel::Kvm { "KVM" } else { "TCG" };
     eprintln!("booting: {} MiB, {accel}", m.mem_mib);
-    for mapping in m.net.iter().flatten() {
+    if let (Net::Tap(tap), Addressing::Static { addr, .. }) = (&m.net, addressing) {
+        eprintln!("  {addr} behind {tap}: `ping {addr}`, `curl http://{addr}/`");
+    }
+    for mapping in m.net.forwards() {
         let host = mapping.host;
         let (what, port) = (&mapping.what, mapping.port);
         if port == 80 {

@@ -20,9 +20,22 @@ fn help_shows_every_subcommand_and_the_defaults() {
     let out = tool(&["--help"]);
     assert!(out.status.success());
     let text = String::from_utf8(out.stdout).unwrap();
-    for word in
-        ["run", "build", "test", "--net", "--accel", "--mem", "--pcap", "--gdb", "--headless"]
-    {
+    for word in [
+        "run",
+        "build",
+        "test",
+        "--net",
+        "--ip",
+        "--gateway",
+        "--dns",
+        "--machine",
+        "--nic",
+        "--accel",
+        "--mem",
+        "--pcap",
+        "--gdb",
+        "--headless",
+    ] {
         assert!(text.contains(word), "{word} is missing:\n{text}");
     }
     assert!(text.contains("[default: 128]"), "{text}");
@@ -31,13 +44,52 @@ fn help_shows_every_subcommand_and_the_defaults() {
 #[test]
 fn wrong_values_name_the_right_ones() {
     let text = refused(&["run", "--net", "tap"]);
-    assert!(text.contains("tap") && text.contains("possible values: user, none"), "{text}");
+    assert!(text.contains("write user, none, or tap:IF"), "{text}");
+    let text = refused(&["run", "--net", "tap:a/b"]);
+    assert!(text.contains("`a/b` is no interface's name"), "{text}");
+    let text = refused(&["run", "--nic", "rtl8139"]);
+    assert!(text.contains("82540em, 82544gc, 82545em, 82574l"), "{text}");
+    let text = refused(&["run", "--machine", "virt"]);
+    assert!(text.contains("pc, q35"), "{text}");
     let text = refused(&["--accel", "xen"]);
     assert!(text.contains("auto, tcg, kvm"), "{text}");
     let text = refused(&["run", "--mem", "8"]);
     assert!(text.contains("8 is not in 64..=65536"), "{text}");
     let text = refused(&["run", "--mem", "lots"]);
     assert!(text.contains("lots"), "{text}");
+}
+
+#[test]
+fn an_address_is_checked_before_anything_is_built() {
+    let text = refused(&["run", "--ip", "10.9.0.2"]);
+    assert!(text.contains("as in 10.9.0.2/24"), "{text}");
+    let text = refused(&["run", "--ip", "10.9.0.255/24"]);
+    assert!(text.contains("as in 10.9.0.2/24"), "{text}");
+    let text = refused(&["run", "--gateway", "10.9.0.1"]);
+    assert!(text.contains("--ip <ADDRESS/LENGTH>"), "{text}");
+    let text = refused(&["--dns", "10.9.0.1"]);
+    assert!(text.contains("--ip <ADDRESS/LENGTH>"), "{text}");
+    let text = refused(&["run", "--ip", "10.9.0.2/24", "--gateway", "10.8.0.1"]);
+    assert!(text.contains("--gateway must be another host in the network"), "{text}");
+    let text = refused(&["run", "--ip", "10.9.0.2/24", "--dns", "0.0.0.0"]);
+    assert!(text.contains("no host's address"), "{text}");
+    let text = refused(&["run", "--ip", "10.9.0.2/30"]);
+    assert!(text.contains("prefix length of 29 or less"), "{text}");
+}
+
+#[test]
+fn a_missing_tap_says_how_to_make_it() {
+    let text = refused(&["run", "--net", "tap:no-such-if"]);
+    assert!(text.contains("ip tuntap add no-such-if mode tap"), "{text}");
+    let text = refused(&["run", "--net", "tap:lo"]);
+    assert!(text.contains("`lo` is no tap interface"), "{text}");
+}
+
+#[test]
+fn an_address_needs_a_stack() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ipc.toml");
+    let text = refused(&["run", "--manifest", path, "--ip", "10.9.0.2/24"]);
+    assert!(text.contains("names no stack in [sessions]"), "{text}");
 }
 
 #[test]

@@ -18,8 +18,9 @@ pub use console::{Console, PANIC};
 
 use crate::build::Image;
 use crate::manifest::Protocol;
+use crate::net::Net;
 use crate::ports::{self, Mapping};
-use crate::qemu::{self, Accel, End, Machine, Pcap};
+use crate::qemu::{self, Accel, Chipset, End, Machine, Nic, Pcap};
 use crate::qmp::Qmp;
 use crate::workspace;
 
@@ -87,6 +88,10 @@ pub struct Setup {
     pub name: String,
     /// RAM.
     pub mem_mib: u32,
+    /// Chipset.
+    pub chipset: Chipset,
+    /// Network card.
+    pub nic: Nic,
     /// Kernel command line.
     pub append: Option<String>,
     /// Manifest of another system than the one under test, in the image folder.
@@ -98,7 +103,15 @@ pub struct Setup {
 impl Setup {
     /// The default machine.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), mem_mib: 128, append: None, manifest: None, icount: false }
+        Self {
+            name: name.into(),
+            mem_mib: 128,
+            chipset: Chipset::default(),
+            nic: Nic::default(),
+            append: None,
+            manifest: None,
+            icount: false,
+        }
     }
 }
 
@@ -143,7 +156,9 @@ impl Guest {
             icount: setup.icount,
             mem_mib: setup.mem_mib,
             accel: if setup.icount { Accel::Tcg } else { Accel::Auto.resolve() },
-            net: Some(ports.clone()),
+            chipset: setup.chipset,
+            nic: setup.nic,
+            net: Net::User { forwards: ports.clone(), addressing: image.plan.addressing },
             pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,
             console: qemu::Console::Plain,

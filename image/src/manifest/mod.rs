@@ -11,6 +11,9 @@ mod problem;
 
 use std::path::Path;
 
+use netd::Addressing;
+use toml::Spanned;
+
 pub use file::{Forward, Manifest, Protocol};
 pub use problem::{Problem, Reason, Refused};
 
@@ -21,6 +24,8 @@ pub struct Plan {
     pub system: spec::System,
     /// Ports of the host that lead into it.
     pub forwards: Vec<Forward>,
+    /// How its interface gets an address.
+    pub addressing: Addressing,
 }
 
 impl Plan {
@@ -38,10 +43,26 @@ impl Plan {
 /// # Errors
 /// If the file cannot be read or says something wrong.
 pub fn load(path: &Path, bins: &[&str]) -> Result<Plan, Error> {
+    load_with(path, bins, None)
+}
+
+/// As [`load`], but the stack of the sessions gets its address in another way than the file says.
+///
+/// # Errors
+/// As for [`load`], or if the system has no stack.
+pub fn load_with(
+    path: &Path,
+    bins: &[&str],
+    addressing: Option<&Addressing>,
+) -> Result<Plan, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::Read { path: path.display().to_string(), source })?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    Ok(parse(&name, &text, bins)?)
+    let mut manifest = read(&name, &text)?;
+    if let Some(addressing) = addressing {
+        set_addressing(&mut manifest, addressing)?;
+    }
+    Ok(plan(&name, &text, manifest, bins)?)
 }
 
 /// As [`load`], from text; `name` is used in messages.
@@ -49,16 +70,43 @@ pub fn load(path: &Path, bins: &[&str]) -> Result<Plan, Error> {
 /// # Errors
 /// If the text says something wrong.
 pub fn parse(name: &str, text: &str, bins: &[&str]) -> Result<Plan, Refused> {
-    let manifest: Manifest = toml::from_str(text).map_err(|e| Refused::syntax(name, text, &e))?;
+    plan(name, text, read(name, text)?, bins)
+}
+
+fn read(name: &str, text: &str) -> Result<Manifest, Refused> {
+    toml::from_str(text).map_err(|e| Refused::syntax(name, text, &e))
+}
+
+fn plan(name: &str, text: &str, manifest: Manifest, bins: &[&str]) -> Result<Plan, Refused> {
     let mut problems = check::check(&manifest, bins);
     if problems.is_empty() {
         let (system, more) = expand::expand(&manifest);
         problems = more;
         if problems.is_empty() {
-            return Ok(Plan { system, forwards: manifest.forward });
+            let addressing = addressing(&manifest);
+            return Ok(Plan { system, forwards: manifest.forward, addressing });
         }
     }
     Err(Refused::new(name, text, problems))
+}
+
+/// What the arguments of the sessions' stack say; they have been checked.
+fn addressing(manifest: &Manifest) -> Addressing {
+    let stack = manifest.sessions.as_ref().map(|s| s.get_ref().stack.get_ref());
+    let server = manifest.server.iter().find(|s| Some(s.name.get_ref()) == stack);
+    let args = server.and_then(|s| s.args.as_ref());
+    args.and_then(|a| Addressing::parse(a.get_ref()).ok()).unwrap_or(Addressing::Dhcp)
+}
+
+/// Replaces the arguments of the sessions' stack. That there is no server of its name the check
+/// will say.
+fn set_addressing(manifest: &mut Manifest, addressing: &Addressing) -> Result<(), Error> {
+    let sessions = manifest.sessions.as_ref().ok_or(Error::NoStack)?;
+    let stack = sessions.get_ref().stack.get_ref();
+    if let Some(server) = manifest.server.iter_mut().find(|s| s.name.get_ref() == stack) {
+        server.args = Some(Spanned::new(server.name.span(), addressing.to_string()));
+    }
+    Ok(())
 }
 
 /// Why there is no plan.
@@ -75,4 +123,7 @@ pub enum Error {
     /// It is wrong.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// An address was given, and nobody takes it.
+    #[error("the manifest names no stack in [sessions], so no server takes the address of --ip")]
+    NoStack,
 }

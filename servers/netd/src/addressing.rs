@@ -32,6 +32,8 @@ pub enum ArgError<'a> {
     Address(&'a str),
     /// Not the address of a host.
     Host(&'a str),
+    /// A gateway that is no neighbour.
+    Gateway(&'a str),
     /// Something that DHCP would say, and no address.
     NoAddress(&'a str),
     /// `dhcp`, and an address.
@@ -50,6 +52,9 @@ impl fmt::Display for ArgError<'_> {
                 )
             }
             Self::Host(arg) => write!(f, "argument {arg}: that is no host's address"),
+            Self::Gateway(arg) => {
+                write!(f, "argument {arg}: a gateway is another host in the network of ip=")
+            }
             Self::NoAddress(arg) => {
                 write!(f, "argument {arg}: goes with ip=, without it DHCP says")
             }
@@ -84,6 +89,11 @@ impl Addressing {
         match (dhcp, ip) {
             (Some(_), Some(_)) => Err(ArgError::Both),
             (None, Some((addr, prefix))) => {
+                if let Some((arg, gateway)) = gw
+                    && !is_neighbour(addr, gateway, prefix)
+                {
+                    return Err(ArgError::Gateway(arg));
+                }
                 let (gateway, dns) = (gw.map(|(_, v)| v), dns.map(|(_, v)| v));
                 Ok(Self::Static { addr, prefix, gateway, dns })
             }
@@ -104,13 +114,41 @@ fn host_of<'a>(arg: &'a str, value: &str) -> Result<Ipv4Addr, ArgError<'a>> {
     value.parse().ok().filter(is_host).ok_or(ArgError::Host(arg))
 }
 
-/// `10.9.0.2/24`: an address that is neither its network's own nor its broadcast's (RFC 1122
-/// 3.2.1.3; networks of one and two addresses have neither, RFC 3021).
-fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
+/// Whether a host may have this address in a network of this prefix length: neither the network's
+/// own nor its broadcast address (RFC 1122 3.2.1.3; networks of one and two have neither, RFC 3021).
+fn may_have(addr: Ipv4Addr, prefix: u8) -> bool {
+    let hosts = u32::MAX.checked_shr(prefix as u32).unwrap_or(0);
+    let host = addr.to_bits() & hosts;
+    hosts <= 1 || (host != 0 && host != hosts)
+}
+
+/// Whether `gateway` is another host of the network. A host that has its network for itself (/32)
+/// finds any gateway on the link.
+fn is_neighbour(addr: Ipv4Addr, gateway: Ipv4Addr, prefix: u8) -> bool {
+    let differ = addr.to_bits() ^ gateway.to_bits();
+    let near = prefix == 32 || differ.leading_zeros() >= prefix as u32;
+    differ != 0 && near && may_have(gateway, prefix)
+}
+
+/// `10.9.0.2/24`: an address that a host may have, and the length of its network's prefix.
+pub fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
     let (addr, prefix) = text.split_once('/')?;
     let addr: Ipv4Addr = addr.parse().ok().filter(is_host)?;
     let prefix = prefix.parse().ok().filter(|p| (1..=32).contains(p))?;
-    let hosts = u32::MAX.checked_shr(prefix as u32).unwrap_or(0);
-    let host = addr.to_bits() & hosts;
-    (hosts <= 1 || (host != 0 && host != hosts)).then_some((addr, prefix))
+    may_have(addr, prefix).then_some((addr, prefix))
+}
+
+/// As [`Addressing::parse`] reads it.
+impl fmt::Display for Addressing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Static { addr, prefix, gateway, dns } = self else { return f.write_str("dhcp") };
+        write!(f, "ip={addr}/{prefix}")?;
+        if let Some(gateway) = gateway {
+            write!(f, " gw={gateway}")?;
+        }
+        if let Some(dns) = dns {
+            write!(f, " dns={dns}")?;
+        }
+        Ok(())
+    }
 }

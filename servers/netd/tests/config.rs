@@ -222,6 +222,9 @@ fn arguments_say_how_the_interface_gets_its_address() {
     assert_eq!(Addressing::parse("ip=10.9.0.2/24 gw=10.9.0.1"), fixed(24, one, None));
     assert_eq!(Addressing::parse(" dns=10.9.0.1  ip=10.9.0.2/31"), fixed(31, None, one));
     assert_eq!(Addressing::parse("ip=10.9.0.2/32 gw=10.9.0.1"), fixed(32, one, None));
+    for text in ["dhcp", "ip=10.9.0.2/24", "ip=10.9.0.2/31 gw=10.9.0.3 dns=9.9.9.9"] {
+        assert_eq!(Addressing::parse(text).unwrap().to_string(), text);
+    }
 }
 
 #[test]
@@ -237,6 +240,10 @@ fn no_argument_is_passed_over() {
         ("ip=224.0.0.2/8", ArgError::Address("ip=224.0.0.2/8")),
         ("ip=10.9.0.2/24 gw=nowhere", ArgError::Host("gw=nowhere")),
         ("ip=10.9.0.2/24 gw=0.0.0.0", ArgError::Host("gw=0.0.0.0")),
+        ("ip=10.9.0.2/24 gw=10.9.1.1", ArgError::Gateway("gw=10.9.1.1")),
+        ("ip=10.9.0.2/24 gw=10.9.0.2", ArgError::Gateway("gw=10.9.0.2")),
+        ("ip=10.9.0.2/24 gw=10.9.0.255", ArgError::Gateway("gw=10.9.0.255")),
+        ("ip=10.9.0.2/32 gw=10.9.0.2", ArgError::Gateway("gw=10.9.0.2")),
         ("ip=10.9.0.2/24 dns=fe80::1", ArgError::Host("dns=fe80::1")),
         ("ip=10.9.0.2/24 ip=10.9.0.3/24", ArgError::Twice("ip=10.9.0.3/24")),
         ("dhcp dhcp", ArgError::Twice("dhcp")),
