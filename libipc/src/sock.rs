@@ -455,6 +455,8 @@ impl Dgram {
     pub const BYTES: usize = 32;
     /// Each datagram begins at a multiple of this.
     pub const ALIGN: u64 = 8;
+    /// Longest payload: what fits into an IPv4 packet at an MTU of 1500 without fragmentation.
+    pub const MAX: usize = 1500 - 20 - 8;
 
     /// Bytes of ring that a datagram of `len` bytes takes.
     pub const fn space(len: usize) -> u64 {

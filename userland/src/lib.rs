@@ -14,6 +14,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`runtime`] | signals, timer, calls to sockd, which sockets have news |
+//! | [`poll`] | readiness of many sockets at once |
 //! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
 //! | [`console`] | line input with editing, output through the log page |
 //! | [`time`] | the time of day |
@@ -32,8 +33,10 @@ extern crate alloc;
 pub mod bytes;
 pub mod console;
 pub mod http;
+mod ids;
 pub mod mem;
 pub mod net;
+pub mod poll;
 pub mod port;
 pub mod runtime;
 pub mod time;

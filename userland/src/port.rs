@@ -42,8 +42,8 @@ pub trait Port {
     fn sockd(&self, method: u16, request: &Request) -> Result<Result<Reply, Error>, CallError>;
     /// Signals netd.
     fn wake_netd(&self);
-    /// Waits for signals.
-    fn wait(&self) -> u64;
+    /// Waits for signals; with `wake`, signals netd first.
+    fn wait(&self, wake: bool) -> u64;
     /// Arms the timer for an absolute time in ns since boot.
     fn arm(&self, deadline_ns: u64);
     /// Nanoseconds since boot.
@@ -75,8 +75,12 @@ impl Port for Native {
             sys::signal(netd);
         }
     }
-    fn wait(&self) -> u64 {
-        sys::wait(self.events).unwrap_or(0)
+    fn wait(&self, wake: bool) -> u64 {
+        match self.netd {
+            Some(netd) if wake => sys::signal_wait(netd, self.events),
+            _ => sys::wait(self.events),
+        }
+        .unwrap_or(0)
     }
     fn arm(&self, deadline_ns: u64) {
         let _ = sys::arm(self.timer, deadline_ns);

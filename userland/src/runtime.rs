@@ -3,20 +3,22 @@
 //!
 //! Everything waits in one place, `Runtime::wait_until`, on the program's one notification: netd
 //! (bit 0), the timer (bit 1) and the console (bit 2) share it. A blocking socket call is the
-//! non-blocking one in a loop around that wait; an event loop calls [`Runtime::wait`] and asks
-//! [`Runtime::next_ready`] which sockets to look at.
+//! non-blocking one in a loop around that wait; an event loop uses [`crate::poll::Poll`].
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 use core::sync::atomic::{Ordering::*, fence};
 use core::time::Duration;
 
 use libipc::msg::CallError;
 use libipc::ring::{Consumer, Producer};
-use libipc::sock::{Error, IdEntry, MAX_SOCKETS, REPEATED, Reply, Request};
+use libipc::sock::{Error, IdEntry, REPEATED, Reply, Request};
 use libipc::start::StartInfo;
 
+use crate::ids::Ids;
 use crate::mem::SessionMem;
+use crate::poll::{self, Watch};
 pub use crate::port::{Instant, Native, Port, signal};
 
 /// Why [`init`] failed: the manifest entry lacks what every program needs.
@@ -28,9 +30,6 @@ pub enum InitError {
     NoTimer,
 }
 
-/// Which ids: one bit each.
-type Ids = [u64; MAX_SOCKETS as usize / 64];
-
 struct Rings {
     submit: Producer<IdEntry>,
     ready: Consumer<IdEntry>,
@@ -38,9 +37,8 @@ struct Rings {
     news: Ids,
     /// The id whose turn was last.
     turn: u32,
-    /// Sockets that netd is still to be told of: the submit ring was full.
+    /// Sockets that netd is still to be told of: the submit ring was full, or [`Runtime::gather`].
     owed: Ids,
-    any_owed: bool,
     /// netd wrote nonsense into the ready ring: look at every socket from time to time instead.
     rescan: bool,
 }
@@ -64,6 +62,12 @@ pub struct Runtime {
     number: Cell<u16>,
     armed: Cell<Option<u64>>,
     console: Cell<bool>,
+    gathers: Cell<bool>,
+    /// For [`crate::poll::Poll`]: whether there is one, what it reports of which id, and under
+    /// which token it reports console input.
+    pub(crate) polled: Cell<bool>,
+    pub(crate) watches: RefCell<Vec<Watch>>,
+    pub(crate) console_token: Cell<Option<usize>>,
 }
 
 /// Makes the program's runtime. It lives as long as the program; call this once.
@@ -94,6 +98,10 @@ impl Runtime {
             number: Cell::new(0),
             armed: Cell::new(None),
             console: Cell::new(false),
+            gathers: Cell::new(false),
+            polled: Cell::new(false),
+            watches: RefCell::new(Vec::new()),
+            console_token: Cell::new(None),
         }))
     }
 
@@ -128,13 +136,33 @@ impl Runtime {
         self.console.replace(false)
     }
 
+    /// With `true`, netd is told of what was read and written when the program next waits, not with
+    /// each call: an event loop that serves many sockets a turn wakes netd once. [`Self::flush`]
+    /// tells it earlier.
+    pub fn gather(&self, on: bool) {
+        self.gathers.set(on);
+        self.flush();
+    }
+
+    /// Tells netd now of everything read and written so far.
+    pub fn flush(&self) {
+        if self.pay() {
+            self.port.wake_netd();
+        }
+    }
+
     /// A socket that has news, if any: look at it until it would block. They take turns, so that a
     /// busy one holds up no other. An id may turn out to be of no interest any more.
     pub fn next_ready(&self) -> Option<u32> {
         self.drain();
+        self.next_news()
+    }
+
+    /// As [`Self::next_ready`], of what was taken from the ring so far.
+    pub(crate) fn next_news(&self) -> Option<u32> {
         let rings = &mut *self.session.get()?.rings.borrow_mut();
-        let id = after(&rings.news, rings.turn)?;
-        clear(&mut rings.news, id);
+        let id = rings.news.after(rings.turn)?;
+        rings.news.remove(id);
         rings.turn = id;
         Some(id)
     }
@@ -154,52 +182,89 @@ impl Runtime {
     /// Marks a socket as having news.
     pub(crate) fn set_news(&self, id: u32) {
         if let Some(session) = self.session.get() {
-            set(&mut session.rings.borrow_mut().news, id);
+            session.rings.borrow_mut().news.insert(id);
         }
     }
 
-    pub(crate) fn forget_news(&self, id: u32) {
+    /// Forgets what concerns `id`: its socket is closed.
+    pub(crate) fn forget(&self, id: u32) {
+        self.forget_news(id);
+        self.unwatch(id);
         if let Some(session) = self.session.get() {
-            clear(&mut session.rings.borrow_mut().news, id);
+            session.rings.borrow_mut().owed.remove(id);
         }
     }
 
-    fn has_news(&self, id: Option<u32>) -> bool {
+    fn forget_news(&self, id: u32) {
+        if let Some(session) = self.session.get() {
+            session.rings.borrow_mut().news.remove(id);
+        }
+    }
+
+    /// What is ready at socket `id`.
+    pub(crate) fn readiness(&self, id: u32) -> Option<u8> {
+        let mem = &self.session.get()?.mem;
+        Some(poll::readiness(mem.record(id), mem.app_sock(id)))
+    }
+
+    /// Ends the registration of `id`.
+    pub(crate) fn unwatch(&self, id: u32) {
+        if let Some(watch) = self.watches.borrow_mut().get_mut(id as usize) {
+            *watch = Watch::default();
+        }
+    }
+
+    pub(crate) fn has_console(&self) -> bool {
+        self.console.get()
+    }
+
+    pub(crate) fn has_news(&self, id: Option<u32>) -> bool {
         let Some(session) = self.session.get() else { return false };
         let news = &session.rings.borrow().news;
         match id {
-            Some(id) => news[id as usize / 64] >> (id % 64) & 1 == 1,
-            None => news.iter().any(|w| *w != 0),
+            Some(id) => news.contains(id),
+            None => !news.is_empty(),
         }
     }
 
     /// Waits until `done` (`true`) or until `deadline` (`false`).
-    fn wait_until(&self, deadline: Option<Instant>, done: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        done: impl Fn(&Self) -> bool,
+    ) -> bool {
         loop {
+            // netd is woken last, if need be: in the same kernel entry that waits.
+            let wake = self.pay();
             let healthy = self.drain();
             if done(self) {
+                if wake {
+                    self.port.wake_netd();
+                }
                 return true;
             }
-            let mut wake = deadline;
+            let mut until = deadline;
             if !healthy {
                 let soon = self.now() + RESCAN;
-                wake = Some(wake.map_or(soon, |w| w.min(soon)));
+                until = Some(until.map_or(soon, |w| w.min(soon)));
             }
-            if let Some(end) = deadline
-                && self.now() >= end
-            {
-                return false;
+            let over = deadline.is_some_and(|end| self.now() >= end);
+            if over || !self.may_sleep() {
+                if wake {
+                    self.port.wake_netd();
+                }
+                if over {
+                    return false;
+                }
+                continue;
             }
-            if let Some(at) = wake
+            if let Some(at) = until
                 && self.armed.get() != Some(at.0)
             {
                 self.port.arm(at.0);
                 self.armed.set(Some(at.0));
             }
-            if !self.may_sleep() {
-                continue;
-            }
-            let bits = self.port.wait();
+            let bits = self.port.wait(wake);
             if bits & signal::TIMER != 0 {
                 self.armed.set(None);
             }
@@ -209,20 +274,17 @@ impl Runtime {
             if let Some(session) = self.session.get() {
                 let rings = &mut *session.rings.borrow_mut();
                 if rings.rescan {
-                    rings.news.fill(!0);
+                    rings.news.fill(session.mem.sockets());
                 }
             }
         }
     }
 
-    /// Tells netd that this program is about to sleep; `false` if there is something to do first.
+    /// Asks netd to signal when something becomes ready; `false`: something is.
     fn may_sleep(&self) -> bool {
         let Some(session) = self.session.get() else { return true };
         let rings = &mut *session.rings.borrow_mut();
-        if rings.any_owed && self.pay(rings) {
-            self.port.wake_netd();
-        }
-        rings.rescan || rings.any_owed || rings.ready.sleep().unwrap_or(false)
+        rings.rescan || rings.ready.sleep().unwrap_or(false)
     }
 
     /// Moves the ready ring into `news`. `false`: the ring is not usable, or the submit ring was
@@ -236,7 +298,7 @@ impl Runtime {
                 Ok(Some([id])) => {
                     taken = true;
                     if id < session.mem.sockets() as u64 {
-                        set(&mut rings.news, id as u32);
+                        rings.news.insert(id as u32);
                     }
                 }
                 Ok(None) => {
@@ -247,7 +309,7 @@ impl Runtime {
                     // Start over behind whatever was announced, and look at every socket: now,
                     // and after each pause until the ring makes sense again.
                     if !rings.rescan {
-                        rings.news.fill(!0);
+                        rings.news.fill(session.mem.sockets());
                     }
                     if let Ok(ready) = session.mem.ready().consumer_at_tail() {
                         rings.ready = ready;
@@ -262,32 +324,27 @@ impl Runtime {
             // The record is looked at only after netd can see that its id was taken.
             fence(SeqCst);
         }
-        !rings.rescan && !rings.any_owed
+        !rings.rescan && rings.owed.is_empty()
     }
 
     /// Tells netd to look at a socket.
     pub(crate) fn submit(&self, id: u32) {
         let Some(session) = self.session.get() else { return };
-        let rings = &mut *session.rings.borrow_mut();
-        set(&mut rings.owed, id);
-        rings.any_owed = true;
-        if self.pay(rings) {
-            self.port.wake_netd();
+        session.rings.borrow_mut().owed.insert(id);
+        if !self.gathers.get() {
+            self.flush();
         }
     }
 
     /// Puts what is owed into the submit ring; `true` if netd must be woken.
-    fn pay(&self, rings: &mut Rings) -> bool {
-        rings.any_owed = false;
-        for i in 0..rings.owed.len() {
-            while rings.owed[i] != 0 {
-                let id = i as u32 * 64 + rings.owed[i].trailing_zeros();
-                if !matches!(rings.submit.push([id as u64]), Ok(true)) {
-                    rings.any_owed = true;
-                    return rings.submit.publish();
-                }
-                rings.owed[i] &= rings.owed[i] - 1;
+    fn pay(&self) -> bool {
+        let Some(session) = self.session.get() else { return false };
+        let rings = &mut *session.rings.borrow_mut();
+        while let Some(id) = rings.owed.first() {
+            if !matches!(rings.submit.push([id as u64]), Ok(true)) {
+                break;
             }
+            rings.owed.remove(id);
         }
         rings.submit.publish()
     }
@@ -309,15 +366,8 @@ impl Runtime {
         }
         let submit = mem.submit().producer().map_err(|_| Error::Server)?;
         let ready = mem.ready().consumer().map_err(|_| Error::Server)?;
-        let rings = Rings {
-            submit,
-            ready,
-            news: [0; _],
-            turn: 0,
-            owed: [0; _],
-            any_owed: false,
-            rescan: false,
-        };
+        let rings =
+            Rings { submit, ready, news: Ids::EMPTY, turn: 0, owed: Ids::EMPTY, rescan: false };
         Ok(self.session.get_or_init(|| Session { mem: *mem, rings: RefCell::new(rings) }))
     }
 
@@ -375,56 +425,5 @@ impl Runtime {
                 Err(_) => return Err(Error::Server),
             }
         }
-    }
-}
-
-/// The first id of the set above `last`, else its lowest.
-fn after(ids: &Ids, last: u32) -> Option<u32> {
-    let first = last as usize / 64;
-    let above = ids[first] & !(u64::MAX >> (63 - last % 64));
-    if above != 0 {
-        return Some(first as u32 * 64 + above.trailing_zeros());
-    }
-    // The word of `last` comes once more at the end, with the ids up to `last`.
-    let n = ids.len();
-    let i = (1..=n).map(|i| (first + i) % n).find(|i| ids[*i] != 0)?;
-    Some(i as u32 * 64 + ids[i].trailing_zeros())
-}
-
-fn set(ids: &mut Ids, id: u32) {
-    ids[id as usize / 64] |= 1 << (id % 64);
-}
-
-fn clear(ids: &mut Ids, id: u32) {
-    ids[id as usize / 64] &= !(1 << (id % 64));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_take_turns() {
-        let mut ids: Ids = [0; _];
-        assert_eq!(after(&ids, 0), None);
-        for id in [0, 5, 63, 64, 127, 4095] {
-            set(&mut ids, id);
-        }
-        for (last, next) in [
-            (0, 5),
-            (4, 5),
-            (5, 63),
-            (62, 63),
-            (63, 64),
-            (64, 127),
-            (127, 4095),
-            (4094, 4095),
-            (4095, 0),
-        ] {
-            assert_eq!(after(&ids, last), Some(next), "after {last}");
-        }
-        let mut one: Ids = [0; _];
-        set(&mut one, 70);
-        assert_eq!(after(&one, 70), Some(70));
     }
 }

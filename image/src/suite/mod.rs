@@ -3,6 +3,7 @@
 //! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
 
 mod basics;
+mod netbench;
 mod recovery;
 mod reports;
 mod traffic;
@@ -59,6 +60,7 @@ pub const ALL: &[Test] = &[
     test("ping", "the gateway answers echo requests", traffic::ping),
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
+    test("netbench", "each measuring service does what it says", netbench::services),
     test("download", "200 MB with the right SHA-256", traffic::download),
     test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
     test("download-crash-netd", "the same with netd", recovery::download_crash_netd),

@@ -154,13 +154,14 @@ fn held(stats: &str) -> Vec<String> {
 }
 
 /// State and number of restarts of `victim`, from `ps`: NAME, STATE (`running`, `exited 0`), PRIO,
-/// RESTARTS.
+/// RESTARTS. A log line may have cut the first print of its line short: the whole one follows.
 fn life(ps: &str) -> Option<(&str, u64)> {
-    let line = ps.lines().find(|l| l.starts_with("victim"))?;
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let state = *words.get(1)?;
-    let restarts = words.get(if state == "exited" { 4 } else { 3 })?;
-    Some((state, restarts.parse().ok()?))
+    ps.lines().filter(|l| l.starts_with("victim")).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let state = *words.get(1)?;
+        let restarts = words.get(if state == "exited" { 4 } else { 3 })?;
+        Some((state, restarts.parse().ok()?))
+    })
 }
 
 pub fn client_death(g: &mut Guest) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ const DEATHS: u32 = 1000;
 /// Longest wait within a stage: a thousand lives must not take long.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Ports that its manifest entry allows it to bind.
-const PORTS: core::ops::Range<u16> = 7000..7010;
+const PORTS: core::ops::Range<u16> = 7100..7110;
 const ECHO: u16 = 7;
 /// A port that nobody listens on.
 const CLOSED: u16 = 9;

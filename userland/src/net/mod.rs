@@ -16,4 +16,15 @@ mod tests;
 pub use options::Options;
 pub use ping::{Echo, Ping};
 pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
-pub use udp::UdpSocket;
+pub use udp::{Datagram, UdpSocket};
+
+macro_rules! sources {
+    ($($socket:ty),*) => {$(
+        impl crate::poll::Source for $socket {
+            fn id(&self) -> u32 {
+                <$socket>::id(self)
+            }
+        }
+    )*};
+}
+sources!(TcpStream, TcpListener, UdpSocket, Ping);

@@ -37,7 +37,7 @@ impl Ping {
         Ok(Self { socket: Socket::open(rt, Kind::Ping, 0, 0)? })
     }
 
-    /// The socket's id, as [`Runtime::next_ready`] names it.
+    /// The socket's id.
     pub fn id(&self) -> u32 {
         self.socket.id
     }

@@ -111,6 +111,19 @@ impl Socket {
         }
     }
 
+    /// Bytes from one ring into the other, with no buffer between: what arrived at count `from`
+    /// goes to count `to` of the send ring.
+    pub fn copy_across(&self, from: u64, to: u64, len: usize) -> Result<(), Error> {
+        let mut at = from;
+        let mut whole = true;
+        self.fill(to, len, &mut |part| {
+            whole &= self.copy_out(at, part).is_ok();
+            at += part.len() as u64;
+            part.len()
+        })?;
+        if whole { Ok(()) } else { Err(Error::Server) }
+    }
+
     /// Copies received bytes at count `at`; they must have arrived.
     pub fn copy_out(&self, at: u64, into: &mut [u8]) -> Result<(), Error> {
         let start = (at & self.rx_mask) as usize;
@@ -221,6 +234,6 @@ impl Drop for Socket {
         // Not earlier: netd reads `tx_tail` once more while the call lasts.
         self.words().tx_tail.store(0, Relaxed);
         self.words().rx_head.store(0, Release);
-        self.rt.forget_news(self.id);
+        self.rt.forget(self.id);
     }
 }

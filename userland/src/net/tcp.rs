@@ -97,7 +97,7 @@ impl TcpStream {
         Self { socket, read_ended: Cell::new(false) }
     }
 
-    /// The socket's id, as [`Runtime::next_ready`] names it.
+    /// The socket's id.
     pub fn id(&self) -> u32 {
         self.socket.id
     }
@@ -127,6 +127,47 @@ impl TcpStream {
         let n = n.min(into.len());
         self.socket.copy_out(self.socket.rx_head(), &mut into[..n])?;
         Ok(n)
+    }
+
+    /// Takes up to `max` bytes without looking at them, as [`Self::read`] into a buffer that nobody
+    /// needs; 0 at the end of the peer's stream.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn skip(&self, max: usize) -> Result<usize, Error> {
+        let n = self.socket.retry(self.socket.read_timeout.get(), || self.try_readable())?;
+        let n = n.min(max);
+        self.socket.consumed(self.socket.rx_head() + n as u64, false);
+        Ok(n)
+    }
+
+    /// Writes up to `max` of the bytes that have arrived back to the peer, from ring to ring; how
+    /// many, 0 at the end of the peer's stream.
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`Self::write`].
+    pub fn echo(&self, max: usize) -> Result<usize, Error> {
+        let n = self.socket.retry(self.socket.read_timeout.get(), || self.try_readable())?;
+        if n == 0 {
+            return Ok(0);
+        }
+        let room = self.socket.retry(self.socket.write_timeout.get(), || self.try_writable())?;
+        let n = n.min(room).min(max);
+        let (head, tail) = (self.socket.rx_head(), self.socket.tx_tail());
+        self.socket.copy_across(head, tail, n)?;
+        self.socket.consumed(head + n as u64, false);
+        self.socket.publish(tail + n as u64);
+        Ok(n)
+    }
+
+    /// Bytes of the send ring.
+    pub fn send_buffer_size(&self) -> usize {
+        self.socket.tx_size() as usize
+    }
+
+    /// Bytes of the receive ring.
+    pub fn recv_buffer_size(&self) -> usize {
+        self.socket.rx_size() as usize
     }
 
     /// Fills the whole of `into`.
@@ -350,7 +391,7 @@ impl TcpListener {
         Ok(Self { socket })
     }
 
-    /// The socket's id, as [`Runtime::next_ready`] names it.
+    /// The socket's id.
     pub fn id(&self) -> u32 {
         self.socket.id
     }

@@ -211,7 +211,10 @@ impl Port for Kernel {
     fn wake_netd(&self) {
         self.0.wakes.set(self.0.wakes.get() + 1);
     }
-    fn wait(&self) -> u64 {
+    fn wait(&self, wake: bool) -> u64 {
+        if wake {
+            self.wake_netd();
+        }
         let action = self.0.script.borrow_mut().pop_front();
         if let Some(action) = action {
             action(&self.0);
@@ -477,9 +480,11 @@ fn datagrams_go_both_ways_around_the_ring() {
         assert_eq!(socket.recv_from(&mut got), Ok((len, addr())));
         assert_eq!(got[..len], pattern(len, len));
     }
-    assert_eq!(socket.send_to(&[0; 4065], addr()), Err(Error::MessageTooLong));
+    assert_eq!(socket.send_to(&[0; 1473], addr()), Err(Error::MessageTooLong));
     assert_eq!(socket.send_to(&[0; 70_000], addr()), Err(Error::MessageTooLong));
-    assert_eq!(socket.send_to(&[0; 4064], addr()), Ok(4064));
+    assert_eq!(socket.send_to(&[0; 1472], addr()), Ok(1472));
+    assert_eq!(socket.send_to(&[0; 1472], addr()), Ok(1472));
+    assert_eq!(socket.send_to(&[0; 1056], addr()), Ok(1056));
     socket.set_nonblocking(true);
     assert_eq!(socket.send_to(b"", addr()), Err(Error::WouldBlock));
     netd.deliver_datagram(0, addr(), b"longer than asked for");

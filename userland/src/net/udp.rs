@@ -10,11 +10,16 @@ use super::socket::Socket;
 use crate::runtime::Runtime;
 
 impl Socket {
-    /// Puts a datagram for `to` (or the connected peer) into the send ring.
-    pub(super) fn try_send(&self, to: Option<SocketAddr>, bytes: &[u8]) -> Result<(), Error> {
-        let space = Dgram::space(bytes.len());
-        let Ok(len) = u16::try_from(bytes.len()) else { return Err(Error::MessageTooLong) };
-        if space > self.tx_size() {
+    /// Has `f` write a datagram of `len` bytes for `to` (or the connected peer) in the send ring,
+    /// in one piece or two.
+    pub(super) fn try_send_with(
+        &self,
+        to: Option<SocketAddr>,
+        len: usize,
+        f: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        let space = Dgram::space(len);
+        if len > Dgram::MAX || space > self.tx_size() {
             return Err(Error::MessageTooLong);
         }
         self.check_open()?;
@@ -24,19 +29,27 @@ impl Socket {
             return Err(Error::WouldBlock);
         }
         let (ip, port) = to.map_or(([0; 2], 0), |to| (ip_words(to.ip()), to.port()));
-        self.copy_in(tail, &Dgram { len, port, ip }.to_bytes())?;
-        self.copy_in(tail + Dgram::BYTES as u64, bytes)?;
+        self.copy_in(tail, &Dgram { len: len as u16, port, ip }.to_bytes())?;
+        self.fill(tail + Dgram::BYTES as u64, len, &mut |part| {
+            f(part);
+            part.len()
+        })?;
         self.publish(tail + space);
         Ok(())
     }
 
-    /// Copies the next datagram out and, if `take`, removes it: length copied, sender. What does
-    /// not fit into `into` is lost with it.
-    pub(super) fn try_recv(
-        &self,
-        into: &mut [u8],
-        take: bool,
-    ) -> Result<(usize, SocketAddr), Error> {
+    /// As [`Self::try_send_with`], of bytes at hand.
+    pub(super) fn try_send(&self, to: Option<SocketAddr>, bytes: &[u8]) -> Result<(), Error> {
+        let mut rest = bytes;
+        self.try_send_with(to, bytes.len(), &mut |part| {
+            let (now, later) = rest.split_at(part.len());
+            part.copy_from_slice(now);
+            rest = later;
+        })
+    }
+
+    /// The next datagram, left in place.
+    pub(super) fn try_next(&self) -> Result<Datagram<'_>, Error> {
         let head = self.rx_head();
         let tail = self.record().dgram_rx_tail();
         let waiting = tail.wrapping_sub(head);
@@ -49,17 +62,26 @@ impl Socket {
             return self.lose(tail);
         }
         self.copy_out(head, &mut header)?;
-        let dgram = Dgram::from_bytes(&header);
-        let space = Dgram::space(dgram.len as usize);
-        if space > waiting {
+        let header = Dgram::from_bytes(&header);
+        if Dgram::space(header.len as usize) > waiting {
             return self.lose(tail);
         }
-        let n = into.len().min(dgram.len as usize);
-        self.copy_out(head + Dgram::BYTES as u64, &mut into[..n])?;
+        Ok(Datagram { socket: self, head, header })
+    }
+
+    /// Copies the next datagram out and, if `take`, removes it: length copied, sender. What does
+    /// not fit into `into` is lost with it.
+    pub(super) fn try_recv(
+        &self,
+        into: &mut [u8],
+        take: bool,
+    ) -> Result<(usize, SocketAddr), Error> {
+        let datagram = self.try_next()?;
+        let (n, from) = (datagram.read(0, into), datagram.sender());
         if take {
-            self.consumed(head + space, false);
+            datagram.remove();
         }
-        Ok((n, SocketAddr::new(ip_from_words(dgram.ip), dgram.port)))
+        Ok((n, from))
     }
 
     /// An error that ICMP reported, once: unlike a connection, the socket goes on.
@@ -79,6 +101,38 @@ impl Socket {
             State::Closed | State::Free => Err(self.ended()),
             _ => Ok(()),
         }
+    }
+}
+
+/// A datagram that has arrived, still in the receive ring.
+pub struct Datagram<'a> {
+    socket: &'a Socket,
+    head: u64,
+    header: Dgram,
+}
+
+impl Datagram<'_> {
+    /// Bytes of payload.
+    #[allow(clippy::len_without_is_empty)] // An empty datagram is one, too.
+    pub fn len(&self) -> usize {
+        self.header.len as usize
+    }
+
+    /// Who sent it.
+    pub fn sender(&self) -> SocketAddr {
+        SocketAddr::new(ip_from_words(self.header.ip), self.header.port)
+    }
+
+    /// Copies from offset `at` of the payload; bytes copied.
+    pub fn read(&self, at: usize, into: &mut [u8]) -> usize {
+        let n = into.len().min(self.len().saturating_sub(at));
+        let from = self.head + (Dgram::BYTES + at) as u64;
+        if self.socket.copy_out(from, &mut into[..n]).is_ok() { n } else { 0 }
+    }
+
+    /// Takes it out of the ring.
+    pub(super) fn remove(self) {
+        self.socket.consumed(self.head + Dgram::space(self.len()), false);
     }
 }
 
@@ -118,7 +172,7 @@ impl UdpSocket {
         self.socket.connect(addr)
     }
 
-    /// The socket's id, as [`Runtime::next_ready`] names it.
+    /// The socket's id.
     pub fn id(&self) -> u32 {
         self.socket.id
     }
@@ -142,6 +196,34 @@ impl UdpSocket {
         let timeout = self.socket.write_timeout.get();
         self.socket.retry(timeout, || self.socket.try_send(None, bytes))?;
         Ok(bytes.len())
+    }
+
+    /// As [`Self::send_to`]: `f` writes the datagram's `len` bytes right in the send ring, in one
+    /// piece or, where the ring's end lies between, two. Bytes that it leaves as they are go out as
+    /// they are: remains of what this program sent before.
+    ///
+    /// # Errors
+    /// As [`Self::send_to`].
+    pub fn send_to_with(
+        &self,
+        to: SocketAddr,
+        len: usize,
+        mut f: impl FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
+        let timeout = self.socket.write_timeout.get();
+        self.socket.retry(timeout, || self.socket.try_send_with(Some(to), len, &mut f))
+    }
+
+    /// Shows `f` the next datagram where it lies, then removes it.
+    ///
+    /// # Errors
+    /// As [`Self::recv_from`].
+    pub fn recv_with<R>(&self, f: impl FnOnce(&Datagram<'_>) -> R) -> Result<R, Error> {
+        let timeout = self.socket.read_timeout.get();
+        let datagram = self.socket.retry(timeout, || self.socket.try_next())?;
+        let result = f(&datagram);
+        datagram.remove();
+        Ok(result)
     }
 
     /// Takes a datagram: bytes copied, and the sender. What `into` has no room for is lost.

@@ -7,7 +7,7 @@ use crate::demux::Space;
 use crate::env::{At, Env, SessionFault};
 use crate::record;
 use crate::wire::checksum::Sum;
-use crate::wire::{Malformed, icmp, ip, ipv4, udp};
+use crate::wire::{Malformed, icmp, ip, udp};
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
 use libipc::nic::Csum;
@@ -15,8 +15,6 @@ use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
 const QUOTA: usize = 16;
-/// Longest payload without fragmentation, at an MTU of 1500.
-pub(super) const MAX: usize = 1500 - ipv4::HEADER - udp::HEADER;
 
 /// Soft state of a datagram socket; counts of bytes.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +80,7 @@ impl<E: Env> Stack<E> {
             let header = Header::from_bytes(&bytes);
             let least = if d.kind == Kind::Ping { 4 } else { 0 };
             let len = header.len as usize;
-            if !read || len > MAX || len < least || Header::space(len) > left {
+            if !read || len > Header::MAX || len < least || Header::space(len) > left {
                 let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
                 self.session_fault(session, SessionFault::Datagram(id));
                 return Served::Done;
