@@ -133,13 +133,7 @@ fn executable(line: &[u8]) -> Option<(String, PathBuf)> {
 
 fn command(bins: &[&GuestBin], what: What, quiet: bool, target_dir: &Path) -> Command {
     let packages: BTreeSet<&str> = bins.iter().map(|b| b.package.as_str()).collect();
-    let mut cargo = Command::new(workspace::cargo());
-    cargo.current_dir(workspace::root());
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(disturbs) {
-            cargo.env_remove(&name);
-        }
-    }
+    let mut cargo = nested();
     cargo.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     cargo.arg(if what == What::Build { "build" } else { "clippy" });
     cargo.args(["--release", "--bins", "--target", TARGET, "--target-dir"]).arg(target_dir);
@@ -153,6 +147,18 @@ fn command(bins: &[&GuestBin], what: What, quiet: bool, target_dir: &Path) -> Co
     }
     if what == What::Clippy {
         cargo.args(["--", "-Dwarnings"]);
+    }
+    cargo
+}
+
+/// A cargo call within a cargo call, without what the outer one has put into the environment.
+pub fn nested() -> Command {
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(disturbs) {
+            cargo.env_remove(&name);
+        }
     }
     cargo
 }

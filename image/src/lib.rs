@@ -15,10 +15,13 @@
 //! | [`qmp`] | QEMU's control socket: why it stopped |
 //! | [`run`] | the `run` command |
 //! | [`harness`] | a booted system under test: console, ports, end |
+//! | [`bench`] | what things cost, here and in a Linux guest |
 //! | [`client`] | what tests do from outside: HTTP, echo |
 //! | [`suite`] | the QEMU tests, by name |
 #![forbid(unsafe_code)]
 
+#[allow(clippy::float_arithmetic, reason = "figures are for people")]
+pub mod bench;
 pub mod build;
 pub mod bundle;
 pub mod client;

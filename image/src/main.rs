@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use image::net::TapError;
 use image::run::Behind;
-use image::{build, install, qemu, run, suite, workspace};
+use image::{bench, build, install, qemu, run, suite, workspace};
 use netd::Addressing;
 use netd::addressing::ArgError;
 
@@ -63,6 +63,10 @@ enum Command {
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
     /// tests too, after those that need no machine.
     Test(Test),
+    /// Measure: instructions, time and memory, beside a Linux guest
+    ///
+    /// Without a name: prints which measurements there are.
+    Bench(Bench),
 }
 
 #[derive(Args)]
@@ -124,6 +128,31 @@ struct Test {
     list: bool,
 }
 
+#[derive(Args)]
+struct Bench {
+    /// Which
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// One JSON object a line: name, value, unit, and where they exist aim and peers
+    #[arg(long)]
+    json: bool,
+    /// Only these parts of it
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Rounds; the figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    reps: u32,
+    /// Operations of each load, instead of what is usual for it
+    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    n: Option<u64>,
+    /// Processor of every guest
+    #[arg(long, default_value = "qemu64")]
+    cpu: String,
+    /// Memory of every guest
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    mem: u32,
+}
+
 /// Reads `--net`.
 fn behind(text: &str) -> std::result::Result<Behind, String> {
     match (text, text.strip_prefix("tap:")) {
@@ -162,6 +191,7 @@ fn main() -> ExitCode {
         Some(Command::Run(o)) => boot(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
+        Some(Command::Bench(o)) => measure(&o),
     };
     result.unwrap_or_else(|e| {
         eprintln!("error: {e}");
@@ -219,4 +249,24 @@ fn test(o: &Test, manifest: &Path) -> Result<ExitCode> {
     install::ensure()?;
     let image = build::build(manifest, false)?;
     Ok(suite::run(&tests, image, Default::default()).exit_code())
+}
+
+fn measure(o: &Bench) -> Result<ExitCode> {
+    let Some(name) = &o.name else {
+        for b in bench::ALL {
+            println!("{:10}{}", b.name, b.shows);
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    install::ensure()?;
+    let options = bench::Options {
+        json: o.json,
+        only: o.only.clone(),
+        reps: o.reps,
+        n: o.n,
+        cpu: o.cpu.clone(),
+        mem_mib: o.mem,
+    };
+    bench::run(name, &options)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -60,7 +60,9 @@ pub unsafe extern "C" fn qemu_plugin_install(
             // QEMU itself turns `on` into other words of the same meaning.
             Some(("profile", how)) => profile = ["on", "true", "yes"].contains(&how),
             _ => {
-                eprintln!("insn_count: unknown argument `{argument}`; there are counts= and profile=");
+                eprintln!(
+                    "insn_count: unknown argument `{argument}`; there are counts= and profile="
+                );
                 return -1;
             }
         }

@@ -65,7 +65,9 @@ impl Table {
         let shape = instructions as u64 | (code.len() as u64) << 32;
         let mut words = [0; ENTRY];
         (words[VADDR], words[SHAPE]) = (vaddr, shape);
-        for (word, bytes) in words[CODE..].iter_mut().zip(code[..code.len().min(CODE_LEN)].chunks(8)) {
+        for (word, bytes) in
+            words[CODE..].iter_mut().zip(code[..code.len().min(CODE_LEN)].chunks(8))
+        {
             let mut padded = [0; 8];
             padded[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_le_bytes(padded);

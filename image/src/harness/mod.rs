@@ -13,8 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
-use console::Wait;
-pub use console::{Console, PANIC};
+pub use console::{Console, PANIC, Wait};
 
 use crate::build::Image;
 use crate::manifest::Protocol;

@@ -1,0 +1,165 @@
+//! `cargo run -- bench NAME`: what things cost, counted and timed, beside a Linux guest on the same
+//! machine. docs/performance.md has the figures.
+//!
+//! | module | what |
+//! |---|---|
+//! | `counts` | the counting plugin of QEMU |
+//! | `symbols` | from addresses to functions |
+//! | `machine`, `guests` | the guests under measurement |
+//! | `namespace` | a network of our own |
+//! | `load` | the client |
+//! | `profile` | where the instructions of a load go |
+
+pub mod counts;
+pub mod guests;
+pub mod load;
+pub mod machine;
+pub mod namespace;
+pub mod profile;
+pub mod symbols;
+pub mod tools;
+
+use std::process::ExitStatus;
+
+use load::Load;
+
+use crate::build;
+
+/// A measurement.
+pub struct Bench {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub shows: &'static str,
+    run: fn(&Options) -> Result<(), Error>,
+}
+
+/// All of them.
+pub const ALL: &[Bench] = &[Bench {
+    name: "profile",
+    shows: "where the guest's instructions go, for each load (--only NAME,…)",
+    run: profile::run,
+}];
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One JSON object a line instead of tables.
+    pub json: bool,
+    /// Only these parts.
+    pub only: Vec<String>,
+    /// Rounds.
+    pub reps: u32,
+    /// Operations of each load; `None`: what is usual for it.
+    pub n: Option<u64>,
+    /// QEMU's `-cpu`.
+    pub cpu: String,
+    /// RAM of the guests.
+    pub mem_mib: u32,
+}
+
+impl Options {
+    /// The loads that `only` names; all if there is none.
+    fn loads(&self) -> Result<Vec<Load>, Error> {
+        let names = || Load::ALL.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+        let find = |name: &String| {
+            let found = Load::ALL.into_iter().find(|l| l.name() == *name);
+            found.ok_or_else(|| Error::Part { name: name.clone(), parts: names() })
+        };
+        if self.only.is_empty() {
+            return Ok(Load::ALL.to_vec());
+        }
+        self.only.iter().map(find).collect()
+    }
+}
+
+/// Runs the measurement called `name`.
+///
+/// # Errors
+/// If there is none of this name, or it cannot be made.
+pub fn run(name: &str, options: &Options) -> Result<(), Error> {
+    let bench = ALL.iter().find(|b| b.name == name).ok_or_else(|| Error::Name(name.into()))?;
+    (bench.run)(options)
+}
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such measurement.
+    #[error("there is no measurement called `{0}`; `bench` without a name lists them")]
+    Name(String),
+    /// No such part of a measurement.
+    #[error("there is no part called `{name}`; there are {parts}")]
+    Part {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        parts: String,
+    },
+    /// The system cannot be built.
+    #[error(transparent)]
+    Build(#[from] build::Error),
+    /// cargo failed; its own messages say why.
+    #[error("cargo failed ({0}); see the messages above")]
+    Cargo(ExitStatus),
+    /// cargo succeeded, but made no such thing.
+    #[error("cargo made no file for {0}; please report this")]
+    NotMade(&'static str),
+    /// The plugin has not written its file.
+    #[error("QEMU does not run the counting plugin; target/bench-logs may say why")]
+    Counts,
+    /// No names for addresses.
+    #[error("cannot read symbols: {0}")]
+    Symbols(String),
+    /// No network of our own.
+    #[error("cannot make a network namespace ({0}); run as root, or allow user namespaces")]
+    Namespace(std::io::Error),
+    /// No way to set it up.
+    #[error("the program `ip` is missing; install it: apt-get install iproute2")]
+    NoIp,
+    /// It cannot be set up.
+    #[error("`ip {arguments}` failed: {said}; is /dev/net/tun there, and may you open it?")]
+    Ip {
+        /// What was tried.
+        arguments: String,
+        /// What it said.
+        said: String,
+    },
+    /// A guest does not answer.
+    #[error("the guest `{guest}` answers no ping; the end of its console:\n{console}")]
+    NoAnswer {
+        /// Which.
+        guest: &'static str,
+        /// What it wrote.
+        console: String,
+    },
+    /// The client cannot work.
+    #[error("the client: {0}")]
+    Client(String),
+    /// A load failed.
+    #[error("{load}: {source}")]
+    Load {
+        /// Which.
+        load: String,
+        /// Why.
+        source: load::Error,
+    },
+    /// A file, a process.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    fn load(load: Load, source: load::Error) -> Self {
+        Self::Load { load: load.name(), source }
+    }
+}
