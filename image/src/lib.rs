@@ -14,7 +14,7 @@
 //! | [`ports`] | free host ports for the forwards of the manifest |
 //! | [`qmp`] | QEMU's control socket: why it stopped |
 //! | [`run`] | the `run` command |
-//! | [`harness`] | a booted system under test: console, ports, end |
+//! | [`harness`] | a booted system under test: console, ports, end; a peer on its cable |
 //! | [`bench`] | what things cost, here and in a Linux guest |
 //! | [`client`] | what tests do from outside: HTTP, echo |
 //! | [`suite`] | the QEMU tests, by name |

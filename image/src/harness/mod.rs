@@ -4,8 +4,11 @@
 //! host, and collects the console. A test waits for text, types lines, talks to the forwarded
 //! ports, and asks how the machine ended. Every wait has a limit and stops early when the kernel
 //! panics or QEMU exits. Frames are recorded; the recording is kept when the test fails.
+//!
+//! A test may have a [`peer`] on the other end of the cable instead of user-mode networking.
 
 mod console;
+pub mod peer;
 
 use std::fmt;
 use std::io::Write;
@@ -14,6 +17,9 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 pub use console::{Console, PANIC, Wait};
+
+use netd::Addressing;
+use peer::Peer;
 
 use crate::build::Image;
 use crate::manifest::Protocol;
@@ -95,6 +101,10 @@ pub struct Setup {
     pub append: Option<String>,
     /// Manifest of another system than the one under test, in the image folder.
     pub manifest: Option<&'static str>,
+    /// A peer on the other end of the cable, instead of user-mode networking.
+    pub peer: bool,
+    /// An address, instead of what the manifest says.
+    pub addressing: Option<Addressing>,
     /// Count instructions: one a nanosecond of the guest's time, the same in every run.
     pub icount: bool,
 }
@@ -109,6 +119,8 @@ impl Setup {
             nic: Nic::default(),
             append: None,
             manifest: None,
+            peer: false,
+            addressing: None,
             icount: false,
         }
     }
@@ -122,6 +134,7 @@ pub struct Guest {
     /// Byte of the console up to which waits have looked.
     seen: usize,
     ports: Vec<Mapping>,
+    peer: Option<Peer>,
     /// Commands typed so far.
     commands: u32,
     qmp: Qmp,
@@ -145,8 +158,17 @@ impl Guest {
         let pcap = dir.join(format!("{}.pcap", setup.name));
         let log_path = dir.join(format!("{}.log", setup.name));
         let log = std::fs::File::create(&log_path).map_err(|e| host("cannot write the log", e))?;
+        let peer = setup.peer.then(Peer::listen).transpose();
+        let peer = peer.map_err(|e| host("cannot listen for QEMU's frames", e))?;
         let no_ports = || Failure::Host("no free port".into());
-        let ports = ports::choose(&image.plan.forwards, false).ok_or_else(no_ports)?;
+        let net = match &peer {
+            Some(peer) => Net::Peer(peer.path().into()),
+            None => Net::User {
+                forwards: ports::choose(&image.plan.forwards, false).ok_or_else(no_ports)?,
+                addressing: image.plan.addressing,
+            },
+        };
+        let ports = net.forwards().to_vec();
         let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
         let machine = Machine {
             kernel: image.kernel.clone(),
@@ -157,7 +179,7 @@ impl Guest {
             accel: if setup.icount { Accel::Tcg } else { Accel::Auto.resolve() },
             chipset: setup.chipset,
             nic: setup.nic,
-            net: Net::User { forwards: ports.clone(), addressing: image.plan.addressing },
+            net,
             pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,
             console: qemu::Console::Plain,
@@ -173,7 +195,7 @@ impl Guest {
         };
         let console = Console::follow(stdout, log);
         let started = Instant::now();
-        Ok(Self { qemu, stdin, console, seen: 0, commands: 0, ports, qmp, pcap, started })
+        Ok(Self { qemu, stdin, console, seen: 0, commands: 0, ports, peer, qmp, pcap, started })
     }
 
     /// Boots and waits for the shell's prompt.
@@ -275,6 +297,25 @@ impl Guest {
         let found = self.ports.iter().find(|m| m.port == port && m.protocols.contains(&protocol));
         let missing = || Failure::Host(format!("the manifest forwards no port {port}"));
         found.map(|m| m.host).ok_or_else(missing)
+    }
+
+    /// The host on the other end of the cable.
+    ///
+    /// # Errors
+    /// If the test was set up without one.
+    pub fn peer(&self) -> Result<Peer, Failure> {
+        self.peer.clone().ok_or_else(|| Failure::Host("the test has no peer".into()))
+    }
+
+    /// Pulls the network cable (`false`) or plugs it in again.
+    ///
+    /// # Errors
+    /// If QEMU does not do it.
+    pub fn set_link(&self, up: bool) -> Result<(), Failure> {
+        let command = format!(
+            "{{\"execute\": \"set_link\", \"arguments\": {{\"name\": \"n0\", \"up\": {up}}}}}"
+        );
+        self.qmp.execute(&command).map_err(|e| host("set_link", e))
     }
 
     /// Time since QEMU was started.

@@ -3,6 +3,7 @@
 //! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
 
 mod basics;
+mod closed;
 mod netbench;
 mod recovery;
 mod reports;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use netd::Addressing;
 
 use crate::build::Image;
-use crate::harness::{Failure, Guest, Setup};
+use crate::harness::{Failure, Guest, Setup, peer};
 
 /// A test.
 #[derive(Clone, Copy)]
@@ -35,6 +37,17 @@ const fn test(
     run: fn(&mut Guest) -> Result<(), Failure>,
 ) -> Test {
     Test { name, shows, setup: |_| {}, run }
+}
+
+/// With a peer of our own, both addresses given.
+fn peered(s: &mut Setup) {
+    s.peer = true;
+    s.addressing = Some(Addressing::Static {
+        addr: peer::GUEST,
+        prefix: peer::PREFIX,
+        gateway: Some(peer::PEER),
+        dns: None,
+    });
 }
 
 /// All of them.
@@ -58,6 +71,10 @@ pub const ALL: &[Test] = &[
         )
     },
     test("ping", "the gateway answers echo requests", traffic::ping),
+    Test {
+        setup: peered,
+        ..test("closed-port", "refused as RFCs say, never an error too many", closed::closed_port)
+    },
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
     test("netbench", "each measuring service does what it says", netbench::services),
@@ -93,12 +110,13 @@ fn one(t: &Test, image: &Image, quiet: bool) -> Result<(), Failed> {
     let mut setup = Setup::new(t.name);
     (t.setup)(&mut setup);
     let started = Instant::now();
-    let other = match setup.manifest {
-        Some(name) => {
-            let path = crate::workspace::root().join("image").join(name);
-            Some(crate::build::build(&path, true).map_err(|e| e.to_string())?)
+    let other = match (setup.manifest, &setup.addressing) {
+        (None, None) => None,
+        (name, addressing) => {
+            let path = crate::workspace::root().join("image").join(name.unwrap_or("system.toml"));
+            let made = crate::build::build_with(&path, addressing.as_ref(), true);
+            Some(made.map_err(|e| e.to_string())?)
         }
-        None => None,
     };
     let image = other.as_ref().unwrap_or(image);
     let result = Guest::boot(image, &setup).map_err(|e| e.to_string()).and_then(|mut guest| {

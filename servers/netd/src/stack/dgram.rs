@@ -220,7 +220,7 @@ impl<E: Env> Stack<E> {
                 }
                 self.counters.rx_unclaimed += 1;
                 if to_us && !p.group {
-                    self.send_port_unreachable(p);
+                    self.send_unreachable(icmp::NO_PORT, p);
                 }
                 Ok(())
             }

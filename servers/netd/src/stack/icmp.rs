@@ -127,19 +127,21 @@ impl<E: Env> Stack<E> {
         may
     }
 
-    /// RFC 1122 4.1.3.1: nobody listens on the port.
-    pub(super) fn send_port_unreachable(&mut self, p: &Packet<'_>) {
+    /// RFC 1122 3.2.2.1: `code` says what there is not, a protocol or a port. Callers see to it
+    /// that `p` is no ICMP error and was sent to this host alone; `ip_in`, that one host sent it.
+    pub(super) fn send_unreachable(&mut self, code: u8, p: &Packet<'_>) {
         if !self.may_send_error() {
             return;
         }
         let mut quote = [0; ipv4::HEADER_MAX + icmp::QUOTED];
-        let len = p.header.len() + icmp::QUOTED;
+        let transport = &p.head[..icmp::QUOTED.min(p.len()).min(p.head.len())];
+        let len = p.header.len() + transport.len();
         let Some(quote) = quote.get_mut(..len) else { return };
-        let (header, transport) = quote.split_at_mut(p.header.len());
+        let (header, rest) = quote.split_at_mut(p.header.len());
         header.copy_from_slice(p.header);
-        transport.copy_from_slice(&p.head[..icmp::QUOTED]);
+        rest.copy_from_slice(transport);
         let mut message = [0; icmp::HEADER];
-        icmp::emit_port_unreachable(&mut message);
+        icmp::emit_unreachable(code, &mut message);
         self.answer_icmp(p, &message, Payload::Slice(quote), icmp::HEADER + len);
     }
 }

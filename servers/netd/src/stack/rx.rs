@@ -7,7 +7,7 @@ use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::ip::{self, protocol};
-use crate::wire::{HEAD, Malformed, ipv4};
+use crate::wire::{HEAD, Malformed, icmp, ipv4};
 use libipc::shared::Bytes;
 
 /// An IP packet as it arrived. Headers are a private copy; the payload is still where the NIC
@@ -107,7 +107,8 @@ impl<E: Env> Stack<E> {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }
-        if src.is_unspecified() {
+        // From no host that could be answered (RFC 1122 3.2.1.3).
+        if src.is_unspecified() || self.iface.is_broadcast(src) {
             return Err(Malformed::Address);
         }
         match p.ip.protocol {
@@ -115,8 +116,11 @@ impl<E: Env> Stack<E> {
             protocol::TCP if to_us && !p.group => self.tcp_in(p),
             protocol::UDP => self.udp_in(p, to_us),
             protocol::ICMP if to_us => self.icmp_in(p),
-            _ => {
+            other => {
                 self.counters.rx_unclaimed += 1;
+                if to_us && !p.group && ![protocol::TCP, protocol::ICMP].contains(&other) {
+                    self.send_unreachable(icmp::NO_PROTOCOL, p);
+                }
                 Ok(())
             }
         }

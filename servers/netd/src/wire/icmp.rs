@@ -103,10 +103,14 @@ pub fn emit_echo(reply: bool, id: u16, seq: u16, out: &mut [u8; HEADER]) {
     out[6..8].copy_from_slice(&seq.to_be_bytes());
 }
 
-/// Writes the header of a port-unreachable message with a checksum field of zero; the quote
-/// follows it.
-pub fn emit_port_unreachable(out: &mut [u8; HEADER]) {
-    *out = [3, 3, 0, 0, 0, 0, 0, 0];
+/// Code of "protocol unreachable".
+pub const NO_PROTOCOL: u8 = 2;
+/// Code of "port unreachable".
+pub const NO_PORT: u8 = 3;
+
+/// Writes the header of a message of type 3 with a checksum field of zero; the quote follows it.
+pub fn emit_unreachable(code: u8, out: &mut [u8; HEADER]) {
+    *out = [3, code, 0, 0, 0, 0, 0, 0];
 }
 
 #[cfg(test)]
