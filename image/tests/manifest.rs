@@ -203,7 +203,7 @@ fn programs_get_what_their_entry_buys() {
     let s = &plan.system;
     let shell = process(s, "shell");
     assert!(shell.console && shell.autostart);
-    assert_eq!(*cap(shell, "init"), CapKind::Init);
+    assert_eq!(*cap(shell, "init"), CapKind::Init { control: true });
     let status = CapKind::Endpoint { index: 0, recv: false, badge: net::badge::STATUS };
     assert_eq!(*cap(shell, "netd"), status);
     assert_eq!(access(s, "shell", "nic.drv"), Some("r"));

@@ -11,6 +11,7 @@
 //! | [`sock`] | session memory: socket records, data rings, readiness; requests to sockd |
 //! | [`net`] | requests to netd (from sockd and the shell) |
 //! | [`proc`] | requests to init (process list, kill, crash, restart) |
+//! | [`permission`] | what a manifest entry may permit |
 //! | [`start`] | what a process finds when it starts |
 //! | [`bundle`] | the file in which init, programs and symbols travel |
 //! | [`log`] | log and console byte rings |
@@ -22,6 +23,7 @@ pub mod log;
 pub mod msg;
 pub mod net;
 pub mod nic;
+pub mod permission;
 pub mod proc;
 pub mod ring;
 pub mod shared;

@@ -16,6 +16,42 @@ pub const PANIC: usize = 512;
 /// Bytes of what a process says when it is ready.
 pub const READY: usize = 96;
 
+/// Lets four lines a second through, so that whoever can make a server log cannot fill its log: the
+/// others are counted, and told of with the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    next_ns: u64,
+    held: u32,
+}
+
+impl Pace {
+    /// Between two lines.
+    const GAP_NS: u64 = 250_000_000;
+
+    /// Whether a line may go out at `now_ns`; `Some`: how many did not since the last.
+    pub fn admit(&mut self, now_ns: u64) -> Option<u32> {
+        if now_ns < self.next_ns {
+            self.held = self.held.saturating_add(1);
+            return None;
+        }
+        self.next_ns = now_ns.saturating_add(Self::GAP_NS);
+        Some(core::mem::take(&mut self.held))
+    }
+}
+
+/// How the lines that [`Pace`] held back are told of: nothing if there were none.
+#[derive(Clone, Copy, Debug)]
+pub struct Held(pub u32);
+
+impl core::fmt::Display for Held {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, " (and {n} more times since the last line)"),
+        }
+    }
+}
+
 /// The page. The writer owns all words but `head`.
 #[repr(C, align(4096))]
 pub struct LogPage {

@@ -43,9 +43,64 @@ impl From<Error> for CallError {
     }
 }
 
+/// Why a message is no request of the interface that it was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nonsense {
+    /// It names another interface.
+    Interface(u16),
+    /// It is of another version.
+    Version(u8),
+    /// It brings capabilities, which no request does.
+    Capabilities,
+    /// Its payload is not a request, or a request and more.
+    Payload,
+}
+
+impl core::fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Interface(other) => write!(f, "a message for interface {other}"),
+            Self::Version(other) => {
+                write!(f, "a message of version {other}, where {VERSION} is spoken")
+            }
+            Self::Capabilities => f.write_str("a message with capabilities"),
+            Self::Payload => f.write_str("a message that is no request"),
+        }
+    }
+}
+
+/// The request to `interface` in a message that arrived: its word and its payload.
+///
+/// # Errors
+/// Why it is none.
+pub fn request<T: DeserializeOwned>(
+    interface: u16,
+    info: MsgInfo,
+    payload: &[u8],
+) -> Result<T, Nonsense> {
+    if info.interface() != interface {
+        return Err(Nonsense::Interface(info.interface()));
+    }
+    if info.version() != VERSION {
+        return Err(Nonsense::Version(info.version()));
+    }
+    if info.caps() != 0 {
+        return Err(Nonsense::Capabilities);
+    }
+    exactly(payload).ok_or(Nonsense::Payload)
+}
+
+/// The value that these bytes are, all of them.
+fn exactly<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
+
 /// Copies the received payload out of the IPC buffer (it is shared with nobody, but the next
 /// system call overwrites it).
-fn take(info: MsgInfo, into: &mut [u8; MSG_MAX]) -> &[u8] {
+pub fn take(info: MsgInfo, into: &mut [u8; MSG_MAX]) -> &[u8] {
     let len = info.len().min(MSG_MAX);
     // SAFETY: init maps one page for the IPC buffer of every thread at `IPC_BUFFER`, and `len` is
     // within its payload area; `into` is a local.
@@ -83,7 +138,7 @@ pub fn call<Q: Serialize, R: DeserializeOwned>(
 /// Decodes the payload that arrived with `info`; `None` if it is not a `T`.
 pub fn decode<T: DeserializeOwned>(info: MsgInfo) -> Option<T> {
     let mut bytes = [0; MSG_MAX];
-    postcard::from_bytes(take(info, &mut bytes)).ok()
+    exactly(take(info, &mut bytes))
 }
 
 /// Puts a reply of `interface` into the IPC buffer; pass the result to [`sys::reply_recv`].
@@ -91,4 +146,23 @@ pub fn decode<T: DeserializeOwned>(info: MsgInfo) -> Option<T> {
 /// [`CallError::BadReply`].
 pub fn encode<T: Serialize>(interface: u16, value: &T) -> MsgInfo {
     MsgInfo::new(interface, VERSION, 0, put(value).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_exactly_that() {
+        let good = MsgInfo::new(interface::SOCK, VERSION, 9, 1);
+        let read = |info, payload| request::<u8>(interface::SOCK, info, payload);
+        assert_eq!(read(good, &[7]), Ok(7));
+        assert_eq!(read(good, &[]), Err(Nonsense::Payload));
+        assert_eq!(read(good, &[7, 0]), Err(Nonsense::Payload));
+        assert_eq!(read(good.with_caps(1), &[7]), Err(Nonsense::Capabilities));
+        let old = MsgInfo::new(interface::SOCK, 0, 9, 1);
+        assert_eq!(read(old, &[7]), Err(Nonsense::Version(0)));
+        let other = MsgInfo::new(interface::PROC, VERSION, 9, 1);
+        assert_eq!(read(other, &[7]), Err(Nonsense::Interface(interface::PROC)));
+    }
 }

@@ -5,13 +5,15 @@
 use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
+use crate::Name;
 use crate::sock::{Error, Kind, State};
 
 /// Badges of netd's endpoint.
 pub mod badge {
     /// sockd: everything.
     pub const SOCKD: u64 = 1;
-    /// A status reader: only [`super::Request::Interface`], `Sockets` and `Stats`.
+    /// A status reader: only [`super::Request::Interface`], `Sockets`, `Stats` and
+    /// `Misbehaved`.
     pub const STATUS: u64 = 2;
 }
 
@@ -136,6 +138,12 @@ pub enum Request {
     },
     /// Counters.
     Stats,
+    /// Programs whose sessions were ended for nonsense in their memory, from number `skip` on:
+    /// [`Reply::Misbehaved`].
+    Misbehaved {
+        /// How many to pass over.
+        skip: u32,
+    },
 }
 
 /// What netd answers.
@@ -173,6 +181,8 @@ pub enum Reply {
     Sockets(heapless::Vec<SockInfo, 8>),
     /// Counters by [`Stats`].
     Stats(Stats),
+    /// Some programs, and how often their sessions were ended; fewer than 8: these were the last.
+    Misbehaved(heapless::Vec<(Name, u32), 8>),
 }
 
 /// The interface, as `ip` shows it.
@@ -236,6 +246,10 @@ pub struct Stats {
     pub peer_errors: u32,
     /// Connections rebuilt from records at the last start.
     pub recovered: u32,
+    /// Calls and datagrams refused for lack of a permission.
+    pub not_permitted: u64,
+    /// Messages that were no requests.
+    pub nonsense: u64,
 }
 
 /// Nothing but the error type of the replies.

@@ -1,6 +1,7 @@
 //! Requests to init: processes and the machine.
 
 use crate::Name;
+use crate::permission::Permission;
 use serde::{Deserialize, Serialize};
 
 /// A request; the reply is `Result<Reply, Error>`.
@@ -194,10 +195,21 @@ pub struct Place {
 pub enum Error {
     /// No process of that name, or no report of that number.
     NotFound,
-    /// The caller's badge does not allow it.
-    Denied,
+    /// The caller's manifest entry lacks this permission.
+    NotPermitted(Permission),
     /// The process does not run.
     NotRunning,
     /// The request makes no sense.
     Invalid,
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("no process of that name"),
+            Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),
+            Self::NotRunning => f.write_str("the process does not run"),
+            Self::Invalid => f.write_str("the request makes no sense"),
+        }
+    }
 }

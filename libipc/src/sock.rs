@@ -52,6 +52,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::*};
 use serde::{Deserialize, Serialize};
 
+use crate::permission::Permission;
 use crate::ring::{ConsumerSide, producer_bytes};
 
 /// Most sessions in a system (bits of netd's doorbell).
@@ -75,8 +76,10 @@ pub struct SessionSpec {
     pub rx_len: u32,
     /// Ports it may bind or listen on, inclusive ranges; port 0 (any free port) is always allowed.
     pub bind: heapless::Vec<(u16, u16), 8>,
-    /// Whether it may connect and send to others.
+    /// Whether it may connect, and send datagrams from ports that `bind` does not list.
     pub connect: bool,
+    /// Whether it may send to broadcast addresses.
+    pub broadcast: bool,
     /// Whether it may use [`Kind::Ping`].
     pub ping: bool,
 }
@@ -597,101 +600,143 @@ pub enum Reply {
         remote: Option<SocketAddr>,
     },
     /// Counters.
-    Stats {
-        /// Sessions open.
-        sessions: u32,
-        /// Sockets open in all sessions, including those that end by themselves.
-        sockets: u32,
-        /// Bytes of `tx` and `rx` handed out.
-        bytes: u64,
-    },
+    Stats(Stats),
+}
+
+/// Counters of sockd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Sessions open.
+    pub sessions: u32,
+    /// Sockets open in all sessions, including those that end by themselves.
+    pub sockets: u32,
+    /// Bytes of `tx` and `rx` handed out.
+    pub bytes: u64,
+    /// Calls refused for lack of a permission, since sockd started.
+    pub refused: u64,
+    /// Messages that were no requests, and cost their senders their sessions, likewise.
+    pub nonsense: u64,
 }
 
 /// Why a socket call failed. The meaning is that of the Linux error of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(u16)]
 pub enum Error {
     /// EAGAIN: nothing now, look again when the socket is ready.
-    WouldBlock = 1,
+    WouldBlock,
     /// ECONNREFUSED.
-    ConnectionRefused = 2,
+    ConnectionRefused,
     /// ECONNRESET.
-    ConnectionReset = 3,
+    ConnectionReset,
     /// ECONNABORTED: ended by this side (netd restarted without its state, session closed).
-    ConnectionAborted = 4,
+    ConnectionAborted,
     /// ETIMEDOUT.
-    TimedOut = 5,
+    TimedOut,
     /// EHOSTUNREACH.
-    HostUnreachable = 6,
+    HostUnreachable,
     /// ENETUNREACH: no route, or no address yet.
-    NetworkUnreachable = 7,
+    NetworkUnreachable,
     /// EADDRINUSE.
-    AddrInUse = 8,
+    AddrInUse,
     /// EADDRNOTAVAIL.
-    AddrNotAvailable = 9,
+    AddrNotAvailable,
     /// ENOTCONN.
-    NotConnected = 10,
+    NotConnected,
     /// EISCONN.
-    AlreadyConnected = 11,
+    AlreadyConnected,
     /// EINVAL: the call does not fit the socket's kind or state.
-    Invalid = 12,
+    Invalid,
     /// EBADF: no such socket.
-    BadSocket = 13,
-    /// EMFILE: the session has no free socket.
-    TooManySockets = 14,
+    BadSocket,
+    /// EMFILE: the session has no free socket; `sockets.count` in the manifest is the limit.
+    TooManySockets,
     /// ENOBUFS: the session's regions have no room for the rings; ask for smaller ones or give the
-    /// program more memory in the manifest.
-    NoBuffers = 15,
-    /// EACCES: the manifest does not allow it.
-    Denied = 16,
+    /// program more memory in the manifest (`sockets.tx_kib`, `sockets.rx_kib`).
+    NoBuffers,
+    /// EACCES: the program's manifest entry lacks this permission.
+    NotPermitted(Permission),
     /// EPIPE: the sending half is shut down.
-    BrokenPipe = 17,
+    BrokenPipe,
     /// EMSGSIZE.
-    MessageTooLong = 18,
+    MessageTooLong,
     /// No session yet: call `OpenSession`.
-    NoSession = 19,
+    NoSession,
     /// The server could not be reached or answered nonsense; try again.
-    Server = 20,
+    Server,
     /// EINPROGRESS: a connect is under way.
-    InProgress = 21,
+    InProgress,
     /// EAFNOSUPPORT.
-    Unsupported = 22,
+    Unsupported,
+    /// EPROTO: what the program sent is no request. Its session has been ended for that; call
+    /// `OpenSession` to begin anew.
+    Protocol,
 }
 
 impl Error {
+    /// By number, from 1.
+    const NUMBERED: [Self; 23] = [
+        Self::WouldBlock,
+        Self::ConnectionRefused,
+        Self::ConnectionReset,
+        Self::ConnectionAborted,
+        Self::TimedOut,
+        Self::HostUnreachable,
+        Self::NetworkUnreachable,
+        Self::AddrInUse,
+        Self::AddrNotAvailable,
+        Self::NotConnected,
+        Self::AlreadyConnected,
+        Self::Invalid,
+        Self::BadSocket,
+        Self::TooManySockets,
+        Self::NoBuffers,
+        Self::NotPermitted(Permission::Sockets),
+        Self::BrokenPipe,
+        Self::MessageTooLong,
+        Self::NoSession,
+        Self::Server,
+        Self::InProgress,
+        Self::Unsupported,
+        Self::Protocol,
+    ];
+
+    /// Its number, in the low byte; the permission's above it.
+    pub fn to_raw(self) -> u16 {
+        let same = |e: &Self| core::mem::discriminant(e) == core::mem::discriminant(&self);
+        let number = Self::NUMBERED.iter().position(same).map_or(0, |i| i as u16 + 1);
+        match self {
+            Self::NotPermitted(p) => number | (p as u16) << 8,
+            _ => number,
+        }
+    }
+
     /// From its number; 0 is none, unknown ones read as [`Error::Server`].
-    pub const fn from_raw(raw: u16) -> Option<Self> {
-        Some(match raw {
+    pub fn from_raw(raw: u16) -> Option<Self> {
+        let [number, permission] = raw.to_le_bytes();
+        let index = match raw {
             0 => return None,
-            1 => Self::WouldBlock,
-            2 => Self::ConnectionRefused,
-            3 => Self::ConnectionReset,
-            4 => Self::ConnectionAborted,
-            5 => Self::TimedOut,
-            6 => Self::HostUnreachable,
-            7 => Self::NetworkUnreachable,
-            8 => Self::AddrInUse,
-            9 => Self::AddrNotAvailable,
-            10 => Self::NotConnected,
-            11 => Self::AlreadyConnected,
-            12 => Self::Invalid,
-            13 => Self::BadSocket,
-            14 => Self::TooManySockets,
-            15 => Self::NoBuffers,
-            16 => Self::Denied,
-            17 => Self::BrokenPipe,
-            18 => Self::MessageTooLong,
-            19 => Self::NoSession,
-            21 => Self::InProgress,
-            22 => Self::Unsupported,
+            _ => number.wrapping_sub(1) as usize,
+        };
+        Some(match Self::NUMBERED.get(index) {
+            Some(Self::NotPermitted(_)) => {
+                Permission::from_raw(permission).map_or(Self::Server, Self::NotPermitted)
+            }
+            Some(e) if permission == 0 => *e,
             _ => Self::Server,
         })
+    }
+}
+
+impl SessionSpec {
+    /// Whether the manifest lists `port`.
+    pub fn lists(&self, port: u16) -> bool {
+        self.bind.iter().any(|&(low, high)| (low..=high).contains(&port))
     }
 }
 
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
+            Self::NotPermitted(permission) => return write!(f, "not permitted: {permission}"),
             Self::WouldBlock => "operation would block",
             Self::ConnectionRefused => "connection refused",
             Self::ConnectionReset => "connection reset by peer",
@@ -705,15 +750,16 @@ impl core::fmt::Display for Error {
             Self::AlreadyConnected => "already connected",
             Self::Invalid => "invalid argument or state",
             Self::BadSocket => "no such socket",
-            Self::TooManySockets => "too many sockets in this session",
-            Self::NoBuffers => "no buffer space in this session",
-            Self::Denied => "not allowed by the manifest",
+            Self::TooManySockets => "no socket left: `sockets.count` of this program in the manifest is used up",
+            Self::NoBuffers => "no buffer space left: `sockets.tx_kib` or `sockets.rx_kib` of this program in the manifest is \
+                 used up",
             Self::BrokenPipe => "broken pipe",
             Self::MessageTooLong => "message too long",
             Self::NoSession => "no session",
             Self::Server => "server did not answer",
             Self::InProgress => "connection in progress",
             Self::Unsupported => "not supported",
+            Self::Protocol => "the session was ended: what was sent is no request",
         })
     }
 }
@@ -730,6 +776,20 @@ mod tests {
         assert_eq!(ip_from_words(d.ip), ip);
         let v6: core::net::IpAddr = "fe80::1".parse().unwrap();
         assert_eq!(ip_from_words(ip_words(v6)), v6);
+    }
+
+    #[test]
+    fn errors_survive_their_numbers() {
+        for raw in 0..=u16::MAX {
+            let error = Error::from_raw(raw);
+            assert_eq!(error.is_none(), raw == 0);
+            if let Some(e) = error.filter(|e| *e != Error::Server) {
+                assert_eq!(e.to_raw(), raw);
+            }
+        }
+        for e in Error::NUMBERED {
+            assert_eq!(Error::from_raw(e.to_raw()), Some(e));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use libipc::msg::{self, CallError, interface};
+use libipc::permission::Permission;
 use libipc::sock::{Error, Reply, Request};
 use libipc::start::StartInfo;
 use libipc::sys;
@@ -67,7 +68,7 @@ impl Port for Native {
     fn sockd(&self, method: u16, request: &Request) -> Result<Result<Reply, Error>, CallError> {
         match self.sockd {
             Some(ep) => msg::call(ep, interface::SOCK, method, request),
-            None => Ok(Err(Error::Denied)),
+            None => Ok(Err(Error::NotPermitted(Permission::Sockets))),
         }
     }
     fn wake_netd(&self) {

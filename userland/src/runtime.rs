@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use libipc::msg::CallError;
 use libipc::ring::{Consumer, Producer};
-use libipc::sock::{Error, IdEntry, REPEATED, Reply, Request};
+use libipc::sock::{Error, IdEntry, REPEATED, Reply, Request, Stats};
 use libipc::start::StartInfo;
 
 use crate::ids::Ids;
@@ -352,7 +352,7 @@ impl Runtime {
     /// The session, opened on first use.
     ///
     /// # Errors
-    /// [`Error::Denied`] if the manifest gives none, [`Error::Server`] if it cannot be mapped or
+    /// [`Error::NotPermitted`] if the manifest gives none, [`Error::Server`] if it cannot be mapped or
     /// attached.
     pub(crate) fn session(&self) -> Result<&Session, Error> {
         if let Some(session) = self.session.get() {
@@ -393,14 +393,13 @@ impl Runtime {
         }
     }
 
-    /// sockd's counters: open sessions, sockets in all of them, bytes of rings handed out. Opens
-    /// no session.
+    /// sockd's counters. Opens no session.
     ///
     /// # Errors
     /// As [`Error`] says of a server that does not answer.
-    pub fn sockd_stats(&self) -> Result<(u32, u32, u64), Error> {
+    pub fn sockd_stats(&self) -> Result<Stats, Error> {
         match self.call(&Request::Stats)? {
-            Reply::Stats { sessions, sockets, bytes } => Ok((sessions, sockets, bytes)),
+            Reply::Stats(stats) => Ok(stats),
             _ => Err(Error::Server),
         }
     }

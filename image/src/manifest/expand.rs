@@ -189,8 +189,8 @@ impl<'a> Expansion<'a> {
         self.own_notification(i);
         let timer = CapKind::Timer { notification: i as u16, badge: PROGRAM_TIMER };
         self.cap(i, "timer", timer);
-        if p.init {
-            self.cap(i, "init", CapKind::Init);
+        if p.init || p.init_status {
+            self.cap(i, "init", CapKind::Init { control: p.init });
         }
         if let (Some(status), Some(s)) = (&p.net_status, &self.m.sessions)
             && *status.get_ref()
@@ -261,6 +261,7 @@ fn session_spec(p: &Program, s: &Sockets) -> SessionSpec {
         rx_len: *s.rx_kib.get_ref() * 1024,
         bind: s.bind.iter().filter_map(|b| ports(b.get_ref())).collect(),
         connect: s.connect,
+        broadcast: s.broadcast,
         ping: s.ping,
     }
 }

@@ -141,6 +141,8 @@ pub struct Program {
     pub console: bool,
     #[serde(default)]
     pub init: bool,
+    #[serde(default)]
+    pub init_status: bool,
     pub net_status: Option<Spanned<bool>>,
     #[serde(default)]
     pub maps: Vec<MapUse>,
@@ -179,6 +181,8 @@ pub struct Sockets {
     pub bind: Vec<Spanned<String>>,
     #[serde(default)]
     pub connect: bool,
+    #[serde(default)]
+    pub broadcast: bool,
     #[serde(default)]
     pub ping: bool,
 }

@@ -116,7 +116,10 @@ pub enum CapKind {
         badge: u64,
     },
     /// init's own endpoint ([`libipc::proc`]), with a badge that init assigns.
-    Init,
+    Init {
+        /// May change things, not only ask how they are.
+        control: bool,
+    },
     /// Notification: `recv` or signal, with a badge.
     Notification {
         /// Index.

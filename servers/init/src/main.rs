@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use abi::{BootInfo, CPtr, Error, Label, MsgInfo, UserRegs, init_map, ipc_buffer};
+use abi::{BootInfo, CPtr, Error, Label, UserRegs, init_map, ipc_buffer};
 use core::sync::atomic::Ordering::Relaxed;
 use init::boot::{Machine, boot};
 use init::console::last_words;
@@ -10,7 +10,7 @@ use init::kernel::Kernel;
 use init::layout::{slot, window};
 use libipc::bundle::Bundle;
 use libipc::log::{LogPage, PANIC, READY};
-use libipc::{msg, proc, sys};
+use libipc::{msg, sys};
 
 /// Bytes of heap: the system description and what is made of it. Nothing allocates after boot.
 const HEAP: usize = 1 << 20;
@@ -129,24 +129,14 @@ fn program_start() -> ! {
             supervisor.signals(&mut k, got.badge);
         } else if got.info.is_fault() {
             supervisor.fault(&mut k, got.badge, got.info.method(), got.words);
-        } else if let Some(answer) = answer(&mut k, &mut supervisor, got) {
-            let info = msg::encode(msg::interface::PROC, &answer);
-            let _ = sys::reply(slot::REPLY, info, [0; 4]);
+        } else {
+            let mut bytes = [0; abi::MSG_MAX];
+            let payload = msg::take(got.info, &mut bytes);
+            if let Some(answer) = supervisor.message(&mut k, got.badge, got.info, payload) {
+                let info = msg::encode(msg::interface::PROC, &answer);
+                let _ = sys::reply(slot::REPLY, info, [0; 4]);
+            }
         }
-    }
-}
-
-/// Decodes a request and carries it out.
-fn answer(
-    k: &mut Native,
-    supervisor: &mut init::supervisor::Supervisor<'_>,
-    got: sys::Ret,
-) -> Option<Result<proc::Reply, proc::Error>> {
-    let proper = |i: MsgInfo| i.interface() == msg::interface::PROC && i.version() == msg::VERSION;
-    let request = if proper(got.info) { msg::decode(got.info) } else { None };
-    match request {
-        Some(request) => supervisor.request(k, got.badge, &request),
-        None => Some(Err(proc::Error::Invalid)),
     }
 }
 

@@ -14,7 +14,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::Name;
 use libipc::bundle::File;
-use libipc::proc::{Crash, State};
+use libipc::log::Pace;
+use libipc::permission::Permission;
+use libipc::proc::{Crash, Request, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
 use spec::{Budget, Restart};
 
@@ -139,6 +141,10 @@ pub struct Process<'a> {
     pub dropped: u32,
     /// It has more in its log page than there was room for on the console.
     pub log_waits: bool,
+    /// May ask init how things are; `true`: may change them.
+    pub asks: Option<bool>,
+    /// Lines about what it asks.
+    pub complaints: Pace,
 }
 
 /// Retypes in calls that the kernel's limits allow.
@@ -337,6 +343,20 @@ impl Parts<'_> {
 }
 
 impl Process<'_> {
+    /// Whether its manifest entry lets it ask this.
+    ///
+    /// # Errors
+    /// The permission that it lacks.
+    pub fn may_ask(&self, request: &Request) -> Result<(), Permission> {
+        let reads =
+            matches!(request, Request::List { .. } | Request::Reports { .. } | Request::Memory);
+        match self.asks {
+            Some(true) => Ok(()),
+            Some(false) if reads => Ok(()),
+            _ if reads => Err(Permission::InitStatus),
+            _ => Err(Permission::Init),
+        }
+    }
     /// Address of its log page in init.
     pub fn log_page(&self) -> u64 {
         Parts::log_vaddr(self.index)

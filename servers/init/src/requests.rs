@@ -1,17 +1,28 @@
 //! Requests of processes ([`libipc::proc`]): the shell's view of the system and its levers.
 
-use abi::Label;
+use abi::{Label, MsgInfo};
+use core::fmt::Write;
+use libipc::log::Held;
+use libipc::msg::{self, Nonsense};
+use libipc::permission::Permission;
 use libipc::proc::{Crash, Error, Reply, Request, State};
 
 use crate::cause::Cause;
 use crate::kernel::Kernel;
 use crate::layout::badge;
 use crate::process::Process;
-use crate::supervisor::Supervisor;
+use crate::screen::LineBuf;
+use crate::supervisor::{Supervisor, say};
 use rand_chacha::rand_core::RngCore;
 
 /// How long a requested crash may be in coming, ns.
 const CRASH_WITHIN_NS: u64 = 3_000_000;
+/// What a caller did wrong.
+enum Wrong {
+    NotPermitted(Permission),
+    Nonsense(Nonsense),
+}
+
 /// Bytes below the stack pointer that a function may use (System V ABI, the red zone).
 const RED_ZONE: u64 = 128;
 
@@ -23,8 +34,13 @@ impl Supervisor<'_> {
         from: u64,
         request: &Request,
     ) -> Option<Result<Reply, Error>> {
-        let Some(caller) = badge::requester(from).filter(|i| *i < self.processes.len()) else {
-            return Some(Err(Error::Denied));
+        let may = badge::requester(from)
+            .filter(|i| *i < self.processes.len())
+            .ok_or(Permission::InitStatus)
+            .and_then(|i| self.processes[i].may_ask(request).map(|()| i));
+        let caller = match may {
+            Ok(caller) => caller,
+            Err(permission) => return Some(Err(Error::NotPermitted(permission))),
         };
         let result = match request {
             Request::List { skip } => Ok(self.list(k, *skip)),
@@ -47,6 +63,46 @@ impl Supervisor<'_> {
             _ => false,
         };
         (!names_itself || result.is_err()).then_some(result)
+    }
+
+    /// Answers a message as it arrived: its badge, its word, its payload.
+    pub fn message<K: Kernel>(
+        &mut self,
+        k: &mut K,
+        from: u64,
+        info: MsgInfo,
+        payload: &[u8],
+    ) -> Option<Result<Reply, Error>> {
+        let caller = badge::requester(from).filter(|i| *i < self.processes.len());
+        let (answer, wrong) = match msg::request(msg::interface::PROC, info, payload) {
+            Ok(request) => {
+                let answer = self.request(k, from, &request);
+                let wrong = match &answer {
+                    Some(Err(Error::NotPermitted(p))) => Some(Wrong::NotPermitted(*p)),
+                    _ => None,
+                };
+                (answer, wrong)
+            }
+            Err(what) => (Some(Err(Error::Invalid)), Some(Wrong::Nonsense(what))),
+        };
+        if let (Some(wrong), Some(i)) = (wrong, caller) {
+            self.complain(k.now_ns(), i, wrong);
+        }
+        answer
+    }
+
+    /// Says what a caller did wrong at a bounded pace.
+    fn complain(&mut self, now_ns: u64, i: usize, wrong: Wrong) {
+        let p = &mut self.processes[i];
+        let Some(held) = p.complaints.admit(now_ns) else { return };
+        let (name, held) = (&p.name, Held(held));
+        match wrong {
+            Wrong::NotPermitted(permission) => {
+                let lack = permission.lacked_by(name);
+                say!(self.screen, "[init] {name} may not ask that of init: {lack}{held}");
+            }
+            Wrong::Nonsense(what) => say!(self.screen, "[init] {name} sent {what}{held}"),
+        }
     }
 
     fn target(&self, name: &str) -> Result<usize, Error> {

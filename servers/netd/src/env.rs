@@ -4,6 +4,9 @@
 use crate::wire::{Malformed, checksum::Sum, ethernet::Mac};
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use libipc::Name;
+use libipc::log::Held;
+use libipc::msg::Nonsense;
 use libipc::ring::PeerError;
 use libipc::shared::Bytes;
 
@@ -52,8 +55,9 @@ pub trait Env {
     fn event(&mut self, event: Event);
 }
 
-/// What is worth a line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is worth a line in the log. Those that others can bring about come at a bounded pace
+/// from each of them; `held` counts the ones since the last line.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The driver has started, or the link changed.
     Link {
@@ -87,13 +91,29 @@ pub enum Event {
         mac: Mac,
     },
     /// The driver wrote nonsense; its session was begun anew.
-    Driver(DriverFault),
-    /// A program wrote nonsense; its sockets were aborted.
+    Driver {
+        /// What.
+        fault: DriverFault,
+        /// Likewise, untold.
+        held: u32,
+    },
+    /// A program wrote nonsense into its session's memory; its sockets were aborted.
     Session {
-        /// Session.
-        session: u16,
+        /// Program.
+        program: Name,
         /// What.
         fault: SessionFault,
+        /// Likewise, untold.
+        held: u32,
+    },
+    /// Who may call sent what is no request.
+    Nonsense {
+        /// Badge of the endpoint.
+        badge: u64,
+        /// What.
+        what: Nonsense,
+        /// Likewise, untold.
+        held: u32,
     },
     /// A new incarnation took over from records.
     Recovered {
@@ -106,8 +126,13 @@ pub enum Event {
         /// Records that did not hold.
         dropped: u32,
     },
-    /// A listener's backlog is full, or it has no spare: a SYN was dropped. Told once a minute.
-    BacklogFull(SocketAddr),
+    /// A listener's backlog is full, or it has no spare: a SYN was dropped.
+    BacklogFull {
+        /// Where it listens.
+        at: SocketAddr,
+        /// Likewise in the same session, untold.
+        held: u32,
+    },
 }
 
 /// What a driver can do wrong.
@@ -134,13 +159,46 @@ pub enum SessionFault {
     ReceiveIndex(u16),
     /// An id that does not exist.
     Id(u64),
-    /// A datagram that does not fit its ring or a packet.
+    /// A datagram whose length is impossible.
     Datagram(u16),
+}
+
+impl fmt::Display for SessionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Ring(PeerError::Index { claimed, ours }) => {
+                write!(f, "its index of an id ring says {claimed}, which cannot follow {ours}")
+            }
+            Self::Ring(PeerError::Header) => f.write_str("the header of its submit ring is none"),
+            Self::SendIndex(id) => {
+                write!(f, "tx_tail of socket {id} went back, or past the end of its ring")
+            }
+            Self::ReceiveIndex(id) => {
+                write!(f, "rx_head of socket {id} went back, or past what has arrived")
+            }
+            Self::Id(id) => write!(f, "it submitted socket {id}, which it cannot have"),
+            Self::Datagram(id) => write!(f, "socket {id} sends a datagram of impossible length"),
+        }
+    }
+}
+
+impl fmt::Display for DriverFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Ring(PeerError::Index { claimed, ours }) => {
+                write!(f, "its index of a ring says {claimed}, which cannot follow {ours}")
+            }
+            Self::Ring(PeerError::Header) => f.write_str("the header of one of its rings is none"),
+            Self::Buffer(buffer) => write!(f, "it filled buffer {buffer}, which it did not have"),
+            Self::Length(len) => write!(f, "it put {len} bytes into a receive buffer"),
+            Self::Cookie(cookie) => write!(f, "it sent frame {cookie}, whose turn it was not"),
+        }
+    }
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
+        match self {
             Self::Link { mac, up: true, speed } => write!(f, "link up, {speed} Mbit/s, MAC {mac}"),
             Self::Link { mac, up: false, .. } => write!(f, "link down, MAC {mac}"),
             Self::Address { addr, prefix, gateway, dns, lease_s } => {
@@ -160,15 +218,30 @@ impl fmt::Display for Event {
             Self::AddressConflict { addr, mac } => {
                 write!(f, "address conflict: {addr} is also at {mac}")
             }
-            Self::Driver(fault) => write!(f, "driver misbehaves ({fault:?}): session begun anew"),
-            Self::Session { session, fault } => {
-                write!(f, "session {session} misbehaves ({fault:?}): its sockets are aborted")
+            Self::Driver { fault, held } => {
+                write!(
+                    f,
+                    "the driver misbehaves: {fault}; its session is begun anew{}",
+                    Held(*held)
+                )
+            }
+            Self::Session { program, fault, held } => {
+                write!(f, "{program} misbehaves: {fault}; its session is ended{}", Held(*held))
+            }
+            Self::Nonsense { badge, what, held } => {
+                write!(f, "the caller with badge {badge} sent {what}{}", Held(*held))
             }
             Self::Recovered { connections, listeners, datagrams, dropped } => write!(
                 f,
                 "recovered {connections} connections, {listeners} listeners, {datagrams} datagram sockets; {dropped} records dropped"
             ),
-            Self::BacklogFull(at) => write!(f, "backlog of {at} is full"),
+            Self::BacklogFull { at, held } => {
+                write!(
+                    f,
+                    "the backlog of {at} is full: a connection is kept waiting{}",
+                    Held(*held)
+                )
+            }
         }
     }
 }
@@ -193,7 +266,12 @@ pub struct Counters {
     pub resets_sent: u64,
     pub challenge_acks: u64,
     pub syns_dropped: u64,
+    /// Sessions ended because of nonsense in their memory.
     pub peer_errors: u32,
+    /// Calls and datagrams refused for lack of a permission.
+    pub not_permitted: u64,
+    /// Messages that were no requests.
+    pub nonsense: u64,
     pub driver_errors: u32,
     /// Frames of ours that the driver found malformed.
     pub tx_refused: u64,

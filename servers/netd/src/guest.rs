@@ -126,8 +126,11 @@ pub fn setup(start: &'static StartInfo, addressing: Addressing) -> Result<(Setup
     Ok((setup, caps))
 }
 
+/// What the manifest says about each session, and its memory.
+type Sessions = Vec<(SessionSpec, SessionMemory)>;
+
 /// The table that says which sessions there are, and the memory and notification of each.
-fn sessions(start: &'static StartInfo) -> Result<(Vec<SessionMemory>, Vec<abi::CPtr>), Missing> {
+fn sessions(start: &'static StartInfo) -> Result<(Sessions, Vec<abi::CPtr>), Missing> {
     let table = region(start, "sessions", 4, "sessions")?;
     let table = bytes(table, 0, table.len as usize);
     let mut len = [0; 4];
@@ -142,7 +145,7 @@ fn sessions(start: &'static StartInfo) -> Result<(Vec<SessionMemory>, Vec<abi::C
     let mut memories = Vec::with_capacity(MAX_SESSIONS);
     let mut signals = Vec::with_capacity(MAX_SESSIONS);
     for (i, spec) in specs.iter().enumerate() {
-        memories.push(session(start, i, spec)?);
+        memories.push((spec.clone(), session(start, i, spec)?));
         let name = name(i, "events").ok_or("a session's name")?;
         signals.push(start.cap(&name).ok_or("a session's notification")?);
     }

@@ -10,8 +10,7 @@ extern crate alloc;
 
 mod guest;
 
-use libipc::net::{Reply, Request};
-use libipc::sock::{DOORBELL_SHIFT, Error};
+use libipc::sock::DOORBELL_SHIFT;
 use libipc::{msg, sys};
 use netd::env::Env;
 use netd::{Addressing, Stack};
@@ -51,7 +50,7 @@ impl Server {
     fn run(mut self) -> ! {
         // A predecessor may have died between publishing and signalling: everybody is told once.
         self.signal_all();
-        match self.stack.env.recovered {
+        match &self.stack.env.recovered {
             Some(event) => rt::ready(self.start, format_args!("{event}")),
             None => rt::ready(self.start, format_args!("nothing to recover")),
         }
@@ -91,12 +90,9 @@ impl Server {
 
     fn answer(&mut self, event: &sys::Ret) -> abi::MsgInfo {
         let info = event.info;
-        let known = info.interface() == msg::interface::NET && info.version() == msg::VERSION;
-        let request: Option<Request> = if known { msg::decode(info) } else { None };
-        let reply: Result<Reply, Error> = match request {
-            Some(request) => self.stack.request(event.badge, &request, self.start.now_ns()),
-            None => Err(Error::Invalid),
-        };
+        let mut bytes = [0; abi::MSG_MAX];
+        let payload = msg::take(info, &mut bytes);
+        let reply = self.stack.message(event.badge, info, payload, self.start.now_ns());
         msg::encode(msg::interface::NET, &reply)
     }
 
@@ -152,7 +148,7 @@ impl Env for Guest {
 
     fn event(&mut self, event: netd::env::Event) {
         if matches!(event, netd::env::Event::Recovered { .. }) {
-            self.recovered = Some(event);
+            self.recovered = Some(event.clone());
         }
         rt::log!("{event}");
     }

@@ -312,7 +312,7 @@ pub fn queue_fin(r: &Record, fin: Seq) {
 /// The tombstone: nothing of this connection may be answered as if it lived.
 pub fn end(r: &Record, error: Option<Error>) {
     crash::point();
-    r.error.store(error.map_or(0, |e| e as u16), Release);
+    r.error.store(error.map_or(0, Error::to_raw), Release);
     crash::point();
     set_state(r, State::Closed);
 }

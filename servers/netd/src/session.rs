@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering::*, fence};
 
+use libipc::log::Pace;
 use libipc::ring::{Consumer, Memory, PeerError, Producer};
 use libipc::shared::Bytes;
-use libipc::sock::{AppSock, IdEntry, Record};
+use libipc::sock::{AppSock, IdEntry, Record, SessionSpec};
 
 /// Memory of a session as mapped in netd. `records` and `apps` have as many entries as the
 /// session has sockets, and so have the rings.
@@ -27,12 +28,20 @@ pub struct SessionMemory {
 
 /// A session.
 pub struct Session {
+    /// Whose it is, and what that program may do.
+    pub spec: SessionSpec,
     /// Its memory.
     pub mem: SessionMemory,
     /// Number of its first socket among all.
     pub base: u32,
     /// Nonsense was found in its memory: nothing is believed until it begins anew.
     pub dead: bool,
+    /// How often that happened.
+    pub faults: u32,
+    /// Lines in the log about that, and about its full backlogs.
+    pub fault_pace: Pace,
+    /// Likewise.
+    pub backlog_pace: Pace,
     /// Frames with the driver that use its send region.
     pub in_flight: u32,
     /// sockd waits for that number to become 0.
@@ -50,14 +59,18 @@ pub struct Session {
 
 impl Session {
     /// Attaches where the rings stand. The second value: whether they made sense.
-    pub fn new(mem: SessionMemory, base: u32) -> (Self, Result<(), PeerError>) {
+    pub fn new(spec: SessionSpec, mem: SessionMemory, base: u32) -> (Self, Result<(), PeerError>) {
         let sockets = mem.records.len();
         let ready = mem.ready.producer();
         let result = ready.as_ref().map(|_| ()).map_err(|e| *e);
         let mut session = Self {
+            spec,
             mem,
             base,
             dead: result.is_err(),
+            faults: 0,
+            fault_pace: Pace::default(),
+            backlog_pace: Pace::default(),
             in_flight: 0,
             ending: false,
             submit: mem.submit.consumer().ok(),

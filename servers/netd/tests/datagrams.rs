@@ -7,6 +7,7 @@ use common::net::{Net, Weather};
 use common::script::Script;
 use common::{Host, HostSpec, MS, Prog, S};
 use libipc::net::{Reply, Request};
+use libipc::permission::Permission;
 use libipc::sock::{Dgram, Error, Kind, ip_from_words, ip_words};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::*;
@@ -278,4 +279,58 @@ fn ipv6_is_refused_and_counted() {
     s.send_frame(&frame);
     assert_eq!(s.host.stack().counters().rx_unsupported, before + 1);
     assert!(recv(&mut s.host.progs[0], s.id).is_none() && s.sent.is_empty());
+}
+
+/// A host whose program may bind port 7 and nothing else.
+fn confined() -> Net {
+    let mut net = pair();
+    let spec = &mut net.hosts[0].permits[0];
+    spec.bind = [(7, 7)].into_iter().collect();
+    (spec.connect, spec.broadcast) = (false, false);
+    net.hosts[0].crash();
+    net
+}
+
+#[test]
+fn who_may_not_connect_answers_from_its_ports_only() {
+    let mut net = confined();
+    let there = net.hosts[1].open(Kind::Udp);
+    net.hosts[1].bind(there, "0.0.0.0:9").unwrap();
+    let server = net.hosts[0].open(Kind::Udp);
+    net.hosts[0].bind(server, "0.0.0.0:7").unwrap();
+    send(&mut net.hosts[0].progs[0], server, Some("10.0.0.2:9"), b"answer");
+    net.pass(10 * MS);
+    assert!(recv(&mut net.hosts[1].progs[0], there).is_some());
+
+    let other = net.hosts[0].open(Kind::Udp);
+    send(&mut net.hosts[0].progs[0], other, Some("10.0.0.2:9"), b"no answer");
+    net.pass(10 * MS);
+    assert!(recv(&mut net.hosts[1].progs[0], there).is_none());
+    let error = net.hosts[0].progs[0].record(other).error();
+    assert_eq!(error, Some(Error::NotPermitted(Permission::Connect)));
+    let Ok(Reply::Stats(stats)) = net.hosts[0].ask(Request::Stats) else { panic!() };
+    assert_eq!((stats.not_permitted, stats.peer_errors), (1, 0));
+}
+
+#[test]
+fn broadcasts_are_permitted_by_their_own_word() {
+    for addr in ["10.0.0.255:9", "255.255.255.255:9"] {
+        let mut net = confined();
+        let there = net.hosts[1].open(Kind::Udp);
+        net.hosts[1].bind(there, "0.0.0.0:9").unwrap();
+        let socket = net.hosts[0].open(Kind::Udp);
+        net.hosts[0].bind(socket, "0.0.0.0:7").unwrap();
+        let lacking = Error::NotPermitted(Permission::Broadcast);
+        assert_eq!(net.hosts[0].connect(socket, addr), Err(lacking));
+        send(&mut net.hosts[0].progs[0], socket, Some(addr), b"all");
+        net.pass(10 * MS);
+        assert_eq!(net.hosts[0].progs[0].record(socket).error(), Some(lacking));
+        assert!(recv(&mut net.hosts[1].progs[0], there).is_none());
+
+        net.hosts[0].permits[0].broadcast = true;
+        net.hosts[0].crash();
+        send(&mut net.hosts[0].progs[0], socket, Some(addr), b"all");
+        net.pass(10 * MS);
+        assert!(recv(&mut net.hosts[1].progs[0], there).is_some(), "{addr}");
+    }
 }

@@ -9,6 +9,7 @@ use common::script::Script;
 use common::{Host, HostSpec, MS, Rng, S};
 use libipc::net::{Reply, Request, Rings, SockId, badge};
 use libipc::nic::{RxUsed, TxFree};
+use libipc::permission::Permission;
 use libipc::sock::{Error, Kind, State};
 use netd::wire::tcp::{Flags, Seq};
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -306,8 +307,10 @@ fn who_only_reads_status_may_do_nothing_else() {
     let sock = SockId { session: 0, id: 0 };
     let stack = host.stack();
     let close = Request::Close { sock, abort: true };
-    assert_eq!(stack.request(badge::STATUS, &close, 0), Err(Error::Denied));
-    assert_eq!(stack.request(99, &Request::Stats, 0), Err(Error::Denied));
+    let refused = |permission| Err(Error::NotPermitted(permission));
+    assert_eq!(stack.request(badge::STATUS, &close, 0), refused(Permission::Control));
+    assert_eq!(stack.request(99, &Request::Stats, 0), refused(Permission::NetStatus));
+    assert_eq!(stack.request(99, &close, 0), refused(Permission::Control));
     assert!(stack.request(badge::STATUS, &Request::Stats, 0).is_ok());
 }
 

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::AtomicU64;
 use libipc::msg::{self, CallError, interface};
-use libipc::sock::{Error, Reply, Request, SessionTable};
+use libipc::sock::{Error, SessionTable};
 use libipc::{net, sys};
 use rt::StartInfo;
 use sockd::server::{Answer, Netd, Server};
@@ -86,13 +86,12 @@ fn main(start: &'static StartInfo) -> u64 {
     // An earlier sockd may have taken netd's signal and died.
     server.take_freed(&mut netd);
     rt::ready(start, format_args!("{} sockets kept, {} dropped", report.kept, report.dropped));
-    serve(own, reply, events, &mut server, &mut netd)
+    serve(start, [own, reply, events], &mut server, &mut netd)
 }
 
 fn serve(
-    own: abi::CPtr,
-    reply: abi::CPtr,
-    events: abi::CPtr,
+    start: &StartInfo,
+    [own, reply, events]: [abi::CPtr; 3],
     server: &mut Server,
     netd: &mut Remote,
 ) -> u64 {
@@ -116,23 +115,18 @@ fn serve(
             on_signals(server, netd, message.badge);
             continue;
         }
-        let request = (message.info.interface() == interface::SOCK
-            && message.info.version() == msg::VERSION)
-            .then(|| msg::decode::<Request>(message.info))
-            .flatten();
+        let mut bytes = [0; abi::MSG_MAX];
+        // Taken first: the next system call may overwrite it.
+        let payload = msg::take(message.info, &mut bytes);
         // A death notice that waits is older than this message: were it taken later, it would
         // end the session that a new incarnation opens now.
         let signals = sys::poll(events);
         if signals != 0 {
             on_signals(server, netd, signals);
         }
-        let result: Result<Reply, Error> = match request {
-            Some(request) => server.handle(netd, message.badge, message.info.method(), request),
-            None => Err(Error::Invalid),
-        };
-        if let Some(refusal) = server.take_refusal() {
-            let who = refusal.session.map_or("a caller", |s| server.program(s));
-            rt::log!("{who} may not {}", refusal.missing);
+        let result = server.message(netd, message.badge, message.info, payload, start.now_ns());
+        if let Some(complaint) = server.take_complaint() {
+            rt::log!("{complaint}");
         }
         answer = Some(msg::encode(interface::SOCK, &result));
     }

@@ -1,28 +1,45 @@
 //! What a program may do: its session in the manifest says, nothing else.
 
 use core::net::SocketAddr;
+use libipc::permission::Permission;
 use libipc::sock::{Kind, SessionSpec};
 
-/// A permission that a call needed and the program's manifest entry lacks.
+/// What a program tried that its manifest entry does not permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// `bind` does not cover this port.
-    Port(u16),
-    /// `connect` is not set.
+pub enum Forbidden {
+    /// To bind this port.
+    Bind(u16),
+    /// To name a peer.
     Connect,
-    /// `ping` is not set.
+    /// To name a broadcast address.
+    Broadcast,
+    /// To send echo requests.
     Ping,
-    /// The badge belongs to no session.
-    Session,
+    /// To have sockets: the caller's badge belongs to no session.
+    Sockets,
 }
 
-impl core::fmt::Display for Missing {
+impl Forbidden {
+    /// The permission that it lacks.
+    pub fn permission(self) -> Permission {
+        match self {
+            Self::Bind(_) => Permission::Bind,
+            Self::Connect => Permission::Connect,
+            Self::Broadcast => Permission::Broadcast,
+            Self::Ping => Permission::Ping,
+            Self::Sockets => Permission::Sockets,
+        }
+    }
+}
+
+impl core::fmt::Display for Forbidden {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Port(port) => write!(f, "bind port {port}: its session's `bind` lacks it"),
-            Self::Connect => f.write_str("connect: its session lacks `connect = true`"),
-            Self::Ping => f.write_str("ping: its session lacks `ping = true`"),
-            Self::Session => f.write_str("use sockets: it has no session"),
+            Self::Bind(port) => write!(f, "bind port {port}"),
+            Self::Connect => f.write_str("connect"),
+            Self::Broadcast => f.write_str("send to broadcast addresses"),
+            Self::Ping => f.write_str("send echo requests"),
+            Self::Sockets => f.write_str("use sockets"),
         }
     }
 }
@@ -30,27 +47,26 @@ impl core::fmt::Display for Missing {
 /// Whether a session may open a socket of this kind.
 ///
 /// # Errors
-/// The permission that is missing.
-pub fn may_open(spec: &SessionSpec, kind: Kind) -> Result<(), Missing> {
-    if kind == Kind::Ping && !spec.ping { Err(Missing::Ping) } else { Ok(()) }
+/// What it may not.
+pub fn may_open(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
+    if kind == Kind::Ping && !spec.ping { Err(Forbidden::Ping) } else { Ok(()) }
 }
 
 /// Whether a session may bind this address; port 0 means any free port and is always allowed.
 ///
 /// # Errors
-/// The permission that is missing.
-pub fn may_bind(spec: &SessionSpec, addr: SocketAddr) -> Result<(), Missing> {
+/// What it may not.
+pub fn may_bind(spec: &SessionSpec, addr: SocketAddr) -> Result<(), Forbidden> {
     let port = addr.port();
-    let listed = spec.bind.iter().any(|&(low, high)| (low..=high).contains(&port));
-    if port == 0 || listed { Ok(()) } else { Err(Missing::Port(port)) }
+    if port == 0 || spec.lists(port) { Ok(()) } else { Err(Forbidden::Bind(port)) }
 }
 
 /// Whether a session may name a peer for a socket of this kind.
 ///
 /// # Errors
-/// The permission that is missing.
-pub fn may_connect(spec: &SessionSpec, kind: Kind) -> Result<(), Missing> {
-    if spec.connect || kind == Kind::Ping && spec.ping { Ok(()) } else { Err(Missing::Connect) }
+/// What it may not.
+pub fn may_connect(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
+    if spec.connect || kind == Kind::Ping && spec.ping { Ok(()) } else { Err(Forbidden::Connect) }
 }
 
 #[cfg(test)]
@@ -65,6 +81,7 @@ mod tests {
             rx_len: 0,
             bind: [(7, 7), (8000, 8010)].into_iter().collect(),
             connect: false,
+            broadcast: false,
             ping: true,
         }
     }
@@ -75,17 +92,17 @@ mod tests {
         for (port, allowed) in
             [(0, true), (7, true), (6, false), (8000, true), (8010, true), (8011, false)]
         {
-            let want = if allowed { Ok(()) } else { Err(Missing::Port(port)) };
+            let want = if allowed { Ok(()) } else { Err(Forbidden::Bind(port)) };
             assert_eq!(may_bind(&spec(), at(port)), want);
         }
     }
 
     #[test]
     fn ping_needs_no_connect_and_connect_gives_no_ping() {
-        assert_eq!(may_connect(&spec(), Kind::Tcp), Err(Missing::Connect));
+        assert_eq!(may_connect(&spec(), Kind::Tcp), Err(Forbidden::Connect));
         assert_eq!(may_connect(&spec(), Kind::Ping), Ok(()));
         let other = SessionSpec { connect: true, ping: false, ..spec() };
-        assert_eq!(may_open(&other, Kind::Ping), Err(Missing::Ping));
+        assert_eq!(may_open(&other, Kind::Ping), Err(Forbidden::Ping));
         assert_eq!(may_connect(&other, Kind::Udp), Ok(()));
     }
 }

@@ -276,6 +276,7 @@ mod tests {
             rx_len: 1 << 20,
             bind: Default::default(),
             connect: true,
+            broadcast: true,
             ping: false,
         };
         [spec.clone(), spec].into_iter().collect()

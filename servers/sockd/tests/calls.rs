@@ -2,10 +2,12 @@
 
 mod common;
 
+use abi::MsgInfo;
 use common::{FakeNetd, Held, spec, words};
+use libipc::msg::{self, interface};
 use libipc::net::SockId;
-use libipc::sock::{Error, Kind, REPEATED, Reply, Request, SessionTable};
-use sockd::policy::Missing;
+use libipc::permission::Permission;
+use libipc::sock::{Error, Kind, REPEATED, Reply, Request, SessionTable, Stats};
 use sockd::server::Server;
 use sockd::table::Table;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -41,6 +43,18 @@ impl World {
         self.server.handle(&mut self.netd, 1, self.number, request)
     }
 
+    /// A message as it comes from the endpoint.
+    fn message(&mut self, second: u64, badge: u64, request: &Request) -> Result<Reply, Error> {
+        let bytes = postcard::to_allocvec(request).unwrap();
+        let info = MsgInfo::new(interface::SOCK, msg::VERSION, 1, bytes.len());
+        self.server.message(&mut self.netd, badge, info, &bytes, second * 1_000_000_000)
+    }
+
+    /// The line that goes into the log.
+    fn complaint(&mut self) -> String {
+        self.server.take_complaint().map_or_else(String::new, |c| c.to_string())
+    }
+
     fn socket(&mut self, kind: Kind, size: u32) -> u32 {
         match self.ask(Request::Socket { kind, tx: size, rx: size }) {
             Ok(Reply::Socket { id, .. }) => id,
@@ -57,7 +71,7 @@ impl World {
 
     fn used(&mut self) -> (u32, u64) {
         match self.ask(Request::Stats) {
-            Ok(Reply::Stats { sockets, bytes, .. }) => (sockets, bytes),
+            Ok(Reply::Stats(s)) => (s.sockets, s.bytes),
             other => panic!("{other:?}"),
         }
     }
@@ -78,10 +92,10 @@ fn nothing_goes_without_a_session() {
     ] {
         assert_eq!(w.ask(request), Err(Error::NoSession), "{request:?}");
     }
-    for badge in [0, 3, u64::MAX] {
-        let r = w.server.handle(&mut w.netd, badge, 1, Request::OpenSession);
-        assert_eq!(r, Err(Error::Denied), "badge {badge}");
-        assert_eq!(w.server.take_refusal().unwrap().missing, Missing::Session);
+    for (second, badge) in [0, 3, u64::MAX].into_iter().enumerate() {
+        let r = w.message(second as u64, badge, &Request::OpenSession);
+        assert_eq!(r, Err(Error::NotPermitted(Permission::Sockets)), "badge {badge}");
+        assert_eq!(w.complaint(), "a caller without a session may not use sockets");
     }
 }
 
@@ -89,9 +103,15 @@ fn nothing_goes_without_a_session() {
 fn permissions_and_limits_hold() {
     let mut w = World::opened();
     let id = w.socket(Kind::Tcp, 4096);
-    assert_eq!(w.ask(Request::Bind { id, addr: at(80) }), Err(Error::Denied));
-    let refusal = w.server.take_refusal().unwrap();
-    assert_eq!((refusal.session, refusal.missing), (Some(0), Missing::Port(80)));
+    assert_eq!(
+        w.ask(Request::Bind { id, addr: at(80) }),
+        Err(Error::NotPermitted(Permission::Bind))
+    );
+    assert_eq!(
+        w.complaint(),
+        "program may not bind port 80: `sockets.bind` of program \"program\" in the manifest does \
+         not list it"
+    );
     assert!(matches!(
         w.ask(Request::Bind { id, addr: at(7000) }),
         Ok(Reply::Addresses { remote: None, .. })
@@ -259,4 +279,61 @@ fn a_listener_that_runs_low_gets_back_what_netd_forgot_to_say() {
         w.netd.model.finish(SockId { session: 0, id: got as u16 });
         w.netd.model.freed.clear();
     }
+}
+
+#[test]
+fn what_is_no_request_costs_the_session() {
+    let good = postcard::to_allocvec(&Request::Stats).unwrap();
+    let info = MsgInfo::new(interface::SOCK, msg::VERSION, 1, good.len());
+    let long: Vec<u8> = good.iter().chain(&[0]).copied().collect();
+    let cases: [(MsgInfo, &[u8], &str); 6] = [
+        (info, &[], "a message that is no request"),
+        (info, &[0xff; 40], "a message that is no request"),
+        (info, &long, "a message that is no request"),
+        (info.with_caps(2), &good, "a message with capabilities"),
+        (
+            MsgInfo::new(interface::SOCK, 9, 1, 1),
+            &good,
+            "a message of version 9, where 1 is spoken",
+        ),
+        (MsgInfo::new(interface::NET, msg::VERSION, 1, 1), &good, "a message for interface 2"),
+    ];
+    let mut w = World::opened();
+    for (i, (info, payload, text)) in cases.into_iter().enumerate() {
+        w.socket(Kind::Udp, 4096);
+        let r = w.server.message(&mut w.netd, 1, info, payload, i as u64 * 1_000_000_000);
+        assert_eq!(r, Err(Error::Protocol));
+        assert_eq!(w.complaint(), format!("program sent {text}: its session is ended"));
+        assert_eq!(w.used(), (0, 0));
+        assert!(w.netd.model.sockets.is_empty());
+        assert_eq!(w.ask(Request::Close { id: 0, abort: true }), Err(Error::NoSession));
+        assert!(w.ask(Request::OpenSession).is_ok(), "it may begin anew");
+    }
+    let Ok(Reply::Stats(Stats { nonsense: 6, .. })) = w.ask(Request::Stats) else { panic!() };
+    // Who has no session has none to lose.
+    let r = w.server.message(&mut w.netd, 77, info, &[], 0);
+    assert_eq!(r, Err(Error::Protocol));
+    assert_eq!(w.complaint(), "a caller without a session sent a message that is no request");
+}
+
+#[test]
+fn a_flood_of_refusals_is_four_lines_a_second() {
+    let mut w = World::opened();
+    let id = w.socket(Kind::Tcp, 4096);
+    let request = Request::Bind { id, addr: at(80) };
+    let mut lines = 0;
+    for i in 0..1000 {
+        let bytes = postcard::to_allocvec(&request).unwrap();
+        let info = MsgInfo::new(interface::SOCK, msg::VERSION, 1, bytes.len());
+        let at = 10_000_000_000 + i * 10_000_000;
+        assert!(w.server.message(&mut w.netd, 1, info, &bytes, at).is_err());
+        let line = w.complaint();
+        lines += !line.is_empty() as u32;
+        assert!(
+            lines < 2
+                || line.is_empty()
+                || line.ends_with("(and 24 more times since the last line)")
+        );
+    }
+    assert_eq!(lines, 40);
 }

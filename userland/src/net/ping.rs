@@ -32,7 +32,7 @@ impl Ping {
     /// Opens one.
     ///
     /// # Errors
-    /// [`Error::Denied`] if the manifest does not allow it.
+    /// [`Error::NotPermitted`] if the manifest does not allow it.
     pub fn open(rt: &'static Runtime) -> Result<Self, Error> {
         Ok(Self { socket: Socket::open(rt, Kind::Ping, 0, 0)? })
     }

@@ -33,7 +33,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// [`Error::ConnectionRefused`], [`Error::TimedOut`], [`Error::HostUnreachable`],
-    /// [`Error::Denied`] if the manifest does not allow it, and the shortages of
+    /// [`Error::NotPermitted`] if the manifest does not allow it, and the shortages of
     /// [`libipc::sock::Error`].
     pub fn connect(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
         Self::connect_with(rt, addr, Options::default())
@@ -367,7 +367,7 @@ impl TcpListener {
     /// Listens on `addr`.
     ///
     /// # Errors
-    /// [`Error::AddrInUse`], [`Error::Denied`] if the manifest does not allow the port,
+    /// [`Error::AddrInUse`], [`Error::NotPermitted`] if the manifest does not allow the port,
     /// [`Error::NoBuffers`] if the session has no room for even one connection.
     pub fn bind(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
         Self::bind_with(rt, addr, Options::default())

@@ -289,7 +289,7 @@ fn connect_waits_for_the_handshake_or_its_failure() {
     assert_eq!(stream.state(), State::Established);
 
     script(&netd, |n| {
-        n.record(1).error.store(Error::ConnectionRefused as u16, Relaxed);
+        n.record(1).error.store(Error::ConnectionRefused.to_raw(), Relaxed);
         n.set_state(1, State::Closed);
     });
     assert_eq!(TcpStream::connect(rt, addr()).err(), Some(Error::ConnectionRefused));
@@ -382,7 +382,7 @@ fn received_bytes_come_in_order_then_the_end() {
 fn a_reset_is_told_after_the_data() {
     let (stream, netd) = connected();
     netd.deliver(0, b"last words");
-    netd.record(0).error.store(Error::ConnectionReset as u16, Relaxed);
+    netd.record(0).error.store(Error::ConnectionReset.to_raw(), Relaxed);
     netd.set_state(0, State::Closed);
     let mut got = [0; 64];
     assert_eq!(stream.read(&mut got), Ok(10));
@@ -499,11 +499,11 @@ fn a_reported_error_is_told_once_and_the_socket_goes_on() {
     let (rt, netd) = world();
     let socket = UdpSocket::bind(rt, ([0, 0, 0, 0], 0).into()).unwrap();
     socket.set_nonblocking(true);
-    netd.record(0).error.store(Error::ConnectionRefused as u16, Relaxed);
+    netd.record(0).error.store(Error::ConnectionRefused.to_raw(), Relaxed);
     let mut got = [0; 8];
     assert_eq!(socket.recv(&mut got), Err(Error::ConnectionRefused));
     assert_eq!(socket.recv(&mut got), Err(Error::WouldBlock));
-    netd.record(0).error.store(Error::HostUnreachable as u16, Relaxed);
+    netd.record(0).error.store(Error::HostUnreachable.to_raw(), Relaxed);
     assert_eq!(socket.recv(&mut got), Err(Error::HostUnreachable));
     netd.deliver_datagram(0, addr(), b"still");
     assert_eq!(socket.recv(&mut got), Ok(5));

@@ -145,7 +145,7 @@ impl UdpSocket {
     /// Binds `addr`; port 0: any free one.
     ///
     /// # Errors
-    /// [`Error::AddrInUse`], [`Error::Denied`] if the manifest does not allow the port.
+    /// [`Error::AddrInUse`], [`Error::NotPermitted`] if the manifest does not allow the port.
     pub fn bind(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
         Self::bind_with(rt, addr, Options::default())
     }
@@ -167,7 +167,7 @@ impl UdpSocket {
     /// Sets the peer for [`Self::send`]; datagrams of others no longer arrive.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::NetworkUnreachable`].
+    /// [`Error::NotPermitted`], [`Error::NetworkUnreachable`].
     pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
         self.socket.connect(addr)
     }

@@ -82,7 +82,7 @@ fn a_thousand_restarts_change_nothing() {
             2 => b.fault(i, FaultKind::Syscall, [0x40_1000, SUPERVISOR_EXIT, 0, 0]),
             _ => {
                 let name = b.s.processes[i].name.clone();
-                b.s.request(&mut b.k, badge::request(SRV), &Request::Kill(name));
+                b.s.request(&mut b.k, badge::request(SH), &Request::Kill(name));
             }
         }
         assert_eq!(b.s.processes[i].state, State::Running);

@@ -113,7 +113,7 @@ pub fn system() -> System {
         caps: vec![
             cap("events", ntfn(2, true, 0)),
             cap("srv", CapKind::Endpoint { index: 0, recv: false, badge: 7 }),
-            cap("init", CapKind::Init),
+            cap("init", CapKind::Init { control: true }),
         ],
         bound: Some(2),
         ..process("sh")

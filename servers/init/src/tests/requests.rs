@@ -1,6 +1,9 @@
 //! Requests of processes.
 
 use super::*;
+use abi::MsgInfo;
+use libipc::msg;
+use libipc::permission::Permission;
 use libipc::proc::{Crash, Error, Reply, Request, State};
 use libipc::start;
 
@@ -43,9 +46,45 @@ fn only_badged_callers_are_served() {
     let mut b = booted();
     for from in [0, badge::fault(0), badge::request(5), badge::request(9999), u64::MAX] {
         let reply = b.s.request(&mut b.k, from, &Request::Kill(named("drv")));
-        assert_eq!(reply, Some(Err(Error::Denied)));
+        assert_eq!(reply, Some(Err(Error::NotPermitted(Permission::InitStatus))));
     }
     assert_eq!(b.s.processes[0].starts, 1);
+}
+
+#[test]
+fn who_may_only_look_is_told_what_it_lacks() {
+    let mut system = system();
+    system.processes[SH].caps[2].kind = CapKind::Init { control: false };
+    let mut b = booted_with(&system);
+    b.printed();
+    assert!(matches!(ask(&mut b, Request::Memory), Some(Ok(_))));
+    let lacking = Some(Err(Error::NotPermitted(Permission::Init)));
+    assert_eq!(ask(&mut b, Request::PowerOff), lacking);
+    let line = "[init] sh may not ask that of init: `init` of program \"sh\" in the manifest is not \
+                set";
+    for (at, said) in [(1000, true), (1200, false), (1250, true)] {
+        b.k.now = at * 1_000_000;
+        let kill = postcard::to_allocvec(&Request::Kill(named("drv"))).unwrap();
+        assert_eq!(message(&mut b, &kill), lacking);
+        assert_eq!(b.printed().contains(line), said);
+    }
+    assert_eq!(b.s.processes[0].starts, 1);
+}
+
+/// A message as it comes from the endpoint.
+fn message(b: &mut Booted, payload: &[u8]) -> Option<Result<Reply, Error>> {
+    let info = MsgInfo::new(msg::interface::PROC, msg::VERSION, 0, payload.len());
+    b.s.message(&mut b.k, badge::request(SH), info, payload)
+}
+
+#[test]
+fn what_is_no_request_is_said_now_and_then() {
+    let mut b = booted();
+    b.printed();
+    for _ in 0..10 {
+        assert_eq!(message(&mut b, &[0xff; 30]), Some(Err(Error::Invalid)));
+    }
+    assert_eq!(b.printed(), "[init] sh sent a message that is no request\n");
 }
 
 #[test]

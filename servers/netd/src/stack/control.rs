@@ -4,12 +4,15 @@ use super::dgram::Dgram;
 use super::status::peer;
 use super::{Body, Listener, Stack};
 use crate::demux::{ANY, Space, Tuple};
-use crate::env::Env;
+use crate::env::{Env, Event, SessionFault};
 use crate::list::NONE;
 use crate::record::{self, Fixed};
 use crate::tcp::Conn;
+use abi::MsgInfo;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use libipc::msg;
 use libipc::net::{Reply, Request, Result, Rings, SockId, badge};
+use libipc::permission::Permission;
 use libipc::sock::{Error, Kind, State};
 
 /// Ephemeral ports (RFC 6335).
@@ -23,13 +26,12 @@ impl<E: Env> Stack<E> {
     /// Answers a request that came over an endpoint capability with `badge`.
     ///
     /// # Errors
-    /// What the program is to see, or [`Error::Denied`] for a badge that may not ask this.
+    /// What the program is to see, or [`Error::NotPermitted`] for a badge that may not ask this.
     pub fn request(&mut self, badge: u64, request: &Request, now: u64) -> Result<Reply> {
         self.now = self.now.max(now);
-        let reads =
-            matches!(request, Request::Interface | Request::Sockets { .. } | Request::Stats);
-        if badge != badge::SOCKD && !(badge == badge::STATUS && reads) {
-            return Err(Error::Denied);
+        if let Err(permission) = may_ask(badge, request) {
+            self.counters.not_permitted += 1;
+            return Err(Error::NotPermitted(permission));
         }
         match *request {
             Request::Open { sock, kind, rings } => self.open(sock, kind, rings),
@@ -56,6 +58,31 @@ impl<E: Env> Stack<E> {
             Request::Interface => Ok(Reply::Interface(self.interface())),
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
             Request::Stats => Ok(Reply::Stats(self.stats())),
+            Request::Misbehaved { skip } => Ok(Reply::Misbehaved(self.misbehaved(skip))),
+        }
+    }
+
+    /// Answers a message as it arrived: its badge, its word, its payload.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; [`Error::Protocol`] if it is no request.
+    pub fn message(
+        &mut self,
+        badge: u64,
+        info: MsgInfo,
+        payload: &[u8],
+        now: u64,
+    ) -> Result<Reply> {
+        match msg::request(msg::interface::NET, info, payload) {
+            Ok(request) => self.request(badge, &request, now),
+            Err(what) => {
+                self.now = self.now.max(now);
+                self.counters.nonsense += 1;
+                if let Some(held) = self.nonsense_pace.admit(self.now) {
+                    self.env.event(Event::Nonsense { badge, what, held });
+                }
+                Err(Error::Protocol)
+            }
         }
     }
 
@@ -267,8 +294,14 @@ impl<E: Env> Stack<E> {
         if portless || dst.is_unspecified() || dst.is_multicast() {
             return Err(Error::Invalid);
         }
-        if space == Space::Tcp && self.iface.is_broadcast(dst) {
-            return Err(Error::NetworkUnreachable);
+        if self.iface.is_broadcast(dst) {
+            if space == Space::Tcp {
+                return Err(Error::NetworkUnreachable);
+            }
+            if !self.sessions[sock.session as usize].spec.broadcast {
+                self.counters.not_permitted += 1;
+                return Err(Error::NotPermitted(Permission::Broadcast));
+            }
         }
         let src = self.iface.source(dst).ok_or(Error::NetworkUnreachable)?;
         if !dst.is_loopback() {
@@ -318,7 +351,8 @@ impl<E: Env> Stack<E> {
                 // Ending the receiving half is between the program and its ring.
                 if how != 0 {
                     if !conn.wrote(tail as u32) {
-                        return Err(Error::Invalid);
+                        self.session_fault(sock.session, SessionFault::SendIndex(sock.id));
+                        return Err(Error::NoSession);
                     }
                     conn.shutdown();
                     self.want_send(i);
@@ -347,10 +381,18 @@ impl<E: Env> Stack<E> {
                 return Ok(Reply::Closed { free: false });
             }
             Body::Tcp(conn) => {
-                let sane = conn.wrote(tail as u32) && conn.took(head as u32);
+                // An orphan's words are the program's no more, and may be anything.
+                let lie = match conn {
+                    _ if conn.is_orphan() => None,
+                    _ if !conn.wrote(tail as u32) => Some(SessionFault::SendIndex(sock.id)),
+                    _ if !conn.took(head as u32) => Some(SessionFault::ReceiveIndex(sock.id)),
+                    _ => None,
+                };
                 // RFC 1122 4.2.2.13: what the program has not read is lost; the peer learns that.
-                let reset = abort || !sane || conn.unread() > 0;
-                if reset || conn.state() == State::SynSent {
+                let reset = abort || conn.unread() > 0;
+                if let Some(fault) = lie {
+                    self.session_fault(sock.session, fault);
+                } else if reset || conn.state() == State::SynSent {
                     self.abort(i, Error::ConnectionAborted);
                     if matches!(self.socks[i as usize].body, Body::Free) {
                         // An orphan: freed on the way.
@@ -419,6 +461,20 @@ impl<E: Env> Stack<E> {
                 Err(Error::Invalid)
             }
         }
+    }
+}
+
+/// Whether who holds `badge` may ask this.
+fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission> {
+    let reads = matches!(
+        request,
+        Request::Interface | Request::Sockets { .. } | Request::Stats | Request::Misbehaved { .. }
+    );
+    match badge {
+        badge::SOCKD => Ok(()),
+        _ if !reads => Err(Permission::Control),
+        badge::STATUS => Ok(()),
+        _ => Err(Permission::NetStatus),
     }
 }
 

@@ -8,9 +8,10 @@ use crate::env::{At, Env, SessionFault};
 use crate::record;
 use crate::wire::checksum::Sum;
 use crate::wire::{Malformed, icmp, ip, udp};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::*;
 use libipc::nic::Csum;
+use libipc::permission::Permission;
 use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
@@ -43,17 +44,30 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Takes the program's indices; `None`: they are impossible.
-    pub(super) fn dgram_indices(&mut self, i: u32, tail: u64, head: u64) -> Option<()> {
+    /// Takes the program's indices.
+    ///
+    /// # Errors
+    /// Which of them is impossible; then neither is taken.
+    pub(super) fn dgram_indices(
+        &mut self,
+        i: u32,
+        tail: u64,
+        head: u64,
+    ) -> Result<(), SessionFault> {
         let s = self.sock(i);
         let size = 1u64 << s.rings.tx_bits;
-        let Body::Dgram(d) = &mut s.body else { return Some(()) };
+        let Body::Dgram(d) = &mut s.body else { return Ok(()) };
         let sends =
             tail >= d.tx_tail && tail - d.tx_head <= size && tail.is_multiple_of(Header::ALIGN);
         let takes = head >= d.rx_head && head <= d.rx_tail;
-        (sends && takes).then_some(())?;
+        if !sends {
+            return Err(SessionFault::SendIndex(s.id));
+        }
+        if !takes {
+            return Err(SessionFault::ReceiveIndex(s.id));
+        }
         (d.tx_tail, d.rx_head) = (tail, head);
-        Some(())
+        Ok(())
     }
 
     /// Reads `out.len()` bytes of the send ring of socket `i` at position `at`.
@@ -112,6 +126,10 @@ impl<E: Env> Stack<E> {
             words => SocketAddr::new(ip_from_words(words), header.port),
         };
         let dst = to.ip();
+        if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], dst) {
+            self.counters.not_permitted += 1;
+            return self.dgram_error(i, Error::NotPermitted(permission));
+        }
         if dst.is_ipv6() {
             return self.dgram_error(i, Error::Unsupported);
         }
@@ -174,9 +192,24 @@ impl<E: Env> Stack<E> {
         }
     }
 
+    /// Whether the program of socket `i` may send to `dst`, which it has `named` itself. sockd does
+    /// not see datagrams. A program that may not connect still answers: from the ports that its
+    /// manifest entry lists.
+    fn may_send(&self, i: u32, kind: Kind, named: bool, dst: IpAddr) -> Result<(), Permission> {
+        let s = &self.socks[i as usize];
+        let spec = &self.sessions[s.session as usize].spec;
+        if !spec.broadcast && self.iface.is_broadcast(dst) {
+            return Err(Permission::Broadcast);
+        }
+        match named && kind == Kind::Udp && !spec.connect && !spec.lists(s.local.port()) {
+            true => Err(Permission::Connect),
+            false => Ok(()),
+        }
+    }
+
     /// Tells the program why the next datagram is not sent.
     fn dgram_error(&mut self, i: u32, error: Error) -> Result<(), Option<Served>> {
-        self.sock(i).rec.error.store(error as u16, Release);
+        self.sock(i).rec.error.store(error.to_raw(), Release);
         self.ready(i);
         Err(None)
     }

@@ -109,7 +109,7 @@ impl<E: Env> Stack<E> {
                 self.arm(i);
             }
             Body::Dgram(_) if why == Unreachable::Port => {
-                s.rec.error.store(error as u16, Release);
+                s.rec.error.store(error.to_raw(), Release);
                 self.ready(i);
             }
             _ => {}

@@ -11,9 +11,6 @@ use crate::wire::tcp::Flags;
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{Error, Kind, State, flags};
 
-/// Between two lines in the log about the same full backlog.
-const TELL_NS: u64 = 60_000_000_000;
-
 impl<E: Env> Stack<E> {
     /// Makes `i` an unused socket of `listener`.
     pub(super) fn spare(&mut self, i: u32, listener: u32) {
@@ -70,14 +67,13 @@ impl<E: Env> Stack<E> {
         if !seg.flags.contains(Flags::SYN) {
             return;
         }
-        let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
+        let Body::Listener(listener) = &self.socks[l as usize].body else { return };
         let full = listener.half.len() + listener.waiting.len() >= listener.backlog;
         let Some(i) = listener.spares.first().filter(|_| !full) else {
             self.counters.syns_dropped += 1;
-            let now = self.now;
-            if listener.told_at.is_none_or(|at| now >= at + TELL_NS) {
-                listener.told_at = Some(now);
-                self.env.event(Event::BacklogFull(tuple.local));
+            let session = self.socks[l as usize].session as usize;
+            if let Some(held) = self.sessions[session].backlog_pace.admit(self.now) {
+                self.env.event(Event::BacklogFull { at: tuple.local, held });
             }
             return;
         };
@@ -149,7 +145,6 @@ impl Listener {
             spares: Ends::EMPTY,
             half: Ends::EMPTY,
             waiting: Ends::EMPTY,
-            told_at: None,
         }
     }
 }

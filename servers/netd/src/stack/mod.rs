@@ -37,6 +37,7 @@ mod tx;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 use core::net::IpAddr;
+use libipc::log::Pace;
 use siphasher::sip::SipHasher13;
 
 use crate::addressing::Addressing;
@@ -96,6 +97,8 @@ pub struct Stack<E> {
     icmp_refilled: u64,
     /// Something was freed that sockd does not know of.
     signal_sockd: bool,
+    driver_pace: Pace,
+    nonsense_pace: Pace,
     counters: Counters,
 }
 

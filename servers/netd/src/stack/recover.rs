@@ -157,7 +157,7 @@ impl<E: Env> Stack<E> {
         (d.tx_head, d.rx_tail) = (s.rec.dgram_tx_head(), s.rec.dgram_rx_tail());
         (d.tx_tail, d.rx_head) = (d.tx_head, d.rx_tail.saturating_sub(1 << fixed.rings.rx_bits));
         self.socks[i as usize].body = Body::Dgram(d);
-        if self.dgram_indices(i, tail, head).is_none() {
+        if self.dgram_indices(i, tail, head).is_err() {
             self.socks[i as usize].body = Body::Free;
             return None;
         }

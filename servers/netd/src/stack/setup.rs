@@ -17,8 +17,10 @@ use crate::state::HardState;
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
 use alloc::vec::Vec;
+use libipc::log::Pace;
 use libipc::net::Rings;
 use libipc::shared::Bytes;
+use libipc::sock::SessionSpec;
 
 /// What a stack is made from.
 pub struct Setup {
@@ -31,7 +33,7 @@ pub struct Setup {
     /// The rest of `netd.state`.
     pub time_wait: &'static [WaitRecord],
     /// Sessions by number.
-    pub sessions: Vec<SessionMemory>,
+    pub sessions: Vec<(SessionSpec, SessionMemory)>,
     /// Address.
     pub addressing: Addressing,
     /// Random bytes.
@@ -43,7 +45,7 @@ pub struct Setup {
 impl<E: Env> Stack<E> {
     /// Builds the stack, from records where there are any.
     pub fn new(setup: Setup, env: E, now: u64) -> Self {
-        let sockets: usize = setup.sessions.iter().map(|s| s.records.len()).sum();
+        let sockets: usize = setup.sessions.iter().map(|(_, mem)| mem.records.len()).sum();
         let hard = setup.hard;
         let secrets = hard.secrets(&setup.seed);
         let (halves, _) = setup.seed.as_chunks::<8>();
@@ -53,7 +55,7 @@ impl<E: Env> Stack<E> {
         let mut sessions = Vec::with_capacity(setup.sessions.len());
         let mut socks = Vec::with_capacity(sockets);
         let mut faults = Vec::new();
-        for (number, mem) in setup.sessions.into_iter().enumerate() {
+        for (number, (spec, mem)) in setup.sessions.into_iter().enumerate() {
             let base = socks.len() as u32;
             socks.extend(mem.records.iter().enumerate().map(|(id, rec)| Sock {
                 rec,
@@ -68,7 +70,7 @@ impl<E: Env> Stack<E> {
                 listener: crate::list::NONE,
                 place: Place::Nowhere,
             }));
-            let (mut session, result) = Session::new(mem, base);
+            let (mut session, result) = Session::new(spec, mem, base);
             session.in_flight = port.in_flight_of(number as u16);
             if let Err(e) = result {
                 faults.push((number as u16, e));
@@ -106,6 +108,8 @@ impl<E: Env> Stack<E> {
             icmp_tokens: icmp::TOKENS,
             icmp_refilled: now,
             signal_sockd: false,
+            driver_pace: Pace::default(),
+            nonsense_pace: Pace::default(),
             counters: Counters::default(),
             // A predecessor may have published without signalling.
             news: bells,

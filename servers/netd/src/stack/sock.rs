@@ -39,8 +39,6 @@ pub(super) struct Listener {
     pub half: Ends,
     /// Connections that wait to be accepted.
     pub waiting: Ends,
-    /// When the log was last told that it is full.
-    pub told_at: Option<u64>,
 }
 
 /// On which of its listener's lists a socket is.

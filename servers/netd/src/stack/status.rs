@@ -4,6 +4,7 @@ use super::{Body, Stack};
 use crate::demux::ANY;
 use crate::env::Env;
 use core::net::SocketAddr;
+use libipc::Name;
 use libipc::net::{Interface, SockId, SockInfo, Stats};
 
 impl<E: Env> Stack<E> {
@@ -45,6 +46,13 @@ impl<E: Env> Stack<E> {
         })
     }
 
+    /// Programs whose sessions were ended for nonsense, and how often, from number `skip` on.
+    pub(super) fn misbehaved(&self, skip: u32) -> heapless::Vec<(Name, u32), 8> {
+        let some = self.sessions.iter().filter(|s| s.faults > 0);
+        let some = some.map(|s| (s.spec.program.clone(), s.faults));
+        some.skip(skip as usize).take(8).collect()
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let c = &self.counters;
         Stats {
@@ -58,6 +66,8 @@ impl<E: Env> Stack<E> {
             tx_in_flight: self.port.in_flight() as u32,
             peer_errors: c.peer_errors,
             recovered: c.recovered,
+            not_permitted: c.not_permitted,
+            nonsense: c.nonsense,
         }
     }
 }

@@ -68,7 +68,7 @@ impl<E: Env> Stack<E> {
                 }
             }
             Body::Dgram(_) => {
-                self.dgram_indices(i, tail, head).ok_or(SessionFault::SendIndex(id))?;
+                self.dgram_indices(i, tail, head)?;
                 if self.bind_any(i).is_ok() {
                     self.want_send(i);
                 }

@@ -191,7 +191,9 @@ impl<E: Env> Stack<E> {
 
     pub(super) fn note_driver_fault(&mut self, fault: DriverFault) {
         self.counters.driver_errors += 1;
-        self.env.event(Event::Driver(fault));
+        if let Some(held) = self.driver_pace.admit(self.now) {
+            self.env.event(Event::Driver { fault, held });
+        }
     }
 
     pub(super) fn driver_fault(&mut self, fault: DriverFault) {
@@ -207,10 +209,15 @@ impl<E: Env> Stack<E> {
     /// The session's memory holds nonsense: its sockets are aborted, and it is not believed until
     /// it begins anew.
     pub(super) fn session_fault(&mut self, session: u16, fault: SessionFault) {
-        self.env.event(Event::Session { session, fault });
         self.counters.peer_errors += 1;
         let s = &mut self.sessions[session as usize];
         s.dead = true;
+        s.faults = s.faults.saturating_add(1);
+        if let Some(held) = s.fault_pace.admit(self.now) {
+            let program = s.spec.program.clone();
+            self.env.event(Event::Session { program, fault, held });
+        }
+        let s = &self.sessions[session as usize];
         let (base, n) = (s.base, s.sockets());
         for i in base..base + n {
             if !matches!(self.socks[i as usize].body, Body::Free) {

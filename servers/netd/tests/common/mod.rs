@@ -11,7 +11,7 @@ use libipc::nic::{
 };
 use libipc::ring::{Consumer, Memory, Producer};
 use libipc::shared::Bytes;
-use libipc::sock::{AppSock, Error, IdEntry, Kind, Layout, Record, State, event};
+use libipc::sock::{AppSock, Error, IdEntry, Kind, Layout, Record, SessionSpec, State, event};
 use netd::env::{Env, Event};
 use netd::port::PortMemory;
 use netd::session::SessionMemory;
@@ -200,6 +200,8 @@ pub struct Host {
     pub state: Region,
     loopback: Region,
     pub regions: Vec<SessionRegions>,
+    /// What the manifest says about each session, from the next start on.
+    pub permits: Vec<SessionSpec>,
     pub stack: Option<Stack<Log>>,
     pub log: Log,
     pub driver: Option<Driver>,
@@ -218,6 +220,20 @@ pub struct Host {
 
 const LOOPBACK: usize = 32 * 2048;
 
+/// A program that may do anything.
+fn permits(session: usize, spec: &HostSpec) -> SessionSpec {
+    SessionSpec {
+        program: format!("program{session}").parse().unwrap(),
+        sockets: spec.sockets,
+        tx_len: spec.sockets << spec.tx_bits,
+        rx_len: spec.sockets << spec.rx_bits,
+        bind: [(1, u16::MAX)].into_iter().collect(),
+        connect: true,
+        broadcast: true,
+        ping: true,
+    }
+}
+
 impl Host {
     pub fn new(spec: HostSpec) -> Self {
         let layout = Layout { sockets: spec.sockets };
@@ -231,6 +247,7 @@ impl Host {
             .collect();
         let progs =
             regions.iter().enumerate().map(|(i, r)| Prog::new(i as u16, *r, &spec)).collect();
+        let permits = (0..spec.sessions).map(|i| permits(i, &spec)).collect();
         let mut host = Self {
             spec,
             drv: Region::new(offset::DRV_BYTES),
@@ -240,6 +257,7 @@ impl Host {
             state: Region::new(8192),
             loopback: Region::new(LOOPBACK),
             regions,
+            permits,
             stack: None,
             log: Log::default(),
             driver: None,
@@ -292,21 +310,27 @@ impl Host {
         let sessions = self
             .regions
             .iter()
-            .map(|r| SessionMemory {
-                records: r.net.view::<Record>(layout.record(0), self.spec.sockets as usize),
-                apps: r.app.view::<AppSock>(layout.app_sock(0), self.spec.sockets as usize),
-                tx: r.tx.bytes(),
-                rx: r.rx.bytes(),
-                submit: ring::<IdEntry>(
-                    (r.app, Layout::PRODUCER),
-                    (r.net, Layout::SUBMIT_CONSUMER),
-                    self.spec.sockets,
-                ),
-                ready: ring::<IdEntry>(
-                    (r.net, Layout::PRODUCER),
-                    (r.app, Layout::READY_CONSUMER),
-                    self.spec.sockets,
-                ),
+            .zip(&self.permits)
+            .map(|(r, permits)| {
+                (
+                    permits.clone(),
+                    SessionMemory {
+                        records: r.net.view::<Record>(layout.record(0), self.spec.sockets as usize),
+                        apps: r.app.view::<AppSock>(layout.app_sock(0), self.spec.sockets as usize),
+                        tx: r.tx.bytes(),
+                        rx: r.rx.bytes(),
+                        submit: ring::<IdEntry>(
+                            (r.app, Layout::PRODUCER),
+                            (r.net, Layout::SUBMIT_CONSUMER),
+                            self.spec.sockets,
+                        ),
+                        ready: ring::<IdEntry>(
+                            (r.net, Layout::PRODUCER),
+                            (r.app, Layout::READY_CONSUMER),
+                            self.spec.sockets,
+                        ),
+                    },
+                )
             })
             .collect();
         self.boots += 1;

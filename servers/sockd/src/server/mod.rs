@@ -6,15 +6,22 @@
 //! program numbers its calls and repeats one under the same number when sockd died under it: a
 //! socket that this very call made already is handed out again instead of a second one.
 
+mod complaint;
 mod listeners;
 mod recovery;
 mod sockets;
 
+use abi::MsgInfo;
 use alloc::vec::Vec;
+use libipc::log::Pace;
+use libipc::msg::{self, interface};
 use libipc::net::{self, Rings, SockId};
-use libipc::sock::{Error, REPEATED, Reply, Request, SessionSpec, SessionTable};
+use libipc::permission::Permission;
+use libipc::sock::{Error, REPEATED, Reply, Request, SessionSpec, SessionTable, Stats};
 
-use crate::policy::{self, Missing};
+pub use complaint::{Complaint, Wrong};
+
+use crate::policy::{self, Forbidden};
 use crate::space::Space;
 use crate::table::{SessionState, Socket, Table, Use};
 
@@ -31,15 +38,6 @@ pub struct Answer {
     pub reply: Result<net::Reply, Error>,
     /// netd died under the question and was asked again: the first one may have acted.
     pub again: bool,
-}
-
-/// A refusal worth a line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Session, if the caller has one.
-    pub session: Option<u16>,
-    /// What was missing.
-    pub missing: Missing,
 }
 
 /// What a new sockd found in its table.
@@ -67,6 +65,8 @@ struct Soft {
     closing: u16,
     /// Listeners may lack spares.
     hungry: bool,
+    /// Complaints about its program.
+    pace: Pace,
 }
 
 /// The server.
@@ -74,7 +74,12 @@ pub struct Server<'a> {
     table: Table<'a>,
     specs: &'a SessionTable,
     soft: Vec<Soft>,
-    refusal: Option<Refusal>,
+    now_ns: u64,
+    complaint: Option<Complaint>,
+    /// Complaints about callers without a session.
+    pace: Pace,
+    refused: u64,
+    nonsense: u64,
 }
 
 impl<'a> Server<'a> {
@@ -93,9 +98,19 @@ impl<'a> Server<'a> {
                 used: 0,
                 closing: 0,
                 hungry: false,
+                pace: Pace::default(),
             })
             .collect();
-        let mut server = Self { table, specs, soft, refusal: None };
+        let mut server = Self {
+            table,
+            specs,
+            soft,
+            now_ns: 0,
+            complaint: None,
+            pace: Pace::default(),
+            refused: 0,
+            nonsense: 0,
+        };
         let mut report = Recovery::default();
         if server.table.is_formatted() {
             report.found = true;
@@ -108,14 +123,43 @@ impl<'a> Server<'a> {
         (server, report)
     }
 
-    /// The last refusal, once.
-    pub fn take_refusal(&mut self) -> Option<Refusal> {
-        self.refusal.take()
+    /// What is to be logged about the last message, once.
+    pub fn take_complaint(&mut self) -> Option<Complaint> {
+        self.complaint.take()
     }
 
     /// Sessions that still have to end: [`Self::poll`] is to be called again.
     pub fn is_waiting(&self) -> bool {
         (0..self.specs.len()).any(|s| self.table.session(s) == SessionState::Ending)
+    }
+
+    /// One message, as it arrived: its badge, its word, its payload. The session of a program that
+    /// sends what is no request is ended.
+    pub fn message(
+        &mut self,
+        netd: &mut impl Netd,
+        badge: u64,
+        info: MsgInfo,
+        payload: &[u8],
+        now_ns: u64,
+    ) -> Result<Reply, Error> {
+        self.now_ns = now_ns;
+        match msg::request(interface::SOCK, info, payload) {
+            Ok(request) => self.handle(netd, badge, info.method(), request),
+            Err(what) => {
+                self.nonsense += 1;
+                let session = self.session_of(badge);
+                self.complain(session, Wrong::Nonsense(what));
+                if let Some(s) = session {
+                    self.programs_died(netd, 1 << s);
+                }
+                Err(Error::Protocol)
+            }
+        }
+    }
+
+    fn session_of(&self, badge: u64) -> Option<usize> {
+        Some(badge.wrapping_sub(1) as usize).filter(|s| *s < self.specs.len())
     }
 
     /// One request. `badge` says who; `method` is the message's: the caller's number of the call,
@@ -128,10 +172,9 @@ impl<'a> Server<'a> {
         request: Request,
     ) -> Result<Reply, Error> {
         let (number, repeated) = (method & !REPEATED, method & REPEATED != 0);
-        let s = badge.wrapping_sub(1) as usize;
-        if s >= self.specs.len() {
-            return Err(self.refuse(None, Missing::Session));
-        }
+        let Some(s) = self.session_of(badge) else {
+            return Err(self.refuse(None, Forbidden::Sockets));
+        };
         let creates = matches!(request, Request::Socket { .. } | Request::Accept { .. });
         if repeated
             && creates
@@ -145,7 +188,7 @@ impl<'a> Server<'a> {
         }
         match request {
             Request::OpenSession => return self.open_session(netd, s),
-            Request::Stats => return Ok(self.stats()),
+            Request::Stats => return Ok(Reply::Stats(self.stats())),
             _ if self.table.session(s) != SessionState::Open => return Err(Error::NoSession),
             _ => {}
         }
@@ -175,6 +218,9 @@ impl<'a> Server<'a> {
                 match answer.reply {
                     Ok(_) | Err(Error::InProgress) => Ok(Reply::Done),
                     Err(Error::AlreadyConnected) if answer.again || repeated => Ok(Reply::Done),
+                    Err(Error::NotPermitted(Permission::Broadcast)) => {
+                        Err(self.refuse(Some(s), Forbidden::Broadcast))
+                    }
                     other => unexpected(other),
                 }
             }
@@ -238,11 +284,6 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Name of a session's program.
-    pub fn program(&self, session: u16) -> &str {
-        self.specs.get(session as usize).map_or("?", |spec| &spec.program)
-    }
-
     /// What the manifest says about the sessions.
     pub fn specs(&self) -> &[SessionSpec] {
         self.specs
@@ -259,20 +300,32 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn refuse(&mut self, session: Option<usize>, missing: Missing) -> Error {
-        self.refusal = Some(Refusal { session: session.map(|s| s as u16), missing });
-        Error::Denied
+    fn refuse(&mut self, session: Option<usize>, act: Forbidden) -> Error {
+        self.refused += 1;
+        self.complain(session, Wrong::Forbidden(act));
+        Error::NotPermitted(act.permission())
     }
 
-    fn stats(&self) -> Reply {
-        let mut sessions = 0;
-        let (mut sockets, mut bytes) = (0, 0);
-        for (s, soft) in self.soft.iter().enumerate() {
-            sessions += (self.table.session(s) != SessionState::Closed) as u32;
-            sockets += soft.used as u32;
-            bytes += soft.tx.bytes() + soft.rx.bytes();
+    fn complain(&mut self, session: Option<usize>, wrong: Wrong) {
+        let pace = match session {
+            Some(s) => &mut self.soft[s].pace,
+            None => &mut self.pace,
+        };
+        if let Some(held) = pace.admit(self.now_ns) {
+            let program = session.map(|s| self.specs[s].program.clone());
+            self.complaint = Some(Complaint { program, wrong, held });
         }
-        Reply::Stats { sessions, sockets, bytes }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats =
+            Stats { refused: self.refused, nonsense: self.nonsense, ..Stats::default() };
+        for (s, soft) in self.soft.iter().enumerate() {
+            stats.sessions += (self.table.session(s) != SessionState::Closed) as u32;
+            stats.sockets += soft.used as u32;
+            stats.bytes += soft.tx.bytes() + soft.rx.bytes();
+        }
+        stats
     }
 
     fn open_session(&mut self, netd: &mut impl Netd, s: usize) -> Result<Reply, Error> {

@@ -242,7 +242,10 @@ impl Model {
                 }
                 Some(_) => Ok(Reply::Addresses { local: addr(1), remote: None }),
             },
-            Request::Interface | Request::Sockets { .. } | Request::Stats => Err(Error::Invalid),
+            Request::Interface
+            | Request::Sockets { .. }
+            | Request::Stats
+            | Request::Misbehaved { .. } => Err(Error::Invalid),
         }
     }
 }
@@ -255,6 +258,7 @@ pub fn spec(sockets: u32, kib: u32) -> SessionSpec {
         rx_len: kib << 10,
         bind: [(7000, 7009)].into_iter().collect(),
         connect: true,
+        broadcast: true,
         ping: true,
     }
 }

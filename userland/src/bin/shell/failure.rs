@@ -17,7 +17,6 @@ pub enum Failure {
     NotRunning(Name),
     /// No report of that number.
     NoReport(Name),
-    Denied(Name),
     NoAddress(Name),
     NoCount(Name),
     /// The manifest gives no such capability.
@@ -62,17 +61,16 @@ impl fmt::Display for Failure {
             Self::NoReport(word) => {
                 write!(f, "{word}: no such report; `restarts` lists those that are kept")
             }
-            Self::Denied(who) => write!(f, "{who}: this shell may not do that"),
             Self::NoAddress(word) => {
                 write!(f, "ping: `{word}` is no address; write it as 10.0.2.2")
             }
             Self::NoCount(word) => write!(f, "ping: `{word}` is no number from 1 to 65535"),
             Self::NoCapability(what) => {
-                write!(f, "this shell has no capability `{what}`: the manifest must give it")
+                write!(f, "not permitted: `{what}` of this program in the manifest is not set")
             }
             Self::Silent(who, e) => write!(f, "{who} does not answer: {e:?}"),
             Self::Nonsense(who) => write!(f, "{who} answered something else than was asked"),
-            Self::Init(e) => write!(f, "init refuses: {e:?}"),
+            Self::Init(e) => write!(f, "init refuses: {e}"),
             Self::Netd(e) => write!(f, "netd refuses: {e}"),
             Self::Ping(e) => write!(f, "ping: {e}"),
             Self::NoClock => f.write_str(

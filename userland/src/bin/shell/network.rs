@@ -160,12 +160,17 @@ impl Shell {
             n.rx_buffers,
             n.tx_in_flight
         );
+        let (mut refused, mut nonsense) = (n.not_permitted, n.nonsense);
         match self.rt.sockd_stats() {
-            Ok((sessions, sockets, bytes)) => {
+            Ok(s) => {
+                let (sessions, sockets, bytes) = (s.sessions, s.sockets, s.bytes);
                 out!(self, "sockd: sessions={sessions} sockets={sockets} bytes={bytes}");
+                (refused, nonsense) = (refused + s.refused, nonsense + s.nonsense);
             }
             Err(e) => out!(self, "sockd: {e}"),
         }
+        out!(self, "wrong: not_permitted={refused} nonsense={nonsense}");
+        self.misbehaved()?;
         out!(
             self,
             "traffic: rx_frames={} tx_frames={} rx_dropped={} retransmits={} resets_sent={} \
@@ -201,9 +206,27 @@ impl Shell {
         Ok(())
     }
 
+    /// Whose sessions were ended for nonsense in their memory, and how often.
+    fn misbehaved(&mut self) -> Done {
+        let mut skip = 0;
+        loop {
+            let net::Reply::Misbehaved(some) = self.netd(&net::Request::Misbehaved { skip })?
+            else {
+                return Err(Failure::Nonsense("netd"));
+            };
+            for (program, times) in &some {
+                out!(self, "misbehaved: {program}={times}");
+            }
+            if !some.is_full() {
+                return Ok(());
+            }
+            skip += some.len() as u32;
+        }
+    }
+
     fn netd(&self, request: &net::Request) -> Result<net::Reply, Failure> {
         let Some(ep) = self.start.cap("netd") else {
-            return Err(Failure::NoCapability("netd"));
+            return Err(Failure::NoCapability("net_status"));
         };
         loop {
             let reply: Result<net::Result<net::Reply>, CallError> =

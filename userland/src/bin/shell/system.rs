@@ -57,8 +57,7 @@ impl Shell {
             Ok(_) => Ok(()),
             Err(proc::Error::NotFound) => Err(Failure::NoProcess(clip(who))),
             Err(proc::Error::NotRunning) => Err(Failure::NotRunning(clip(who))),
-            Err(proc::Error::Denied) => Err(Failure::Denied(clip(who))),
-            Err(proc::Error::Invalid) => Err(Failure::Init(proc::Error::Invalid)),
+            Err(e) => Err(Failure::Init(e)),
         }
     }
 
