@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use image::bench::figure::Format;
 use image::net::TapError;
 use image::run::Behind;
 use image::{bench, build, install, qemu, run, suite, workspace};
@@ -136,6 +137,9 @@ struct Bench {
     /// One JSON object a line: name, value, unit, and where they exist aim and peers
     #[arg(long)]
     json: bool,
+    /// The table in Markdown
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Only these parts of it
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<String>,
@@ -260,7 +264,11 @@ fn measure(o: &Bench) -> Result<ExitCode> {
     };
     install::ensure()?;
     let options = bench::Options {
-        json: o.json,
+        format: match (o.json, o.markdown) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Markdown,
+            _ => Format::Text,
+        },
         only: o.only.clone(),
         reps: o.reps,
         n: o.n,

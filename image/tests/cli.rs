@@ -107,6 +107,21 @@ fn an_unknown_test_points_at_the_list() {
 }
 
 #[test]
+fn measurements_are_listed_and_unknown_ones_point_at_the_list() {
+    let out = tool(&["bench"]);
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    for name in ["net", "memory", "profile"] {
+        let line = text.lines().find(|l| l.split_whitespace().next() == Some(name));
+        assert!(line.is_some_and(|l| l.len() > name.len() + 10), "{name}:\n{text}");
+    }
+    let text = refused(&["bench", "no-such-thing"]);
+    assert!(text.contains("`no-such-thing`") && text.contains("lists them"), "{text}");
+    let text = refused(&["bench", "net", "--only", "ping,nothing"]);
+    assert!(text.contains("`nothing`") && text.contains("boot") && text.contains("udp"), "{text}");
+}
+
+#[test]
 fn the_list_has_every_test_with_a_line_on_what_it_shows() {
     let out = tool(&["test", "--list"]);
     assert!(out.status.success());

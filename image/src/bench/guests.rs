@@ -1,31 +1,36 @@
 //! The guests that are compared, booted and answering.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use netd::Addressing;
 
-use super::load::{Pinger, Target};
+use super::counts::{Counter, Counts};
+use super::load::{Load, Outcome, PORTS, Pinger, Target};
 use super::machine::{MAC, Machine, Net, Setup, System};
 use super::{Error, Options, namespace};
 use crate::build::{self, Image};
 use crate::workspace;
 
-/// Address of our guest on its tap.
-pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// Its taps, in the order of the guests.
+const TAPS: [&str; 2] = ["tap0", "tap1"];
+/// A guest's address on QEMU's user-mode network.
+pub const USER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+/// Lines of the console in an error.
+const TAIL: usize = 20;
 /// How long a boot may take until it answers a ping.
 const BOOT: Duration = Duration::from_secs(60);
 /// How often a booting guest is asked.
 const ASK: Duration = Duration::from_millis(20);
 
-/// Builds our system, which gets its address by DHCP, or has [`GUEST`] if it stands on a tap.
+/// Builds our system, which gets its address by DHCP, or has [`address`] 0 if it stands on a tap.
 pub fn ours(tap: bool) -> Result<(System, Image), Error> {
     let gateway = Some(Ipv4Addr::new(10, 9, 0, 1));
-    let fixed = Addressing::Static { addr: GUEST, prefix: 24, gateway, dns: None };
+    let fixed = Addressing::Static { addr: address(0), prefix: 24, gateway, dns: None };
     let image = build::build_with(&workspace::manifest(), tap.then_some(&fixed), true)?;
     let system = System {
-        name: "breakwater",
+        name: OURS,
         kernel: image.kernel.clone(),
         initrd: image.bundle.clone(),
         append: String::new(),
@@ -33,28 +38,124 @@ pub fn ours(tap: bool) -> Result<(System, Image), Error> {
     Ok((system, image))
 }
 
-/// Boots `system` on tap number `number` (network 10.9.`number`.0/24) and waits until it answers
-/// pings.
+/// Our name.
+pub const OURS: &str = "breakwater";
+
+/// The guest's address on the tap of this number; ours has 0.
+pub const fn address(tap: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 9, tap, 2)
+}
+
+/// A guest that answers.
+pub struct Running {
+    /// Its name.
+    pub name: &'static str,
+    machine: Machine,
+    /// Where it is.
+    pub target: Target,
+    /// Instructions a second while nothing is asked of it, once that is known.
+    pub idle_per_s: f64,
+}
+
+impl Running {
+    /// Its instructions so far.
+    pub fn counts(&self) -> Result<Counts, Error> {
+        self.machine.counter()?.read()
+    }
+
+    /// Its counter.
+    pub fn counter(&self) -> Result<&Counter, Error> {
+        self.machine.counter()
+    }
+
+    /// Puts a load on it.
+    pub fn load(&mut self, load: Load, n: u64) -> Result<Outcome, Error> {
+        load.run(&self.target, n).map_err(|source| Error::Load {
+            guest: self.name,
+            load: load.name(),
+            source,
+            console: self.machine.console.tail(TAIL),
+        })
+    }
+}
+
+/// Makes a tap for each guest: networks 10.9.0.0/24 and 10.9.1.0/24.
+pub fn taps() -> Result<(), Error> {
+    for (number, name) in TAPS.iter().enumerate() {
+        let host = Ipv4Addr::new(10, 9, number as u8, 1);
+        namespace::tap(name, host, address(number as u8), MAC)?;
+    }
+    Ok(())
+}
+
+/// Boots `system` on its tap and waits until it answers pings; how long that took.
 pub fn boot_tap(
     system: &System,
     options: &Options,
     plugin: Option<(PathBuf, bool)>,
-    number: u8,
-) -> Result<(Machine, Target), Error> {
-    let (name, host) = (["tap0", "tap1"][usize::from(number)], Ipv4Addr::new(10, 9, number, 1));
-    let ip = Ipv4Addr::new(10, 9, number, 2);
-    namespace::tap(name, host, ip, MAC)?;
-    let setup = Setup {
-        cpu: options.cpu.clone(),
-        mem_mib: options.mem_mib,
-        net: Net::Tap(name),
-        plugin,
-        nic: "",
-    };
-    let mut machine = Machine::start(system, &setup)?;
+    limit: Option<Duration>,
+) -> Result<(Running, Duration), Error> {
+    let number = u8::from(system.name != OURS);
+    let ip = address(number);
+    let net = Net::Tap(TAPS[usize::from(number)]);
+    let mut machine = Machine::start(system, &setup(options, net, plugin))?;
     let mut pinger = Pinger::new(ip).map_err(|e| Error::Client(e.to_string()))?;
-    if !machine.wait(BOOT, || matches!(pinger.once(ASK), Ok(Some(_)))) {
-        return Err(Error::NoAnswer { guest: system.name, console: machine.console.tail(20) });
+    if !machine.wait(limit.unwrap_or(BOOT), || matches!(pinger.once(ASK), Ok(Some(_)))) {
+        return Err(no_answer(system, &machine));
     }
-    Ok((machine, Target { ip, ports: Vec::new() }))
+    let took = machine.started.elapsed();
+    let target = Target { ip, ports: Vec::new() };
+    Ok((Running { name: system.name, machine, target, idle_per_s: 0.0 }, took))
+}
+
+/// Boots all `systems` on their taps and waits until their services answer.
+pub fn boot_taps(
+    systems: &[System],
+    options: &Options,
+    plugin: Option<(PathBuf, bool)>,
+) -> Result<Vec<Running>, Error> {
+    let mut running = Vec::new();
+    for system in systems {
+        eprintln!("booting {}", system.name);
+        let (mut guest, _) = boot_tap(system, options, plugin.clone(), None)?;
+        serving(system, &mut guest)?;
+        running.push(guest);
+    }
+    Ok(running)
+}
+
+/// Boots `system` on QEMU's user-mode network and waits until its services answer.
+pub fn boot_user(system: &System, options: &Options) -> Result<Running, Error> {
+    eprintln!("booting {} on the user network", system.name);
+    let mut forwards = Vec::new();
+    for (protocol, there) in PORTS {
+        let here = match protocol {
+            "tcp" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()),
+            _ => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()),
+        };
+        forwards.push((protocol, there, here.map_err(Error::io("no free port"))?.port()));
+    }
+    let ports = forwards.iter().map(|(_, there, here)| (*there, *here)).collect();
+    let machine = Machine::start(system, &setup(options, Net::User(forwards), None))?;
+    let target = Target { ip: Ipv4Addr::LOCALHOST, ports };
+    let mut guest = Running { name: system.name, machine, target, idle_per_s: 0.0 };
+    serving(system, &mut guest)?;
+    Ok(guest)
+}
+
+fn setup(options: &Options, net: Net, plugin: Option<(PathBuf, bool)>) -> Setup {
+    Setup { cpu: options.cpu.clone(), mem_mib: options.mem_mib, net, plugin, nic: "" }
+}
+
+/// Waits until the services are there: the first of them answers a datagram.
+fn serving(system: &System, guest: &mut Running) -> Result<(), Error> {
+    let target = guest.target.clone();
+    match guest.machine.wait(BOOT, || Load::Udp.run(&target, 1).is_ok()) {
+        true => Ok(()),
+        false => Err(no_answer(system, &guest.machine)),
+    }
+}
+
+fn no_answer(system: &System, machine: &Machine) -> Error {
+    Error::NoAnswer { guest: system.name, console: machine.console.tail(TAIL) }
 }

@@ -161,7 +161,7 @@ pub enum Load {
 }
 
 impl Load {
-    /// All that are measured.
+    /// All that there are.
     pub const ALL: [Self; 11] = [
         Self::Ping,
         Self::Udp,
@@ -170,6 +170,20 @@ impl Load {
         Self::Receive,
         Self::Send,
         Self::Download,
+        Self::FloodIn(64),
+        Self::FloodIn(1472),
+        Self::FloodOut(64),
+        Self::FloodOut(1472),
+    ];
+
+    /// Those that every guest can bear.
+    pub const COMPARED: [Self; 10] = [
+        Self::Ping,
+        Self::Udp,
+        Self::Tcp,
+        Self::Connect,
+        Self::Receive,
+        Self::Send,
         Self::FloodIn(64),
         Self::FloodIn(1472),
         Self::FloodOut(64),
@@ -192,16 +206,16 @@ impl Load {
     }
 
     /// One operation of it, for people.
-    pub fn operation(self) -> &'static str {
+    pub fn operation(self) -> String {
         match self {
-            Self::Ping => "ping",
-            Self::Udp => "UDP round trip",
-            Self::Tcp => "TCP round trip",
-            Self::Connect => "connection",
-            Self::Receive => "byte received",
-            Self::Send | Self::Download => "byte sent",
-            Self::FloodIn(_) => "datagram received",
-            Self::FloodOut(_) => "datagram sent",
+            Self::Ping => "ping".into(),
+            Self::Udp => "UDP round trip".into(),
+            Self::Tcp => "TCP round trip".into(),
+            Self::Connect => "connect, a byte there and back, close".into(),
+            Self::Receive => "TCP byte received".into(),
+            Self::Send | Self::Download => "TCP byte sent".into(),
+            Self::FloodIn(size) => format!("datagram of {size} received"),
+            Self::FloodOut(size) => format!("datagram of {size} sent"),
         }
     }
 

@@ -122,6 +122,8 @@ fn arguments(system: &System, setup: &Setup) -> Vec<OsString> {
     let mut add = |words: &[&str]| a.extend(words.iter().map(OsString::from));
     add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
     add(&["-machine", "pc,accel=tcg", "-smp", "1", "-cpu", &setup.cpu]);
+    // Where our kernel says that it panicked, and QEMU ends.
+    add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     add(&["-m", &setup.mem_mib.to_string(), "-serial", "stdio"]);
     let netdev = match &setup.net {
         Net::Tap(name) => format!("tap,id=n0,ifname={name},script=no,downscript=no"),

@@ -11,16 +11,21 @@
 //! | `profile` | where the instructions of a load go |
 
 pub mod counts;
+pub mod figure;
 pub mod guests;
+pub mod linux;
 pub mod load;
 pub mod machine;
+pub mod memory;
 pub mod namespace;
+pub mod net;
 pub mod profile;
 pub mod symbols;
 pub mod tools;
 
 use std::process::ExitStatus;
 
+use figure::{Figure, Format};
 use load::Load;
 
 use crate::build;
@@ -31,21 +36,29 @@ pub struct Bench {
     pub name: &'static str,
     /// What it shows, in a line.
     pub shows: &'static str,
-    run: fn(&Options) -> Result<(), Error>,
+    run: fn(&Options) -> Result<Vec<Figure>, Error>,
 }
 
 /// All of them.
-pub const ALL: &[Bench] = &[Bench {
-    name: "profile",
-    shows: "where the guest's instructions go, for each load (--only NAME,…)",
-    run: profile::run,
-}];
+pub const ALL: &[Bench] = &[
+    Bench {
+        name: "net",
+        shows: "traffic beside a Linux guest (--only boot, memory, instructions, time, user, idle)",
+        run: net::run,
+    },
+    Bench { name: "memory", shows: "the least memory that is enough", run: memory::run },
+    Bench {
+        name: "profile",
+        shows: "where the guest's instructions go, load by load (--only ping, udp, tcp, …)",
+        run: profile::run,
+    },
+];
 
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// One JSON object a line instead of tables.
-    pub json: bool,
+    /// How figures are written.
+    pub format: Format,
     /// Only these parts.
     pub only: Vec<String>,
     /// Rounds.
@@ -59,17 +72,34 @@ pub struct Options {
 }
 
 impl Options {
-    /// The loads that `only` names; all if there is none.
-    fn loads(&self) -> Result<Vec<Load>, Error> {
-        let names = || Load::ALL.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
-        let find = |name: &String| {
-            let found = Load::ALL.into_iter().find(|l| l.name() == *name);
-            found.ok_or_else(|| Error::Part { name: name.clone(), parts: names() })
-        };
-        if self.only.is_empty() {
-            return Ok(Load::ALL.to_vec());
+    /// Checks that `only` names nothing but these parts, and loads.
+    fn parts(&self, parts: &[&str]) -> Result<(), Error> {
+        let loads = Load::ALL.map(Load::name);
+        let known = |name: &String| parts.contains(&&**name) || loads.contains(name);
+        match self.only.iter().find(|n| !known(n)) {
+            None => Ok(()),
+            Some(name) => {
+                let all = parts.iter().map(|p| p.to_string()).chain(loads);
+                let parts = all.collect::<Vec<_>>().join(", ");
+                Err(Error::Part { name: name.clone(), parts })
+            }
         }
-        self.only.iter().map(find).collect()
+    }
+
+    /// Whether `part` is to be measured: it is named, or no part is.
+    fn wants(&self, part: &str) -> bool {
+        let loads = Load::ALL.map(Load::name);
+        let no_parts = self.only.iter().all(|n| loads.contains(n));
+        no_parts || self.only.iter().any(|n| n == part)
+    }
+
+    /// Those of `all` that are named; all of them if no load is named.
+    fn loads_of(&self, all: Vec<Load>) -> Vec<Load> {
+        let named = |l: &Load| self.only.contains(&l.name());
+        match Load::ALL.iter().any(named) {
+            true => all.into_iter().filter(named).collect(),
+            false => all,
+        }
     }
 }
 
@@ -79,7 +109,9 @@ impl Options {
 /// If there is none of this name, or it cannot be made.
 pub fn run(name: &str, options: &Options) -> Result<(), Error> {
     let bench = ALL.iter().find(|b| b.name == name).ok_or_else(|| Error::Name(name.into()))?;
-    (bench.run)(options)
+    let figures = (bench.run)(options)?;
+    print!("{}", figure::table(&figures, options.format));
+    Ok(())
 }
 
 /// Why there are no figures.
@@ -136,13 +168,20 @@ pub enum Error {
     /// The client cannot work.
     #[error("the client: {0}")]
     Client(String),
+    /// No Linux guest.
+    #[error("no Linux kernel to compare with: {0}; on Debian run `apt-get update` and try again")]
+    NoLinux(String),
     /// A load failed.
-    #[error("{load}: {source}")]
+    #[error("{guest}, {load}: {source}; the end of its console:\n{console}")]
     Load {
+        /// Of which guest.
+        guest: &'static str,
         /// Which.
         load: String,
         /// Why.
         source: load::Error,
+        /// What it wrote.
+        console: String,
     },
     /// A file, a process.
     #[error("{what}: {source}")]
@@ -157,9 +196,5 @@ pub enum Error {
 impl Error {
     fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { what, source }
-    }
-
-    fn load(load: Load, source: load::Error) -> Self {
-        Self::Load { load: load.name(), source }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::counts::Block;
-use super::guests;
-use super::load::{Load, Target};
-use super::machine::Machine;
+use super::figure::Figure;
+use super::guests::{self, Running};
+use super::load::Load;
 use super::symbols::Symbols;
 use super::{Error, Options, namespace};
 
@@ -16,34 +16,33 @@ const LINES: usize = 30;
 type Shares = HashMap<String, f64>;
 
 /// Boots our guest on a tap and profiles one load after the other.
-pub fn run(options: &Options) -> Result<(), Error> {
-    let loads = options.loads()?;
+pub fn run(options: &Options) -> Result<Vec<Figure>, Error> {
+    options.parts(&[])?;
+    let loads = options.loads_of(Load::ALL.to_vec());
     let plugin = super::counts::plugin()?;
     let (system, image) = guests::ours(true)?;
     let mut symbols = Symbols::load(&image)?;
     namespace::enter()?;
-    let (mut machine, mut target) = guests::boot_tap(&system, options, Some((plugin, true)), 0)?;
-    // Until there is a program with the measuring services: echod.
-    target.ports = vec![(7001, 7), (7002, 7)];
+    guests::taps()?;
+    let (mut guest, _) = guests::boot_tap(&system, options, Some((plugin, true)), None)?;
     for load in loads {
-        one(&mut machine, &target, load, options, &mut symbols)?;
+        one(&mut guest, load, options, &mut symbols)?;
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 fn one(
-    machine: &mut Machine,
-    target: &Target,
+    guest: &mut Running,
     load: Load,
     options: &Options,
     symbols: &mut Symbols,
 ) -> Result<(), Error> {
-    let counter = machine.counter()?;
     // The first time warms up caches, ARP entries and QEMU's translations.
     let n = options.n.unwrap_or(load.usual());
-    load.run(target, (n / 10).max(1)).map_err(|e| Error::load(load, e))?;
-    let (before, counts) = (counter.blocks()?, counter.read()?);
-    let outcome = load.run(target, n).map_err(|e| Error::load(load, e))?;
+    guest.load(load, (n / 10).max(1))?;
+    let (before, counts) = (guest.counter()?.blocks()?, guest.counts()?);
+    let outcome = guest.load(load, n)?;
+    let counter = guest.counter()?;
     let (after, used) = (counter.blocks()?, counter.read()?.since(counts));
     let per = outcome.done as f64;
     println!(
