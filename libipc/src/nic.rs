@@ -33,7 +33,9 @@ pub const WINDOW_RINGS: u8 = 2;
 /// DMA window number of the first session's send region; session `i` has `WINDOW_SESSION + i`.
 pub const WINDOW_SESSION: u8 = 8;
 /// Pieces that one frame may have.
-pub const MAX_PIECES: usize = 4;
+pub const MAX_PIECES: usize = 6;
+/// Most bytes in one of them (the 8254x's limit).
+pub const MAX_PIECE: u32 = 16_384;
 
 /// Byte offsets in `nic.drv` (written by the driver) and `nic.net` (written by netd).
 pub mod offset {
@@ -111,7 +113,7 @@ pub struct TxDesc {
     pub window: u8,
     /// [`TxDesc::EOP`].
     pub flags: u8,
-    /// Bytes of this piece, 1 to 16,384 (the 8254x's limit).
+    /// Bytes of this piece, 1 to [`MAX_PIECE`].
     pub len: u16,
     /// Offset in the window.
     pub offset: u32,
@@ -125,8 +127,9 @@ pub struct TxDesc {
     pub csum: Csum,
     /// Bytes of all headers, when `mss` is not 0.
     pub hdr_len: u8,
-    /// Segment the frame into payloads of this size (TSO); 0: one frame. Reserved: drivers refuse
-    /// it until they say that they offer it.
+    /// Segment the payload of this TCP frame into so many bytes each (TSO, [`caps::TSO`]); 0: one
+    /// frame. The headers are the first piece; IP length and checksum are the driver's, and the
+    /// TCP checksum field holds the pseudo-header's sum without the length.
     pub mss: u16,
 }
 

@@ -67,10 +67,13 @@ impl RxWriteback {
 const DTYP_DATA: u64 = 1 << 20;
 const EOP: u64 = 1 << 24;
 const IFCS: u64 = 1 << 25;
+const TSE: u64 = 1 << 26;
 const TUCMD_TCP: u64 = 1 << 24;
+const TUCMD_IP: u64 = 1 << 25;
 const RS: u64 = 1 << 27;
 const DEXT: u64 = 1 << 29;
 const DD: u64 = 1 << 32;
+const IXSM: u64 = 1 << 40;
 const TXSM: u64 = 1 << 41;
 
 /// Where a checksum is computed: what a context descriptor says.
@@ -112,15 +115,35 @@ impl Context {
         let tcp = if matches!(self.csum, Csum::Tcp) { TUCMD_TCP } else { 0 };
         [w0, DEXT | tcp]
     }
+
+    /// The context descriptor of one frame to be segmented (TCP over IPv4): `hdr_len` bytes of
+    /// headers, `payload` bytes in segments of `mss`. Plain frames keep the context they have.
+    pub const fn encode_tso(self, hdr_len: u8, mss: u16, payload: u32) -> [u64; 2] {
+        let [w0, w1] = self.encode();
+        let sizes = (hdr_len as u64) << 40 | (mss as u64) << 48;
+        [w0, w1 | TUCMD_IP | TSE | sizes | (payload & 0xf_ffff) as u64]
+    }
 }
 
-/// A data descriptor (3.3.7). `txsm`: insert the checksum that the context describes. `eop`: the
-/// frame ends here, report when it has left.
-pub const fn data(address: u64, len: u16, txsm: bool, eop: bool) -> [u64; 2] {
+/// What the NIC is to do with a frame besides sending it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// Nothing.
+    None,
+    /// Insert the checksum that the context describes.
+    Checksum,
+    /// Cut it into segments, each with its own checksums.
+    Segment,
+}
+
+/// A data descriptor (3.3.7). `eop`: the frame ends here, report when it has left.
+pub const fn data(address: u64, len: u16, offload: Offload, eop: bool) -> [u64; 2] {
     let mut w1 = len as u64 | DTYP_DATA | DEXT | IFCS;
-    if txsm {
-        w1 |= TXSM;
-    }
+    w1 |= match offload {
+        Offload::None => 0,
+        Offload::Checksum => TXSM,
+        Offload::Segment => TSE | IXSM | TXSM,
+    };
     if eop {
         w1 |= EOP | RS;
     }
@@ -148,6 +171,10 @@ mod tests {
         let tcp = Context { csum: Csum::Tcp, l3_start: 14, l4_start: 34 };
         // IPCSS IPCSO IPCSE(2) TUCSS TUCSO TUCSE(2) PAYLEN(20) DTYP(4) TUCMD STA HDRLEN MSS(2)
         assert_eq!(bytes(tcp.encode()), [14, 24, 33, 0, 34, 50, 0, 0, 0, 0, 0, 0x21, 0, 0, 0, 0]);
+        assert_eq!(
+            bytes(tcp.encode_tso(54, 1460, 0x1_2345)),
+            [14, 24, 33, 0, 34, 50, 0, 0, 0x45, 0x23, 1, 0x27, 0, 54, 0xb4, 5]
+        );
         let udp6 = Context { csum: Csum::Udp, l3_start: 14, l4_start: 54 };
         assert_eq!(bytes(udp6.encode()), [14, 24, 53, 0, 54, 60, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0]);
         assert_eq!(Context { csum: Csum::Tcp, l3_start: 14, l4_start: 240 }.field(), None);
@@ -158,14 +185,18 @@ mod tests {
     fn data_descriptor_bytes() {
         // Address(8) DTALEN(20) DTYP(4) DCMD STA POPTS SPECIAL(2)
         assert_eq!(
-            bytes(data(0x1122_3344_5566, 0x05ea, true, true)),
+            bytes(data(0x1122_3344_5566, 0x05ea, Offload::Checksum, true)),
             [0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0xea, 5, 0x10, 0x2b, 0, 2, 0, 0]
         );
         assert_eq!(
-            bytes(data(0x1000, 54, false, false)),
+            bytes(data(0x1000, 54, Offload::None, false)),
             [0, 0x10, 0, 0, 0, 0, 0, 0, 54, 0, 0x10, 0x22, 0, 0, 0, 0]
         );
-        let mut b = bytes(data(0x1000, 54, false, true));
+        assert_eq!(
+            bytes(data(0, 0x4000, Offload::Segment, false))[8..],
+            [0, 0x40, 0x10, 0x26, 0, 3, 0, 0]
+        );
+        let mut b = bytes(data(0x1000, 54, Offload::None, true));
         assert!(!sent(u64::from_le_bytes(b[8..].try_into().unwrap())));
         b[12] |= 1;
         assert!(sent(u64::from_le_bytes(b[8..].try_into().unwrap())));

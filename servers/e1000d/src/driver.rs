@@ -172,7 +172,8 @@ impl Driver {
             s.link.store(speed.is_some() as u32, Relaxed);
             s.speed.store(speed.unwrap_or(0), Relaxed);
             s.max_frame.store(MAX_FRAME, Relaxed);
-            s.caps.store(caps::TX_CSUM, Relaxed);
+            let tso = if self.model.tso { caps::TSO } else { 0 };
+            s.caps.store(caps::TX_CSUM | tso, Relaxed);
             // 0 means "not started yet".
             let version = s.version.load(Relaxed).wrapping_add(1).max(1);
             s.version.store(version, Release);

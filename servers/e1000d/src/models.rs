@@ -21,6 +21,9 @@ pub struct Model {
     /// causes are cleared by writing them back; and bus mastering is ended by a handshake
     /// (CTRL.GIO_MASTER_DISABLE) before a reset.
     pub express: bool,
+    /// It is asked to cut long frames into segments (manual 3.5). The 82544 has no such descriptors
+    /// for every case, and QEMU's 82574L makes IP fragments of them up to version 7.2.
+    pub tso: bool,
     /// From the end of a reset until the EEPROM has been loaded and the PHY set up, ns.
     pub settle_ns: u64,
     /// Registers that other software, or the reset, may have left with unsuitable bits.
@@ -74,7 +77,8 @@ const ADJUST_82574: &[Adjust] = &[
 ];
 
 const fn pci(id: u16, name: &'static str, eerd: Option<Eerd>) -> Model {
-    Model { id, name, eerd, express: false, settle_ns: SETTLE_8254X_NS, adjust: &[] }
+    let (settle_ns, tso) = (SETTLE_8254X_NS, eerd.is_some());
+    Model { id, name, eerd, express: false, tso, settle_ns, adjust: &[] }
 }
 
 /// All models.
@@ -88,6 +92,7 @@ pub const MODELS: [Model; 4] = [
         name: "82574L",
         eerd: Some(EERD_82574),
         express: true,
+        tso: false,
         settle_ns: SETTLE_82574_NS,
         adjust: ADJUST_82574,
     },

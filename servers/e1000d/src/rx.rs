@@ -212,7 +212,7 @@ impl Rx {
             status.count(Counter::RxErrors, 1);
             return empty(buffer);
         }
-        self.tally.add(done.len);
+        self.tally.add(1, done.len as u32);
         let flags = if done.checksum_ok() { RxUsed::CSUM_OK } else { 0 };
         RxUsed { buffer: buffer as u32, len: done.len, flags }
     }

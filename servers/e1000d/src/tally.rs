@@ -45,9 +45,9 @@ impl Tally {
         Self { side, place: 0, given, frames: shown(frames), bytes: shown(bytes) }
     }
 
-    /// Counts a frame.
-    pub fn add(&mut self, bytes: u16) {
-        self.frames += 1;
+    /// Counts frames, and their bytes.
+    pub fn add(&mut self, frames: u16, bytes: u32) {
+        self.frames += frames as u64;
         self.bytes = self.bytes.wrapping_add(bytes as u64);
     }
 

@@ -6,8 +6,8 @@
 //! traffic never waits for that.
 
 use crate::Config;
-use crate::desc::{self, Context};
-use crate::frame::{Take, context, take};
+use crate::desc::{self, Context, Offload};
+use crate::frame::{Take, context, on_wire, take};
 use crate::hardware::{Event, Hardware, Ring};
 use crate::lent::{self, MAX_DESCS, Note, RingSize, Side};
 use crate::port::Port;
@@ -30,16 +30,20 @@ pub struct Frame {
     /// Descriptors.
     slots: u16,
     cookie: u16,
-    bytes: u16,
+    /// Frames on the wire that it becomes, and their bytes (24 bits suffice).
+    wire: u16,
+    bytes: u32,
 }
 
 impl Frame {
     fn info(self) -> u64 {
-        self.cookie as u64 | (self.slots as u64) << 16 | (self.bytes as u64) << 32
+        let sizes = (self.slots as u64) << 16 | (self.wire as u64) << 24;
+        self.cookie as u64 | sizes | (self.bytes as u64) << 40
     }
     fn from_info(eop: u16, info: u64) -> Self {
-        let (cookie, slots, bytes) = (info as u16, (info >> 16) as u16, (info >> 32) as u16);
-        Self { eop, slots, cookie, bytes }
+        let (slots, wire) = (info >> 16 & 0xff, info >> 24);
+        let (cookie, bytes) = (info as u16, (info >> 40) as u32);
+        Self { eop, slots: slots as u16, cookie, wire: wire as u16, bytes }
     }
 }
 
@@ -136,7 +140,9 @@ pub struct Tx {
     posted: u16,
     /// Frames with the NIC, oldest first.
     frames: Frames,
-    /// What the NIC's context is; `None`: not known.
+    /// The NIC cuts long frames into segments.
+    tso: bool,
+    /// What the NIC's context for plain frames is; `None`: not known.
     context: Option<Context>,
     /// What netd has written begins a frame, and its end is missing.
     partial: bool,
@@ -170,6 +176,7 @@ impl Tx {
             tail: 0,
             posted: 0,
             frames: Frames::new(),
+            tso: c.model.tso,
             context: None,
             partial: false,
             wait: Wait::Netd,
@@ -236,7 +243,7 @@ impl Tx {
             }
             self.frames.pop_front();
             self.posted -= frame.slots;
-            self.tally.add(frame.bytes);
+            self.tally.add(frame.wire, frame.bytes);
             n += 1;
         }
         if n > 0 {
@@ -266,7 +273,7 @@ impl Tx {
             }
             let Some(used) = self.used.open(hw, status) else { break };
             let from = used.index();
-            match take(used, windows, &mut pieces) {
+            match take(used, windows, &mut pieces, self.tso) {
                 Ok(Take::Nothing) => break,
                 Ok(Take::Partial) => {
                     used.seek(from);
@@ -275,7 +282,8 @@ impl Tx {
                 }
                 Ok(Take::Frame(count)) => {
                     let taken = used.index();
-                    self.write(hw, &pieces[..count], windows, taken);
+                    // As many frames as it becomes count: the NIC is kept busy that long.
+                    n += self.write(hw, &pieces[..count], windows, taken) as usize - 1;
                 }
                 Ok(Take::Refused(_)) if !self.frames.is_empty() => {
                     used.seek(from);
@@ -318,24 +326,39 @@ impl Tx {
         n
     }
 
-    /// Writes the descriptors of a checked frame.
-    fn write<H: Hardware>(&mut self, hw: &mut H, pieces: &[TxDesc], windows: &Windows, taken: u64) {
-        let mut frame = Frame { eop: 0, slots: 0, cookie: pieces[0].cookie, bytes: 0 };
-        let context = context(&pieces[0]);
-        if let Some(c) = context
-            && self.context != context
-        {
-            frame.eop = self.put(hw, c.encode());
-            frame.slots += 1;
-            self.context = context;
+    /// Writes the descriptors of a checked frame. Yields how many it becomes on the wire.
+    fn write<H: Hardware>(
+        &mut self,
+        hw: &mut H,
+        pieces: &[TxDesc],
+        windows: &Windows,
+        taken: u64,
+    ) -> u16 {
+        let (wire, bytes) = on_wire(pieces);
+        let mut frame = Frame { eop: 0, slots: 0, cookie: pieces[0].cookie, wire, bytes };
+        let mut offload = Offload::None;
+        if let Some(c) = context(&pieces[0]) {
+            let TxDesc { hdr_len, mss, .. } = pieces[0];
+            if mss != 0 {
+                offload = Offload::Segment;
+                let payload: u32 = pieces[1..].iter().map(|p| p.len as u32).sum();
+                frame.eop = self.put(hw, c.encode_tso(hdr_len, mss, payload));
+                frame.slots += 1;
+            } else {
+                offload = Offload::Checksum;
+                if self.context != Some(c) {
+                    frame.eop = self.put(hw, c.encode());
+                    frame.slots += 1;
+                    self.context = Some(c);
+                }
+            }
         }
         for (i, p) in pieces.iter().enumerate() {
             // Checked by `take`.
             let bus = windows.resolve(p.window, p.offset, p.len).unwrap_or(0);
             let eop = i + 1 == pieces.len();
-            frame.eop = self.put(hw, desc::data(bus, p.len, context.is_some(), eop));
+            frame.eop = self.put(hw, desc::data(bus, p.len, offload, eop));
             frame.slots += 1;
-            frame.bytes += p.len;
         }
         let given = self.free.index() + self.frames.len() as u64 + 1;
         let note = Note { taken, given, info: frame.info() };
@@ -343,6 +366,7 @@ impl Tx {
         self.posted += frame.slots;
         // A slot each at least: there is room.
         let _ = self.frames.push_back(frame);
+        wire
     }
 
     fn put<H: Hardware>(&mut self, hw: &mut H, words: [u64; 2]) -> u16 {

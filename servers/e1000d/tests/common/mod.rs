@@ -38,7 +38,7 @@ impl Rng {
 pub fn pattern(seq: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(seq + 1);
     let mut frame: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
-    frame[14..22].copy_from_slice(&seq.to_le_bytes());
+    frame[..8].copy_from_slice(&seq.to_le_bytes());
     frame
 }
 

@@ -6,6 +6,7 @@ use super::{Rng, pattern, sum};
 use libipc::nic::*;
 use libipc::ring::{Consumer, Producer};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 
 const CELL: usize = 2048;
 const CELLS: usize = TX_BYTES / CELL;
@@ -14,6 +15,8 @@ const CELLS: usize = TX_BYTES / CELL;
 struct Sent {
     cookie: u16,
     refused: bool,
+    /// Frames on the wire that it becomes.
+    wire: u64,
 }
 
 /// Number and bytes of a frame; where its checksum starts and where it goes.
@@ -40,6 +43,8 @@ pub struct Netd {
     pub received_bytes: u64,
     pub reported: u64,
     pub refused: u64,
+    /// Frames that those which were not refused became on the wire.
+    pub on_wire: u64,
     pub came_back_empty: u64,
     /// Malformed frames given.
     pub spoiled: u64,
@@ -67,6 +72,7 @@ impl Netd {
             received_bytes: 0,
             reported: 0,
             refused: 0,
+            on_wire: 0,
             came_back_empty: 0,
             spoiled: 0,
             lenient: false,
@@ -105,7 +111,7 @@ impl Netd {
                 continue;
             }
             let frame = &mut nic.pool[at..at + used.len as usize];
-            let seq = u64::from_le_bytes(frame[14..22].try_into().unwrap());
+            let seq = u64::from_le_bytes(frame[..8].try_into().unwrap());
             if !self.lenient {
                 assert_eq!(seq, self.next_rx, "received frames in order, each once");
             }
@@ -125,6 +131,7 @@ impl Netd {
             assert_eq!(free.refused == 1, sent.refused);
             self.reported += 1;
             self.refused += sent.refused as u64;
+            self.on_wire += if sent.refused { 0 } else { sent.wire };
             let at = free.cookie as usize * CELL;
             // Reading them from now on would show.
             nic.tx[at..at + CELL].fill(0xdd);
@@ -165,18 +172,31 @@ impl Netd {
         let refused = self.rng.chance(if after { 2 } else { 12 });
         let len = 60 + self.rng.below(1455) as usize;
         let seq = self.next_tx;
-        let frame = pattern(seq, len);
-        let csum = match self.rng.below(3) {
+        let mut frame = pattern(seq, len);
+        let mut csum = match self.rng.below(3) {
             0 => Csum::None,
             1 => Csum::Tcp,
             _ => Csum::Udp,
         };
         let l4_start = 34 + 4 * self.rng.below(2) as u8;
+        let (mut hdr_len, mut mss) = (0, 0);
+        let tso = self.rings.status().caps.load(Relaxed) & caps::TSO != 0;
+        if tso && self.rng.chance(6) {
+            csum = Csum::Tcp;
+            hdr_len = l4_start + 20 + 4 * self.rng.below(3) as u8;
+            mss = 48 + self.rng.below(500) as u16;
+            frame.resize(hdr_len as usize + 1 + self.rng.below(1900) as usize, 0x5a);
+            // The NIC sums the IP header with this field.
+            frame[24..26].fill(0);
+        }
+        let len = frame.len();
         let mut left = self.rng.below(MAX_PIECES as u64) as usize;
         let mut at = 0;
         let mut pieces = Vec::new();
         while at < len {
-            let n = if left == 0 || len - at < 2 {
+            let n = if at == 0 && mss != 0 {
+                hdr_len as usize
+            } else if left == 0 || len - at < 2 {
                 len - at
             } else {
                 1 + self.rng.below((len - at - 1) as u64) as usize
@@ -194,12 +214,13 @@ impl Netd {
                 l3_start: 14,
                 l4_start,
                 csum,
-                hdr_len: 0,
-                mss: 0,
+                hdr_len,
+                mss,
             });
             at += n;
         }
         pieces.last_mut().unwrap().flags = TxDesc::EOP;
+        let mut wire = 1;
         if refused {
             self.spoil(&mut pieces);
             self.spoiled += 1;
@@ -211,9 +232,15 @@ impl Netd {
                 Csum::Tcp => Some((at, at + 16)),
                 Csum::Udp => Some((at, at + 6)),
             };
-            self.expected.push_back((seq, frame, sums));
+            if mss == 0 {
+                self.expected.push_back((seq, frame, sums));
+            } else {
+                let all = segments(&frame, l4_start as usize, hdr_len as usize, mss as usize);
+                wire = all.len() as u64;
+                self.expected.extend(all.into_iter().map(|f| (seq, f, sums)));
+            }
         }
-        self.in_flight.push_back(Sent { cookie, refused });
+        self.in_flight.push_back(Sent { cookie, refused, wire });
         self.rest = pieces.into();
     }
 
@@ -225,7 +252,7 @@ impl Netd {
             1 => pieces[i].offset = TX_BYTES as u32 - pieces[i].len as u32 + 1,
             2 => pieces[i].len = 0,
             3 => pieces[i].len = 16_385,
-            4 => pieces[0].mss = 1460,
+            4 => (pieces[0].mss, pieces[0].hdr_len) = (1460, 0),
             5 => (pieces[0].csum, pieces[0].l4_start) = (Csum::Tcp, 250),
             6 => {
                 let first = TxDesc { len: 1, flags: 0, ..pieces[0] };
@@ -242,7 +269,7 @@ impl Netd {
                 continue;
             }
             let (seq, mut want, sums) = self.expected.pop_front().expect("a frame nobody sent");
-            let got = u64::from_le_bytes(frame[14..22].try_into().unwrap());
+            let got = u64::from_le_bytes(frame[..8].try_into().unwrap());
             assert_eq!(got, seq, "sent frames in order, each once");
             if let Some((start, field)) = sums {
                 let seed = u16::from_be_bytes([want[field], want[field + 1]]) as u32;
@@ -270,4 +297,32 @@ impl Netd {
         let tx = self.tx_free.as_mut().is_none_or(|r| r.sleep().unwrap());
         rx && tx
     }
+}
+
+/// What a frame becomes when the NIC cuts its payload into segments of `mss` bytes (manual 3.5):
+/// each with its own lengths, numbers and sum of the IP header. Of the TCP checksum the caller
+/// knows where it goes, and that the field holds the pseudo-header's sum without the length.
+pub fn segments(frame: &[u8], l4: usize, headers: usize, mss: usize) -> Vec<Vec<u8>> {
+    let (head, payload) = frame.split_at(headers);
+    let count = payload.len().div_ceil(mss);
+    let seq = u32::from_be_bytes(head[l4 + 4..l4 + 8].try_into().unwrap());
+    let id = u16::from_be_bytes([head[18], head[19]]);
+    let mut out = Vec::new();
+    for (i, part) in payload.chunks(mss).enumerate() {
+        let mut f = [head, part].concat();
+        let ip_len = (f.len() - 14) as u16;
+        f[16..18].copy_from_slice(&ip_len.to_be_bytes());
+        f[18..20].copy_from_slice(&id.wrapping_add(i as u16).to_be_bytes());
+        f[24..26].fill(0);
+        let ip_sum = !(sum(&f[14..l4]) as u16);
+        f[24..26].copy_from_slice(&ip_sum.to_be_bytes());
+        f[l4 + 4..l4 + 8].copy_from_slice(&seq.wrapping_add((i * mss) as u32).to_be_bytes());
+        if i + 1 < count {
+            f[l4 + 13] &= !9;
+        }
+        let pseudo = sum(&[&f[l4 + 16..l4 + 18], &((f.len() - l4) as u16).to_be_bytes()].concat());
+        f[l4 + 16..l4 + 18].copy_from_slice(&(pseudo as u16).to_be_bytes());
+        out.push(f);
+    }
+    out
 }

@@ -45,6 +45,8 @@ pub struct Nic {
     deaf_until: u64,
     reset_until: u64,
     context: Option<[u64; 2]>,
+    /// Context of the frame that is to be cut into segments.
+    long: Option<[u64; 2]>,
     partial: Vec<u8>,
     partial_txsm: bool,
     /// Frames that the backend holds back until the NIC can take them.
@@ -90,6 +92,7 @@ impl Nic {
             deaf_until: 0,
             reset_until: 0,
             context: None,
+            long: None,
             partial: Vec::new(),
             partial_txsm: false,
             incoming: VecDeque::new(),
@@ -168,6 +171,7 @@ impl Nic {
             let (w0, w1) = (self.rings[at], self.rings[at + 1]);
             assert!(w1 & 1 << 29 != 0, "legacy descriptor");
             match w1 >> 20 & 0xf {
+                0 if w1 & 1 << 26 != 0 => self.long = Some([w0, w1]),
                 0 => self.context = Some([w0, w1]),
                 1 => {
                     let bytes = self.memory(w0, (w1 & 0xf_ffff) as usize, false).to_vec();
@@ -175,7 +179,7 @@ impl Nic {
                     // POPTS counts in the first descriptor of a frame; ours set it in all.
                     self.partial_txsm = w1 & 1 << 41 != 0;
                     if w1 & 1 << 24 != 0 {
-                        self.frame_out();
+                        self.frame_out(w1 & 1 << 26 != 0);
                     }
                     if w1 & 1 << 27 != 0 {
                         self.rings[at + 1] |= DD;
@@ -189,11 +193,26 @@ impl Nic {
         }
     }
 
-    fn frame_out(&mut self) {
-        let mut frame = std::mem::take(&mut self.partial);
+    fn frame_out(&mut self, long: bool) {
+        let frame = std::mem::take(&mut self.partial);
+        if !long {
+            let context = self.partial_txsm.then(|| self.context.expect("no context"));
+            return self.send(frame, context);
+        }
+        let context = self.long.take().expect("each long frame brings its context");
+        let [w0, w1] = context;
+        assert!(self.model.tso && w1 & 3 << 24 == 3 << 24, "TCP over IPv4");
+        let (headers, mss) = ((w1 >> 40) as u8 as usize, (w1 >> 48) as usize);
+        assert_eq!((w1 & 0xf_ffff) as usize, frame.len() - headers, "PAYLEN");
+        let l4 = (w0 >> 32) as u8 as usize;
+        for segment in super::netd::segments(&frame, l4, headers, mss) {
+            self.send(segment, Some(context));
+        }
+    }
+
+    fn send(&mut self, mut frame: Vec<u8>, context: Option<[u64; 2]>) {
         assert!((1..=1514).contains(&frame.len()), "frame of {} bytes", frame.len());
-        if self.partial_txsm {
-            let [w0, _] = self.context.expect("a context before the first checksum");
+        if let Some([w0, _]) = context {
             let (css, cso) = ((w0 >> 32) as u8 as usize, (w0 >> 40) as u8 as usize);
             let checksum = !(sum(&frame[css..]) as u16);
             frame[cso..cso + 2].copy_from_slice(&checksum.to_be_bytes());

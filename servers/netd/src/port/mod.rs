@@ -20,8 +20,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use libipc::nic::{
-    Csum, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status, TxDesc, TxFree,
-    WINDOW_SESSION, WINDOW_TX,
+    Csum, MAX_PIECE, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status, TxDesc,
+    TxFree, WINDOW_SESSION, WINDOW_TX,
 };
 use libipc::ring::{Consumer, Memory, Producer};
 use libipc::shared::Bytes;
@@ -69,7 +69,7 @@ pub struct Piece {
     /// Offset in the region.
     pub offset: u32,
     /// Bytes.
-    pub len: u16,
+    pub len: u32,
 }
 
 /// A frame on its way.
@@ -342,8 +342,16 @@ impl Port {
 
     /// Sends the frame whose first `head_len` bytes lie where [`Self::reserve`] said, followed by
     /// `pieces` of the send region of `session`. Frames that are too short are padded with zeros.
-    /// Visible to the driver with the next [`Self::publish`].
-    pub fn send(&mut self, head_len: usize, session: u16, pieces: &[Piece], csum: Csum) {
+    /// With `segment` the driver cuts the payload into segments of so many bytes. Visible to the
+    /// driver with the next [`Self::publish`].
+    pub fn send(
+        &mut self,
+        head_len: usize,
+        session: u16,
+        pieces: &[Piece],
+        csum: Csum,
+        segment: u16,
+    ) {
         let payload: usize = pieces.iter().map(|p| p.len as usize).sum();
         let mut len = head_len;
         let Some((offset, end)) = self.place(head_len) else { return };
@@ -363,15 +371,22 @@ impl Port {
             l3_start: 14,
             l4_start: 34,
             csum,
-            hdr_len: 0,
-            mss: 0,
+            hdr_len: if segment == 0 { 0 } else { head_len as u8 },
+            mss: segment,
         };
         let mut pushed = self.tx_used.push(desc).unwrap_or(false);
+        desc.window = WINDOW_SESSION + session as u8;
         for (i, piece) in pieces.iter().enumerate() {
-            desc.window = WINDOW_SESSION + session as u8;
-            desc.flags = if i + 1 == pieces.len() { TxDesc::EOP } else { 0 };
-            (desc.len, desc.offset) = (piece.len, piece.offset);
-            pushed &= self.tx_used.push(desc).unwrap_or(false);
+            let end = piece.offset + piece.len;
+            desc.offset = piece.offset;
+            while desc.offset < end {
+                let len = (end - desc.offset).min(MAX_PIECE);
+                let last = i + 1 == pieces.len() && desc.offset + len == end;
+                desc.flags = if last { TxDesc::EOP } else { 0 };
+                desc.len = len as u16;
+                pushed &= self.tx_used.push(desc).unwrap_or(false);
+                desc.offset += len;
+            }
         }
         debug_assert!(pushed, "reserve() saw to the room");
         let slot = (self.first + self.in_flight) % MAX_IN_FLIGHT;

@@ -183,7 +183,7 @@ impl<E: Env> Stack<E> {
         };
         let from = NET - start;
         let pseudo = if d.kind == Kind::Ping { Sum::ZERO } else { ip.pseudo() };
-        let check = Check { field: from + field, from, pseudo, csum };
+        let check = Check { field: from + field, from, pseudo, csum, segment: 0 };
         // The ring is reused once `snd` moves: a datagram must be copied, not named.
         if self.transmit_copied(link, &mut head[start..], Some(check), payload) {
             Ok(())

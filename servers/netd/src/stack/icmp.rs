@@ -56,7 +56,8 @@ impl<E: Env> Stack<E> {
         let Some(start) = self.headers(p.back, &ip, net) else { return };
         body.copy_from_slice(message);
         let from = NET - start;
-        let check = Check { field: from + 2, from, pseudo: Sum::ZERO, csum: Csum::None };
+        let check =
+            Check { field: from + 2, from, pseudo: Sum::ZERO, csum: Csum::None, segment: 0 };
         self.transmit(p.back, &mut head[start..], Some(check), rest);
     }
 

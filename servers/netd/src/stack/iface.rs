@@ -37,7 +37,9 @@ impl<E: Env> Stack<E> {
         }
         self.status_version = version;
         let mac = Mac(status.mac());
-        self.offload = status.caps.load(Relaxed) & caps::TX_CSUM != 0;
+        let caps = status.caps.load(Relaxed);
+        self.offload = caps & caps::TX_CSUM != 0;
+        self.tso = self.offload && caps & caps::TSO != 0;
         let up = status.link.load(Relaxed) == 1 && mac.is_station();
         let (was_up, was_mac) = (self.iface.up, self.iface.mac);
         (self.iface.up, self.iface.mac) = (up, mac);
@@ -228,7 +230,8 @@ impl<E: Env> Stack<E> {
         }
         .emit(body);
         let from = NET - start;
-        let check = Check { field: from + 6, from, pseudo: ip.pseudo(), csum: Csum::Udp };
+        let check =
+            Check { field: from + 6, from, pseudo: ip.pseudo(), csum: Csum::Udp, segment: 0 };
         self.transmit(link, &mut head[start..], Some(check), Payload::Slice(&message));
     }
 

@@ -65,7 +65,10 @@ pub struct Stack<E> {
     port: Port,
     port_closed_until: u64,
     status_version: u32,
+    /// The driver computes checksums.
     offload: bool,
+    /// The driver cuts long frames into segments.
+    tso: bool,
     loopback: LoopQueue,
     hard: &'static HardState,
     secrets: Secrets,

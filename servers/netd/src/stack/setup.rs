@@ -85,6 +85,7 @@ impl<E: Env> Stack<E> {
             port_closed_until: 0,
             status_version: 0,
             offload: false,
+            tso: false,
             loopback: LoopQueue::new(setup.loopback),
             hard,
             secrets,

@@ -1,7 +1,7 @@
 //! TCP sockets: segments to connections, listeners and their queues, segments out.
 
 use super::rx::Packet;
-use super::tx::{Check, Link, NET, Payload, Route};
+use super::tx::{Check, Link, MAX_BURST, NET, Payload, Route};
 use super::{Body, Place, Served, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env};
@@ -222,21 +222,27 @@ impl<E: Env> Stack<E> {
                 return Served::Done;
             }
         };
-        for _ in 0..QUOTA {
+        let burst = if self.tso && link != Link::Loop { MAX_BURST } else { 0 };
+        let mut sent = 0;
+        while sent < QUOTA {
             if !self.link_ready(link) {
                 self.arm(i);
                 return Served::Blocked;
             }
             let now = self.now;
             let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
-            let Some(out) = conn.next_segment(now) else {
+            let Some(out) = conn.next_segment(now, burst) else {
                 self.arm(i);
                 return Served::Done;
             };
             let payload = self.ring_pieces(i, out.at, out.len);
             let repr = out_repr(&out, local.port(), remote.port());
             self.counters.retransmits += out.again as u64;
-            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, out.len as usize);
+            sent += match out.segment {
+                0 => 1,
+                size => out.len.div_ceil(size as u32) as usize,
+            };
+            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, out.segment);
         }
         self.arm(i);
         Served::More
@@ -249,17 +255,19 @@ impl<E: Env> Stack<E> {
         dst: IpAddr,
         repr: &Repr,
         payload: Payload<'_>,
-        len: usize,
+        segment: u16,
     ) {
         let mut head = [0; NET + HEADER + SYN_OPTIONS];
-        let tcp_len = repr.header_len() + len;
+        let tcp_len = repr.header_len() + payload.len();
         let (net, tcp) = head.split_at_mut(NET);
         let ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
         let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
         let Some(start) = self.headers(link, &ip, net) else { return };
         repr.emit(tcp);
         let from = NET - start;
-        let check = Check { field: from + 16, from, pseudo: ip.pseudo(), csum: Csum::Tcp };
+        // The NIC adds the length of each segment.
+        let pseudo = if segment == 0 { ip } else { ip::Repr { payload_len: 0, ..ip } }.pseudo();
+        let check = Check { field: from + 16, from, pseudo, csum: Csum::Tcp, segment };
         self.transmit(link, &mut head[start..NET + repr.header_len()], Some(check), payload);
     }
 

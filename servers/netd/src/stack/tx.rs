@@ -15,11 +15,15 @@ use core::net::IpAddr;
 use libipc::nic::Csum;
 use libipc::shared::Bytes;
 
+/// Offset of the header checksum in an IPv4 frame.
+const IP_SUM: usize = ethernet::HEADER + 10;
 /// Room for the headers below the transport's, whichever family they are of.
 pub(super) const NET: usize = ethernet::HEADER + ip::HEADER;
 /// Header bytes that [`Stack::pump`] sees to before it lets a socket send: the longest frame that
 /// is copied.
 pub const HEAD_ROOM: usize = 1536;
+/// Payload of the longest frame that the NIC cuts into segments: what an IP header can say.
+pub(super) const MAX_BURST: u32 = 65_535 - 120;
 /// Payload up to this size is copied: a second descriptor costs more than these bytes.
 const COPY_MAX: usize = 192;
 /// Frames to ourselves that may wait.
@@ -62,7 +66,7 @@ pub(super) enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::None => 0,
             Self::Ring(_, [a, b]) => a.len as usize + b.len as usize,
@@ -83,6 +87,8 @@ pub(super) struct Check {
     pub pseudo: Sum,
     /// What the NIC can do about it.
     pub csum: Csum,
+    /// The NIC is to cut the payload into segments of this many bytes; 0: not.
+    pub segment: u16,
 }
 
 /// Frames to ourselves: a ring of buffers.
@@ -228,7 +234,7 @@ impl<E: Env> Stack<E> {
             }
         }
         let _ = headers.write(offset, head);
-        self.port.send(head.len() + len, 0, &[], csum);
+        self.port.send(head.len() + len, 0, &[], csum, 0);
         self.counters.tx_frames += 1;
         true
     }
@@ -242,11 +248,19 @@ impl<E: Env> Stack<E> {
     ) -> bool {
         let Some(offset) = self.port.reserve(head.len()) else { return false };
         put_pseudo(head, &check);
+        let mut frames = 1;
+        if check.segment != 0 {
+            // The NIC sums each segment's IP header, this field included.
+            if let Some(sum) = head.get_mut(IP_SUM..IP_SUM + 2) {
+                sum.fill(0);
+            }
+            frames = (pieces[0].len + pieces[1].len).div_ceil(check.segment as u32);
+        }
         let _ = self.port.headers().write(offset, head);
         let used = if pieces[1].len > 0 { 2 } else { 1 };
-        self.port.send(head.len(), session, &pieces[..used], check.csum);
+        self.port.send(head.len(), session, &pieces[..used], check.csum, check.segment);
         self.sessions[session as usize].in_flight += 1;
-        self.counters.tx_frames += 1;
+        self.counters.tx_frames += frames as u64;
         true
     }
 
@@ -304,8 +318,8 @@ impl<E: Env> Stack<E> {
         Payload::Ring(
             s.session,
             [
-                Piece { offset: s.rings.tx_off + start, len: first as u16 },
-                Piece { offset: s.rings.tx_off, len: (len - first) as u16 },
+                Piece { offset: s.rings.tx_off + start, len: first },
+                Piece { offset: s.rings.tx_off, len: len - first },
             ],
         )
     }

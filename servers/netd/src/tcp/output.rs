@@ -4,6 +4,14 @@ use super::{Conn, NEVER, Need};
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::State;
 
+/// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
+/// MSS with which there are such.
+const MIN_SEGMENTS: u32 = 11;
+const MAX_SEGMENTS: u32 = 44;
+const MIN_BURST_MSS: u32 = 256;
+/// Payload below which a frame would be too short.
+const MIN_REST: u32 = 6;
+
 /// A segment to send. Its payload is `len` bytes of the send ring from position `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Out {
@@ -23,13 +31,16 @@ pub struct Out {
     pub at: u32,
     /// Bytes of payload.
     pub len: u32,
+    /// The NIC is to cut it into segments of this many bytes; 0: it is one.
+    pub segment: u16,
     /// Whether any of it was sent before.
     pub again: bool,
 }
 
 impl Conn {
-    /// The next segment, already counted as sent (in the record, too). `None`: nothing now.
-    pub fn next_segment(&mut self, now: u64) -> Option<Out> {
+    /// The next segment, already counted as sent (in the record, too). `None`: nothing now. With
+    /// `burst` new data may come as one piece of so many bytes that the NIC cuts into segments.
+    pub fn next_segment(&mut self, now: u64, burst: u32) -> Option<Out> {
         if self.need.contains(Need::SYN) {
             return Some(self.syn(now));
         }
@@ -41,7 +52,7 @@ impl Conn {
             self.duplicate_acks -= 1;
             return Some(self.emit(self.ack_seq(), 0, false, now));
         }
-        if let Some(out) = self.data(now) {
+        if let Some(out) = self.data(now, burst) {
             return Some(out);
         }
         self.need.contains(Need::ACK).then(|| self.emit(self.ack_seq(), 0, false, now))
@@ -90,6 +101,7 @@ impl Conn {
             scale,
             at: 0,
             len: 0,
+            segment: 0,
             again,
         }
     }
@@ -100,7 +112,7 @@ impl Conn {
     }
 
     /// A segment with data or FIN, if one may be sent.
-    fn data(&mut self, now: u64) -> Option<Out> {
+    fn data(&mut self, now: u64, burst: u32) -> Option<Out> {
         let end = self.fin.unwrap_or(self.tail);
         if self.need.contains(Need::RESEND) {
             self.need.remove(Need::RESEND);
@@ -129,6 +141,11 @@ impl Conn {
         }
         let limit = self.una + self.wnd.min(self.cc.window());
         let room = if self.nxt.lt(limit) { limit - self.nxt } else { 0 };
+        let most = room.min(burst).min(MAX_SEGMENTS * self.mss);
+        let long = avail.min(most) >= MIN_SEGMENTS * self.mss;
+        if long && self.nxt == self.max && self.mss >= MIN_BURST_MSS {
+            return Some(self.burst(avail, most, now));
+        }
         let len = avail.min(room).min(self.mss);
         let last = len == avail;
         let fin = last && self.is_fin(self.nxt + len);
@@ -141,6 +158,28 @@ impl Conn {
             return None;
         }
         Some(self.emit(self.nxt, len, fin, now))
+    }
+
+    /// More than one segment in one piece: of `avail` bytes at most `most`, whole segments unless
+    /// it is the rest.
+    ///
+    /// It never ends at the border of a segment: QEMU's model sends an empty segment after a
+    /// payload that does, which a peer with data in flight takes for a duplicate ACK. Nor just
+    /// behind one: it does not pad frames. So the last segment is a byte short, or, if that would
+    /// leave a byte behind, all are shorter.
+    fn burst(&mut self, avail: u32, most: u32, now: u64) -> Out {
+        let mut len = avail.min(most);
+        let mut segment = self.mss;
+        let rest = len % segment;
+        let last = len == avail;
+        if rest < MIN_REST && last {
+            // The last one is at least MIN_BURST_MSS / 2 long then.
+            segment = len / (len / segment + 1) + 1;
+        } else if !last || !(self.is_fin(self.nxt + len) || self.small_goes(rest, true)) {
+            len -= rest + 1;
+        }
+        let fin = len == avail && self.is_fin(self.nxt + len);
+        Out { segment: segment as u16, ..self.emit(self.nxt, len, fin, now) }
     }
 
     /// Whether a segment that ends at `end` carries our FIN.
@@ -209,7 +248,8 @@ impl Conn {
                 self.publish_snd();
             }
             self.nxt = self.nxt.max(end);
-            if len > 0 && len < self.mss {
+            // A byte less than whole is no small segment: see `burst`.
+            if len > 0 && !(len + 1).is_multiple_of(self.mss) && !len.is_multiple_of(self.mss) {
                 self.small = end;
             }
             if self.rto_at == NEVER {
@@ -229,6 +269,7 @@ impl Conn {
             scale: None,
             at: self.send_position(seq),
             len,
+            segment: 0,
             again,
         }
     }

@@ -209,6 +209,8 @@ pub struct Host {
     pub now: u64,
     boots: u64,
     /// The driver keeps frames for itself: nothing comes back on tx free.
+    /// Frames that the NIC had to cut into segments.
+    pub bursts: u32,
     pub hold_frames: bool,
     held: Vec<u16>,
     pub crashes: u64,
@@ -265,6 +267,7 @@ impl Host {
             now: 0,
             boots: 0,
             hold_frames: false,
+            bursts: 0,
             held: Vec::new(),
             crashes: 0,
             sockd_signalled: false,
@@ -399,7 +402,8 @@ impl Host {
         status.link.store(1, Relaxed);
         status.speed.store(1000, Relaxed);
         status.max_frame.store(1514, Relaxed);
-        status.caps.store(if self.spec.offload { nic::caps::TX_CSUM } else { 0 }, Relaxed);
+        let caps = nic::caps::TX_CSUM | nic::caps::TSO;
+        status.caps.store(if self.spec.offload { caps } else { 0 }, Relaxed);
         status.version.fetch_add(1, Release);
         self.driver = Some(Driver {
             rx_free: port.rx_free.consumer().expect("netd has formatted it"),
@@ -488,12 +492,16 @@ impl Host {
             frame.extend_from_slice(&piece);
             let head = *first.get_or_insert(desc);
             if desc.flags & TxDesc::EOP != 0 {
-                let mut done = std::mem::take(&mut frame);
-                assert!(done.len() >= 60 && done.len() <= 1514, "frame of {} bytes", done.len());
-                let padded = done.len() > 14 + u16::from_be_bytes([done[16], done[17]]) as usize;
-                assert!(head.csum == nic::Csum::None || !padded, "some NICs sum padding, too");
-                offload(&mut done, &head);
-                frames.push(done);
+                let done = std::mem::take(&mut frame);
+                self.bursts += (head.mss != 0) as u32;
+                for mut done in segments(&done, &head) {
+                    assert!((60..=1514).contains(&done.len()), "frame of {} bytes", done.len());
+                    let end = 14 + u16::from_be_bytes([done[16], done[17]]) as usize;
+                    let padded = done.len() > end;
+                    assert!(head.csum == nic::Csum::None || !padded, "some NICs sum padding, too");
+                    offload(&mut done, &head);
+                    frames.push(done);
+                }
                 first = None;
                 self.held.push(head.cookie);
             }
@@ -540,6 +548,40 @@ impl Host {
 }
 
 /// Fills in the checksum as the NIC does.
+/// What the NIC makes of a frame: itself, or segments of `mss` bytes whose headers differ in what
+/// they must (82540EM manual 3.5).
+fn segments(frame: &[u8], desc: &TxDesc) -> Vec<Vec<u8>> {
+    if desc.mss == 0 {
+        return vec![frame.to_vec()];
+    }
+    let (headers, payload) = frame.split_at(desc.hdr_len as usize);
+    let (mss, l4) = (desc.mss as usize, desc.l4_start as usize);
+    assert!(desc.len == desc.hdr_len as u16 && desc.csum == Csum::Tcp, "{desc:?}");
+    assert!(payload.len() > mss, "one segment is none to be cut");
+    assert!(!payload.len().is_multiple_of(mss), "QEMU's model would send an empty segment");
+    let seq = u32::from_be_bytes(headers[l4 + 4..l4 + 8].try_into().unwrap());
+    let pseudo = u16::from_be_bytes([headers[l4 + 16], headers[l4 + 17]]);
+    let count = payload.len().div_ceil(mss);
+    let cut = |(i, part): (usize, &[u8])| {
+        let mut out = [headers, part].concat();
+        let len = (out.len() - 14) as u16;
+        out[16..18].copy_from_slice(&len.to_be_bytes());
+        assert_eq!(out[24..26], [0, 0], "the NIC sums this field, too");
+        let sum = Sum::ZERO.bytes(&out[14..34]).finish();
+        out[24..26].copy_from_slice(&sum);
+        out[l4 + 4..l4 + 8].copy_from_slice(&seq.wrapping_add((i * mss) as u32).to_be_bytes());
+        if i + 1 < count {
+            // FIN and PSH belong to the last.
+            out[l4 + 13] &= !9;
+        }
+        let pseudo = pseudo as u32 + (out.len() - l4) as u32;
+        let pseudo = (pseudo & 0xffff) + (pseudo >> 16);
+        out[l4 + 16..l4 + 18].copy_from_slice(&(pseudo as u16).to_be_bytes());
+        out
+    };
+    payload.chunks(mss).enumerate().map(cut).collect()
+}
+
 fn offload(frame: &mut [u8], desc: &TxDesc) {
     let field = match desc.csum {
         Csum::None => return,

@@ -154,7 +154,9 @@ fn act(net: &mut Net, talks: &mut [Talk]) -> bool {
 
 /// Two hosts on a wire.
 pub fn world(weather: Weather, seed: u64, offload: bool) -> Net {
-    let spec = |n| HostSpec { offload, ..HostSpec::fixed(n) };
+    // Room for long pieces, where the NIC cuts them into segments.
+    let bits = if offload { 16 } else { 14 };
+    let spec = |n| HostSpec { offload, tx_bits: bits, rx_bits: bits, ..HostSpec::fixed(n) };
     Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], weather, seed)
 }
 
