@@ -4,6 +4,7 @@
 
 mod basics;
 mod closed;
+mod dhcp;
 mod netbench;
 mod recovery;
 mod reports;
@@ -74,6 +75,10 @@ pub const ALL: &[Test] = &[
     Test {
         setup: peered,
         ..test("closed-port", "refused as RFCs say, never an error too many", closed::closed_port)
+    },
+    Test {
+        setup: |s| s.peer = true,
+        ..test("dhcp", "lease, renewal, rebinding, refusal, expiry; no server", dhcp::dhcp)
     },
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),

@@ -12,8 +12,14 @@ const FIRST_PAUSE_NS: u64 = S;
 const LAST_PAUSE_NS: u64 = 64 * S;
 /// Requests without an answer before discovery begins anew.
 const REQUESTS: u8 = 4;
+/// Requests to confirm an address after the link came back. Without an answer it is kept.
+const CONFIRMATIONS: u8 = 3;
+/// Discoveries without an answer after which that is worth a word.
+const SILENT: u8 = 3;
 /// Lease of a server that does not say.
 const DEFAULT_LEASE_S: u32 = 3600;
+/// A shorter lease is refused: renewing it would be all we do.
+const LEAST_LEASE_S: u32 = 4;
 
 /// An address, lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,9 @@ enum Phase {
     Selecting,
     Requesting(Lease),
     Bound(Lease),
+    /// The link was away: is this still our network, and the address ours? (INIT-REBOOT of RFC 2131
+    /// 3.2; the address is used meanwhile.)
+    Confirming(Lease),
 }
 
 /// What to do.
@@ -96,9 +105,22 @@ impl Client {
     /// The lease.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.phase {
-            Phase::Bound(lease) => Some(lease),
+            Phase::Bound(lease) | Phase::Confirming(lease) => Some(lease),
             _ => None,
         }
+    }
+
+    /// Whether the discovery that has just been sent is one too many without an answer.
+    pub fn is_silent(&self) -> bool {
+        self.phase == Phase::Selecting && self.tries == SILENT
+    }
+
+    /// The link has come back: asks at once, whatever there was to wait for (RFC 2131 3.7).
+    pub fn link_up(&mut self, random: u32, now: u64) {
+        if let Some(lease) = self.lease().copied() {
+            self.phase = Phase::Confirming(lease);
+        }
+        (self.xid, self.began, self.tries, self.deadline) = (random, now, 0, now);
     }
 
     fn bind(&mut self, lease: Lease) {
@@ -135,13 +157,24 @@ impl Client {
         if now < self.deadline {
             return None;
         }
-        if let Phase::Bound(lease) = self.phase {
-            return Some(self.renew(lease, random, now));
+        match self.phase {
+            Phase::Bound(lease) => return Some(self.renew(lease, random, now)),
+            Phase::Confirming(lease) if now >= lease.end() => {
+                return Some(self.renew(lease, random, now));
+            }
+            Phase::Confirming(lease) if self.tries >= CONFIRMATIONS => {
+                // Nobody knows better. It may be time to renew it.
+                self.bind(lease);
+                return self.timer(random, now);
+            }
+            _ => {}
         }
         if matches!(self.phase, Phase::Requesting(_)) && self.tries >= REQUESTS {
             self.discover(random, now);
         }
-        self.deadline = now + self.pause(random);
+        // No pause outlasts the lease.
+        let end = self.lease().map_or(u64::MAX, Lease::end);
+        self.deadline = (now + self.pause(random)).min(end);
         self.tries = self.tries.saturating_add(1);
         self.asked = now;
         Some(Action::Broadcast(match self.phase {
@@ -150,6 +183,9 @@ impl Client {
                 server: Some(offer.server),
                 ..self.query(Kind::Request, now)
             },
+            Phase::Confirming(lease) => {
+                Query { requested: Some(lease.addr), ..self.query(Kind::Request, now) }
+            }
             _ => self.query(Kind::Discover, now),
         }))
     }
@@ -190,20 +226,20 @@ impl Client {
                 self.deadline = now;
                 self.timer(random, now)
             }
-            (Phase::Requesting(_), Kind::Ack) | (Phase::Bound(_), Kind::Ack) if self.tries > 0 => {
-                let old = match self.phase {
-                    Phase::Requesting(l) | Phase::Bound(l) => Some(l),
-                    Phase::Selecting => None,
-                };
-                let lease = self.lease_of(a, old)?;
+            (Phase::Requesting(old) | Phase::Bound(old) | Phase::Confirming(old), Kind::Ack)
+                if self.tries > 0 =>
+            {
+                let lease = self.lease_of(a, Some(old))?;
                 self.bind(lease);
                 Some(Action::Bound(lease))
             }
             (Phase::Requesting(_), Kind::Nak) => {
+                // A server that offers what it refuses must not set our pace.
                 self.discover(random, now);
+                self.deadline = now + self.pause(random);
                 None
             }
-            (Phase::Bound(_), Kind::Nak) if self.tries > 0 => {
+            (Phase::Bound(_) | Phase::Confirming(_), Kind::Nak) if self.tries > 0 => {
                 self.discover(random, now);
                 Some(Action::Lost)
             }
@@ -220,10 +256,14 @@ impl Client {
         if unusable || a.prefix == Some(0) {
             return None;
         }
-        let lease_s = a.lease_s.unwrap_or(DEFAULT_LEASE_S).max(60);
+        let lease_s = a.lease_s.unwrap_or(DEFAULT_LEASE_S);
+        if lease_s < LEAST_LEASE_S {
+            return None;
+        }
         // RFC 2131 4.4.5: defaults of T1 and T2.
-        let rebind_s = a.rebind_s.filter(|t| *t < lease_s).unwrap_or(lease_s / 8 * 7);
-        let renew_s = a.renew_s.filter(|t| *t <= rebind_s).unwrap_or((lease_s / 2).min(rebind_s));
+        let given = |t: Option<u32>, below: u32| t.filter(|t| (1..below).contains(t));
+        let rebind_s = given(a.rebind_s, lease_s).unwrap_or(lease_s - lease_s.div_ceil(8));
+        let renew_s = given(a.renew_s, rebind_s).unwrap_or((lease_s / 2).min(rebind_s));
         Some(Lease {
             addr: a.addr,
             prefix: a.prefix.or(old.map(|l| l.prefix)).unwrap_or(24),
@@ -333,6 +373,63 @@ mod tests {
         assert_eq!(c.answer(&answer(Kind::Nak, 1), 0, 1), None, "unasked");
         c.timer(7, 500 * S);
         assert_eq!(c.answer(&answer(Kind::Nak, 7), 0, 501 * S), Some(Action::Lost));
+    }
+
+    #[test]
+    fn an_address_is_confirmed_when_the_link_comes_back() {
+        let mut c = bound(0);
+        c.link_up(9, 100 * S);
+        let Some(Action::Broadcast(q)) = c.timer(0, 100 * S) else { panic!("asks at once") };
+        assert_eq!((q.requested, q.server, q.xid), (Some(ADDR), None, 9));
+        assert!(q.client.is_unspecified() && c.lease().is_some());
+        let mut moved = c;
+        assert_eq!(moved.answer(&answer(Kind::Nak, 9), 0, 101 * S), Some(Action::Lost));
+        let mut kept = c;
+        let ack = kept.answer(&answer(Kind::Ack, 9), 0, 101 * S);
+        assert!(matches!(ack, Some(Action::Bound(Lease { since, .. })) if since == 100 * S));
+        for _ in 1..CONFIRMATIONS {
+            assert!(matches!(c.timer(0, c.deadline), Some(Action::Broadcast(_))));
+        }
+        assert_eq!(c.timer(0, c.deadline), None, "kept without an answer");
+        assert_eq!((c.lease().map(|l| l.since), c.deadline), (Some(0), 500 * S));
+        c.link_up(10, 998 * S);
+        while c.deadline < 1000 * S {
+            c.timer(0, c.deadline);
+        }
+        assert_eq!(c.timer(0, c.deadline), Some(Action::Lost), "but no longer than the lease");
+    }
+
+    #[test]
+    fn leases_too_short_and_times_that_make_no_sense() {
+        let mut c = Client::new(MAC, 1, 0);
+        c.timer(0, 0);
+        for lease_s in 0..LEAST_LEASE_S {
+            let short = Answer { lease_s: Some(lease_s), ..answer(Kind::Offer, 1) };
+            assert_eq!(c.answer(&short, 0, 0), None);
+        }
+        for (t1, t2) in [(0, 0), (u32::MAX, u32::MAX), (4, 3), (3, 4), (2, 3)] {
+            let times = (Some(t1), Some(t2));
+            for lease_s in [LEAST_LEASE_S, 60, u32::MAX] {
+                let a = Answer {
+                    lease_s: Some(lease_s),
+                    renew_s: times.0,
+                    rebind_s: times.1,
+                    ..answer(Kind::Offer, 1)
+                };
+                let l = c.lease_of(&a, None).unwrap();
+                assert!(0 < l.renew_s && l.renew_s <= l.rebind_s && l.rebind_s < l.lease_s);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_offers_what_it_refuses_does_not_set_the_pace() {
+        let mut c = Client::new(MAC, 1, 0);
+        c.timer(0, 0);
+        c.answer(&answer(Kind::Offer, 1), 0, 0).unwrap();
+        assert_eq!(c.answer(&answer(Kind::Nak, 1), 7, 0), None);
+        assert_eq!(c.timer(0, 0), None);
+        assert!(c.deadline >= FIRST_PAUSE_NS / 2 && c.timer(0, c.deadline).is_some());
     }
 
     #[test]

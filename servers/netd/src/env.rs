@@ -83,6 +83,8 @@ pub enum Event {
     },
     /// The lease ran out or was refused.
     AddressLost,
+    /// No DHCP server has answered several times.
+    NoServer,
     /// Another station uses our address.
     AddressConflict {
         /// Address.
@@ -214,7 +216,11 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
-            Self::AddressLost => write!(f, "address lost"),
+            Self::AddressLost => write!(f, "address lost: the lease ended or was refused"),
+            Self::NoServer => f.write_str(
+                "no DHCP server answers, asking on; `ip=ADDRESS/LENGTH` in the manifest, or `run --ip`, \
+                 needs none",
+            ),
             Self::AddressConflict { addr, mac } => {
                 write!(f, "address conflict: {addr} is also at {mac}")
             }

@@ -136,7 +136,7 @@ impl<E: Env> Stack<E> {
         if dst.is_unspecified() || dst.is_multicast() || (to.port() == 0 && d.kind == Kind::Udp) {
             return self.dgram_error(i, Error::HostUnreachable);
         }
-        let link = match self.route(dst) {
+        let link = match self.route_from(local.ip(), dst) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
                 self.wait_for(i, entry);

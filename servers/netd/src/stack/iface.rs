@@ -51,15 +51,20 @@ impl<E: Env> Stack<E> {
         if !up {
             return;
         }
-        if self.addressing == Addressing::Dhcp && self.dhcp.is_none() {
+        if self.addressing == Addressing::Dhcp {
             let xid = self.random();
-            let client = match self.hard.lease().filter(|l| self.now < l.end()) {
-                Some(lease) => {
-                    self.take_lease(&lease);
-                    Client::with_lease(mac, xid, lease, self.now)
-                }
-                None => Client::new(mac, xid, self.now),
-            };
+            let known = self.dhcp.map(|mut client| {
+                client.link_up(xid, self.now);
+                client
+            });
+            let client =
+                known.unwrap_or_else(|| match self.hard.lease().filter(|l| self.now < l.end()) {
+                    Some(lease) => {
+                        self.take_lease(&lease);
+                        Client::with_lease(mac, xid, lease, self.now)
+                    }
+                    None => Client::new(mac, xid, self.now),
+                });
             self.wheel.set(self.dhcp_timer(), client.deadline);
             self.dhcp = Some(client);
         }
@@ -176,6 +181,9 @@ impl<E: Env> Stack<E> {
         for _ in 0..2 {
             let Some(action) = self.dhcp.as_mut().and_then(|c| c.timer(random, now)) else { break };
             self.dhcp_act(action);
+            if self.dhcp.as_ref().is_some_and(Client::is_silent) {
+                self.env.event(Event::NoServer);
+            }
         }
         if let Some(deadline) = self.dhcp.as_ref().map(|c| c.deadline) {
             self.wheel.set(self.dhcp_timer(), deadline);

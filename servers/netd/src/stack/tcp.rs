@@ -203,7 +203,7 @@ impl<E: Env> Stack<E> {
             let s = &self.socks[i as usize];
             (s.local, s.remote)
         };
-        let link = match self.route(remote.ip()) {
+        let link = match self.route_from(local.ip(), remote.ip()) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
@@ -290,7 +290,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
         let s = &self.socks[i as usize];
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        if let Route::Via(link) = self.route(tuple.remote.ip()) {
+        if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip()) {
             self.counters.resets_sent += 1;
             let repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
             self.send_segment(link, tuple.local.ip(), tuple.remote.ip(), &repr, Payload::None, 0);

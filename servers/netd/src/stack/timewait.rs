@@ -30,7 +30,10 @@ impl<E: Env> Stack<E> {
         self.free(i);
         self.enter_time_wait(entry, &waiting);
         // If it is lost, or there is no way now, the peer's FIN comes again.
-        if owes_ack && let Route::Via(link) = self.route(waiting.tuple.remote.ip()) {
+        if owes_ack
+            && let Route::Via(link) =
+                self.route_from(waiting.tuple.local.ip(), waiting.tuple.remote.ip())
+        {
             self.acknowledge(&waiting, link);
         }
         true

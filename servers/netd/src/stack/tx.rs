@@ -139,6 +139,15 @@ impl<E: Env> Stack<E> {
         self.loopback.len > 0
     }
 
+    /// The way from `src` to `dst`. There is none from an address that was ours and is no more: what
+    /// DHCP took away must not be used (RFC 2131 4.4.5), and somebody else may have it.
+    pub(super) fn route_from(&mut self, src: IpAddr, dst: IpAddr) -> Route {
+        if src.is_unspecified() || src.is_loopback() || self.iface.is_ours(src) {
+            return self.route(dst);
+        }
+        Route::Unreachable
+    }
+
     /// The way to `dst`.
     pub(super) fn route(&mut self, dst: IpAddr) -> Route {
         if dst.is_ipv6() {
