@@ -117,6 +117,8 @@ pub struct Machine {
     pub gdb: bool,
     /// One instruction a nanosecond of guest time; TCG only.
     pub icount: bool,
+    /// Processor model; `None`: the host's under KVM, all that TCG can do else.
+    pub cpu: Option<&'static str>,
     /// Console.
     pub console: Console,
     /// Control socket, on which we listen.
@@ -153,7 +155,7 @@ impl Machine {
         let chipset = if self.chipset == Chipset::Q35 { "q35" } else { "pc" };
         let accel = if kvm { "kvm" } else { "tcg" };
         add(&["-machine", &format!("{chipset},accel={accel}")]);
-        add(&["-cpu", if kvm { "host" } else { "max" }]);
+        add(&["-cpu", self.cpu.unwrap_or(if kvm { "host" } else { "max" })]);
         add(&["-m", &self.mem_mib.to_string()]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
@@ -233,6 +235,7 @@ mod tests {
             pcap: None,
             gdb: false,
             icount: false,
+            cpu: None,
             console: Console::Plain,
             qmp: None,
         }

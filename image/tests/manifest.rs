@@ -9,7 +9,7 @@ use std::path::Path;
 
 use image::manifest::{self, Plan};
 use libipc::{net, nic, sock};
-use spec::{Budget, CapKind, MapKind, Process, Restart, System};
+use spec::{Budget, CapKind, InitRights, MapKind, Process, Restart, System};
 
 /// Guest binaries that fixtures may name.
 const BINS: [&str; 9] =
@@ -203,7 +203,10 @@ fn programs_get_what_their_entry_buys() {
     let s = &plan.system;
     let shell = process(s, "shell");
     assert!(shell.console && shell.autostart);
-    assert_eq!(*cap(shell, "init"), CapKind::Init { control: true });
+    assert_eq!(
+        *cap(shell, "init"),
+        CapKind::Init(InitRights { control: true, status: false, random: true })
+    );
     let status = CapKind::Endpoint { index: 0, recv: false, badge: net::badge::STATUS };
     assert_eq!(*cap(shell, "netd"), status);
     assert_eq!(access(s, "shell", "nic.drv"), Some("r"));

@@ -28,10 +28,12 @@ pub enum Permission {
     Init = 8,
     /// To ask init how things are.
     InitStatus = 9,
+    /// To ask init for random bytes.
+    Random = 10,
 }
 
 impl Permission {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Sockets,
         Self::Bind,
         Self::Connect,
@@ -41,6 +43,7 @@ impl Permission {
         Self::NetStatus,
         Self::Init,
         Self::InitStatus,
+        Self::Random,
     ];
 
     /// From its number.
@@ -60,6 +63,7 @@ impl Permission {
             Self::NetStatus => "net_status",
             Self::Init => "init",
             Self::InitStatus => "init_status",
+            Self::Random => "random",
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Request {
     },
     /// Memory: [`Reply::Memory`].
     Memory,
+    /// 32 random bytes: [`Reply::Random`].
+    Random,
     /// Turns the machine off.
     PowerOff,
 }
@@ -72,6 +74,13 @@ pub enum Reply {
         free: u64,
         /// Capability slots in use in init's CSpace.
         slots: u32,
+    },
+    /// Random bytes.
+    Random {
+        /// They are nobody else's.
+        bytes: [u8; 32],
+        /// Whether the machine has a source of randomness that passes its tests.
+        sound: bool,
     },
 }
 

@@ -17,6 +17,7 @@
 //! | [`poll`] | readiness of many sockets at once |
 //! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
 //! | [`console`] | line input with editing, output through the log page |
+//! | [`random`] | random bytes |
 //! | [`time`] | the time of day |
 //! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
 //! | [`http`] | requests and responses of `httpd` |
@@ -38,6 +39,7 @@ pub mod mem;
 pub mod net;
 pub mod poll;
 pub mod port;
+pub mod random;
 pub mod runtime;
 pub mod time;
 

@@ -20,6 +20,7 @@ use crate::ids::Ids;
 use crate::mem::SessionMem;
 use crate::poll::{self, Watch};
 pub use crate::port::{Instant, Native, Port, signal};
+use crate::random::Generator;
 
 /// Why [`init`] failed: the manifest entry lacks what every program needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub struct Runtime {
     pub(crate) polled: Cell<bool>,
     pub(crate) watches: RefCell<Vec<Watch>>,
     pub(crate) console_token: Cell<Option<usize>>,
+    random: RefCell<Option<Generator>>,
 }
 
 /// Makes the program's runtime. It lives as long as the program; call this once.
@@ -102,12 +104,19 @@ impl Runtime {
             polled: Cell::new(false),
             watches: RefCell::new(Vec::new()),
             console_token: Cell::new(None),
+            random: RefCell::new(None),
         }))
     }
 
     /// The start information; `None` on the host.
     pub fn info(&self) -> Option<&'static StartInfo> {
         self.info
+    }
+
+    /// See [`crate::random::fill`].
+    pub(crate) fn random(&self, bytes: &mut [u8]) {
+        let generator = &mut *self.random.borrow_mut();
+        generator.get_or_insert_with(|| Generator::new(self)).fill(self, bytes);
     }
 
     /// Now.

@@ -107,6 +107,8 @@ pub struct Setup {
     pub addressing: Option<Addressing>,
     /// Count instructions: one a nanosecond of the guest's time, the same in every run.
     pub icount: bool,
+    /// Processor model.
+    pub cpu: Option<&'static str>,
 }
 
 impl Setup {
@@ -122,6 +124,7 @@ impl Setup {
             peer: false,
             addressing: None,
             icount: false,
+            cpu: None,
         }
     }
 }
@@ -175,6 +178,7 @@ impl Guest {
             bundle: image.bundle.clone(),
             append: setup.append.clone(),
             icount: setup.icount,
+            cpu: setup.cpu,
             mem_mib: setup.mem_mib,
             accel: if setup.icount { Accel::Tcg } else { Accel::Auto.resolve() },
             chipset: setup.chipset,

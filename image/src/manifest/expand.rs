@@ -7,7 +7,7 @@
 use libipc::sock::{self, Layout, SessionSpec, SessionTable};
 use libipc::start::{self, StartInfo};
 use libipc::{Name, net, nic};
-use spec::{Budget, Cap, CapKind, Device, Map, MapKind, Process, Region, System};
+use spec::{Budget, Cap, CapKind, Device, InitRights, Map, MapKind, Process, Region, System};
 use toml::Spanned;
 
 use super::file::{Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets};
@@ -189,8 +189,9 @@ impl<'a> Expansion<'a> {
         self.own_notification(i);
         let timer = CapKind::Timer { notification: i as u16, badge: PROGRAM_TIMER };
         self.cap(i, "timer", timer);
-        if p.init || p.init_status {
-            self.cap(i, "init", CapKind::Init { control: p.init });
+        if p.init || p.init_status || p.random {
+            let rights = InitRights { control: p.init, status: p.init_status, random: p.random };
+            self.cap(i, "init", CapKind::Init(rights));
         }
         if let (Some(status), Some(s)) = (&p.net_status, &self.m.sessions)
             && *status.get_ref()

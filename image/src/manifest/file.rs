@@ -143,6 +143,8 @@ pub struct Program {
     pub init: bool,
     #[serde(default)]
     pub init_status: bool,
+    #[serde(default)]
+    pub random: bool,
     pub net_status: Option<Spanned<bool>>,
     #[serde(default)]
     pub maps: Vec<MapUse>,

@@ -22,7 +22,41 @@ pub fn boot(g: &mut Guest) -> Result<(), Failure> {
         }
     }
     clock(g)?;
+    random(g, "[init] randomness from the processor (RD")?;
     g.power_off()
+}
+
+pub fn jitter(g: &mut Guest) -> Result<(), Failure> {
+    g.wait_for(PROMPT, BOOT)?;
+    random(g, "[init] randomness from timing jitter\n")?;
+    g.power_off()
+}
+
+/// Random bytes come from where `source` says, pass their tests and never come twice, neither in
+/// one life of a program nor in the next.
+fn random(g: &mut Guest, source: &str) -> Result<(), Failure> {
+    if !g.console().text().contains(source) {
+        return wrong(format!("init should say {source:?}"));
+    }
+    let mut seen = Vec::new();
+    for command in ["random", "random", "restart shell", "random"] {
+        if command != "random" {
+            // The dying shell takes what is typed ahead with it.
+            g.send_line(command)?;
+            g.wait_for("`help` lists", COMMAND)?;
+            continue;
+        }
+        let out = g.command(command, COMMAND)?;
+        let digits = |l: &&str| l.len() == 64 && l.chars().all(|c| c.is_ascii_hexdigit());
+        let Some(bytes) = out.lines().find(digits).map(str::to_string) else {
+            return wrong(format!("no random bytes:\n{out}"));
+        };
+        if !out.contains("the source passes its tests") || seen.contains(&bytes) {
+            return wrong(format!("not random enough, after {seen:?}:\n{out}"));
+        }
+        seen.push(bytes);
+    }
+    Ok(())
 }
 
 /// `date` says what the host's clock says. Each rounds to a second, and the guest reads its clock

@@ -71,6 +71,10 @@ pub const ALL: &[Test] = &[
             basics::ipc_cost,
         )
     },
+    Test {
+        setup: |s| s.cpu = Some("qemu64"),
+        ..test("jitter", "random bytes on a processor that makes none", basics::jitter)
+    },
     test("ping", "the gateway answers echo requests", traffic::ping),
     Test {
         setup: peered,

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The whole system. Every `u16` index points into the list that its name says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +103,17 @@ pub struct Cap {
     pub kind: CapKind,
 }
 
+/// What a process may ask of init.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitRights {
+    /// Everything.
+    pub control: bool,
+    /// How things are.
+    pub status: bool,
+    /// Random bytes.
+    pub random: bool,
+}
+
 /// What a capability names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CapKind {
@@ -116,10 +127,7 @@ pub enum CapKind {
         badge: u64,
     },
     /// init's own endpoint ([`libipc::proc`]), with a badge that init assigns.
-    Init {
-        /// May change things, not only ask how they are.
-        control: bool,
-    },
+    Init(InitRights),
     /// Notification: `recv` or signal, with a badge.
     Notification {
         /// Index.

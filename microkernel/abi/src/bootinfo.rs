@@ -80,8 +80,6 @@ pub struct BootInfo {
     pub bundle_len: u64,
     /// Clock parameters.
     pub clock: Clock,
-    /// Seed from RDSEED/RDRAND and timing; 32 bytes.
-    pub seed: [u64; 4],
     /// Physical address of the ACPI RSDP, or 0.
     pub rsdp: u64,
     /// Number of valid entries in `untyped`.
@@ -91,6 +89,6 @@ pub struct BootInfo {
 }
 
 impl BootInfo {
-    /// First word, "BWBOOT01".
-    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT01");
+    /// First word, "BWBOOT02".
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT02");
 }

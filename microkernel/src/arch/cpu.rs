@@ -161,27 +161,6 @@ pub fn load_segments(fs_base: u64) {
     }
 }
 
-/// 64 random bits: RDSEED or RDRAND where there is one, mixed with the time-stamp counter.
-pub fn random() -> u64 {
-    let features = core::arch::x86_64::__cpuid_count(7, 0);
-    let basic = core::arch::x86_64::__cpuid(1);
-    let (mut value, mut ok): (u64, u8) = (0, 0);
-    for _ in 0..16 {
-        // SAFETY: executed only where CPUID says the instruction exists.
-        unsafe {
-            if features.ebx >> 18 & 1 != 0 {
-                core::arch::asm!("rdseed {}", "setc {}", out(reg) value, out(reg_byte) ok);
-            } else if basic.ecx >> 30 & 1 != 0 {
-                core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok);
-            }
-        }
-        if ok != 0 {
-            break;
-        }
-    }
-    value ^ super::clock::tsc().wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 /// Enters user mode for the first time.
 pub fn enter_user(t: Obj<Tcb>) -> ! {
     // SAFETY: `return_to_user` expects a runnable TCB in RAX and a kernel stack; boot is over.

@@ -12,9 +12,9 @@ use microkernel::thread::entered_by;
 use microkernel::vspace::Entry;
 use microkernel::{Kernel, PHYS_BASE, mdb};
 
+use super::Machine;
 use super::boot::Boot;
 use super::paging::{self, BootMemory};
-use super::{Machine, cpu};
 
 /// Priority of the root task.
 const PRIORITY: u8 = 250;
@@ -140,7 +140,6 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
         magic: BootInfo::MAGIC,
         bundle_len: boot.bundle.len() as u64,
         clock: boot.clock,
-        seed: core::array::from_fn(|_| cpu::random()),
         rsdp: boot.rsdp,
         untyped_count: untypeds.count as u64,
         untyped: untypeds.list,

@@ -14,6 +14,7 @@ use crate::maker::{MakeError, Maker};
 use crate::pci::{self, Function, Mechanism1};
 use crate::pool::Pool;
 use crate::process::write_frame;
+use crate::random::Random;
 use crate::rtc;
 use crate::screen::{LineBuf, Screen};
 use crate::slots::Slots;
@@ -28,8 +29,6 @@ pub struct Machine<'a> {
     pub bundle: Bundle<'a>,
     /// Clock parameters.
     pub clock: Clock,
-    /// Seed.
-    pub seed: [u8; 32],
     /// Untypeds; the i-th is in slot [`init_slot::UNTYPED`]` + i`.
     pub untypeds: &'a [UntypedDesc],
 }
@@ -213,6 +212,11 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let _ = write!(line, ", {} processes", system.processes.len());
     screen.log(line.as_bytes());
 
+    let random = Random::new(k);
+    let mut line = LineBuf::default();
+    let _ = write!(line, "[init] randomness from {}", random.source());
+    screen.log(line.as_bytes());
+
     let found = find_devices(k, &system);
     let emulated = pci::machine_emulated(&mut Mechanism1(k));
     let utc_at_boot = rtc::utc_at_boot(k);
@@ -317,7 +321,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         devices: devices.collect(),
         screen,
         uart,
-        seed: machine.seed,
+        random,
         untypeds,
         total,
         standing_slots,

@@ -157,7 +157,7 @@ pub fn draft<'a>(
                 function.gsi.ok_or_else(|| Refusal::NoIrq(spec.name.clone()))?;
             }
             CapKind::Reply => replies += 1,
-            CapKind::Init { .. } => {}
+            CapKind::Init(_) => {}
         }
     }
     for n in process.bound.iter().chain(process.death_notices.iter().map(|(n, _)| n)) {

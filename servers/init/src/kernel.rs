@@ -5,6 +5,7 @@ use abi::{CPtr, Error, Label, MapAttr, ObjType, Rights, UserRegs};
 use libipc::log::{PANIC, READY};
 
 use crate::layout::ROOT;
+use crate::noise::Instruction;
 
 /// The kernel and init's windows into the memory of others.
 ///
@@ -24,6 +25,12 @@ pub trait Kernel {
     fn registers(&mut self) -> UserRegs;
     /// Nanoseconds since boot.
     fn now_ns(&self) -> u64;
+    /// The processor's instruction for random bits, the better one if it has both.
+    fn random_instruction(&self) -> Option<Instruction>;
+    /// Executes it. `None`: it has nothing now.
+    fn random_word(&mut self, instruction: Instruction) -> Option<u64>;
+    /// Does a little work on memory and says how many ticks of the time-stamp counter it took.
+    fn jitter(&mut self) -> u64;
     /// Writes into a window ([`crate::layout::window`]); the range must be mapped.
     fn write(&mut self, vaddr: u64, bytes: &[u8]);
     /// Reads from a window.

@@ -12,6 +12,7 @@
 //! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`] | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`], `restart` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
+//! | [`noise`], [`random`] | random bytes |
 //! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
 //!
 //! init trusts the kernel and the bundle. What processes say, in requests, log pages or by the
@@ -31,11 +32,13 @@ pub mod kernel;
 pub mod layout;
 pub mod lines;
 pub mod maker;
+pub mod noise;
 pub mod pci;
 pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod process;
+pub mod random;
 pub mod report;
 pub mod requests;
 mod restart;

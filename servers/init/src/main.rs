@@ -8,6 +8,7 @@ use init::boot::{Machine, boot};
 use init::console::last_words;
 use init::kernel::Kernel;
 use init::layout::{slot, window};
+use init::noise::Instruction;
 use libipc::bundle::Bundle;
 use libipc::log::{LogPage, PANIC, READY};
 use libipc::{msg, sys};
@@ -15,9 +16,15 @@ use libipc::{msg, sys};
 /// Bytes of heap: the system description and what is made of it. Nothing allocates after boot.
 const HEAP: usize = 1 << 20;
 
-/// The kernel and init's windows.
+/// Words of memory that [`Native::jitter`] works on: as much as a first-level cache holds.
+const WORDS: usize = 4096;
+
+/// The kernel, init's windows, and the processor.
 struct Native {
     clock: abi::Clock,
+    /// The memory, and where the last work on it ended.
+    work: &'static mut [u64],
+    at: u64,
 }
 
 /// The log page at a window's address.
@@ -53,6 +60,46 @@ impl Kernel for Native {
     }
     fn now_ns(&self) -> u64 {
         self.clock.ns(sys::rdtsc())
+    }
+    fn random_instruction(&self) -> Option<Instruction> {
+        use core::arch::x86_64::{__cpuid, __cpuid_count};
+        // CPUID, Intel SDM volume 2: leaf 7 EBX bit 18, leaf 1 ECX bit 30.
+        let rdseed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx >> 18 & 1 != 0;
+        let rdrand = __cpuid(1).ecx >> 30 & 1 != 0;
+        match rdseed {
+            true => Some(Instruction::Rdseed),
+            false => rdrand.then_some(Instruction::Rdrand),
+        }
+    }
+    fn random_word(&mut self, instruction: Instruction) -> Option<u64> {
+        let (value, valid): (u64, u8);
+        // SAFETY: `random_instruction` found it; it changes a register and the flags.
+        unsafe {
+            match instruction {
+                Instruction::Rdseed => core::arch::asm!(
+                    "rdseed {}", "setc {}", out(reg) value, out(reg_byte) valid,
+                    options(nomem, nostack)
+                ),
+                Instruction::Rdrand => core::arch::asm!(
+                    "rdrand {}", "setc {}", out(reg) value, out(reg_byte) valid,
+                    options(nomem, nostack)
+                ),
+            }
+        }
+        (valid != 0).then_some(value)
+    }
+    fn jitter(&mut self) -> u64 {
+        let before = sys::rdtsc();
+        for _ in 0..32 {
+            // Where it goes depends on where it was and on when (Knuth's multiplier).
+            self.at = (self.at ^ before).wrapping_mul(0x5851_f42d_4c95_7f2d).rotate_left(23);
+            let at = self.at as usize % self.work.len().max(1);
+            if let Some(word) = self.work.get_mut(at) {
+                // The work is done although nobody reads the result.
+                *word = core::hint::black_box(*word ^ self.at);
+            }
+        }
+        sys::rdtsc().wrapping_sub(before)
     }
     fn write(&mut self, vaddr: u64, bytes: &[u8]) {
         in_windows(vaddr, bytes.len());
@@ -93,15 +140,10 @@ fn machine() -> Machine<'static> {
     let len = info.bundle_len as usize;
     // SAFETY: likewise.
     let bytes = unsafe { core::slice::from_raw_parts(init_map::BUNDLE as *const u8, len) };
-    let mut seed = [0; 32];
-    for (bytes, word) in seed.chunks_mut(8).zip(info.seed) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
     let count = (info.untyped_count as usize).min(info.untyped.len());
     Machine {
         bundle: Bundle::new(bytes).expect("boot bundle"),
         clock: info.clock,
-        seed,
         untypeds: &info.untyped[..count],
     }
 }
@@ -112,7 +154,11 @@ fn program_start() -> ! {
     // SAFETY: runs once, and nothing else names this array.
     unsafe { rt::set_heap((&raw mut MEMORY).cast(), HEAP) };
     let machine = machine();
-    let mut k = Native { clock: machine.clock };
+    static mut WORK: [u64; WORDS] = [0; WORDS];
+    let work = &raw mut WORK;
+    // SAFETY: as above.
+    let work: &'static mut [u64] = unsafe { &mut *work };
+    let mut k = Native { clock: machine.clock, work, at: 0 };
     let mut supervisor = match boot(&mut k, machine) {
         Ok(supervisor) => supervisor,
         Err(e) => fail(&mut k, &e),
@@ -148,5 +194,5 @@ fn fail(k: &mut Native, why: &dyn core::fmt::Display) -> ! {
 
 #[unsafe(no_mangle)]
 fn program_panic(info: &core::panic::PanicInfo) -> ! {
-    fail(&mut Native { clock: abi::Clock::default() }, info)
+    fail(&mut Native { clock: abi::Clock::default(), work: &mut [], at: 0 }, info)
 }

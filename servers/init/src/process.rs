@@ -18,7 +18,7 @@ use libipc::log::Pace;
 use libipc::permission::Permission;
 use libipc::proc::{Crash, Request, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
-use spec::{Budget, Restart};
+use spec::{Budget, InitRights, Restart};
 
 use crate::kernel::Kernel;
 use crate::layout::{ROOT, badge, signal, slot, window};
@@ -141,8 +141,8 @@ pub struct Process<'a> {
     pub dropped: u32,
     /// It has more in its log page than there was room for on the console.
     pub log_waits: bool,
-    /// May ask init how things are; `true`: may change them.
-    pub asks: Option<bool>,
+    /// What it may ask of init.
+    pub asks: InitRights,
     /// Lines about what it asks.
     pub complaints: Pace,
 }
@@ -348,14 +348,18 @@ impl Process<'_> {
     /// # Errors
     /// The permission that it lacks.
     pub fn may_ask(&self, request: &Request) -> Result<(), Permission> {
-        let reads =
-            matches!(request, Request::List { .. } | Request::Reports { .. } | Request::Memory);
-        match self.asks {
-            Some(true) => Ok(()),
-            Some(false) if reads => Ok(()),
-            _ if reads => Err(Permission::InitStatus),
-            _ => Err(Permission::Init),
-        }
+        let (may, permission) = match request {
+            Request::Random => (self.asks.random, Permission::Random),
+            Request::List { .. }
+            | Request::Reports { .. }
+            | Request::Report(_)
+            | Request::Backtrace { .. }
+            | Request::Memory => (self.asks.status, Permission::InitStatus),
+            Request::Kill(_) | Request::Crash(..) | Request::Restart(_) | Request::PowerOff => {
+                (false, Permission::Init)
+            }
+        };
+        if may || self.asks.control { Ok(()) } else { Err(permission) }
     }
     /// Address of its log page in init.
     pub fn log_page(&self) -> u64 {

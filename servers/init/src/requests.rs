@@ -10,10 +10,10 @@ use libipc::proc::{Crash, Error, Reply, Request, State};
 use crate::cause::Cause;
 use crate::kernel::Kernel;
 use crate::layout::badge;
+use crate::noise::Source;
 use crate::process::Process;
 use crate::screen::LineBuf;
 use crate::supervisor::{Supervisor, say};
-use rand_chacha::rand_core::RngCore;
 
 /// How long a requested crash may be in coming, ns.
 const CRASH_WITHIN_NS: u64 = 3_000_000;
@@ -48,6 +48,7 @@ impl Supervisor<'_> {
             Request::Report(number) => self.report_details(*number),
             Request::Backtrace { report, skip } => self.report_backtrace(*report, *skip),
             Request::Memory => Ok(self.memory(k)),
+            Request::Random => Ok(self.random(k)),
             Request::PowerOff => {
                 self.shut_down(k);
                 Ok(Reply::Done)
@@ -134,6 +135,14 @@ impl Supervisor<'_> {
         Reply::Memory { total: self.total, free, slots: self.standing_slots + slots.sum::<u32>() }
     }
 
+    fn random<K: Kernel>(&mut self, k: &mut K) -> Reply {
+        let mut bytes = [0; 32];
+        if self.random.fill(k, &mut bytes) {
+            self.say_source();
+        }
+        Reply::Random { bytes, sound: self.random.source() != Source::None }
+    }
+
     fn kill<K: Kernel>(&mut self, k: &mut K, i: usize) -> Result<Reply, Error> {
         self.end(k, i, Cause::Killed, false)
     }
@@ -171,12 +180,15 @@ impl Supervisor<'_> {
     /// Makes a process crash within [`CRASH_WITHIN_NS`], at a random moment: whoever asks runs only
     /// while a server waits, so an immediate crash would never hit one at work.
     fn crash<K: Kernel>(&mut self, k: &mut K, i: usize, how: Crash) -> Result<Reply, Error> {
-        let p = &mut self.processes[i];
+        let p = &self.processes[i];
         if !p.is_running() {
             return Err(Error::NotRunning);
         }
         crash_function(p, how).ok_or(Error::Invalid)?;
-        p.doom = Some((how, k.now_ns() + self.random.next_u64() % CRASH_WITHIN_NS));
+        let mut bytes = [0; 8];
+        self.random.fill(k, &mut bytes);
+        let delay = u64::from_le_bytes(bytes) % CRASH_WITHIN_NS;
+        self.processes[i].doom = Some((how, k.now_ns() + delay));
         self.arm(k);
         Ok(Reply::Done)
     }

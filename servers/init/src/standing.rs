@@ -108,7 +108,7 @@ pub fn make_process<'a, K: Kernel>(
                 rights: if recv { Rights::READ } else { Rights::WRITE },
                 badge,
             },
-            CapKind::Init { .. } => CapSource::Mint {
+            CapKind::Init(_) => CapSource::Mint {
                 src: slot::ENDPOINT,
                 rights: Rights::WRITE,
                 badge: badge::request(index),
@@ -268,10 +268,14 @@ pub fn process<'a>(
         lines: Default::default(),
         dropped: 0,
         log_waits: false,
-        asks: spec.caps.iter().find_map(|c| match c.kind {
-            CapKind::Init { control } => Some(control),
-            _ => None,
-        }),
+        asks: spec
+            .caps
+            .iter()
+            .find_map(|c| match c.kind {
+                CapKind::Init(rights) => Some(rights),
+                _ => None,
+            })
+            .unwrap_or_default(),
         complaints: Default::default(),
     }
 }

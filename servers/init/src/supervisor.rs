@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use libipc::log::PANIC;
 use libipc::proc::State;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::cause::{Cause, printable};
 use crate::kernel::Kernel;
@@ -14,6 +12,7 @@ use crate::layout::{badge, signal, slot};
 use crate::pci::{self, Function, Mechanism1};
 use crate::policy::{GIVE_UP, Next};
 use crate::process::Process;
+use crate::random::Random;
 use crate::report::{Record, Reports};
 use crate::screen::{LineBuf, Screen};
 use crate::uart::Uart;
@@ -38,8 +37,8 @@ pub struct Setup<'a> {
     pub screen: Screen,
     /// Serial port.
     pub uart: Uart,
-    /// Seed of the random numbers that processes get.
-    pub seed: [u8; 32],
+    /// Random bytes.
+    pub random: Random,
     /// Untypeds of RAM.
     pub untypeds: Vec<CPtr>,
     /// Bytes in them.
@@ -58,7 +57,7 @@ pub struct Supervisor<'a> {
     pub(crate) uart: Uart,
     /// The serial port had more than was read at once.
     pub(crate) input_waits: bool,
-    pub(crate) random: ChaCha20Rng,
+    pub(crate) random: Random,
     pub(crate) reports: Reports,
     pub(crate) untypeds: Vec<CPtr>,
     pub(crate) total: u64,
@@ -85,7 +84,7 @@ impl<'a> Supervisor<'a> {
             screen: setup.screen,
             uart: setup.uart,
             input_waits: false,
-            random: ChaCha20Rng::from_seed(setup.seed),
+            random: setup.random,
             reports: Reports::default(),
             untypeds: setup.untypeds,
             total: setup.total,
@@ -123,8 +122,13 @@ impl<'a> Supervisor<'a> {
             device.on = true;
         }
         parts.info.incarnation = p.starts;
-        self.random.fill_bytes(&mut parts.info.seed);
+        let changed = self.random.fill(k, &mut parts.info.seed);
         let result = parts.start(k, i, p.priority, p.budget);
+        if changed {
+            self.say_source();
+        }
+        let p = &mut self.processes[i];
+        let Some(parts) = &mut p.parts else { return };
         if let Err(e) = result {
             parts.stop(k);
             // A start that failed half way may have left this.
@@ -137,6 +141,12 @@ impl<'a> Supervisor<'a> {
         p.started_ns = k.now_ns();
         p.history.started(p.started_ns);
         p.state = State::Running;
+    }
+
+    /// Where random bytes come from, when that has changed.
+    pub(crate) fn say_source(&mut self) {
+        let source = self.random.source();
+        say!(self.screen, "[init] randomness from {source} now");
     }
 
     /// A thread's fault message arrived: its badge, method and words.

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use libipc::log::{PANIC, READY};
 
 use crate::kernel::Kernel;
+use crate::noise::Instruction;
 use crate::testing::outside::Outside;
 
 type Object = u64;
@@ -576,6 +577,18 @@ impl Kernel for Model {
     }
     fn now_ns(&self) -> u64 {
         self.now
+    }
+    fn random_instruction(&self) -> Option<Instruction> {
+        self.outside.noise.instruction
+    }
+    fn random_word(&mut self, instruction: Instruction) -> Option<u64> {
+        assert_eq!(Some(instruction), self.outside.noise.instruction);
+        self.outside.noise.samples += 1;
+        (self.outside.noise.word)(self.outside.noise.samples)
+    }
+    fn jitter(&mut self) -> u64 {
+        self.outside.noise.samples += 1;
+        (self.outside.noise.jitter)(self.outside.noise.samples)
     }
     fn write(&mut self, vaddr: u64, bytes: &[u8]) {
         for (a, b) in (vaddr..).zip(bytes) {

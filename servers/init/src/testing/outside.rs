@@ -5,6 +5,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::mem::take;
 
+use crate::noise::Instruction;
+
 /// A log page.
 #[derive(Default)]
 pub struct Log {
@@ -18,6 +20,24 @@ pub struct Log {
     pub dropped: u32,
     /// The writer waits for room.
     pub wants_room: bool,
+}
+
+/// What the processor has of randomness.
+pub struct Noise {
+    /// Its instruction.
+    pub instruction: Option<Instruction>,
+    /// What sample number N is, by instruction …
+    pub word: fn(u64) -> Option<u64>,
+    /// … and by time.
+    pub jitter: fn(u64) -> u64,
+    /// Samples taken so far.
+    pub samples: u64,
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self { instruction: None, word: |_| None, jitter: |n| n * n % 11, samples: 0 }
+    }
 }
 
 /// The clock with its battery.
@@ -80,6 +100,8 @@ pub struct Outside {
     pub off: Vec<(u16, u32)>,
     /// The clock.
     pub cmos: Cmos,
+    /// Randomness.
+    pub noise: Noise,
     /// Log pages by init's address.
     pub logs: BTreeMap<u64, Log>,
     /// Console input by address.

@@ -18,6 +18,7 @@ fn processes_run_with_what_the_manifest_gives_them() {
     assert_eq!(
         b.printed(),
         "[init] Breakwater 0.1.0, 55 MiB, 5 processes\n\
+         [init] randomness from timing jitter\n\
          [init] ghost not started: device nic1 not found\n\
          [init] started drv, priority 200, 64 KiB\n\
          [init] started srv, priority 190, 4096 KiB\n\

@@ -13,7 +13,9 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use libipc::bundle::Bundle;
-use spec::{Budget, Cap, CapKind, Device, Map, MapKind, Process, Region, Restart, System};
+use spec::{
+    Budget, Cap, CapKind, Device, InitRights, Map, MapKind, Process, Region, Restart, System,
+};
 
 use crate::boot::{BootError, Machine, boot};
 use crate::layout::badge;
@@ -113,7 +115,7 @@ pub fn system() -> System {
         caps: vec![
             cap("events", ntfn(2, true, 0)),
             cap("srv", CapKind::Endpoint { index: 0, recv: false, badge: 7 }),
-            cap("init", CapKind::Init { control: true }),
+            cap("init", CapKind::Init(InitRights { control: true, ..Default::default() })),
         ],
         bound: Some(2),
         ..process("sh")
@@ -173,7 +175,6 @@ pub fn try_boot(mut k: Model, system: &System) -> Result<Booted, BootError> {
     let machine = Machine {
         bundle: Bundle::new(Box::leak(image.into_boxed_slice())).unwrap(),
         clock: Clock { tsc_base: 5, mult: 6 },
-        seed: [7; 32],
         untypeds: Box::leak(untypeds().into_boxed_slice()),
     };
     let s = boot(&mut k, machine)?;

@@ -54,7 +54,8 @@ fn only_badged_callers_are_served() {
 #[test]
 fn who_may_only_look_is_told_what_it_lacks() {
     let mut system = system();
-    system.processes[SH].caps[2].kind = CapKind::Init { control: false };
+    system.processes[SH].caps[2].kind =
+        CapKind::Init(InitRights { status: true, ..Default::default() });
     let mut b = booted_with(&system);
     b.printed();
     assert!(matches!(ask(&mut b, Request::Memory), Some(Ok(_))));
@@ -85,6 +86,41 @@ fn what_is_no_request_is_said_now_and_then() {
         assert_eq!(message(&mut b, &[0xff; 30]), Some(Err(Error::Invalid)));
     }
     assert_eq!(b.printed(), "[init] sh sent a message that is no request\n");
+}
+
+#[test]
+fn random_bytes_are_for_those_who_may_have_them() {
+    let mut system = system();
+    system.processes[SH].caps[2].kind =
+        CapKind::Init(InitRights { random: true, ..Default::default() });
+    let mut b = booted_with(&system);
+    let mut all: Vec<[u8; 32]> = (0..4)
+        .map(|_| match ask(&mut b, Request::Random) {
+            Some(Ok(Reply::Random { bytes, sound: true })) => bytes,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 4);
+    for from in [badge::request(0), badge::request(1)] {
+        let reply = b.s.request(&mut b.k, from, &Request::Random);
+        assert_eq!(reply, Some(Err(Error::NotPermitted(Permission::Random))));
+    }
+    for (request, lacking) in [
+        (Request::List { skip: 0 }, Permission::InitStatus),
+        (Request::Report(1), Permission::InitStatus),
+        (Request::Kill(named("drv")), Permission::Init),
+        (Request::PowerOff, Permission::Init),
+    ] {
+        assert_eq!(ask(&mut b, request), Some(Err(Error::NotPermitted(lacking))));
+    }
+    // The source fails: said on the console, and to whoever asks.
+    b.printed();
+    b.k.outside.noise.jitter = |_| 36;
+    b.k.now += 60_000_000_000;
+    assert!(matches!(ask(&mut b, Request::Random), Some(Ok(Reply::Random { sound: false, .. }))));
+    assert!(b.printed().starts_with("[init] randomness from NONE: "));
 }
 
 #[test]

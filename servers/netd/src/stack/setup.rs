@@ -21,6 +21,8 @@ use libipc::log::Pace;
 use libipc::net::Rings;
 use libipc::shared::Bytes;
 use libipc::sock::SessionSpec;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// What a stack is made from.
 pub struct Setup {
@@ -47,9 +49,12 @@ impl<E: Env> Stack<E> {
     pub fn new(setup: Setup, env: E, now: u64) -> Self {
         let sockets: usize = setup.sessions.iter().map(|(_, mem)| mem.records.len()).sum();
         let hard = setup.hard;
-        let secrets = hard.secrets(&setup.seed);
-        let (halves, _) = setup.seed.as_chunks::<8>();
-        let key = u64::from_le_bytes(halves[0]) ^ u64::from_le_bytes(halves[3]).rotate_left(32);
+        // Keys of their own for each purpose.
+        let mut random = ChaCha20Rng::from_seed(setup.seed);
+        let mut keys = [0; 32];
+        random.fill_bytes(&mut keys);
+        let secrets = hard.secrets(&keys);
+        let key = random.next_u64();
         let (port, fault) =
             Port::new(setup.port, PortHard { rx_base: &hard.rx_base, tx_base: &hard.tx_base });
         let mut sessions = Vec::with_capacity(setup.sessions.len());
@@ -103,7 +108,7 @@ impl<E: Env> Stack<E> {
             mss: 1460,
             nagle: setup.nagle,
             ip_id: 0,
-            random: u64::from_le_bytes(halves[1]) ^ u64::from_le_bytes(halves[2]).rotate_left(32),
+            random: random.next_u64(),
             port_counter: 0,
             defended_at: None,
             icmp_tokens: icmp::TOKENS,

@@ -29,6 +29,7 @@ const HELP: &str = "\
   ss                     sockets
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
   stats                  memory, sockets, buffers and counters
+  random                 32 random bytes, and whether the machine can make them
   date                   date and time, UTC
   echo TEXT              prints TEXT
   poweroff               turns the machine off
@@ -104,6 +105,7 @@ impl Shell {
             ("ping", [to, count]) => return self.ping(to, count),
             ("stats", []) => return self.stats(),
             ("date", []) => return self.date(),
+            ("random", []) => self.random(),
             ("poweroff", []) => {
                 self.init(&proc::Request::PowerOff)?;
             }

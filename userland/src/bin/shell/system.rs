@@ -3,6 +3,7 @@
 use core::fmt::Write;
 use libipc::msg::{self, interface};
 use libipc::proc;
+use userland::random;
 use userland::time::SystemTime;
 
 use super::failure::{Done, Failure, clip};
@@ -65,6 +66,24 @@ impl Shell {
         let date = SystemTime::now(self.rt).ok_or(Failure::NoClock)?.date();
         out!(self, "{} {date} UTC", date.weekday());
         Ok(())
+    }
+
+    pub(super) fn random(&mut self) {
+        let mut bytes = [0u8; 32];
+        random::fill(self.rt, &mut bytes);
+        let mut text = heapless::String::<64>::new();
+        for byte in bytes {
+            let _ = write!(text, "{byte:02x}");
+        }
+        out!(self, "{text}");
+        match random::is_sound(self.rt) {
+            Some(true) => out!(self, "the source passes its tests"),
+            Some(false) => out!(
+                self,
+                "NO source of randomness passes its tests: give the machine a processor with RDRAND"
+            ),
+            None => out!(self, "from the seed at the start: the manifest gives no `random = true`"),
+        }
     }
 
     pub(super) fn init(&self, request: &proc::Request) -> Result<proc::Reply, Failure> {
