@@ -197,11 +197,14 @@ fn session(
     })
 }
 
+/// Bytes that [`copy_sum`] moves in one turn.
+const COPY_BLOCK: usize = 64;
+
 /// Copies and sums in one pass: 32 bytes a turn through four words and the carry chain.
 pub fn copy_sum(from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
     let (src, dst) = (from.0.range(from.1, len)?, to.0.range(to.1, len)?);
     let (mut src, mut dst) = (src as *const u8, dst);
-    let (mut blocks, rest) = (len / 32, len % 32);
+    let (mut blocks, rest) = (len / COPY_BLOCK, len % COPY_BLOCK);
     let mut sum = 0u64;
     if blocks > 0 {
         // SAFETY: `range` checked `len` bytes on both sides; the ranges lie in different regions or
@@ -224,8 +227,20 @@ pub fn copy_sum(from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
                 "mov {b}, [{src} + 24]",
                 "adc {sum}, {b}",
                 "mov [{dst} + 24], {b}",
-                "lea {src}, [{src} + 32]", // leaves the carry alone
-                "lea {dst}, [{dst} + 32]",
+                "mov {a}, [{src} + 32]",
+                "adc {sum}, {a}",
+                "mov [{dst} + 32], {a}",
+                "mov {b}, [{src} + 40]",
+                "adc {sum}, {b}",
+                "mov [{dst} + 40], {b}",
+                "mov {a}, [{src} + 48]",
+                "adc {sum}, {a}",
+                "mov [{dst} + 48], {a}",
+                "mov {b}, [{src} + 56]",
+                "adc {sum}, {b}",
+                "mov [{dst} + 56], {b}",
+                "lea {src}, [{src} + 64]", // leaves the carry alone
+                "lea {dst}, [{dst} + 64]",
                 "dec {n}", // likewise
                 "jnz 2b",
                 "adc {sum}, 0",
@@ -240,7 +255,7 @@ pub fn copy_sum(from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
         }
     }
     let _ = blocks;
-    let mut tail = [0u8; 32];
+    let mut tail = [0u8; COPY_BLOCK];
     // SAFETY: the last `rest` bytes of both ranges; `tail` is a local, so what is summed below is
     // what is stored.
     unsafe {

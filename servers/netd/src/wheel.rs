@@ -28,6 +28,8 @@ struct Node {
 /// The wheel.
 pub struct Wheel {
     tick: u64,
+    /// No slot comes due before this tick: what [`Self::next_slot`] said last, or earlier.
+    soonest: u64,
     heads: [u32; LEVELS * SLOTS],
     used: [u64; LEVELS],
     nodes: Vec<Node>,
@@ -39,6 +41,7 @@ impl Wheel {
         let node = Node { at: 0, next: NONE, prev: NONE, slot: UNSET };
         Self {
             tick: now_ns >> TICK_SHIFT,
+            soonest: u64::MAX,
             heads: [NONE; LEVELS * SLOTS],
             used: [0; LEVELS],
             nodes: alloc::vec![node; timers],
@@ -90,6 +93,8 @@ impl Wheel {
         }
         self.heads[slot] = timer;
         self.used[level] |= 1 << index;
+        // A slot comes due at the first of its ticks.
+        self.soonest = self.soonest.min(at.max(self.tick) >> (6 * level) << (6 * level));
         self.nodes[timer as usize] = Node { at, next, prev: NONE, slot: slot as u16 };
     }
 
@@ -116,8 +121,13 @@ impl Wheel {
     /// A timer that is due at `now_ns`, now unset; `None` when there are no more.
     pub fn expired(&mut self, now_ns: u64) -> Option<u32> {
         let now = now_ns >> TICK_SHIFT;
-        while let Some((level, due)) = self.next_slot() {
+        while self.soonest <= now {
+            let Some((level, due)) = self.next_slot() else {
+                self.soonest = u64::MAX;
+                break;
+            };
             if due > now {
+                self.soonest = due;
                 break;
             }
             self.tick = self.tick.max(due);
@@ -141,7 +151,7 @@ impl Wheel {
 
     /// When to call [`Self::expired`] next, in ns; it may then turn out that nothing is due yet.
     pub fn next(&self) -> Option<u64> {
-        self.next_slot().map(|(_, due)| due << TICK_SHIFT)
+        (self.soonest != u64::MAX).then_some(self.soonest << TICK_SHIFT)
     }
 }
 

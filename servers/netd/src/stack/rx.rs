@@ -42,11 +42,14 @@ impl<E: Env> Stack<E> {
     /// A frame of `len` bytes lies at `at` of `mem`.
     pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
         let mut head = [0; HEAD];
-        let head = &mut head[..len.min(HEAD)];
-        if !mem.read(at, head) {
+        // A frame's buffer is longer than that, and a copy of known length is quick; what lies
+        // behind a shorter frame is not looked at.
+        let known = mem.read(at, &mut head) || mem.read(at, &mut head[..len.min(HEAD)]);
+        if !known {
             self.counters.rx_length += 1;
             return;
         }
+        let head = &head[..len.min(HEAD)];
         if let Err(why) = self.ethernet(mem, at, len, head, checked, looped) {
             self.counters.malformed(why);
         }
@@ -76,22 +79,21 @@ impl<E: Env> Stack<E> {
             EtherType::Ipv4 => {
                 let (ip, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
                 let (header, head) = rest.split_at(header_len);
-                let packet = Packet {
+                self.ip_in(Packet {
                     mem,
                     at: at + ethernet::HEADER + header_len,
                     head,
                     header,
                     ip: ip.into(),
                     back: if looped { Link::Loop } else { Link::Device(eth.src) },
-                    group: eth.dst.is_group() || self.iface.is_broadcast(ip.dst.into()),
+                    group: eth.dst.is_group(),
                     checked,
-                };
-                self.ip_in(&packet)
+                })
             }
         }
     }
 
-    fn ip_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+    fn ip_in(&mut self, mut p: Packet<'_>) -> Result<(), Malformed> {
         let (src, dst) = (p.ip.src, p.ip.dst);
         // Addresses of this host come from the loop only (RFC 1122 3.2.1.3).
         if p.back != Link::Loop
@@ -100,6 +102,8 @@ impl<E: Env> Stack<E> {
             return Err(Malformed::Address);
         }
         let to_us = dst.is_loopback() || self.iface.is_ours(dst);
+        p.group |= !to_us && self.iface.is_broadcast(dst);
+        let p = &p;
         if p.ip.protocol == protocol::UDP && self.dhcp_in(p)? {
             return Ok(());
         }
