@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Why QEMU stopped the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -25,8 +27,8 @@ pub struct Qmp {
     path: PathBuf,
     /// For commands, once QEMU is there.
     stream: Arc<OnceLock<UnixStream>>,
-    /// Answers to commands: what went wrong, if anything.
-    answers: Receiver<Result<(), String>>,
+    /// Answers to commands: a value, or what went wrong.
+    answers: Receiver<Result<Value, String>>,
     stop: Receiver<Stop>,
 }
 
@@ -69,7 +71,7 @@ impl Qmp {
     ///
     /// # Errors
     /// If QEMU is gone, does not answer in time, or refuses.
-    pub fn execute(&self, command: &str) -> std::io::Result<()> {
+    pub fn execute(&self, command: &str) -> std::io::Result<Value> {
         let mut stream = self.stream.get().ok_or(ErrorKind::NotConnected)?;
         stream.write_all(format!("{command}\n").as_bytes())?;
         match self.answers.recv_timeout(COMMAND) {
@@ -96,7 +98,7 @@ impl Drop for Qmp {
 }
 
 /// Reads events and answers until QEMU is gone; the last reason counts.
-fn follow(stream: UnixStream, answers: &Sender<Result<(), String>>) -> Option<Stop> {
+fn follow(stream: UnixStream, answers: &Sender<Result<Value, String>>) -> Option<Stop> {
     let (mut stop, mut negotiated) = (None, false);
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { break };
@@ -111,16 +113,16 @@ fn follow(stream: UnixStream, answers: &Sender<Result<(), String>>) -> Option<St
     stop
 }
 
-fn answer(line: &str) -> Option<Result<(), String>> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+fn answer(line: &str) -> Option<Result<Value, String>> {
+    let mut value: Value = serde_json::from_str(line).ok()?;
     if let Some(error) = value.get("error") {
         return Some(Err(error.to_string()));
     }
-    value.get("return").map(|_| Ok(()))
+    value.get_mut("return").map(|v| Ok(v.take()))
 }
 
 fn reason(line: &str) -> Option<Stop> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    let event: Value = serde_json::from_str(line).ok()?;
     if event.get("event")?.as_str()? != "SHUTDOWN" {
         return None;
     }

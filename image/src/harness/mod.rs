@@ -319,7 +319,19 @@ impl Guest {
         let command = format!(
             "{{\"execute\": \"set_link\", \"arguments\": {{\"name\": \"n0\", \"up\": {up}}}}}"
         );
-        self.qmp.execute(&command).map_err(|e| host("set_link", e))
+        self.qmp.execute(&command).map(|_| ()).map_err(|e| host("set_link", e))
+    }
+
+    /// What QEMU's monitor says to a command for people.
+    ///
+    /// # Errors
+    /// If QEMU does not answer.
+    pub fn monitor(&self, line: &str) -> Result<String, Failure> {
+        let command = format!(
+            "{{\"execute\": \"human-monitor-command\", \"arguments\": {{\"command-line\": \"{line}\"}}}}"
+        );
+        let answer = self.qmp.execute(&command).map_err(|e| host(line, e))?;
+        Ok(answer.as_str().unwrap_or_default().to_string())
     }
 
     /// Time since QEMU was started.

@@ -134,3 +134,39 @@ pub fn ipc_cost(g: &mut Guest) -> Result<(), Failure> {
     }
     g.power_off()
 }
+
+/// Processor and page tables as QEMU sees them, at some instants of a system at work.
+pub fn protection(g: &mut Guest) -> Result<(), Failure> {
+    g.wait_for(PROMPT, BOOT)?;
+    let registers = g.monitor("info registers")?;
+    for (register, bit, what) in [
+        ("CR0", 16, "write protection"),
+        ("CR4", 11, "UMIP"),
+        ("CR4", 20, "SMEP"),
+        ("CR4", 21, "SMAP"),
+        ("EFER", 11, "NX"),
+    ] {
+        let value = registers.split_once(&format!("{register}="));
+        let value = value.and_then(|(_, rest)| rest.split_whitespace().next());
+        let value = value.and_then(|v| u64::from_str_radix(v, 16).ok());
+        if value.is_none_or(|v| v >> bit & 1 == 0) {
+            return wrong(format!("{what} is off: {register} bit {bit}\n{registers}"));
+        }
+    }
+    let mut pages = 0;
+    for load in ["ps", "ping 10.0.2.2 -c 1", "stats"] {
+        g.command(load, COMMAND)?;
+        for line in g.monitor("info tlb")?.lines() {
+            // Address, physical address, nine flags: X for not executable, W for writable.
+            let Some(flags) = line.split_whitespace().nth(2) else { continue };
+            pages += 1;
+            if flags.contains('W') && !flags.contains('X') {
+                return wrong(format!("writable and executable: {line}"));
+            }
+        }
+    }
+    if pages < 100 {
+        return wrong(format!("only {pages} pages were seen"));
+    }
+    g.power_off()
+}

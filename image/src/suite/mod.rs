@@ -75,6 +75,7 @@ pub const ALL: &[Test] = &[
         setup: |s| s.cpu = Some("qemu64"),
         ..test("jitter", "random bytes on a processor that makes none", basics::jitter)
     },
+    test("protection", "nothing is writable and executable; SMEP, SMAP, UMIP", basics::protection),
     test("ping", "the gateway answers echo requests", traffic::ping),
     Test {
         setup: peered,
