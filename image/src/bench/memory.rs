@@ -26,11 +26,11 @@ pub fn run(options: &Options) -> Result<Vec<Figure>, Error> {
 /// and for both forms of the peer.
 pub fn least(systems: &Systems, options: &Options) -> Result<Vec<Figure>, Error> {
     let mut peers = BTreeMap::new();
-    let ours = search(&systems.tap, 2, 1, options);
+    let ours = search(&systems.tap, 2, 1, options)?;
     if let Some(linux) = &systems.linux {
         let address = guests::address(1);
         for system in std::iter::once(linux.system(address)).chain(linux.bare(address)) {
-            peers.insert(system.name, vec![f64::from(search(&system, 32, 4, options))]);
+            peers.insert(system.name, vec![f64::from(search(&system, 32, 4, options)?)]);
         }
     }
     Ok(vec![Figure {
@@ -46,20 +46,21 @@ pub fn least(systems: &Systems, options: &Options) -> Result<Vec<Figure>, Error>
 
 /// Searches between `too_little` and [`ENOUGH`] in steps of `step`: as if all sizes below the answer
 /// failed and all above it worked.
-fn search(system: &System, too_little: u32, step: u32, options: &Options) -> u32 {
+fn search(system: &System, too_little: u32, step: u32, options: &Options) -> Result<u32, Error> {
+    works_with(system, ENOUGH, options)?;
     let (mut fails, mut works) = (too_little, ENOUGH);
     while works - fails > step {
         let mid = fails + (works - fails) / 2 / step * step;
         let mid = mid.max(fails + step);
-        let yes = works_with(system, mid, options);
+        let yes = works_with(system, mid, options).is_ok();
         eprintln!("memory: {} with {mid} MiB: {}", system.name, if yes { "works" } else { "no" });
         if yes { works = mid } else { fails = mid }
     }
-    works
+    Ok(works)
 }
 
-fn works_with(system: &System, mem_mib: u32, options: &Options) -> bool {
+fn works_with(system: &System, mem_mib: u32, options: &Options) -> Result<(), Error> {
     let options = Options { mem_mib, ..options.clone() };
-    let booted = guests::boot_tap(system, &options, None, None);
-    booted.is_ok_and(|(mut guest, _)| guest.load(Load::Receive, WORK).is_ok())
+    let (mut guest, _) = guests::boot_tap(system, &options, None, None)?;
+    guest.load(Load::Receive, WORK).map(|_| ())
 }
