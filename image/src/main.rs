@@ -140,6 +140,9 @@ struct Bench {
     /// The table in Markdown
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
+    /// Draw what Linux needs too, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Only these parts of it
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<String>,
@@ -269,6 +272,7 @@ fn measure(o: &Bench) -> Result<ExitCode> {
             (_, true) => Format::Markdown,
             _ => Format::Text,
         },
+        plot: o.plot.clone(),
         only: o.only.clone(),
         reps: o.reps,
         n: o.n,

@@ -13,16 +13,19 @@
 pub mod counts;
 pub mod figure;
 pub mod guests;
+pub mod ipc;
 pub mod linux;
 pub mod load;
 pub mod machine;
 pub mod memory;
 pub mod namespace;
 pub mod net;
+pub mod plot;
 pub mod profile;
 pub mod symbols;
 pub mod tools;
 
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use figure::{Figure, Format};
@@ -47,6 +50,7 @@ pub const ALL: &[Bench] = &[
         run: net::run,
     },
     Bench { name: "memory", shows: "the least memory that is enough", run: memory::run },
+    Bench { name: "ipc", shows: "a call and its reply between two processes", run: ipc::run },
     Bench {
         name: "profile",
         shows: "where the guest's instructions go, load by load (--only ping, udp, tcp, …)",
@@ -59,6 +63,8 @@ pub const ALL: &[Bench] = &[
 pub struct Options {
     /// How figures are written.
     pub format: Format,
+    /// Where a plot goes.
+    pub plot: Option<PathBuf>,
     /// Only these parts.
     pub only: Vec<String>,
     /// Rounds.
@@ -111,7 +117,10 @@ pub fn run(name: &str, options: &Options) -> Result<(), Error> {
     let bench = ALL.iter().find(|b| b.name == name).ok_or_else(|| Error::Name(name.into()))?;
     let figures = (bench.run)(options)?;
     print!("{}", figure::table(&figures, options.format));
-    Ok(())
+    match &options.plot {
+        Some(path) => plot::draw(&figures, path),
+        None => Ok(()),
+    }
 }
 
 /// Why there are no figures.
@@ -171,6 +180,17 @@ pub enum Error {
     /// No Linux guest.
     #[error("no Linux kernel to compare with: {0}; on Debian run `apt-get update` and try again")]
     NoLinux(String),
+    /// Our guest does something wrong.
+    #[error("{0}")]
+    Guest(String),
+    /// The plot cannot be drawn.
+    #[error("cannot draw {}: {why}", .path.display())]
+    Plot {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A load failed.
     #[error("{guest}, {load}: {source}; the end of its console:\n{console}")]
     Load {

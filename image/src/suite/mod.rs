@@ -10,6 +10,8 @@ mod recovery;
 mod reports;
 mod traffic;
 
+pub use basics::{IpcCost, ipc_costs};
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
