@@ -102,7 +102,7 @@ impl Figure {
         for peer in peers {
             cells.push(self.peers.get(peer).map_or_else(|| "-".into(), |v| spread(v)));
         }
-        cells.push(match peers.first().and_then(|p| self.ratio(p)) {
+        cells.push(match self.ratio(PEER) {
             // A program of ours that needs more, or does less, than the peer.
             Some(r) if (r > 1.0) == (self.better == Better::Less) && r != 1.0 => {
                 format!("{r:.2} !")
@@ -131,8 +131,10 @@ pub enum Format {
     Json,
 }
 
-/// All figures of one table. The first peer is the one that ratios are of; `!` marks what is worse
-/// than there.
+/// The peer that ratios are of.
+pub const PEER: &str = "linux";
+
+/// All figures of one table; `!` marks what is worse than at the peer.
 pub fn table(figures: &[Figure], format: Format) -> String {
     if format == Format::Json {
         return figures.iter().filter_map(Figure::json).map(|l| l + "\n").collect();
@@ -142,8 +144,7 @@ pub fn table(figures: &[Figure], format: Format) -> String {
     peers.dedup();
     let mut head = vec!["".to_string(), "Breakwater".into()];
     head.extend(peers.iter().map(|p| p.to_string()));
-    head.push(peers.first().map_or_else(|| "ratio".into(), |p| format!("ratio to {p}")));
-    head.push("aim".into());
+    head.extend([format!("to {PEER}"), "aim".into()]);
     let mut rows = vec![head];
     rows.extend(figures.iter().map(|f| f.cells(&peers)));
     let columns = rows[0].len();

@@ -14,7 +14,7 @@ use crate::build::{self, Image};
 use crate::workspace;
 
 /// Its taps, in the order of the guests.
-const TAPS: [&str; 2] = ["tap0", "tap1"];
+const TAPS: [&str; 3] = ["tap0", "tap1", "tap2"];
 /// A guest's address on QEMU's user-mode network.
 pub const USER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// Lines of the console in an error.
@@ -40,8 +40,26 @@ pub fn ours(tap: bool) -> Result<(System, Image), Error> {
 
 /// Our name.
 pub const OURS: &str = "breakwater";
+/// The name of the driver with next to nothing behind it.
+pub const FLOOR: &str = "floor";
 
-/// The guest's address on the tap of this number; ours has 0.
+/// Builds the floor (image/floor.toml).
+pub fn floor() -> Result<System, Error> {
+    let image = build::build(&workspace::root().join("image/floor.toml"), true)?;
+    let (kernel, initrd) = (image.kernel, image.bundle);
+    Ok(System { name: FLOOR, kernel, initrd, append: String::new() })
+}
+
+/// Number of a guest's tap.
+fn tap(name: &str) -> u8 {
+    match name {
+        OURS => 0,
+        FLOOR => 2,
+        _ => 1,
+    }
+}
+
+/// The guest's address on the tap of this number; ours has 0, Linux 1.
 pub const fn address(tap: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 9, tap, 2)
 }
@@ -68,6 +86,12 @@ impl Running {
         self.machine.counter()
     }
 
+    /// Whether it can bear this load.
+    pub fn offers(&self, load: Load) -> bool {
+        self.name != FLOOR
+            || matches!(load, Load::Ping | Load::Udp | Load::FloodIn(_) | Load::FloodOut(_))
+    }
+
     /// Puts a load on it.
     pub fn load(&mut self, load: Load, n: u64) -> Result<Outcome, Error> {
         load.run(&self.target, n).map_err(|source| Error::Load {
@@ -79,7 +103,7 @@ impl Running {
     }
 }
 
-/// Makes a tap for each guest: networks 10.9.0.0/24 and 10.9.1.0/24.
+/// Makes a tap for each guest: networks 10.9.0.0/24 and on.
 pub fn taps() -> Result<(), Error> {
     for (number, name) in TAPS.iter().enumerate() {
         let host = Ipv4Addr::new(10, 9, number as u8, 1);
@@ -95,7 +119,7 @@ pub fn boot_tap(
     plugin: Option<(PathBuf, bool)>,
     limit: Option<Duration>,
 ) -> Result<(Running, Duration), Error> {
-    let number = u8::from(system.name != OURS);
+    let number = tap(system.name);
     let ip = address(number);
     let net = Net::Tap(TAPS[usize::from(number)]);
     let mut machine = Machine::start(system, &setup(options, net, plugin))?;

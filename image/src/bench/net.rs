@@ -22,6 +22,8 @@ pub struct Systems {
     pub tap: System,
     /// Ours, with DHCP.
     user: System,
+    /// The driver alone.
+    floor: System,
     /// The peer; `None` where there is no kernel to be had.
     pub linux: Option<Linux>,
 }
@@ -31,17 +33,18 @@ impl Systems {
     pub fn get() -> Result<Self, Error> {
         let (user, _) = guests::ours(false)?;
         let (tap, _) = guests::ours(true)?;
+        let floor = guests::floor()?;
         let linux = linux::get();
         if let Err(e) = &linux {
             eprintln!("{e}");
         }
-        Ok(Self { tap, user, linux: linux.ok() })
+        Ok(Self { tap, user, floor, linux: linux.ok() })
     }
 
-    /// On taps: ours, and the peer.
+    /// On taps: ours, the floor below it, and the peer.
     fn on_taps(&self) -> Vec<System> {
         let linux = self.linux.as_ref().map(|l| l.system(guests::address(1)));
-        std::iter::once(self.tap.clone()).chain(linux).collect()
+        [self.tap.clone(), self.floor.clone()].into_iter().chain(linux).collect()
     }
 }
 
@@ -160,7 +163,7 @@ fn instructions(
     for round in 0..options.reps {
         for (i, load) in loads.iter().enumerate() {
             eprintln!("instructions: round {} of {}, {}", round + 1, options.reps, load.name());
-            for guest in &mut running {
+            for guest in running.iter_mut().filter(|g| g.offers(*load)) {
                 let (used, done, time) = counted(guest, *load, options)?;
                 let idle = guest.idle_per_s * time.as_secs_f64();
                 let each = |all: u64| ((all as f64 - idle) / done as f64).max(0.0);
@@ -241,7 +244,7 @@ fn rounds(
     for round in 0..options.reps {
         for (i, load) in loads.iter().enumerate() {
             eprintln!("{part}: round {} of {}, {}", round + 1, options.reps, load.name());
-            for guest in &mut *running {
+            for guest in running.iter_mut().filter(|g| g.offers(*load)) {
                 let n = options.n.unwrap_or(load.usual());
                 let outcome = guest.load(*load, n)?;
                 let value = match timed(*load).0 {

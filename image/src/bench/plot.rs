@@ -6,10 +6,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Error;
-use super::figure::{Better, Figure, number};
+use super::figure::{Better, Figure, PEER, number};
 
-/// The peer.
-const PEER: &str = "linux";
 /// Lengths end here; longer bars are cut, their number is not.
 const LONGEST: f64 = 2.0;
 const WIDTH: u32 = 960;
