@@ -39,13 +39,19 @@ pub struct SockId {
     pub id: u16,
 }
 
+/// Most ids in one [`Request::Spares`].
+pub const SPARES: usize = 16;
+/// Freed ids that are worth a signal to sockd although it waits for none.
+pub const FREED_MANY: u32 = 16;
+
 /// A request; the reply is `Result<Reply, Error>`. All complete at once.
 ///
 /// A caller whose request ended with `ServerDied` makes it again, and the answer tells what the
 /// first one did: `Open`, `Bind` and `Listen` of a socket that is so already are
 /// [`Error::Invalid`], `Connect` is [`Error::AlreadyConnected`] or [`Error::InProgress`], `Close` of
-/// a free id is [`Error::BadSocket`], and for `Accept` see `Spare`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// a free id is [`Error::BadSocket`], and for `Accept` see `Spares`.
+#[allow(clippy::large_enum_variant, reason = "made once, encoded and dropped; there is no heap")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Makes the record a socket.
     Open {
@@ -63,22 +69,21 @@ pub enum Request {
         /// Local address.
         addr: SocketAddr,
     },
-    /// Makes it a listener. Connections need spares ([`Request::Spare`]).
+    /// Makes it a listener. Connections need spares ([`Request::Spares`]).
     Listen {
         /// Which.
         sock: SockId,
         /// Most connections that wait, handshakes included.
         backlog: u16,
     },
-    /// Gives a listener an unused socket id with rings, for a connection to come. Given again: done,
-    /// if it is still the listener's; [`Error::AlreadyConnected`] if `Accept` has handed it over.
-    Spare {
+    /// Gives a listener unused ids of its session, with rings, for connections to come; the first
+    /// that cannot be given ends it with its error. Given again: done, if it is still the
+    /// listener's; [`Error::AlreadyConnected`] if `Accept` has handed it over.
+    Spares {
         /// Listener.
         listener: SockId,
-        /// The socket to use.
-        sock: SockId,
-        /// Its memory.
-        rings: Rings,
+        /// Ids and their memory.
+        ids: heapless::Vec<(u16, Rings), SPARES>,
     },
     /// Takes a connection that waits: [`Reply::Accepted`] or [`Error::WouldBlock`].
     Accept {
@@ -101,7 +106,7 @@ pub enum Request {
     },
     /// Ends the socket; netd goes on alone until the peer has everything, or resets at once with
     /// `abort`. [`Reply::Closed`] says whether the id is free already; if not, it is when the
-    /// record's state is [`State::Free`], and netd signals sockd.
+    /// record's state is [`State::Free`], and netd signals sockd (see `TakeFreed`).
     Close {
         /// Which.
         sock: SockId,
@@ -120,9 +125,14 @@ pub enum Request {
     /// Ids of the session freed since asked last (sockets that ended after `Close`, spares of a
     /// closed listener), at most 32: [`Reply::Freed`]; ask until it is empty. A restarted netd
     /// names every free id, since it cannot know what was asked: pass over those known to be free.
+    ///
+    /// Until it is asked next, netd signals sockd when [`FREED_MANY`] have come together; with
+    /// `wait` (and before the first question), at the first one.
     TakeFreed {
         /// Which.
         session: u16,
+        /// Whether sockd is short of sockets or memory.
+        wait: bool,
     },
     /// Local and remote address: [`Reply::Addresses`].
     Addresses {

@@ -90,6 +90,11 @@ pub const ALL: &[Test] = &[
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
     test("netbench", "each measuring service does what it says", netbench::services),
+    test(
+        "thousand-connections",
+        "1000 TCP connections at once, each answered, nothing left",
+        netbench::thousand_connections,
+    ),
     test("download", "200 MB with the right SHA-256", traffic::download),
     test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
     test("download-crash-netd", "the same with netd", recovery::download_crash_netd),

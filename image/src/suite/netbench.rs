@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::recovery::held;
 use super::traffic::{outside, ready};
 use crate::client;
-use crate::harness::{Failure, Guest, wrong};
+use crate::harness::{COMMAND, Failure, Guest, wrong};
 use crate::manifest::Protocol::{Tcp, Udp};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -52,6 +53,78 @@ pub fn services(g: &mut Guest) -> Result<(), Failure> {
         generator(g, count, size, pace)?;
     }
     g.power_off()
+}
+
+/// Connections at once.
+const MANY: usize = 1000;
+
+pub fn thousand_connections(g: &mut Guest) -> Result<(), Failure> {
+    ready(g)?;
+    // A first connection and its end: what is set up once is there before counting.
+    outside(client::echo_tcp(g.host_port(7008, Tcp)?, 1))?;
+    let before = held_when(g, |_| true)?;
+    let mut streams = Vec::with_capacity(MANY);
+    for i in 0..MANY {
+        // Each is answered before the next begins: user-mode networking lets one wait at a time.
+        streams.push(tcp(g, 7008)?);
+        talk(&mut streams[i..], i, 0)?;
+    }
+    let during = held_when(g, |_| true)?;
+    if sockets(&during) != sockets(&before).map(|n| n + MANY) {
+        return wrong(format!("before: {before:#?}\nwith {MANY} more: {during:#?}"));
+    }
+    // All of them speak before any is listened to.
+    for (i, stream) in streams.iter_mut().enumerate() {
+        at("send", stream.write_all(&word(i, 1)))?;
+    }
+    for (i, stream) in streams.iter_mut().enumerate() {
+        hear(stream, i, 1)?;
+    }
+    drop(streams);
+    let after = held_when(g, |now| now == before)?;
+    if after != before {
+        return wrong(format!("before: {before:#?}\nafter: {after:#?}"));
+    }
+    g.power_off()
+}
+
+/// Sockets in use, as netd counts them.
+fn sockets(held: &[String]) -> Option<usize> {
+    held.iter().find_map(|l| l.strip_prefix("netd: sockets=")?.split(' ').next()?.parse().ok())
+}
+
+/// What connection `i` says in `round`.
+fn word(i: usize, round: usize) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    userland::bytes::fill(((i * 2 + round) * 16) as u64, &mut bytes);
+    bytes
+}
+
+fn talk(streams: &mut [TcpStream], i: usize, round: usize) -> Result<(), Failure> {
+    let Some(stream) = streams.first_mut() else { return wrong("no stream") };
+    at("send", stream.write_all(&word(i, round)))?;
+    hear(stream, i, round)
+}
+
+fn hear(stream: &mut TcpStream, i: usize, round: usize) -> Result<(), Failure> {
+    let mut got = [0; 16];
+    at("receive", stream.read_exact(&mut got))?;
+    if got == word(i, round) { Ok(()) } else { wrong(format!("connection {i} got another's data")) }
+}
+
+/// What is held, when `enough` says so or after ten seconds.
+fn held_when(g: &mut Guest, enough: impl Fn(&[String]) -> bool) -> Result<Vec<String>, Failure> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let now = held(&g.command("stats", COMMAND)?);
+        if now.len() != 3 {
+            return wrong(format!("stats lacks a line: {now:?}"));
+        }
+        if enough(&now) || Instant::now() > end {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn byte(g: &Guest) -> Result<(), Failure> {

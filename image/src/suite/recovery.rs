@@ -147,7 +147,7 @@ const DEATHS: u64 = 1000;
 const STILL: Duration = Duration::from_secs(20);
 
 /// What must be exactly as before: memory, capability slots, sockets, buffers.
-fn held(stats: &str) -> Vec<String> {
+pub fn held(stats: &str) -> Vec<String> {
     let parts = ["init:", "netd:", "sockd:"];
     let lines = stats.lines().filter(|l| parts.iter().any(|p| l.starts_with(p)));
     lines.map(str::to_string).collect()

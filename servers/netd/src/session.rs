@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{Ordering::*, fence};
 
 use libipc::log::Pace;
+use libipc::net::FREED_MANY;
 use libipc::ring::{Consumer, Memory, PeerError, Producer};
 use libipc::shared::Bytes;
 use libipc::sock::{AppSock, IdEntry, Record, SessionSpec};
@@ -55,6 +56,8 @@ pub struct Session {
     /// Ids freed since asked: a bit each, and how many.
     freed: Vec<u64>,
     freed_count: u32,
+    /// sockd waits for the next one.
+    wanted: bool,
 }
 
 impl Session {
@@ -80,6 +83,7 @@ impl Session {
             signal: true,
             freed: alloc::vec![0; sockets.div_ceil(64)],
             freed_count: 0,
+            wanted: true,
         };
         session.remember_announcements();
         (session, result)
@@ -196,13 +200,14 @@ impl Session {
         (app.tx_tail.load(Acquire), app.rx_head.load(Acquire))
     }
 
-    /// Notes that `id` was freed.
-    pub fn note_freed(&mut self, id: u16) {
+    /// Notes that `id` was freed; `true`: sockd must be told.
+    pub fn note_freed(&mut self, id: u16) -> bool {
         let word = &mut self.freed[id as usize / 64];
         if *word & 1 << (id % 64) == 0 {
             *word |= 1 << (id % 64);
             self.freed_count += 1;
         }
+        self.wanted || self.freed_count >= FREED_MANY
     }
 
     /// Forgets that `id` was freed: it is in use again.
@@ -214,8 +219,9 @@ impl Session {
         }
     }
 
-    /// Takes up to 32 freed ids.
-    pub fn take_freed(&mut self) -> heapless::Vec<u16, 32> {
+    /// Takes up to 32 freed ids. `wait`: the next one is worth a signal.
+    pub fn take_freed(&mut self, wait: bool) -> heapless::Vec<u16, 32> {
+        self.wanted = wait;
         let mut out = heapless::Vec::new();
         for (i, word) in self.freed.iter_mut().enumerate() {
             while *word != 0 && !out.is_full() && self.freed_count > 0 {

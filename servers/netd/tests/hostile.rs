@@ -273,13 +273,13 @@ fn arbitrary_requests() {
             0 | 1 => Request::Open { sock: a, kind, rings },
             2 => Request::Bind { sock: a, addr },
             3 => Request::Listen { sock: a, backlog: rng.below(5) as u16 },
-            4 | 5 => Request::Spare { listener: a, sock: b, rings },
+            4 | 5 => Request::Spares { listener: a, ids: [(b.id, rings)].into_iter().collect() },
             6 => Request::Accept { listener: a },
             7 => Request::Connect { sock: a, addr },
             8 => Request::Shutdown { sock: a, how: rng.below(5) as u8 },
             9 | 10 => Request::Close { sock: a, abort: rng.chance(500) },
             11 if rng.chance(50) => Request::EndSession { session: a.session },
-            12 => Request::TakeFreed { session: a.session },
+            12 => Request::TakeFreed { session: a.session, wait: rng.chance(500) },
             _ => Request::Sockets { skip: rng.below(40) as u32 },
         };
         let _ = host.ask(request);

@@ -44,16 +44,31 @@ impl Space {
     /// Takes room for a ring of `1 << bits` bytes; returns its offset.
     pub fn take(&mut self, bits: u8) -> Option<u32> {
         let n = self.units_of(bits)?;
-        let mut at = 0;
-        while at + n <= self.units {
-            if self.is_free(at, n) {
-                self.mark(at, n, true);
-                self.bytes += 1 << bits;
-                return Some((at << self.unit_bits) as u32);
+        let at = if n < 64 { self.find_within_word(n)? } else { self.find_words(n)? };
+        self.mark(at, n, true);
+        self.bytes += 1 << bits;
+        Some((at << self.unit_bits) as u32)
+    }
+
+    /// A free, aligned run of `n` units, a power of two below 64.
+    fn find_within_word(&self, n: usize) -> Option<usize> {
+        // A bit at each multiple of n.
+        let aligned = u64::MAX / ((1 << n) - 1);
+        self.used.iter().enumerate().find_map(|(i, word)| {
+            // Where n bits from here on are free.
+            let (mut free, mut run) = (!word, 1);
+            while run < n {
+                free &= free >> run;
+                run *= 2;
             }
-            at += n;
-        }
-        None
+            let at = i * 64 + (free & aligned).trailing_zeros() as usize;
+            (free & aligned != 0 && at + n <= self.units).then_some(at)
+        })
+    }
+
+    /// A free, aligned run of `n` units, a multiple of 64.
+    fn find_words(&self, n: usize) -> Option<usize> {
+        (0..self.units / n).map(|i| i * n).find(|at| self.is_free(*at, n))
     }
 
     /// Takes exactly this room, for a ring found in the table after a restart. `false` if it is

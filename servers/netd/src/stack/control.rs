@@ -34,21 +34,26 @@ impl<E: Env> Stack<E> {
             return Err(Error::NotPermitted(permission));
         }
         match *request {
+            Request::Spares { listener, ref ids } => {
+                for &(id, rings) in ids {
+                    self.add_spare(listener, SockId { session: listener.session, id }, rings)?;
+                }
+                Ok(Reply::Done)
+            }
             Request::Open { sock, kind, rings } => self.open(sock, kind, rings),
             Request::Bind { sock, addr } => {
                 let i = self.existing(sock)?;
                 self.bind(i, addr).map(Reply::Address)
             }
             Request::Listen { sock, backlog } => self.listen(sock, backlog),
-            Request::Spare { listener, sock, rings } => self.add_spare(listener, sock, rings),
             Request::Accept { listener } => self.accept(listener),
             Request::Connect { sock, addr } => self.connect(sock, addr),
             Request::Shutdown { sock, how } => self.shutdown(sock, how),
             Request::Close { sock, abort } => self.close(sock, abort),
             Request::EndSession { session } => self.end_session(session),
-            Request::TakeFreed { session } => {
+            Request::TakeFreed { session, wait } => {
                 let s = self.sessions.get_mut(session as usize).ok_or(Error::NoSession)?;
-                Ok(Reply::Freed(s.take_freed()))
+                Ok(Reply::Freed(s.take_freed(wait)))
             }
             Request::Addresses { sock } => {
                 let i = self.existing(sock)?;
@@ -242,17 +247,15 @@ impl<E: Env> Stack<E> {
         Ok(Reply::Done)
     }
 
-    fn add_spare(&mut self, listener: SockId, sock: SockId, rings: Rings) -> Result<Reply> {
+    fn add_spare(&mut self, listener: SockId, sock: SockId, rings: Rings) -> Result<()> {
         let l = self.existing(listener)?;
-        if listener.session != sock.session
-            || !matches!(self.socks[l as usize].body, Body::Listener(_))
-        {
+        if !matches!(self.socks[l as usize].body, Body::Listener(_)) {
             return Err(Error::Invalid);
         }
         let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
         // Given again, by a sockd that does not know what became of it.
         match &self.socks[i as usize] {
-            s if s.listener == l => return Ok(Reply::Done),
+            s if s.listener == l => return Ok(()),
             s if matches!(&s.body, Body::Tcp(c) if !c.is_orphan())
                 || matches!(s.body, Body::Over) =>
             {
@@ -264,7 +267,7 @@ impl<E: Env> Stack<E> {
         self.sessions[sock.session as usize].forget_freed(sock.id);
         self.sock(i).rings = rings;
         self.spare(i, l);
-        Ok(Reply::Done)
+        Ok(())
     }
 
     fn accept(&mut self, listener: SockId) -> Result<Reply> {

@@ -122,8 +122,7 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (ANY, ANY);
         record::free(s.rec);
         let (session, id) = (s.session, s.id);
-        self.sessions[session as usize].note_freed(id);
-        self.signal_sockd = true;
+        self.signal_sockd |= self.sessions[session as usize].note_freed(id);
     }
 
     /// Takes socket `i` out of every table and queue.

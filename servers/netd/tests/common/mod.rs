@@ -850,7 +850,8 @@ impl Host {
     fn give_spare(&mut self, listener: u16, id: u16) -> Result<Reply, Error> {
         let p = &self.progs[0];
         let (listener, sock, rings) = (p.sock(listener), p.sock(id), p.rings(id));
-        self.ask(Request::Spare { listener, sock, rings })
+        let ids = [(sock.id, rings)].into_iter().collect();
+        self.ask(Request::Spares { listener, ids })
     }
     pub fn accept(&mut self, listener: u16) -> Option<(u16, SocketAddr)> {
         let sock = self.progs[0].sock(listener);
@@ -917,7 +918,7 @@ impl Host {
     pub fn collect_freed(&mut self) -> Vec<u16> {
         let mut all = Vec::new();
         loop {
-            match self.ask(Request::TakeFreed { session: 0 }) {
+            match self.ask(Request::TakeFreed { session: 0, wait: true }) {
                 Ok(Reply::Freed(ids)) if ids.is_empty() => return all,
                 Ok(Reply::Freed(ids)) => {
                     for id in ids {

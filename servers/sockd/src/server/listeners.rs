@@ -1,6 +1,7 @@
 //! Listeners: spare sockets for connections to come, and connections that are handed over.
 
-use libipc::net::{self, Rings};
+use core::net::SocketAddr;
+use libipc::net::{self, Rings, SPARES};
 use libipc::sock::{Error, Kind, Reply};
 
 use super::sockets::Wish;
@@ -48,59 +49,80 @@ impl Server<'_> {
                 return Err(e);
             }
         }
-        self.table.set_usage(s, id, Use::Listener, NONE);
-        self.give_spare(netd, s, id, first, rings);
+        self.set_use(s, id, Use::Listener, NONE);
+        self.give_spares(netd, s, id, &[(first, rings)]);
         self.feed(netd, s, id, listen);
         Ok(Reply::Done)
     }
 
-    /// Hands a reserved spare to netd; gives it back if netd refuses.
-    pub(super) fn give_spare(
+    /// Hands reserved spares to netd; gives back those that netd refuses (`false`).
+    pub(super) fn give_spares(
         &mut self,
         netd: &mut impl Netd,
         s: usize,
         listener: u16,
-        id: u16,
-        rings: Rings,
+        spares: &[(u16, Rings)],
     ) -> bool {
-        let request =
-            net::Request::Spare { listener: sock_id(s, listener), sock: sock_id(s, id), rings };
-        match netd.ask(&request).reply {
-            Ok(_) => true,
-            Err(Error::AlreadyConnected) => {
+        let mut all = true;
+        let mut give = |ids: &[(u16, Rings)]| {
+            let ids = ids.iter().copied().collect();
+            netd.ask(&net::Request::Spares { listener: sock_id(s, listener), ids }).reply
+        };
+        if give(spares).is_ok() {
+            return true;
+        }
+        let mut refused = heapless::Vec::<u16, SPARES>::new();
+        for spare in spares {
+            match give(core::slice::from_ref(spare)) {
+                Ok(_) => {}
                 // Given before, and netd has handed over the connection that it became.
-                self.table.set_usage(s, id, Use::Accepted, listener);
-                true
-            }
-            Err(_) => {
-                self.close_at_netd(netd, s, id, true);
-                false
+                Err(Error::AlreadyConnected) => {
+                    self.set_use(s, spare.0, Use::Accepted, listener);
+                }
+                Err(_) => {
+                    all = false;
+                    let _ = refused.push(spare.0);
+                }
             }
         }
+        for id in refused {
+            self.close_at_netd(netd, s, id, true);
+        }
+        all
     }
 
     /// Brings a listener's spares up to its backlog, as far as there is room.
     pub(super) fn feed(&mut self, netd: &mut impl Netd, s: usize, listener: u16, listen: Listen) {
-        let mut have = 0;
-        for id in 0..self.table.sockets(s) {
-            have += matches!(self.table.usage(s, id), Ok((Use::Spare, l)) if l == listener) as u16;
-        }
-        let mut swept = false;
-        while have < listen.backlog {
-            let Ok((id, rings)) = self.reserve(s, listen.spare(listener)) else {
-                // Running low is worth asking netd about each closing socket, once.
-                if have < listen.backlog.div_ceil(2) && !swept && self.soft[s].closing > 0 {
-                    self.sweep_closing(netd, s);
-                    swept = true;
-                    continue;
+        // What to do about a shortage, in turn: ask what came free, and, if half is missing, about
+        // each closing socket.
+        let mut shortages = 0;
+        loop {
+            let mut batch = heapless::Vec::<(u16, Rings), SPARES>::new();
+            while self.soft[s].spares(listener) < listen.backlog && !batch.is_full() {
+                let Ok(spare) = self.reserve(s, listen.spare(listener)) else { break };
+                let _ = batch.push(spare);
+            }
+            if !batch.is_empty() {
+                if !self.give_spares(netd, s, listener, &batch) {
+                    return;
                 }
-                self.soft[s].hungry = true;
-                return;
-            };
-            if !self.give_spare(netd, s, listener, id, rings) {
+                continue;
+            }
+            let have = self.soft[s].spares(listener);
+            if have >= listen.backlog {
                 return;
             }
-            have += 1;
+            shortages += 1;
+            match shortages {
+                1 => self.take_freed_of(netd, s, true),
+                2 if have < listen.backlog.div_ceil(2) && self.soft[s].closing > 0 => {
+                    self.sweep_closing(netd, s);
+                }
+                _ => {
+                    self.soft[s].hungry = true;
+                    return;
+                }
+            }
         }
     }
 
@@ -108,10 +130,9 @@ impl Server<'_> {
         if !core::mem::take(&mut self.soft[s].hungry) {
             return;
         }
-        for id in 0..self.table.sockets(s) {
-            if let Ok((Use::Listener, _)) = self.table.usage(s, id)
-                && let Ok(listen) = self.table.listen(s, id)
-            {
+        for i in 0..self.soft[s].listeners.len() {
+            let id = self.soft[s].listeners[i];
+            if let Ok(listen) = self.table.listen(s, id) {
                 self.feed(netd, s, id, listen);
             }
         }
@@ -128,6 +149,7 @@ impl Server<'_> {
         if socket.usage != Use::Listener {
             return Err(Error::Invalid);
         }
+        // Left over from a netd or sockd that died.
         if let Some(reply) = self.hand_over(netd, s, number, listener) {
             return Ok(reply);
         }
@@ -137,7 +159,7 @@ impl Server<'_> {
             self.check_spares(netd, s, listener);
         }
         match answer.reply {
-            Ok(net::Reply::Accepted { sock, .. }) => {
+            Ok(net::Reply::Accepted { sock, peer }) => {
                 let known = sock.session as usize == s
                     && sock.id < self.table.sockets(s)
                     && matches!(self.table.usage(s, sock.id),
@@ -145,9 +167,11 @@ impl Server<'_> {
                 if !known {
                     return Err(Error::Server);
                 }
-                self.table.set_usage(s, sock.id, Use::Accepted, listener);
-                let reply = self.hand_over(netd, s, number, listener).ok_or(Error::Server);
-                if let Ok(listen) = self.table.listen(s, listener) {
+                let reply = self.hand(s, number, sock.id, Some(peer)).ok_or(Error::Server);
+                if let Ok(listen) = self.table.listen(s, listener)
+                    && self.soft[s].spares(listener) <= listen.backlog / 2
+                {
+                    // Several at once: a question to netd costs more than what it is about.
                     self.feed(netd, s, listener, listen);
                 }
                 reply
@@ -159,24 +183,32 @@ impl Server<'_> {
         }
     }
 
-    /// Gives the program a connection of `listener` that netd has handed over.
-    pub(super) fn hand_over(
+    /// Gives the program a connection of `listener` that netd has handed over to a predecessor.
+    fn hand_over(
         &mut self,
         netd: &mut impl Netd,
         s: usize,
         number: u16,
         listener: u16,
     ) -> Option<Reply> {
+        if self.soft[s].accepted == 0 {
+            return None;
+        }
         let id = (0..self.table.sockets(s))
             .find(|&id| self.table.usage(s, id) == Ok((Use::Accepted, listener)))?;
-        let Ok(Some(socket)) = self.table.socket(s, id) else { return None };
         let peer = match addresses(netd, sock_id(s, id)) {
             Ok(Reply::Addresses { remote, .. }) => remote,
             _ => None,
         };
+        self.hand(s, number, id, peer)
+    }
+
+    /// Gives the program socket `id`, a connection.
+    fn hand(&mut self, s: usize, number: u16, id: u16, peer: Option<SocketAddr>) -> Option<Reply> {
+        let Ok(Some(socket)) = self.table.socket(s, id) else { return None };
         // In this order: repeated in between, the call finds the socket by its number.
         self.table.set_last_call(s, Some((number, id)));
-        self.table.set_usage(s, id, Use::Open, NONE);
+        self.set_use(s, id, Use::Open, NONE);
         Some(socket_reply(id, socket.rings, peer))
     }
 
@@ -186,7 +218,7 @@ impl Server<'_> {
             if self.table.usage(s, id) == Ok((Use::Spare, listener))
                 && let Ok(Some(socket)) = self.table.socket(s, id)
             {
-                self.give_spare(netd, s, listener, id, socket.rings);
+                self.give_spares(netd, s, listener, &[(id, socket.rings)]);
             }
         }
     }

@@ -10,6 +10,7 @@ mod complaint;
 mod listeners;
 mod recovery;
 mod sockets;
+mod soft;
 
 use abi::MsgInfo;
 use alloc::vec::Vec;
@@ -22,8 +23,8 @@ use libipc::sock::{Error, REPEATED, Reply, Request, SessionSpec, SessionTable, S
 pub use complaint::{Complaint, Wrong};
 
 use crate::policy::{self, Forbidden};
-use crate::space::Space;
 use crate::table::{SessionState, Socket, Table, Use};
+use soft::Soft;
 
 /// netd as sockd sees it.
 pub trait Netd {
@@ -54,26 +55,13 @@ pub struct Recovery {
 /// Most `TakeFreed` questions for one session in a row: its sockets, 32 at a time, and one more.
 const TAKE_ROUNDS: usize = 130;
 
-struct Soft {
-    tx: Space,
-    rx: Space,
-    /// Where the search for a free id begins: ids are used again as late as possible.
-    next: u16,
-    /// Ids in use.
-    used: u16,
-    /// Ids in [`Use::Closing`].
-    closing: u16,
-    /// Listeners may lack spares.
-    hungry: bool,
-    /// Complaints about its program.
-    pace: Pace,
-}
-
 /// The server.
 pub struct Server<'a> {
     table: Table<'a>,
     specs: &'a SessionTable,
     soft: Vec<Soft>,
+    /// Complaints about each program.
+    paces: Vec<Pace>,
     now_ns: u64,
     complaint: Option<Complaint>,
     /// Complaints about callers without a session.
@@ -89,22 +77,13 @@ impl<'a> Server<'a> {
         specs: &'a SessionTable,
         netd: &mut impl Netd,
     ) -> (Self, Recovery) {
-        let soft = specs
-            .iter()
-            .map(|spec| Soft {
-                tx: Space::new(spec.tx_len),
-                rx: Space::new(spec.rx_len),
-                next: 0,
-                used: 0,
-                closing: 0,
-                hungry: false,
-                pace: Pace::default(),
-            })
-            .collect();
+        let soft = specs.iter().map(Soft::empty).collect();
+        let paces = specs.iter().map(|_| Pace::default()).collect();
         let mut server = Self {
             table,
             specs,
             soft,
+            paces,
             now_ns: 0,
             complaint: None,
             pace: Pace::default(),
@@ -188,7 +167,10 @@ impl<'a> Server<'a> {
         }
         match request {
             Request::OpenSession => return self.open_session(netd, s),
-            Request::Stats => return Ok(Reply::Stats(self.stats())),
+            Request::Stats => {
+                self.settle(netd);
+                return Ok(Reply::Stats(self.stats()));
+            }
             _ if self.table.session(s) != SessionState::Open => return Err(Error::NoSession),
             _ => {}
         }
@@ -263,24 +245,40 @@ impl<'a> Server<'a> {
     /// netd said that sockets came free.
     pub fn take_freed(&mut self, netd: &mut impl Netd) {
         for s in 0..self.specs.len() {
-            if self.soft[s].closing == 0 || self.table.session(s) != SessionState::Open {
-                continue;
+            if self.soft[s].closing > 0 && self.table.session(s) == SessionState::Open {
+                self.take_freed_of(netd, s, false);
+                self.feed_listeners(netd, s);
             }
-            for _ in 0..TAKE_ROUNDS {
-                let request = net::Request::TakeFreed { session: s as u16 };
-                let Ok(net::Reply::Freed(ids)) = netd.ask(&request).reply else { break };
-                for &id in &ids {
-                    if id < self.table.sockets(s)
-                        && self.table.usage(s, id).is_ok_and(|u| u.0 == Use::Closing)
-                    {
-                        self.free(s, id);
-                    }
-                }
-                if !ids.is_full() {
-                    break;
+        }
+    }
+
+    /// Does what was put off because one question to netd can do several: takes what came free, and
+    /// brings listeners up to their backlog. Whoever asks for numbers is to see exact ones.
+    fn settle(&mut self, netd: &mut impl Netd) {
+        self.take_freed(netd);
+        for s in 0..self.specs.len() {
+            if self.table.session(s) == SessionState::Open {
+                self.soft[s].hungry = true;
+                self.feed_listeners(netd, s);
+            }
+        }
+    }
+
+    /// Asks netd what came free in a session; with `wait`, to say so at once when more does.
+    fn take_freed_of(&mut self, netd: &mut impl Netd, s: usize, wait: bool) {
+        for _ in 0..TAKE_ROUNDS {
+            let request = net::Request::TakeFreed { session: s as u16, wait };
+            let Ok(net::Reply::Freed(ids)) = netd.ask(&request).reply else { break };
+            for &id in &ids {
+                if id < self.table.sockets(s)
+                    && self.table.usage(s, id).is_ok_and(|u| u.0 == Use::Closing)
+                {
+                    self.free(s, id);
                 }
             }
-            self.feed_listeners(netd, s);
+            if !ids.is_full() {
+                break;
+            }
         }
     }
 
@@ -300,6 +298,15 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Changes the use of an id, in the table and in what is counted.
+    fn set_use(&mut self, s: usize, id: u16, usage: Use, listener: u16) {
+        if let Ok(old) = self.table.usage(s, id) {
+            self.soft[s].count(id, old, false);
+        }
+        self.table.set_usage(s, id, usage, listener);
+        self.soft[s].count(id, (usage, listener), true);
+    }
+
     fn refuse(&mut self, session: Option<usize>, act: Forbidden) -> Error {
         self.refused += 1;
         self.complain(session, Wrong::Forbidden(act));
@@ -308,7 +315,7 @@ impl<'a> Server<'a> {
 
     fn complain(&mut self, session: Option<usize>, wrong: Wrong) {
         let pace = match session {
-            Some(s) => &mut self.soft[s].pace,
+            Some(s) => &mut self.paces[s],
             None => &mut self.pace,
         };
         if let Some(held) = pace.admit(self.now_ns) {
@@ -317,7 +324,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn stats(&self) -> Stats {
+    /// Counters, as they are.
+    pub fn stats(&self) -> Stats {
         let mut stats =
             Stats { refused: self.refused, nonsense: self.nonsense, ..Stats::default() };
         for (s, soft) in self.soft.iter().enumerate() {
@@ -349,11 +357,8 @@ impl<'a> Server<'a> {
         for id in 0..self.table.sockets(s) {
             self.free(s, id);
         }
-        let (spec, soft) = (&self.specs[s], &mut self.soft[s]);
         // Nothing is left; this also repairs what a damaged record may have left behind.
-        soft.tx = Space::new(spec.tx_len);
-        soft.rx = Space::new(spec.rx_len);
-        (soft.used, soft.closing, soft.hungry) = (0, 0, false);
+        self.soft[s] = Soft::empty(&self.specs[s]);
         self.table.set_last_call(s, None);
         self.table.set_session(s, SessionState::Closed);
         Ok(())

@@ -2,6 +2,7 @@
 
 use libipc::net::{self, Rings};
 
+use super::soft::Soft;
 use super::{Netd, Recovery, Server, sock_id};
 use crate::table::{NONE, SessionState, Use};
 
@@ -12,39 +13,33 @@ impl Server<'_> {
         netd: &mut impl Netd,
         report: &mut Recovery,
     ) {
-        match self.table.session(s) {
-            SessionState::Closed => return,
-            SessionState::Ending => {
-                // Counted until netd has let go of them.
-                for id in 0..self.table.sockets(s) {
-                    if let Ok(Some(socket)) = self.table.socket(s, id)
-                        && self.claim(s, socket.rings)
-                    {
-                        self.soft[s].used += 1;
-                    }
-                }
-                let _ = self.end_session(netd, s);
-                return;
-            }
-            SessionState::Open => {}
+        let state = self.table.session(s);
+        if state == SessionState::Closed {
+            return;
         }
+        self.soft[s] = Soft::uncounted(&self.specs[s]);
         for id in 0..self.table.sockets(s) {
-            let record = self.table.socket(s, id);
-            match record {
-                Ok(None) => continue,
+            match self.table.socket(s, id) {
+                Ok(None) => self.soft[s].give_id(id),
                 Ok(Some(socket)) if self.claim(s, socket.rings) => {
-                    self.soft[s].used += 1;
-                    self.soft[s].closing += (socket.usage == Use::Closing) as u16;
-                    report.kept += 1;
+                    self.soft[s].count(id, (socket.usage, socket.listener), true);
+                    report.kept += (state == SessionState::Open) as u32;
                 }
+                // Its session ends as a whole.
+                _ if state == SessionState::Ending => {}
                 _ => {
                     // Does not hold, or overlaps an earlier one. Whoever owns the bytes, this
                     // record does not: netd resets it before its id is used again.
                     netd.ask(&net::Request::Close { sock: sock_id(s, id), abort: true });
                     self.table.set_usage(s, id, Use::Free, NONE);
+                    self.soft[s].give_id(id);
                     report.dropped += 1;
                 }
             }
+        }
+        if state == SessionState::Ending {
+            let _ = self.end_session(netd, s);
+            return;
         }
         for id in 0..self.table.sockets(s) {
             match self.table.usage(s, id) {

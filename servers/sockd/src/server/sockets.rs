@@ -32,32 +32,23 @@ pub(super) struct Wish {
 }
 
 impl Server<'_> {
-    pub(super) fn free_id(&mut self, s: usize) -> Option<u16> {
-        let n = self.table.sockets(s);
-        let start = self.soft[s].next;
-        let id = (0..n)
-            .map(|i| (start + i) % n)
-            .find(|&id| self.table.usage(s, id).is_ok_and(|u| u.0 == Use::Free))?;
-        self.soft[s].next = (id + 1) % n;
-        Some(id)
-    }
-
     /// Takes an id and room for its rings.
     pub(super) fn reserve(&mut self, s: usize, wish: Wish) -> Result<(u16, Rings), Error> {
-        let id = self.free_id(s).ok_or(Error::TooManySockets)?;
         let soft = &mut self.soft[s];
-        let tx_off = soft.tx.take(wish.tx_bits).ok_or(Error::NoBuffers)?;
+        let id = soft.take_id().ok_or(Error::TooManySockets)?;
+        let Some(tx_off) = soft.tx.take(wish.tx_bits) else {
+            soft.give_id(id);
+            return Err(Error::NoBuffers);
+        };
         let Some(rx_off) = soft.rx.take(wish.rx_bits) else {
             soft.tx.give(tx_off, wish.tx_bits);
+            soft.give_id(id);
             return Err(Error::NoBuffers);
         };
         let rings = Rings { tx_off, tx_bits: wish.tx_bits, rx_off, rx_bits: wish.rx_bits };
-        soft.used += 1;
-        self.table.create(
-            s,
-            id,
-            Socket { usage: wish.usage, listener: wish.listener, kind: wish.kind, rings },
-        );
+        let Wish { usage, listener, kind, .. } = wish;
+        soft.count(id, (usage, listener), true);
+        self.table.create(s, id, Socket { usage, listener, kind, rings });
         Ok((id, rings))
     }
 
@@ -68,13 +59,16 @@ impl Server<'_> {
         s: usize,
         wish: Wish,
     ) -> Result<(u16, Rings), Error> {
-        match self.reserve(s, wish) {
-            Err(_) if self.soft[s].closing > 0 => {
-                self.sweep_closing(netd, s);
-                self.reserve(s, wish)
-            }
-            other => other,
+        let mut result = self.reserve(s, wish);
+        if result.is_err() && self.soft[s].closing > 0 {
+            self.take_freed_of(netd, s, false);
+            result = self.reserve(s, wish);
         }
+        if result.is_err() && self.soft[s].closing > 0 {
+            self.sweep_closing(netd, s);
+            result = self.reserve(s, wish);
+        }
+        result
     }
 
     /// Asks about every closing socket: news of it may have been lost with a netd.
@@ -94,13 +88,11 @@ impl Server<'_> {
             Ok(Some(socket)) => {
                 soft.tx.give(socket.rings.tx_off, socket.rings.tx_bits);
                 soft.rx.give(socket.rings.rx_off, socket.rings.rx_bits);
-                soft.used = soft.used.saturating_sub(1);
-                soft.closing -= (socket.usage == Use::Closing && soft.closing > 0) as u16;
             }
             // Its room was never claimed.
             Err(_) => {}
         }
-        self.table.set_usage(s, id, Use::Free, NONE);
+        self.set_use(s, id, Use::Free, NONE);
     }
 
     /// The socket that the program's last call made, if it is still as the call left it.
@@ -149,7 +141,7 @@ impl Server<'_> {
             self.close_at_netd(netd, s, id, true);
             return Err(e);
         }
-        self.table.set_usage(s, id, Use::Open, NONE);
+        self.set_use(s, id, Use::Open, NONE);
         self.table.set_last_call(s, Some((number, id)));
         Ok(socket_reply(id, rings, None))
     }
@@ -187,8 +179,7 @@ impl Server<'_> {
     /// Closes at netd; the id is free at once or closing.
     pub(super) fn close_at_netd(&mut self, netd: &mut impl Netd, s: usize, id: u16, abort: bool) {
         if self.table.usage(s, id).is_ok_and(|u| u.0 != Use::Closing) {
-            self.table.set_usage(s, id, Use::Closing, NONE);
-            self.soft[s].closing += 1;
+            self.set_use(s, id, Use::Closing, NONE);
         }
         match netd.ask(&net::Request::Close { sock: sock_id(s, id), abort }).reply {
             Ok(net::Reply::Closed { free: true }) | Err(Error::BadSocket) => self.free(s, id),

@@ -172,15 +172,18 @@ impl Model {
                 Some(_) => Err(Error::Invalid),
                 None => Err(Error::BadSocket),
             },
-            Request::Spare { listener, sock, rings } => {
+            Request::Spares { listener, ref ids } => {
                 if self.held(listener) != Some(Held::Listener) {
                     return Err(Error::Invalid);
                 }
-                match self.held(sock) {
-                    None => self.insert(sock, Held::Spare(listener.id), rings),
-                    Some(Held::Spare(l) | Held::Pending(l)) if l == listener.id => {}
-                    Some(Held::Connected(Kind::Tcp)) => return Err(Error::AlreadyConnected),
-                    Some(_) => return Err(Error::Invalid),
+                for &(id, rings) in ids {
+                    let sock = SockId { session: listener.session, id };
+                    match self.held(sock) {
+                        None => self.insert(sock, Held::Spare(listener.id), rings),
+                        Some(Held::Spare(l) | Held::Pending(l)) if l == listener.id => {}
+                        Some(Held::Connected(Kind::Tcp)) => return Err(Error::AlreadyConnected),
+                        Some(_) => return Err(Error::Invalid),
+                    }
                 }
                 Ok(Reply::Done)
             }
@@ -229,7 +232,7 @@ impl Model {
                 self.freed.retain(|s| s.session != session);
                 Ok(Reply::Done)
             }
-            Request::TakeFreed { session } => {
+            Request::TakeFreed { session, .. } => {
                 let mut ids = heapless::Vec::new();
                 self.freed
                     .retain(|s| s.session != session || ids.is_full() || ids.push(s.id).is_err());

@@ -150,6 +150,8 @@ impl Shell {
             return Err(Failure::Nonsense("init"));
         };
         out!(self, "init: free={free} slots={slots} total={total}");
+        // Asked before netd: to answer it does what it has put off.
+        let sockd = self.rt.sockd_stats();
         let net::Reply::Stats(n) = self.netd(&net::Request::Stats)? else {
             return Err(Failure::Nonsense("netd"));
         };
@@ -161,7 +163,7 @@ impl Shell {
             n.tx_in_flight
         );
         let (mut refused, mut nonsense) = (n.not_permitted, n.nonsense);
-        match self.rt.sockd_stats() {
+        match sockd {
             Ok(s) => {
                 let (sessions, sockets, bytes) = (s.sessions, s.sockets, s.bytes);
                 out!(self, "sockd: sessions={sessions} sockets={sockets} bytes={bytes}");
