@@ -31,8 +31,8 @@
 //! (`Consumer::release`, then a sequentially consistent fence) and only then looks at the record:
 //! a change after that look finds the id consumed and announces it again. An announcement may come
 //! without news. What is announced: data, datagrams or the peer's FIN have arrived; the state or
-//! the error has changed; a listener has a new connection; a quarter of a send ring has become
-//! free, or all of it. The submit ring works the same way in the other direction, except that an
+//! the error has changed; a listener has a new connection; a quarter of a stream's send ring has
+//! become free, or all of it; a datagram has left a send ring that had no room for the longest. The submit ring works the same way in the other direction, except that an
 //! id may be in it more than once.
 //!
 //! # Beginning and end of a session

@@ -107,11 +107,11 @@ impl<E: Env> Stack<E> {
             }
             let s = self.sock(i);
             if let Body::Dgram(d) = &mut s.body {
-                let full = d.tx_tail - d.tx_head > (1u64 << s.rings.tx_bits) * 3 / 4;
+                // Only who found no room for a datagram waits for some.
+                let room = (1u64 << s.rings.tx_bits) - (d.tx_tail - d.tx_head);
                 d.tx_head += Header::space(len);
-                let (head, empty) = (d.tx_head, d.tx_head == d.tx_tail);
-                s.rec.snd.store(head, Release);
-                if full || empty {
+                s.rec.snd.store(d.tx_head, Release);
+                if room < Header::space(Header::MAX) {
                     self.ready(i);
                 }
             }
