@@ -18,6 +18,11 @@ pub enum Request {
     Crash(Name, Crash),
     /// Ends a process and starts it again, whatever its policy.
     Restart(Name),
+    /// Puts a driver and its device to rest: no frame leaves or arrives until [`Request::Resume`].
+    /// The driver's state says when it rests.
+    Suspend(Name),
+    /// Wakes a driver.
+    Resume(Name),
     /// Reports of deaths from number `from` on, oldest first: [`Reply::Reports`].
     Reports {
         /// The first number wanted.
@@ -99,6 +104,8 @@ pub struct Process {
     pub memory: u64,
     /// Microseconds since it was started.
     pub uptime_us: u64,
+    /// Whether it drives a device.
+    pub drives: bool,
 }
 
 /// Whether a process runs.
@@ -114,6 +121,8 @@ pub enum State {
     Restarting,
     /// Not started yet: waits for `restart`.
     Stopped,
+    /// A driver that rests, and its device with it: waits for [`Request::Resume`].
+    Suspended,
 }
 
 /// A death and what followed, in short.
@@ -208,6 +217,10 @@ pub enum Error {
     NotPermitted(Permission),
     /// The process does not run.
     NotRunning,
+    /// The process drives no device.
+    NoDevice,
+    /// The process cannot be started; init's log says why.
+    CannotStart,
     /// The request makes no sense.
     Invalid,
 }
@@ -218,6 +231,8 @@ impl core::fmt::Display for Error {
             Self::NotFound => f.write_str("no process of that name"),
             Self::NotPermitted(permission) => write!(f, "not permitted: {permission}"),
             Self::NotRunning => f.write_str("the process does not run"),
+            Self::NoDevice => f.write_str("the process drives no device"),
+            Self::CannotStart => f.write_str("the process cannot be started; init's log says why"),
             Self::Invalid => f.write_str("the request makes no sense"),
         }
     }

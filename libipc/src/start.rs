@@ -32,6 +32,9 @@ pub const LOG_SIGNAL: CPtr = 1;
 /// Bit of a driver's own notification by which init says that the machine is about to go off: stop
 /// the device, tell peers, exit. init waits for that, but not long.
 pub const STOP: u64 = 1 << 63;
+/// Bit by which init says that the device is to rest: leave it as a successor could take it over,
+/// say that the link is down, exit. init takes bus mastering away then.
+pub const SUSPEND: u64 = 1 << 62;
 
 /// A capability by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

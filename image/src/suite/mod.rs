@@ -102,6 +102,7 @@ pub const ALL: &[Test] = &[
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("reports", "each server's deaths, told with cause, place and phases", reports::reports),
+    test("suspend", "the card rests within a download, which then goes on", recovery::suspend),
     test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
 ];
 

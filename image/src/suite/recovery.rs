@@ -102,9 +102,10 @@ const MIDDLE: u64 = 50_000_000;
 /// two deaths in the middle of it on any machine.
 const PACE: u64 = 10_000_000;
 
-fn restart(g: &mut Guest, server: &str) -> Result<(), Failure> {
-    ready(g)?;
-    let port = g.host_port(80, Tcp)?;
+/// A download of [`MIDDLE`] bytes at [`PACE`], and how many have come.
+type Download = (std::thread::JoinHandle<Result<client::Body, client::Error>>, Arc<AtomicU64>);
+
+fn paced_download(port: u16) -> Download {
     let come = Arc::new(AtomicU64::new(0));
     let count = come.clone();
     let download = std::thread::spawn(move || {
@@ -115,6 +116,53 @@ fn restart(g: &mut Guest, server: &str) -> Result<(), Failure> {
             std::thread::sleep(due.saturating_sub(started.elapsed()));
         })
     });
+    (download, come)
+}
+
+/// `ip link set down` in the middle of a download: nothing comes any more, and a ping is not
+/// answered. After `up` the download goes on to its right end, on rings that were never reset.
+pub fn suspend(g: &mut Guest) -> Result<(), Failure> {
+    ready(g)?;
+    let port = g.host_port(80, Tcp)?;
+    let (download, come) = paced_download(port);
+    while come.load(Relaxed) < MIDDLE / 5 && !download.is_finished() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    g.command("ip link set down", COMMAND)?;
+    let (ip, ps) = (g.command("ip", COMMAND)?, g.command("ps", COMMAND)?);
+    if !ip.contains("link down") || !ps.contains("suspended") {
+        return wrong(format!("the card does not rest:\n{ip}\n{ps}"));
+    }
+    let ping = g.command("ping 10.0.2.2 1", COMMAND)?;
+    // What the host had buffered was read while the ping waited for its answer.
+    let before = come.load(Relaxed);
+    std::thread::sleep(Duration::from_millis(300));
+    let after = come.load(Relaxed);
+    if !ping.contains(" 0 received") || before != after || before >= MIDDLE {
+        return wrong(format!("frames go by a card at rest: {before} bytes, {after}, and\n{ping}"));
+    }
+    g.command("ip link set up", COMMAND)?;
+    let Ok(body) = download.join() else { return wrong("the client panicked") };
+    check(&outside(body)?, MIDDLE)?;
+    let (ip, stats) = (g.command("ip", COMMAND)?, g.command("stats", COMMAND)?);
+    let count = |key| number(&stats, "nic", key);
+    if !ip.contains("link up") || (count("reattached"), count("cold_starts")) != (Some(1), Some(1))
+    {
+        return wrong(format!("the card was not woken as it was:\n{ip}\n{stats}"));
+    }
+    let refused = g.command("suspend netd", COMMAND)?;
+    if !refused.contains("netd drives no device; only a driver can rest") {
+        return wrong(format!("netd cannot rest:\n{refused}"));
+    }
+    // The clean end of a driver that rests.
+    g.command("suspend e1000d", COMMAND)?;
+    g.power_off()
+}
+
+fn restart(g: &mut Guest, server: &str) -> Result<(), Failure> {
+    ready(g)?;
+    let port = g.host_port(80, Tcp)?;
+    let (download, come) = paced_download(port);
     for (deaths, at) in [(1, MIDDLE / 5), (2, MIDDLE / 2)] {
         while come.load(Relaxed) < at && !download.is_finished() {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,8 +1,8 @@
 //! Start, cold or warm, the polling loop, and the end.
 //!
-//! [`Driver::start`] opens a NIC, [`Driver::stop`] closes it. Suspending is closing: netd sees the
-//! link down and has its buffers again; what it gives from then on waits in its rings. Resuming is
-//! opening: the NIC may have lost its power in between. Shutting down is closing for good.
+//! [`Driver::start`] opens a NIC, [`Driver::stop`] closes it for good, [`Driver::suspend`] for a
+//! while: netd sees the link down, what it gives from then on waits in its rings, and resuming is
+//! opening. The NIC may have lost its power in between.
 
 use crate::frame::MAX_FRAME;
 use crate::hardware::{Event, Hardware};
@@ -149,11 +149,7 @@ impl Driver {
     /// signalled afterwards. Bounded, whatever netd and the NIC do; dying in the middle is as
     /// harmless as dying at work.
     pub fn stop<H: Hardware>(mut self, hw: &mut H, config: &Config) {
-        for _ in 0..LAST_POLLS {
-            if self.poll(hw, true).next != Next::Again {
-                break;
-            }
-        }
+        self.last_polls(hw);
         setup::stop(hw, config);
         let frames = self.tx.unsent(hw);
         self.rx.close(hw, self.status);
@@ -161,6 +157,29 @@ impl Driver {
         crate::lent::tear_down(hw);
         self.publish_link(None, true);
         hw.event(Event::Stopped { frames });
+    }
+
+    /// Lays the NIC to rest: sends what netd has asked for so far, stops interrupts and says that the
+    /// link is down. The rings stay as they are, for the next [`Driver::start`] to go on with; init
+    /// takes bus mastering away meanwhile, so that the NIC does nothing. netd must be signalled
+    /// afterwards. A real NIC is closed, as by [`Driver::stop`].
+    pub fn suspend<H: Hardware>(mut self, hw: &mut H, config: &Config) {
+        if !config.emulated {
+            return self.stop(hw, config);
+        }
+        self.last_polls(hw);
+        hw.write(regs::IMC, !0);
+        self.publish_link(None, true);
+        hw.event(Event::Suspended);
+    }
+
+    /// Sends what netd has asked for so far.
+    fn last_polls<H: Hardware>(&mut self, hw: &mut H) {
+        for _ in 0..LAST_POLLS {
+            if self.poll(hw, true).next != Next::Again {
+                break;
+            }
+        }
     }
 
     /// Publishes the link if it changed, or if `anyway`.

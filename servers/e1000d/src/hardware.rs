@@ -67,6 +67,8 @@ pub enum Event {
         /// Frames that it did not send in time.
         frames: u16,
     },
+    /// The NIC was left for a successor.
+    Suspended,
     /// The NIC was stopped with something in it; a cold start follows.
     GaveBack {
         /// Receive buffers given back empty.
@@ -104,6 +106,7 @@ impl fmt::Display for Event {
                 let speed = Speed(speed);
                 write!(f, "{model} {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}, {speed}")
             }
+            Event::Suspended => f.write_str("suspended"),
             Event::Stopped { frames: 0 } => f.write_str("stopped"),
             Event::Stopped { frames } => write!(f, "stopped, {frames} frames not sent"),
             Event::GaveBack { buffers, frames } => {

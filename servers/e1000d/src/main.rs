@@ -21,6 +21,8 @@ rt::entry!(main);
 const IRQ: u64 = 1;
 /// Bit by which init says that the machine is about to go off.
 const STOP: u64 = libipc::start::STOP;
+/// Bit by which init says that the NIC is to rest.
+const SUSPEND: u64 = libipc::start::SUSPEND;
 
 struct Machine {
     mmio: Mmio,
@@ -132,7 +134,7 @@ fn main(start: &'static StartInfo) -> u64 {
             Err(StartError::NoAddress) => panic!("the NIC has no MAC address"),
             Err(error) => {
                 rt::log!("netd's rings cannot be used yet: {error:?}");
-                if wait(sys::wait(events)) & STOP != 0 {
+                if wait(sys::wait(events)) & (STOP | SUSPEND) != 0 {
                     return 0;
                 }
             }
@@ -170,6 +172,11 @@ fn main(start: &'static StartInfo) -> u64 {
             (_, false, false) => wait(sys::wait(events)),
         };
         irq |= bits & IRQ != 0;
+        if bits & SUSPEND != 0 && bits & STOP == 0 {
+            driver.suspend(&mut machine, &config);
+            sys::signal(netd);
+            return 0;
+        }
         if bits & STOP != 0 {
             driver.stop(&mut machine, &config);
             sys::signal(netd);

@@ -272,6 +272,53 @@ fn stop_suspend_resume() {
     }
 }
 
+/// A NIC that rests does nothing; then all goes on without a reset, nothing lost and nothing twice.
+#[test]
+fn rest_and_wake() {
+    for seed in seeds(32) {
+        let metal = seed / 16 % 2 == 1;
+        let mut w = World::any(seed, metal);
+        // Dead in the middle of it is as good, but for what the status page says.
+        let mut deaths = 0;
+        for round in 0..6 {
+            for _ in 0..20 {
+                w.run_driver();
+                w.run_netd();
+                w.traffic();
+                w.nic().now += 1_000_000_000;
+            }
+            let rctl = w.writes().0;
+            w.nic().fuse = (round % 2 == 1).then_some(seed % 40);
+            let died = !w.suspend();
+            w.nic().fuse = None;
+            deaths += died as u64;
+            let what = format!("seed {seed} round {round}");
+            if !died {
+                assert_eq!(w.rings.status().link.load(Relaxed), 0, "{what}");
+                assert!(!w.nic().line(), "{what}: silent");
+            }
+            let (posted, sent) = (w.reg(regs::RDH), w.nic().wire.len());
+            for _ in 0..5 {
+                w.traffic();
+                w.run_netd();
+            }
+            assert_eq!((w.reg(regs::RDH), w.nic().wire.len()), (posted, sent), "{what}: at rest");
+            w.nic().resting = false;
+            w.run_driver();
+            assert_eq!(w.rings.status().link.load(Relaxed), 1, "{what}");
+            if !metal {
+                assert_eq!(w.writes().0, rctl, "{what}: not deaf for a second");
+            }
+        }
+        w.settle();
+        w.check();
+        if !metal {
+            assert_eq!(w.rings.counter(Counter::Reattached), 6);
+        }
+        assert!(deaths <= 3);
+    }
+}
+
 #[test]
 fn death_while_stopping() {
     for metal in [false, true] {

@@ -9,7 +9,7 @@
 //! | [`kernel`], [`layout`] | what init needs of the kernel; its slots, windows, badges |
 //! | [`pool`], [`slots`], [`tables`], [`plan`] | memory, slots and page tables, planned |
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
-//! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`] | life and death of processes |
+//! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`], `suspend` | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`], `restart` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`noise`], [`random`] | random bytes |
@@ -48,6 +48,7 @@ pub mod shutdown;
 pub mod slots;
 pub mod standing;
 pub mod supervisor;
+mod suspend;
 pub mod tables;
 pub mod uart;
 

@@ -89,6 +89,8 @@ pub struct Parts<'a> {
     pub console: Option<CPtr>,
     /// Its bound notification with the bit [`libipc::start::STOP`], if it drives a device.
     pub stop: Option<CPtr>,
+    /// Likewise with the bit [`libipc::start::SUSPEND`].
+    pub suspend: Option<CPtr>,
     /// Devices it drives.
     pub devices: Vec<usize>,
 }
@@ -131,6 +133,8 @@ pub struct Process<'a> {
     pub ready: bool,
     /// When it is late with that.
     pub ready_due: Option<u64>,
+    /// It was asked to rest, and does so at this time at the latest.
+    pub suspend_due: Option<u64>,
     /// A crash that was asked for: which, and when it comes.
     pub doom: Option<(Crash, u64)>,
     /// Where it was when it was made to crash: instruction and frame pointer.
@@ -355,9 +359,12 @@ impl Process<'_> {
             | Request::Report(_)
             | Request::Backtrace { .. }
             | Request::Memory => (self.asks.status, Permission::InitStatus),
-            Request::Kill(_) | Request::Crash(..) | Request::Restart(_) | Request::PowerOff => {
-                (false, Permission::Init)
-            }
+            Request::Kill(_)
+            | Request::Crash(..)
+            | Request::Restart(_)
+            | Request::Suspend(_)
+            | Request::Resume(_)
+            | Request::PowerOff => (false, Permission::Init),
         };
         if may || self.asks.control { Ok(()) } else { Err(permission) }
     }

@@ -56,6 +56,8 @@ impl Supervisor<'_> {
             Request::Kill(name) => self.target(name).and_then(|i| self.kill(k, i)),
             Request::Crash(name, how) => self.target(name).and_then(|i| self.crash(k, i, *how)),
             Request::Restart(name) => self.target(name).and_then(|i| self.restart(k, i)),
+            Request::Suspend(name) => self.target(name).and_then(|i| self.suspend(k, i)),
+            Request::Resume(name) => self.target(name).and_then(|i| self.resume(k, i)),
         };
         let names_itself = match request {
             Request::Kill(n) | Request::Crash(n, _) | Request::Restart(n) => {
@@ -119,6 +121,7 @@ impl Supervisor<'_> {
             priority: p.priority,
             restarts: p.starts.saturating_sub(1),
             memory: p.parts.as_ref().filter(|_| p.is_running()).map_or(0, |x| x.private_bytes()),
+            drives: p.parts.as_ref().is_some_and(|x| !x.devices.is_empty()),
             uptime_us: if p.is_running() { now.saturating_sub(p.started_ns) / 1000 } else { 0 },
         });
         Reply::Processes(page.collect())
@@ -166,15 +169,17 @@ impl Supervisor<'_> {
     fn restart<K: Kernel>(&mut self, k: &mut K, i: usize) -> Result<Reply, Error> {
         let p = &mut self.processes[i];
         if p.parts.is_none() {
-            return Err(Error::Invalid);
+            return Err(Error::CannotStart);
         }
         p.history.reset();
         match p.state {
             State::Running => return self.end(k, i, Cause::Requested, true),
             State::Restarting => self.start_pending(k, i),
-            State::Exited(_) | State::Failed | State::Stopped => self.start(k, i),
+            State::Exited(_) | State::Failed | State::Stopped | State::Suspended => {
+                self.start(k, i);
+            }
         }
-        if self.processes[i].is_running() { Ok(Reply::Done) } else { Err(Error::Invalid) }
+        if self.processes[i].is_running() { Ok(Reply::Done) } else { Err(Error::CannotStart) }
     }
 
     /// Makes a process crash within [`CRASH_WITHIN_NS`], at a random moment: whoever asks runs only

@@ -143,10 +143,11 @@ pub fn make_process<'a, K: Kernel>(
         Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, CONSOLE_BIT)?),
         None => None,
     };
-    let stop = match bound.filter(|_| !draft.devices.is_empty()) {
-        Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, start::STOP)?),
-        None => None,
-    };
+    let (mut stop, mut suspend) = (None, None);
+    if let Some(ntfn) = bound.filter(|_| !draft.devices.is_empty()) {
+        stop = Some(m.mint(ntfn, Rights::WRITE, start::STOP)?);
+        suspend = Some(m.mint(ntfn, Rights::WRITE, start::SUSPEND)?);
+    }
     let mut notices = Vec::new();
     for (i, badge) in &process.death_notices {
         notices.push(m.mint(ntfn(*i), Rights::WRITE, *badge)?);
@@ -170,7 +171,7 @@ pub fn make_process<'a, K: Kernel>(
         fault,
     };
     let Draft { plan, devices, .. } = draft;
-    Ok(Parts { plan, slots, caps, info, bound, notices, console, stop, devices })
+    Ok(Parts { plan, slots, caps, info, bound, notices, console, stop, suspend, devices })
 }
 
 /// The handler of a PCI interrupt line, bound for good: the notification is lent, so it outlives
@@ -263,6 +264,7 @@ pub fn process<'a>(
         says_ready: false,
         ready: false,
         ready_due: None,
+        suspend_due: None,
         doom: None,
         crashed_at: None,
         lines: Default::default(),

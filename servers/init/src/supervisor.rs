@@ -114,6 +114,7 @@ impl<'a> Supervisor<'a> {
         p.pending = None;
         p.crashed_at = None;
         p.doom = None;
+        p.suspend_due = None;
         p.ready = false;
         let Some(parts) = &mut p.parts else { return };
         for d in &parts.devices {
@@ -190,10 +191,12 @@ impl<'a> Supervisor<'a> {
         let p = &mut self.processes[i];
         let mut record = Record::new(i, p.starts.wrapping_sub(1), cause, regs);
         let stops = self.off_at.is_some() && p.parts.as_ref().is_some_and(|x| x.stop.is_some());
+        let suspends = p.suspend_due.take().is_some() && !restart;
         let next = match (stops, restart) {
             // What it was asked to do.
             (true, _) => Next::Leave,
             (_, true) => Next::Now,
+            _ if suspends => Next::Leave,
             _ => p.history.ended(p.policy, record.cause.end(), at[0]),
         };
         let stays = matches!(next, Next::Leave | Next::Never | Next::GiveUp);
@@ -209,6 +212,13 @@ impl<'a> Supervisor<'a> {
             _ => None,
         };
         let surprise = record.cause.has_backtrace();
+        if suspends && exit == Some(0) {
+            // No death: nothing to report.
+            self.end_log(i);
+            self.processes[i].state = State::Suspended;
+            say!(self.screen, "[init] {} suspended", self.processes[i].name);
+            return self.off_if_quiet(k);
+        }
         self.open_report(record);
         match next {
             Next::Now => {
@@ -229,8 +239,13 @@ impl<'a> Supervisor<'a> {
             }
             Next::Leave | Next::Never | Next::GiveUp => {
                 self.end_log(i);
-                self.processes[i].state = exit.map_or(State::Failed, State::Exited);
+                self.processes[i].state = match exit {
+                    _ if suspends => State::Suspended,
+                    Some(status) => State::Exited(status),
+                    None => State::Failed,
+                };
                 self.print_death(i, |line| match next {
+                    _ if suspends => line.write_str("; suspended"),
                     Next::GiveUp => write!(
                         line,
                         "; GIVEN UP after {GIVE_UP} pauses: it stays down until it is restarted by hand"
@@ -272,8 +287,11 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn arm<K: Kernel>(&self, k: &mut K) {
         let restarts = self.processes.iter().filter_map(|p| p.pending);
         let ready = self.processes.iter().filter_map(|p| p.ready_due);
+        let rests = self.processes.iter().filter_map(|p| p.suspend_due);
         let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
-        if let Some(due) = restarts.chain(ready).chain(crashes).chain(self.off_at).min() {
+        if let Some(due) =
+            restarts.chain(ready).chain(rests).chain(crashes).chain(self.off_at).min()
+        {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
     }
@@ -288,6 +306,7 @@ impl<'a> Supervisor<'a> {
                 self.start_pending(k, i);
             }
             self.announce_late(i, now);
+            self.suspend_late(k, i, now);
         }
         self.off_if_quiet(k);
         self.arm(k);

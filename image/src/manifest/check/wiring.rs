@@ -210,6 +210,8 @@ fn signals(m: &Manifest, p: &mut Problems) {
         if let Some(device) = &s.device {
             let stop = Spanned::new(device.name.span(), start::STOP.trailing_zeros());
             take(p, name, &stop, "init, to stop its device".into());
+            let rest = Spanned::new(device.name.span(), start::SUSPEND.trailing_zeros());
+            take(p, name, &rest, "init, to suspend its device".into());
         }
         if let Some(irq) = s.device.as_ref().and_then(|d| d.irq.as_ref()) {
             take(p, name, irq, "its interrupt".into());

@@ -59,6 +59,8 @@ pub struct Nic {
     pub tdt_writes: u32,
     /// Status and error byte for the frames received from now on.
     pub rx_status: u64,
+    /// init has taken bus mastering away.
+    pub resting: bool,
     pub events: Vec<Event>,
     /// Stores until the driver dies.
     pub fuse: Option<u64>,
@@ -102,6 +104,7 @@ impl Nic {
             rdt_writes: 0,
             tdt_writes: 0,
             rx_status: 0x07,
+            resting: false,
             events: Vec::new(),
             fuse: None,
             steps: 0,
@@ -224,7 +227,11 @@ impl Nic {
     pub fn receive(&mut self, n: usize) {
         for _ in 0..n {
             let (head, tail) = (self.reg(regs::RDH), self.reg(regs::RDT));
-            if self.reg(regs::RCTL) & 2 == 0 || head == tail || self.now < self.deaf_until {
+            if self.resting
+                || self.reg(regs::RCTL) & 2 == 0
+                || head == tail
+                || self.now < self.deaf_until
+            {
                 return;
             }
             let Some(frame) = self.incoming.pop_front() else { return };

@@ -238,6 +238,26 @@ impl World {
         }
     }
 
+    /// Lays driver and NIC to rest, as init does. `false`: the driver died on the way.
+    pub fn suspend(&mut self) -> bool {
+        let driver = self.driver.take().expect("alive");
+        let (hw, config) = (&mut self.hw, &self.config);
+        let result = catch_unwind(AssertUnwindSafe(|| driver.suspend(hw, config)));
+        self.nic().resting = true;
+        match result {
+            Ok(()) => {
+                self.netd_signal = true;
+                self.irq = false;
+                self.netd.check_wire(&mut self.hw.0.borrow_mut());
+                true
+            }
+            Err(payload) => {
+                self.died(payload);
+                false
+            }
+        }
+    }
+
     pub fn run_netd(&mut self) -> bool {
         if !self.netd_signal {
             return false;

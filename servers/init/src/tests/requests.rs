@@ -141,7 +141,7 @@ fn kill_follows_the_policy_and_restart_does_not() {
     assert_eq!(b.printed(), "[init] restarted srv: restart requested, downtime 0 us\n");
     assert_eq!(ask(&mut b, Request::Restart(named("late"))), Some(Ok(Reply::Done)));
     assert_eq!(b.s.processes[3].state, State::Running);
-    assert_eq!(ask(&mut b, Request::Restart(named("ghost"))), Some(Err(Error::Invalid)));
+    assert_eq!(ask(&mut b, Request::Restart(named("ghost"))), Some(Err(Error::CannotStart)));
     assert_eq!(ask(&mut b, Request::Restart(named("nobody"))), Some(Err(Error::NotFound)));
 }
 
@@ -317,4 +317,81 @@ fn power_off_without_drivers_is_at_once() {
     assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
     assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
     assert_eq!(b.printed(), OFF);
+}
+
+fn driver_exits(b: &mut Booted) {
+    let drv = b.thread(0);
+    b.k.run(drv, |r| r.rdi = 0);
+    b.fault(0, FaultKind::Syscall, [0x40_1012, abi::SUPERVISOR_EXIT, 0, 0]);
+}
+
+#[test]
+fn a_driver_rests_with_its_device_and_is_woken() {
+    let mut b = booted();
+    b.printed();
+    let drv = named("drv");
+    assert_eq!(ask(&mut b, Request::Suspend(drv.clone())), Some(Ok(Reply::Done)));
+    let thread = b.thread(0);
+    assert_eq!(b.k.take_signals(thread), start::SUSPEND);
+    assert_eq!(b.k.outside.pci[&(NIC | 4)], 6, "until it has done what it must");
+    driver_exits(&mut b);
+    assert_eq!(b.printed(), "[init] drv suspended\n");
+    assert_eq!((b.s.processes[0].state, b.k.outside.pci[&(NIC | 4)]), (State::Suspended, 2));
+    let reports = ask(&mut b, Request::Reports { from: 1 });
+    assert_eq!(reports, Some(Ok(Reply::Reports(Default::default()))), "nothing has died");
+    assert_eq!(ask(&mut b, Request::Suspend(drv.clone())), Some(Ok(Reply::Done)));
+    assert_eq!(ask(&mut b, Request::Kill(drv.clone())), Some(Err(Error::NotRunning)));
+    // Nothing happens by itself.
+    b.k.now += 100_000_000_000;
+    b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+    assert_eq!(b.s.processes[0].state, State::Suspended);
+    assert_eq!(ask(&mut b, Request::Resume(drv.clone())), Some(Ok(Reply::Done)));
+    assert_eq!((b.s.processes[0].state, b.k.outside.pci[&(NIC | 4)]), (State::Running, 6));
+    assert_eq!(b.printed(), "[init] drv resumed\n");
+    // A crash later is a crash.
+    b.fault(0, FaultKind::Undefined, [0x40_1012, 0, 0, 0]);
+    assert_eq!(b.s.processes[0].state, State::Running);
+
+    for request in [Request::Suspend(named("srv")), Request::Resume(named("srv"))] {
+        assert_eq!(ask(&mut b, request), Some(Err(Error::NoDevice)));
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_rest_is_laid_to_rest() {
+    for crashes in [false, true] {
+        let mut b = booted();
+        b.printed();
+        assert_eq!(ask(&mut b, Request::Suspend(named("drv"))), Some(Ok(Reply::Done)));
+        b.k.now += 299_999_999;
+        b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+        assert_eq!(b.s.processes[0].state, State::Running);
+        if crashes {
+            b.fault(0, FaultKind::Undefined, [0x40_1012, 0, 0, 0]);
+        } else {
+            b.k.now += 1;
+            b.s.signals(&mut b.k, crate::layout::signal::TIMER);
+        }
+        let printed = b.printed();
+        assert!(printed.contains("; suspended\n"), "{printed}");
+        assert_eq!(printed.contains("did not rest in time"), !crashes);
+        assert_eq!((b.s.processes[0].state, b.k.outside.pci[&(NIC | 4)]), (State::Suspended, 2));
+        let restart = Request::Restart(named("drv"));
+        assert_eq!(ask(&mut b, restart), Some(Ok(Reply::Done)));
+        assert_eq!((b.s.processes[0].state, b.k.outside.pci[&(NIC | 4)]), (State::Running, 6));
+    }
+}
+
+#[test]
+fn a_driver_that_is_woken_before_it_rests_goes_on() {
+    let mut b = booted();
+    ask(&mut b, Request::Suspend(named("drv")));
+    assert_eq!(ask(&mut b, Request::Resume(named("drv"))), Some(Ok(Reply::Done)));
+    driver_exits(&mut b);
+    assert_eq!((b.s.processes[0].state, b.k.outside.pci[&(NIC | 4)]), (State::Running, 6));
+    // The machine goes off while one rests.
+    ask(&mut b, Request::Suspend(named("drv")));
+    driver_exits(&mut b);
+    assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
+    assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
 }

@@ -15,6 +15,14 @@ pub enum Failure {
     NoWay(Name),
     NoProcess(Name),
     NotRunning(Name),
+    /// It drives no device, so it cannot rest.
+    NoDevice(Name),
+    /// Nobody drives a device.
+    NoDriver,
+    /// A driver that does not come to rest.
+    Restless(Name),
+    /// It cannot be started.
+    CannotStart(Name),
     /// No report of that number.
     NoReport(Name),
     NoAddress(Name),
@@ -58,6 +66,14 @@ impl fmt::Display for Failure {
             }
             Self::NoProcess(who) => write!(f, "{who}: no such process; `ps` lists them"),
             Self::NotRunning(who) => write!(f, "{who} does not run; `restart {who}` starts it"),
+            Self::NoDevice(who) => write!(f, "{who} drives no device; only a driver can rest"),
+            Self::NoDriver => {
+                f.write_str("nobody drives a device: no server in the manifest has one")
+            }
+            Self::Restless(who) => write!(f, "{who} has not come to rest; `ps` shows its state"),
+            Self::CannotStart(who) => {
+                write!(f, "{who} cannot be started; the log above says why")
+            }
             Self::NoReport(word) => {
                 write!(f, "{word}: no such report; `restarts` lists those that are kept")
             }

@@ -26,6 +26,9 @@ const HELP: &str = "\
   restarts               what died, why, and how long each part of its restart took
   restarts N             report number N in full: cause, registers, backtrace
   ip                     interface, address, gateway, name server
+  ip link set down|up    stop the network card, with its driver; wake it again
+  suspend NAME           the same for the driver called NAME
+  resume NAME
   ss                     sockets
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
   stats                  memory, sockets, buffers and counters
@@ -100,6 +103,9 @@ impl Shell {
             ("restarts", []) => return self.reports(),
             ("restarts", [number]) => return self.report(number),
             ("ip", []) => return self.interface(),
+            ("ip", ["link", "set", way @ ("down" | "up")]) => return self.link(*way == "up"),
+            ("suspend", [who]) => return self.rest(name(who)?),
+            ("resume", [who]) => return self.change(proc::Request::Resume(name(who)?), who),
             ("ss", []) => return self.sockets(),
             ("ping", [to]) => return self.ping(to, "4"),
             ("ping", [to, count]) => return self.ping(to, count),

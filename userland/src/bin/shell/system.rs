@@ -1,13 +1,18 @@
 //! Processes and the machine: requests to init.
 
 use core::fmt::Write;
+use core::time::Duration;
 use libipc::msg::{self, interface};
-use libipc::proc;
+use libipc::{Name, proc};
 use userland::random;
 use userland::time::SystemTime;
 
 use super::failure::{Done, Failure, clip};
 use super::{Shell, out};
+
+/// How often, and how far apart, a driver that is to rest is looked at.
+const REST_LOOKS: u32 = 200;
+const REST_PAUSE: Duration = Duration::from_millis(5);
 
 impl Shell {
     pub(super) fn processes(&mut self) -> Done {
@@ -34,6 +39,7 @@ impl Shell {
                     proc::State::Failed => state.push_str("failed").map_err(|_| ()),
                     proc::State::Restarting => state.push_str("restarting").map_err(|_| ()),
                     proc::State::Stopped => state.push_str("stopped").map_err(|_| ()),
+                    proc::State::Suspended => state.push_str("suspended").map_err(|_| ()),
                 };
                 out!(
                     self,
@@ -58,8 +64,52 @@ impl Shell {
             Ok(_) => Ok(()),
             Err(proc::Error::NotFound) => Err(Failure::NoProcess(clip(who))),
             Err(proc::Error::NotRunning) => Err(Failure::NotRunning(clip(who))),
+            Err(proc::Error::NoDevice) => Err(Failure::NoDevice(clip(who))),
+            Err(proc::Error::CannotStart) => Err(Failure::CannotStart(clip(who))),
             Err(e) => Err(Failure::Init(e)),
         }
+    }
+
+    /// The first process that `wanted` says.
+    fn find(
+        &self,
+        wanted: impl Fn(&proc::Process) -> bool,
+    ) -> Result<Option<proc::Process>, Failure> {
+        let mut skip = 0;
+        loop {
+            let proc::Reply::Processes(some) = self.init(&proc::Request::List { skip })? else {
+                return Err(Failure::Nonsense("init"));
+            };
+            if let Some(found) = some.iter().find(|p| wanted(p)) {
+                return Ok(Some(found.clone()));
+            }
+            if !some.is_full() {
+                return Ok(None);
+            }
+            skip += some.len() as u32;
+        }
+    }
+
+    /// Stops or wakes the network card.
+    pub(super) fn link(&mut self, up: bool) -> Done {
+        let Some(driver) = self.find(|p| p.drives)? else { return Err(Failure::NoDriver) };
+        match up {
+            true => self.change(proc::Request::Resume(driver.name.clone()), &driver.name),
+            false => self.rest(driver.name),
+        }
+    }
+
+    /// Puts a driver to rest, and waits until it rests.
+    pub(super) fn rest(&mut self, who: Name) -> Done {
+        self.change(proc::Request::Suspend(who.clone()), &who)?;
+        // init gives it less time than this.
+        for _ in 0..REST_LOOKS {
+            if self.find(|p| p.name == who && p.state == proc::State::Suspended)?.is_some() {
+                return Ok(());
+            }
+            self.rt.sleep(REST_PAUSE);
+        }
+        Err(Failure::Restless(who))
     }
 
     pub(super) fn date(&mut self) -> Done {
