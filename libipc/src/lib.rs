@@ -9,6 +9,7 @@
 //! | [`shared`] | bytes shared with a peer: copied, never referenced |
 //! | [`nic`] | driver contract: descriptors on the rings between a NIC driver and netd |
 //! | [`sock`] | session memory: socket records, data rings, readiness; requests to sockd |
+//! | [`link`] | the state of the interface, as programs see it |
 //! | [`net`] | requests to netd (from sockd and the shell) |
 //! | [`proc`] | requests to init (process list, kill, crash, restart) |
 //! | [`permission`] | what a manifest entry may permit |
@@ -19,6 +20,7 @@
 #![no_std]
 
 pub mod bundle;
+pub mod link;
 pub mod log;
 pub mod msg;
 pub mod net;

@@ -35,6 +35,11 @@
 //! become free, or all of it; a datagram has left a send ring that had no room for the longest. The submit ring works the same way in the other direction, except that an
 //! id may be in it more than once.
 //!
+//! # The interface
+//! The word at [`Layout::LINK`] of `net` says whether the link is up, how fast, and whether there is
+//! an address ([`crate::link`]). When it changes netd signals the programs that have set the word
+//! at [`Layout::WATCH`] of `app`, without an entry in the ready ring.
+//!
 //! # Beginning and end of a session
 //! A new incarnation of a program zeroes its own side of both id rings (the words up to
 //! [`Layout::PRODUCER`] + 64 in `app`: a predecessor may have left anything there), then calls
@@ -105,6 +110,10 @@ impl Layout {
     pub const PRODUCER: usize = 128;
     /// `net`: consumer side of the submit ring.
     pub const SUBMIT_CONSUMER: usize = 0;
+    /// `net`: the state of the interface, a [`crate::link::Link`] word.
+    pub const LINK: usize = 64;
+    /// `app`: not 0 while the program wants to be signalled when that word changes.
+    pub const WATCH: usize = 64;
 
     const fn table(self) -> usize {
         (Self::PRODUCER + producer_bytes::<IdEntry>(self.sockets)).next_multiple_of(128)
@@ -127,7 +136,7 @@ impl Layout {
     }
 }
 
-const _: () = assert!(size_of::<ConsumerSide>() <= Layout::PRODUCER);
+const _: () = assert!(size_of::<ConsumerSide>() <= Layout::LINK && Layout::LINK < Layout::PRODUCER);
 
 /// The program's words of one socket.
 #[repr(C, align(32))]

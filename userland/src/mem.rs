@@ -101,6 +101,18 @@ impl SessionMem {
         unsafe { &*((self.net + self.layout.record(id)) as *const Record) }
     }
 
+    /// netd's word on the interface.
+    pub fn link(&self) -> &'static AtomicU64 {
+        // SAFETY: inside the `net` region by `Layout`, aligned; atomic, only read.
+        unsafe { &*((self.net + Layout::LINK) as *const AtomicU64) }
+    }
+
+    /// Whether this program wants to be woken when that changes.
+    pub fn watch(&self) -> &'static AtomicU64 {
+        // SAFETY: inside the `app` region by `Layout`, aligned; atomic.
+        unsafe { &*((self.app + Layout::WATCH) as *const AtomicU64) }
+    }
+
     /// The submit ring: this program produces.
     pub fn submit(&self) -> Memory<IdEntry> {
         // SAFETY: both sides lie where `Layout` says, inside mapped regions, 64-byte aligned.

@@ -5,6 +5,7 @@
 mod basics;
 mod closed;
 mod dhcp;
+mod link;
 mod netbench;
 mod recovery;
 mod reports;
@@ -86,6 +87,10 @@ pub const ALL: &[Test] = &[
     Test {
         setup: |s| s.peer = true,
         ..test("dhcp", "lease, renewal, rebinding, refusal, expiry; no server", dhcp::dhcp)
+    },
+    Test {
+        setup: peered,
+        ..test("link", "a pulled cable reaches a program, a loose one seldom", link::link)
     },
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),

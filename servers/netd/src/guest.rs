@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
 use libipc::nic::{self, Status, offset};
 use libipc::ring::{Entry, Memory};
@@ -178,13 +179,15 @@ fn session(
     let tx = part("tx", spec.tx_len as usize)?;
     let rx = part("rx", spec.rx_len as usize)?;
     // SAFETY: both regions are mapped for the life of the process, long enough (checked), page
-    // aligned, with tables at multiples of their alignment (`Layout`); both types are all atomic.
-    let (records, apps) = unsafe {
+    // aligned, with tables and words at multiples of their alignment (`Layout`); all are atomic.
+    let (records, apps, link, watch) = unsafe {
         let records = (net.vaddr as usize + layout.record(0)) as *const Record;
         let apps = (app.vaddr as usize + layout.app_sock(0)) as *const AppSock;
         (
             core::slice::from_raw_parts(records, sockets as usize),
             core::slice::from_raw_parts(apps, sockets as usize),
+            &*((net.vaddr as usize + Layout::LINK) as *const AtomicU64),
+            &*((app.vaddr as usize + Layout::WATCH) as *const AtomicU64),
         )
     };
     Ok(SessionMemory {
@@ -194,6 +197,8 @@ fn session(
         rx: bytes(rx, 0, spec.rx_len as usize),
         submit: ring::<IdEntry>((app, Layout::PRODUCER), (net, Layout::SUBMIT_CONSUMER), sockets),
         ready: ring::<IdEntry>((net, Layout::PRODUCER), (app, Layout::READY_CONSUMER), sockets),
+        link,
+        watch,
     })
 }
 

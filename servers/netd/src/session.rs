@@ -1,7 +1,7 @@
 //! A program's session: its memory, its id rings, what it is owed.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{Ordering::*, fence};
+use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 
 use libipc::log::Pace;
 use libipc::net::FREED_MANY;
@@ -25,6 +25,10 @@ pub struct SessionMemory {
     pub submit: Memory<IdEntry>,
     /// Ids to the program.
     pub ready: Memory<IdEntry>,
+    /// Region `net`: the state of the interface.
+    pub link: &'static AtomicU64,
+    /// Region `app`: whether the program wants to know when that changes.
+    pub watch: &'static AtomicU64,
 }
 
 /// A session.

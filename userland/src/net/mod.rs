@@ -4,6 +4,7 @@
 //! keeps the news of other sockets for later, so blocking and event-driven use mix. Streams are
 //! used through `&self`: a program has one thread.
 
+mod link;
 mod options;
 mod ping;
 mod socket;
@@ -13,6 +14,8 @@ mod udp;
 #[cfg(test)]
 mod tests;
 
+pub use libipc::link::Link;
+pub use link::{LinkWatch, link};
 pub use options::Options;
 pub use ping::{Echo, Ping};
 pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};

@@ -26,6 +26,7 @@ impl<E: Env> Stack<E> {
             self.set_address(addr, prefix, gateway, dns, None);
         }
         self.status_turn();
+        self.begin_link_news();
     }
 
     /// Looks at what the driver says about the NIC.
@@ -41,13 +42,14 @@ impl<E: Env> Stack<E> {
         self.offload = caps & caps::TX_CSUM != 0;
         self.tso = self.offload && caps & caps::TSO != 0;
         let up = status.link.load(Relaxed) == 1 && mac.is_station();
-        let (was_up, was_mac) = (self.iface.up, self.iface.mac);
-        (self.iface.up, self.iface.mac) = (up, mac);
-        if (up, mac) == (was_up, was_mac) {
+        let speed = status.speed.load(Relaxed);
+        let was = (self.iface.up, self.iface.mac, self.link.speed);
+        if (up, mac, speed) == was {
             return;
         }
-        let speed = status.speed.load(Relaxed);
+        (self.iface.up, self.iface.mac, self.link.speed) = (up, mac, speed);
         self.env.event(Event::Link { mac, up, speed });
+        self.link_changed();
         if !up {
             return;
         }
@@ -85,6 +87,7 @@ impl<E: Env> Stack<E> {
         let new = !self.iface.addrs.contains(&net) || had != gateway;
         self.iface.set_v4(Some(net), gateway, dns);
         if new {
+            self.address_changed();
             self.env.event(Event::Address { addr, prefix, gateway, dns, lease_s });
             self.announce_address();
         }
@@ -214,6 +217,7 @@ impl<E: Env> Stack<E> {
                 while let Some(waiting) = self.neighbours.forget() {
                     self.fail_waiting(waiting);
                 }
+                self.address_changed();
                 self.env.event(Event::AddressLost);
             }
         }

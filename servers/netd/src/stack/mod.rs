@@ -14,6 +14,7 @@
 //! | `dgram` | UDP and ICMP echo sockets |
 //! | `icmp` | echo, errors both ways |
 //! | `iface` | address, DHCP, ARP |
+//! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
@@ -22,6 +23,7 @@ mod control;
 mod dgram;
 mod icmp;
 mod iface;
+mod link;
 mod listen;
 mod recover;
 mod rx;
@@ -53,6 +55,7 @@ use crate::state::{HardState, Secrets};
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
+use link::LinkNews;
 pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
 use tx::LoopQueue;
@@ -80,7 +83,7 @@ pub struct Stack<E> {
     socks: Vec<Sock>,
     /// Numbers after the sockets' are records in TIME-WAIT.
     demux: Demux,
-    /// Likewise, then two of the stack's own.
+    /// Likewise, then three of the stack's own.
     wheel: Wheel,
     time_wait: TimeWait,
     send_links: Links,
@@ -90,6 +93,7 @@ pub struct Stack<E> {
     addressing: Addressing,
     dhcp: Option<dhcp::Client>,
     iface: Iface,
+    link: LinkNews,
     mss: u16,
     nagle: bool,
     ip_id: u16,

@@ -1,5 +1,6 @@
 //! What a stack is made from.
 
+use super::link::LinkNews;
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
 use super::tx::LoopQueue;
@@ -17,6 +18,7 @@ use crate::state::HardState;
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
 use alloc::vec::Vec;
+use libipc::link::Link;
 use libipc::log::Pace;
 use libipc::net::Rings;
 use libipc::shared::Bytes;
@@ -83,6 +85,8 @@ impl<E: Env> Stack<E> {
             sessions.push(session);
         }
         let bells = ((1u64 << sessions.len()) - 1) as u32;
+        let said = sessions.iter().map(|s: &Session| Link::load(s.mem.link));
+        let said = said.max_by_key(|l| l.version).unwrap_or_default();
         let mut stack = Self {
             env,
             now,
@@ -96,7 +100,7 @@ impl<E: Env> Stack<E> {
             secrets,
             bells,
             demux: Demux::new(sockets + setup.time_wait.len(), key),
-            wheel: Wheel::new(sockets + setup.time_wait.len() + 2, now),
+            wheel: Wheel::new(sockets + setup.time_wait.len() + 3, now),
             time_wait: TimeWait::new(setup.time_wait),
             send_links: Links::new(sockets),
             send_queue: Ends::EMPTY,
@@ -105,6 +109,7 @@ impl<E: Env> Stack<E> {
             addressing: setup.addressing,
             dhcp: None,
             iface: Iface::new(),
+            link: LinkNews::new(said),
             mss: 1460,
             nagle: setup.nagle,
             ip_id: 0,

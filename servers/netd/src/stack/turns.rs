@@ -128,6 +128,9 @@ impl<E: Env> Stack<E> {
     pub(super) fn dhcp_timer(&self) -> u32 {
         self.neighbour_timer() + 1
     }
+    pub(super) fn link_timer(&self) -> u32 {
+        self.neighbour_timer() + 2
+    }
 
     pub(super) fn timer_turn(&mut self) -> bool {
         for _ in 0..TIMER_BUDGET {
@@ -136,6 +139,8 @@ impl<E: Env> Stack<E> {
                 self.neighbours_due();
             } else if timer == self.dhcp_timer() {
                 self.dhcp_due();
+            } else if timer == self.link_timer() {
+                self.link_due();
             } else if timer as usize >= self.socks.len() {
                 self.time_wait_over(timer);
             } else {

@@ -22,7 +22,7 @@ use netd::{Addressing, Setup, Stack};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub mod frames;
 pub mod net;
@@ -332,6 +332,8 @@ impl Host {
                             (r.app, Layout::READY_CONSUMER),
                             self.spec.sockets,
                         ),
+                        link: &r.net.view::<AtomicU64>(Layout::LINK, 1)[0],
+                        watch: &r.app.view::<AtomicU64>(Layout::WATCH, 1)[0],
                     },
                 )
             })

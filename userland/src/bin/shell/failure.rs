@@ -36,6 +36,7 @@ pub enum Failure {
     Init(proc::Error),
     Netd(sock::Error),
     Ping(sock::Error),
+    Link(sock::Error),
     /// The machine has no clock, or it makes no sense.
     NoClock,
 }
@@ -89,6 +90,7 @@ impl fmt::Display for Failure {
             Self::Init(e) => write!(f, "init refuses: {e}"),
             Self::Netd(e) => write!(f, "netd refuses: {e}"),
             Self::Ping(e) => write!(f, "ping: {e}"),
+            Self::Link(e) => write!(f, "link: {e}"),
             Self::NoClock => f.write_str(
                 "date: this machine's clock makes no sense; set it in the firmware, then start anew",
             ),

@@ -26,6 +26,8 @@ const HELP: &str = "\
   restarts               what died, why, and how long each part of its restart took
   restarts N             report number N in full: cause, registers, backtrace
   ip                     interface, address, gateway, name server
+  ip link                whether the link is up, how fast, and whether there is an address
+  ip link watch          a line for each change of that; Ctrl-C ends it
   ip link set down|up    stop the network card, with its driver; wake it again
   suspend NAME           the same for the driver called NAME
   resume NAME
@@ -103,6 +105,8 @@ impl Shell {
             ("restarts", []) => return self.reports(),
             ("restarts", [number]) => return self.report(number),
             ("ip", []) => return self.interface(),
+            ("ip", ["link"]) => return self.show_link(),
+            ("ip", ["link", "watch"]) => return self.watch_link(),
             ("ip", ["link", "set", way @ ("down" | "up")]) => return self.link(*way == "up"),
             ("suspend", [who]) => return self.rest(name(who)?),
             ("resume", [who]) => return self.change(proc::Request::Resume(name(who)?), who),

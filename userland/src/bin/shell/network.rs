@@ -8,7 +8,7 @@ use libipc::nic::Counter;
 use libipc::sock::{self, State};
 use libipc::{net, proc};
 use userland::mem;
-use userland::net::Ping;
+use userland::net::{LinkWatch, Ping};
 
 use super::failure::{Done, Failure, clip};
 use super::{Shell, out};
@@ -49,6 +49,27 @@ impl Shell {
             out!(self, "name server {dns}");
         }
         Ok(())
+    }
+
+    /// As programs see it, not as netd says when it is asked.
+    pub(super) fn show_link(&mut self) -> Done {
+        let link = userland::net::link(self.rt).map_err(Failure::Link)?;
+        out!(self, "link {link}, change {}", link.version);
+        Ok(())
+    }
+
+    /// A line for each change, until Ctrl-C.
+    pub(super) fn watch_link(&mut self) -> Done {
+        let mut watch = LinkWatch::new(self.rt).map_err(Failure::Link)?;
+        loop {
+            if let Some(link) = watch.wait_or_console() {
+                out!(self, "link {link}, change {}", link.version);
+            }
+            if self.out.interrupted() {
+                out!(self, "^C");
+                return Ok(());
+            }
+        }
     }
 
     pub(super) fn sockets(&mut self) -> Done {
