@@ -22,6 +22,7 @@
 //! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
 //! | [`http`] | requests and responses of `httpd` |
 //! | [`port`] | what the runtime needs of the kernel |
+//! | [`lies`] | what the program `hostile` does to everybody else |
 //! | [`mem`] | the session's memory: the only unsafe code here |
 //!
 //! No payload passes through a server: reads and writes copy between the program's slices and
@@ -35,6 +36,7 @@ pub mod bytes;
 pub mod console;
 pub mod http;
 mod ids;
+pub mod lies;
 pub mod mem;
 pub mod net;
 pub mod poll;

@@ -5,6 +5,7 @@
 mod basics;
 mod closed;
 mod dhcp;
+mod hostile;
 mod link;
 mod netbench;
 mod recovery;
@@ -108,6 +109,11 @@ pub const ALL: &[Test] = &[
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("reports", "each server's deaths, told with cause, place and phases", reports::reports),
     test("suspend", "the card rests within a download, which then goes on", recovery::suspend),
+    test(
+        "hostile",
+        "a program lies, hogs and dies in every way that it has; nobody else notices",
+        hostile::hostile,
+    ),
     test("client-death", "a program dies 1000 times and leaves nothing", recovery::client_death),
 ];
 

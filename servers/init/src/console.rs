@@ -24,7 +24,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes what a process has logged, at most one log page full.
+    /// Takes what a process has logged, at most one log page full and what it may have printed.
     pub(crate) fn drain<K: Kernel>(&mut self, k: &mut K, i: usize) {
         let (p, screen) = (&mut self.processes[i], &mut self.screen);
         let page = p.log_page();
@@ -35,7 +35,15 @@ impl Supervisor<'_> {
         p.log_waits = false;
         while taken < RING {
             let mut bytes = [0; 256];
-            let room = if p.console { screen.raw_room().min(bytes.len()) } else { bytes.len() };
+            let room = match p.console {
+                true => screen.raw_room().min(bytes.len()),
+                false => p.log_allowance.left(k.now_ns()).min(bytes.len()),
+            };
+            if room == 0 && !p.console {
+                p.log_due = Some(p.log_allowance.due());
+                self.arm(k);
+                return;
+            }
             if room == 0 {
                 p.log_waits = true;
                 break;
@@ -45,6 +53,7 @@ impl Supervisor<'_> {
             if p.console {
                 screen.raw(&bytes[..n]);
             } else {
+                p.log_allowance.spend(n);
                 let name = &p.name;
                 p.lines.push(&bytes[..n], |line| print_line(screen, name, line));
             }

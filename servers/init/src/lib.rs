@@ -13,7 +13,7 @@
 //! | [`cause`], [`backtrace`], [`report`], `restart` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`noise`], [`random`] | random bytes |
-//! | [`console`], [`lines`], [`screen`], [`uart`] | log and console |
+//! | [`console`], [`lines`], [`allowance`], [`screen`], [`uart`] | log and console |
 //!
 //! init trusts the kernel and the bundle. What processes say, in requests, log pages or by the
 //! way they die, is an allegation. After boot nothing allocates: a restart cannot fail for lack of
@@ -23,6 +23,7 @@
 
 extern crate alloc;
 
+pub mod allowance;
 pub mod backtrace;
 pub mod boot;
 pub mod cause;

@@ -20,6 +20,7 @@ use libipc::proc::{Crash, Request, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
 use spec::{Budget, InitRights, Restart};
 
+use crate::allowance::Allowance;
 use crate::kernel::Kernel;
 use crate::layout::{ROOT, badge, signal, slot, window};
 use crate::lines::Lines;
@@ -145,6 +146,10 @@ pub struct Process<'a> {
     pub dropped: u32,
     /// It has more in its log page than there was room for on the console.
     pub log_waits: bool,
+    /// What of it may be printed now.
+    pub log_allowance: Allowance,
+    /// When more may be.
+    pub log_due: Option<u64>,
     /// What it may ask of init.
     pub asks: InitRights,
     /// Lines about what it asks.

@@ -270,6 +270,8 @@ pub fn process<'a>(
         lines: Default::default(),
         dropped: 0,
         log_waits: false,
+        log_allowance: Default::default(),
+        log_due: None,
         asks: spec
             .caps
             .iter()

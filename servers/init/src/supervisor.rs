@@ -289,9 +289,10 @@ impl<'a> Supervisor<'a> {
         let ready = self.processes.iter().filter_map(|p| p.ready_due);
         let rests = self.processes.iter().filter_map(|p| p.suspend_due);
         let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
-        if let Some(due) =
-            restarts.chain(ready).chain(rests).chain(crashes).chain(self.off_at).min()
-        {
+        let logs = self.processes.iter().filter_map(|p| p.log_due);
+        let due =
+            restarts.chain(ready).chain(rests).chain(crashes).chain(logs).chain(self.off_at).min();
+        if let Some(due) = due {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
     }
@@ -307,6 +308,9 @@ impl<'a> Supervisor<'a> {
             }
             self.announce_late(i, now);
             self.suspend_late(k, i, now);
+            if self.processes[i].log_due.take_if(|due| *due <= now).is_some() {
+                self.drain(k, i);
+            }
         }
         self.off_if_quiet(k);
         self.arm(k);

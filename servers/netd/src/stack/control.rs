@@ -435,6 +435,7 @@ impl<E: Env> Stack<E> {
     /// the caller asks again.
     fn end_session(&mut self, session: u16) -> Result<Reply> {
         let s = self.sessions.get_mut(session as usize).ok_or(Error::NoSession)?;
+        let known = s.dead;
         s.dead = true;
         let (base, n) = (s.base, s.sockets());
         for i in base..base + n {
@@ -460,7 +461,10 @@ impl<E: Env> Stack<E> {
         match s.begin_anew() {
             Ok(()) => Ok(Reply::Done),
             Err(e) => {
-                self.ring_fault(session, e);
+                // Once is enough: nonsense stays until the next incarnation zeroes it.
+                if !known {
+                    self.ring_fault(session, e);
+                }
                 Err(Error::Invalid)
             }
         }
