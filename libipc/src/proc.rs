@@ -18,6 +18,8 @@ pub enum Request {
     Crash(Name, Crash),
     /// Ends a process and starts it again, whatever its policy.
     Restart(Name),
+    /// Ends a process, and leaves it down until [`Request::Restart`]. Calls to it fail meanwhile.
+    Stop(Name),
     /// Puts a driver and its device to rest: no frame leaves or arrives until [`Request::Resume`].
     /// The driver's state says when it rests.
     Suspend(Name),

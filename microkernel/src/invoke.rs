@@ -103,6 +103,14 @@ impl<P: Platform> Kernel<P> {
             Label::CNodeMove => cspace::move_cap(source()?, dest)?,
             Label::CNodeDelete => self.delete(dest),
             Label::CNodeRevoke => self.revoke(dest),
+            Label::CNodeCloseEndpoint => {
+                let ep = dest.cap().endpoint().ok_or(Error::WrongType)?;
+                // Not the right of whoever may only send to it.
+                if dest.cap().data() != 0 || !dest.cap().rights().contains(Rights::READ) {
+                    return Err(Error::NoRights);
+                }
+                self.close(ep);
+            }
             _ => return Err(Error::WrongType),
         }
         Ok([0; 2])

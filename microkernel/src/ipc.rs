@@ -23,6 +23,8 @@ pub enum Mode {
     Senders,
     /// Receivers.
     Receivers,
+    /// Nobody, and nobody may: its server is down.
+    Closed,
 }
 
 /// A rendezvous for messages.
@@ -94,6 +96,8 @@ impl<P: Platform> Kernel<P> {
             ep.take_receiver();
             self.deliver(sender, receiver);
             self.make_running(receiver);
+        } else if ep.mode.get() == Mode::Closed {
+            self.refuse(sender, Error::OutOfService);
         } else if mode == SendMode::NonBlocking {
             sender.set_result(Ok(()));
         } else {
@@ -247,6 +251,24 @@ impl<P: Platform> Kernel<P> {
         self.drop_caller(reply);
         if let Some(receiver) = reply.offered_by.take() {
             receiver.reply.set(None);
+        }
+    }
+
+    /// Takes an endpoint out of service, until somebody receives from it.
+    pub(crate) fn close(&mut self, ep: Obj<Endpoint>) {
+        if ep.mode.get() != Mode::Receivers {
+            self.cancel_all(ep, Error::OutOfService);
+            ep.mode.set(Mode::Closed);
+        }
+    }
+
+    /// The message of `sender`, which runs, goes nowhere.
+    fn refuse(&mut self, sender: Obj<Tcb>, error: Error) {
+        if sender.fault.get().is_some() {
+            self.dequeue(sender);
+            sender.state.set(State::Inactive);
+        } else {
+            sender.set_result(Err(error));
         }
     }
 

@@ -366,3 +366,34 @@ fn replies_carry_capabilities_only_with_the_grant_right() {
         assert_eq!(w.slot(200).is_empty(), !grant);
     }
 }
+
+#[test]
+fn a_closed_endpoint_refuses_until_somebody_receives() {
+    let (mut w, server, client) = pair();
+    let call = |w: &mut World| {
+        w.k.cpu.current = Some(client);
+        w.syscall(client, Syscall::Call, message(0));
+        Error::from_raw(client.regs.get().rax)
+    };
+    // Who waits is told, who comes later as well.
+    call(&mut w);
+    assert_eq!(client.state.get(), State::Sending);
+    w.k.cpu.current = Some(server);
+    w.invoke(CNODE, Label::CNodeCloseEndpoint, [EP, 0, 0, 0, 0, 0]).unwrap();
+    assert_ne!(client.state.get(), State::Sending);
+    assert_eq!(Error::from_raw(client.regs.get().rax), Some(Error::OutOfService));
+    assert_eq!(call(&mut w), Some(Error::OutOfService));
+    assert_eq!(client.state.get(), State::Running);
+    // A server receives again, and is called.
+    w.k.cpu.current = Some(server);
+    w.syscall(server, Syscall::Recv, recv());
+    assert_eq!(server.state.get(), State::Receiving);
+    call(&mut w);
+    assert_eq!(client.state.get(), State::AwaitingReply);
+    // Not with a badge, not what is no endpoint.
+    w.k.cpu.current = Some(server);
+    for (slot, error) in [(CLIENT_EP, Error::NoRights), (VSPACE, Error::WrongType)] {
+        let result = w.invoke(CNODE, Label::CNodeCloseEndpoint, [slot, 0, 0, 0, 0, 0]);
+        assert_eq!(result.map(drop), Err(error));
+    }
+}

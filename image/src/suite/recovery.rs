@@ -102,6 +102,27 @@ const MIDDLE: u64 = 50_000_000;
 /// two deaths in the middle of it on any machine.
 const PACE: u64 = 10_000_000;
 
+/// A server that stays down: calls fail with a reason, and work again when it is back.
+pub fn down(g: &mut Guest) -> Result<(), Failure> {
+    ready(g)?;
+    g.command("stop netd", COMMAND)?;
+    let (ip, ps) = (g.command("ip", COMMAND)?, g.command("ps", COMMAND)?);
+    let stays = ps.lines().any(|l| l.starts_with("netd ") && l.contains("failed"));
+    if !ip.contains("netd is out of service; `restart netd` starts it") || !stays {
+        return wrong(format!("a call to a server that is down:\n{ip}\n{ps}"));
+    }
+    let twice = g.command("stop netd", COMMAND)?;
+    if !twice.contains("netd does not run; `restart netd` starts it") {
+        return wrong(format!("stopped twice:\n{twice}"));
+    }
+    g.command("restart netd", COMMAND)?;
+    let ping = g.command("ping 10.0.2.2 1", COMMAND)?;
+    if !ping.contains(" 1 received") {
+        return wrong(format!("netd is back, but:\n{ping}"));
+    }
+    g.power_off()
+}
+
 /// A download of [`MIDDLE`] bytes at [`PACE`], and how many have come.
 type Download = (std::thread::JoinHandle<Result<client::Body, client::Error>>, Arc<AtomicU64>);
 

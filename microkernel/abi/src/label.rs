@@ -21,6 +21,10 @@ pub enum Label {
     CNodeDelete = 13,
     /// `(index)`. Deletes all capabilities derived from this one.
     CNodeRevoke = 14,
+    /// `(index)` of an endpoint without a badge. Its server is down: who waits to send to it gets
+    /// [`crate::Error::OutOfService`], and so does who tries, until somebody receives from it.
+    /// (A CNode's method, because a call on an endpoint is a message.)
+    CNodeCloseEndpoint = 15,
     /// `(cspace, vspace, fault endpoint or 0, IPC buffer frame or 0)`.
     ThreadConfigure = 20,
     /// `(priority 0..=255)`.
@@ -85,6 +89,7 @@ impl Label {
             12 => Self::CNodeMove,
             13 => Self::CNodeDelete,
             14 => Self::CNodeRevoke,
+            15 => Self::CNodeCloseEndpoint,
             20 => Self::ThreadConfigure,
             21 => Self::ThreadSetPriority,
             22 => Self::ThreadBindSched,

@@ -211,6 +211,9 @@ pub enum Error {
     ServerDied = 11,
     /// The thread's wait was cancelled (suspended, or the object it waited on was deleted).
     Cancelled = 12,
+    /// The server is down and nobody is about to start it: the call did nothing. Do without, or ask
+    /// later.
+    OutOfService = 13,
     /// The thread has no IPC buffer, and the call needs one.
     NoBuffer = 14,
 }
@@ -231,6 +234,7 @@ impl Error {
             10 => Self::WouldBlock,
             11 => Self::ServerDied,
             12 => Self::Cancelled,
+            13 => Self::OutOfService,
             14 => Self::NoBuffer,
             _ => Self::Range,
         })

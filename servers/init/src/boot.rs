@@ -302,7 +302,8 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
             screen.log(line.as_bytes());
         }
         let parts = made.and_then(Result::ok);
-        processes.push(crate::standing::process(p, i, segments.map(|f| files[f]), parts));
+        let file = segments.map(|f| files[f]);
+        processes.push(crate::standing::process(p, i, file, parts, endpoints));
     }
     let devices = found
         .iter()

@@ -92,6 +92,10 @@ pub trait Kernel {
     fn revoke(&mut self, index: u64) -> Result<(), Error> {
         self.invoke(ROOT, Label::CNodeRevoke, [index, 0, 0, 0], [0; 2]).map(|_| ())
     }
+    /// Takes an endpoint out of service until its server receives again.
+    fn close_endpoint(&mut self, index: u64) -> Result<(), Error> {
+        self.invoke(ROOT, Label::CNodeCloseEndpoint, [index, 0, 0, 0], [0; 2]).map(|_| ())
+    }
     /// Maps a frame.
     fn map(
         &mut self,

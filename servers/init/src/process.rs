@@ -112,6 +112,8 @@ pub struct Process<'a> {
     pub autostart: bool,
     /// It has the console.
     pub console: bool,
+    /// The endpoint on which it answers calls.
+    pub endpoint: Option<CPtr>,
     /// Its program.
     pub file: Option<File<'a>>,
     /// `None`: it cannot run; the reason was logged at boot.
@@ -367,6 +369,7 @@ impl Process<'_> {
             Request::Kill(_)
             | Request::Crash(..)
             | Request::Restart(_)
+            | Request::Stop(_)
             | Request::Suspend(_)
             | Request::Resume(_)
             | Request::PowerOff => (false, Permission::Init),

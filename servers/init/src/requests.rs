@@ -11,6 +11,7 @@ use crate::cause::Cause;
 use crate::kernel::Kernel;
 use crate::layout::badge;
 use crate::noise::Source;
+use crate::policy::Next;
 use crate::process::Process;
 use crate::screen::LineBuf;
 use crate::supervisor::{Supervisor, say};
@@ -56,11 +57,14 @@ impl Supervisor<'_> {
             Request::Kill(name) => self.target(name).and_then(|i| self.kill(k, i)),
             Request::Crash(name, how) => self.target(name).and_then(|i| self.crash(k, i, *how)),
             Request::Restart(name) => self.target(name).and_then(|i| self.restart(k, i)),
+            Request::Stop(name) => {
+                self.target(name).and_then(|i| self.end(k, i, Cause::Killed, Some(Next::Leave)))
+            }
             Request::Suspend(name) => self.target(name).and_then(|i| self.suspend(k, i)),
             Request::Resume(name) => self.target(name).and_then(|i| self.resume(k, i)),
         };
         let names_itself = match request {
-            Request::Kill(n) | Request::Crash(n, _) | Request::Restart(n) => {
+            Request::Kill(n) | Request::Crash(n, _) | Request::Restart(n) | Request::Stop(n) => {
                 *n == self.processes[caller].name
             }
             _ => false,
@@ -147,7 +151,7 @@ impl Supervisor<'_> {
     }
 
     fn kill<K: Kernel>(&mut self, k: &mut K, i: usize) -> Result<Reply, Error> {
-        self.end(k, i, Cause::Killed, false)
+        self.end(k, i, Cause::Killed, None)
     }
 
     fn end<K: Kernel>(
@@ -155,14 +159,14 @@ impl Supervisor<'_> {
         k: &mut K,
         i: usize,
         cause: Cause,
-        restart: bool,
+        order: Option<Next>,
     ) -> Result<Reply, Error> {
         let now = k.now_ns();
         if !self.processes[i].is_running() {
             return Err(Error::NotRunning);
         }
         let regs = self.registers(k, i).ok_or(Error::NotRunning)?;
-        self.ended(k, i, cause, regs, [now; 2], restart);
+        self.ended(k, i, cause, regs, [now; 2], order);
         Ok(Reply::Done)
     }
 
@@ -173,7 +177,7 @@ impl Supervisor<'_> {
         }
         p.history.reset();
         match p.state {
-            State::Running => return self.end(k, i, Cause::Requested, true),
+            State::Running => return self.end(k, i, Cause::Requested, Some(Next::Now)),
             State::Restarting => self.start_pending(k, i),
             State::Exited(_) | State::Failed | State::Stopped | State::Suspended => {
                 self.start(k, i);

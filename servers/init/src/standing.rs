@@ -244,8 +244,14 @@ pub fn process<'a>(
     index: usize,
     file: Option<File<'a>>,
     parts: Option<Parts<'a>>,
+    endpoints: CPtr,
 ) -> Process<'a> {
+    let endpoint = spec.caps.iter().find_map(|c| match c.kind {
+        CapKind::Endpoint { index, recv: true, .. } => Some(endpoints + index as u64),
+        _ => None,
+    });
     Process {
+        endpoint,
         name: name(&spec.name),
         index,
         priority: spec.priority,

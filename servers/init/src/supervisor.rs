@@ -104,6 +104,18 @@ impl<'a> Supervisor<'a> {
                     say!(self.screen, "[init] started {name}, priority {priority}, {kib} KiB");
                 }
             }
+            if !self.processes[i].is_running() {
+                self.out_of_service(k, i);
+            }
+        }
+    }
+
+    /// A server is down, and it is not about to be started: whoever calls it is told so at once,
+    /// until it receives again.
+    fn out_of_service<K: Kernel>(&self, k: &mut K, i: usize) {
+        if let Some(endpoint) = self.processes[i].endpoint {
+            // It is init's own capability, in init's own CNode: this cannot fail.
+            let _ = k.close_endpoint(endpoint);
         }
     }
 
@@ -135,6 +147,8 @@ impl<'a> Supervisor<'a> {
             // A start that failed half way may have left this.
             let _ = k.delete(slot::SCRATCH);
             p.state = State::Failed;
+            self.out_of_service(k, i);
+            let p = &self.processes[i];
             say!(self.screen, "[init] {} cannot be started: kernel error {e:?}", p.name);
             return;
         }
@@ -165,7 +179,7 @@ impl<'a> Supervisor<'a> {
             *text = printable(&bytes[..n]);
         }
         let died = words[3].min(noticed);
-        self.ended(k, i, cause, regs, [died, noticed], false);
+        self.ended(k, i, cause, regs, [died, noticed], None);
     }
 
     /// Registers of a process's thread.
@@ -176,7 +190,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// A running process has ended, or is being ended: tears it down and does what its policy
-    /// says (`restart`: starts it again in any case). `at`: when it died, and when that was noticed.
+    /// says (or what `order` says, in any case). `at`: when it died, and when that was noticed.
     pub(crate) fn ended<K: Kernel>(
         &mut self,
         k: &mut K,
@@ -184,18 +198,18 @@ impl<'a> Supervisor<'a> {
         cause: Cause,
         regs: UserRegs,
         at: [u64; 2],
-        restart: bool,
+        order: Option<Next>,
     ) {
         self.drain(k, i);
         self.dies(i);
         let p = &mut self.processes[i];
         let mut record = Record::new(i, p.starts.wrapping_sub(1), cause, regs);
         let stops = self.off_at.is_some() && p.parts.as_ref().is_some_and(|x| x.stop.is_some());
-        let suspends = p.suspend_due.take().is_some() && !restart;
-        let next = match (stops, restart) {
+        let suspends = p.suspend_due.take().is_some() && order.is_none();
+        let next = match (stops, order) {
             // What it was asked to do.
             (true, _) => Next::Leave,
-            (_, true) => Next::Now,
+            (_, Some(next)) => next,
             _ if suspends => Next::Leave,
             _ => p.history.ended(p.policy, record.cause.end(), at[0]),
         };
@@ -256,6 +270,7 @@ impl<'a> Supervisor<'a> {
                     _ => Ok(()),
                 });
                 self.stays_down(i, next == Next::GiveUp);
+                self.out_of_service(k, i);
             }
         }
         self.notify_death(k, i);

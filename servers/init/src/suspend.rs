@@ -68,7 +68,7 @@ impl Supervisor<'_> {
         }
         say!(self.screen, "[init] {} did not rest in time", p.name);
         if let Some(regs) = self.registers(k, i) {
-            self.ended(k, i, Cause::Killed, regs, [now; 2], false);
+            self.ended(k, i, Cause::Killed, regs, [now; 2], None);
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Model {
     timers: BTreeMap<Object, Timer>,
     scheds: BTreeMap<Object, (u64, u64)>,
     irqs: BTreeMap<u64, (Object, u64)>,
+    /// Endpoints that were closed.
+    closed: BTreeSet<Object>,
     memory: BTreeMap<u64, Box<[u8; 4096]>>,
     /// Signalled bits by notification.
     pub signals: BTreeMap<Object, u64>,
@@ -130,6 +132,7 @@ impl Model {
             timers: BTreeMap::new(),
             scheds: BTreeMap::new(),
             irqs: BTreeMap::new(),
+            closed: BTreeSet::new(),
             memory: BTreeMap::new(),
             signals: BTreeMap::new(),
             root: 1,
@@ -181,6 +184,10 @@ impl Model {
     /// Slots in use in init's own CSpace.
     pub fn root_slots(&self) -> usize {
         self.slots.keys().filter(|(node, _)| *node == self.root).count()
+    }
+    /// How many endpoints were closed since the last call.
+    pub fn take_closed(&mut self) -> usize {
+        core::mem::take(&mut self.closed).len()
     }
     /// All capabilities that exist.
     pub fn caps(&self) -> usize {
@@ -513,6 +520,12 @@ impl Kernel for Model {
                 }
                 let moved = self.slots.remove(&from).ok_or(Error::InvalidCap)?;
                 self.slots.insert((cap.object, w[0]), moved);
+            }
+            (ObjType::CNode, Label::CNodeCloseEndpoint) => {
+                let ep = self.typed(w[0], ObjType::Endpoint)?;
+                assert!(ep.badge == 0 && ep.rights.contains(Rights::READ));
+                let object = ep.object;
+                self.closed.insert(object);
             }
             (ObjType::CNode, Label::CNodeDelete) => self.remove((cap.object, w[0])),
             (ObjType::CNode, Label::CNodeRevoke) => {

@@ -395,3 +395,26 @@ fn a_driver_that_is_woken_before_it_rests_goes_on() {
     assert_eq!(ask(&mut b, Request::PowerOff), Some(Ok(Reply::Done)));
     assert_eq!(b.k.outside.off, [(0x604, 0x2000)]);
 }
+
+#[test]
+fn a_server_that_stays_down_is_out_of_service() {
+    let mut b = booted();
+    assert_eq!(b.k.take_closed(), 0);
+    // Restarted at once: calls wait for the next one.
+    assert_eq!(ask(&mut b, Request::Kill(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.k.take_closed(), 0);
+    assert_eq!(ask(&mut b, Request::Stop(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!((b.s.processes[1].state, b.k.take_closed()), (State::Failed, 1));
+    assert_eq!(ask(&mut b, Request::Stop(named("srv"))), Some(Err(Error::NotRunning)));
+    assert_eq!(ask(&mut b, Request::Restart(named("srv"))), Some(Ok(Reply::Done)));
+    assert_eq!((b.s.processes[1].state, b.k.take_closed()), (State::Running, 0));
+    // Who answers no calls has nothing to close.
+    assert_eq!(ask(&mut b, Request::Stop(named("drv"))), Some(Ok(Reply::Done)));
+    assert_eq!(b.k.take_closed(), 0);
+
+    let mut system = system();
+    system.processes[1].autostart = false;
+    assert_eq!(booted_with(&system).k.take_closed(), 1, "not started yet");
+    system.processes[1].file = "missing".to_string();
+    assert_eq!(booted_with(&system).k.take_closed(), 1, "cannot be built");
+}

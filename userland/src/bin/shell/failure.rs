@@ -85,6 +85,9 @@ impl fmt::Display for Failure {
             Self::NoCapability(what) => {
                 write!(f, "not permitted: `{what}` of this program in the manifest is not set")
             }
+            Self::Silent(who, CallError::Kernel(abi::Error::OutOfService)) => {
+                write!(f, "{who} is out of service; `restart {who}` starts it")
+            }
             Self::Silent(who, e) => write!(f, "{who} does not answer: {e:?}"),
             Self::Nonsense(who) => write!(f, "{who} answered something else than was asked"),
             Self::Init(e) => write!(f, "init refuses: {e}"),

@@ -22,6 +22,7 @@ const HELP: &str = "\
   ps                     processes: state, priority, restarts, memory, time since start
   kill NAME              end a process; its restart policy decides what follows
   crash NAME HOW         make it crash: HOW is panic, pointer or undefined
+  stop NAME              end a process and leave it down
   restart NAME           end a process if it runs, and start it
   restarts               what died, why, and how long each part of its restart took
   restarts N             report number N in full: cause, registers, backtrace
@@ -93,6 +94,7 @@ impl Shell {
             ("ps", []) => return self.processes(),
             ("kill", [who]) => return self.change(proc::Request::Kill(name(who)?), who),
             ("restart", [who]) => return self.change(proc::Request::Restart(name(who)?), who),
+            ("stop", [who]) => return self.change(proc::Request::Stop(name(who)?), who),
             ("crash", [who, how]) => {
                 let how = match *how {
                     "panic" => Crash::Panic,
