@@ -145,7 +145,11 @@ pub struct AppSock {
     pub tx_tail: AtomicU64,
     /// Bytes ever taken from the receive ring.
     pub rx_head: AtomicU64,
-    _reserved: [AtomicU64; 2],
+    /// Streams: for how many milliseconds data may go unacknowledged, or a connect unanswered, before
+    /// the connection ends with [`Error::TimedOut`] (RFC 5482, TCP_USER_TIMEOUT); 0: as TCP does,
+    /// minutes. netd reads it when a retransmission is due.
+    pub user_timeout_ms: AtomicU32,
+    _reserved: [AtomicU32; 3],
 }
 
 /// What a socket is.

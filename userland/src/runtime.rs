@@ -371,6 +371,7 @@ impl Runtime {
         for id in 0..mem.sockets() {
             let words = mem.app_sock(id);
             words.tx_tail.store(0, Relaxed);
+            words.user_timeout_ms.store(0, Relaxed);
             words.rx_head.store(0, Release);
         }
         let submit = mem.submit().producer().map_err(|_| Error::Server)?;

@@ -11,6 +11,7 @@ mod netbench;
 mod recovery;
 mod reports;
 mod traffic;
+mod vanish;
 
 pub use basics::{IpcCost, ipc_costs};
 
@@ -23,6 +24,7 @@ use netd::Addressing;
 
 use crate::build::Image;
 use crate::harness::{Failure, Guest, Setup, peer};
+use crate::qemu::{Chipset, Nic};
 
 /// A test.
 #[derive(Clone, Copy)]
@@ -93,6 +95,14 @@ pub const ALL: &[Test] = &[
         setup: peered,
         ..test("link", "a pulled cable reaches a program, a loose one seldom", link::link)
     },
+    Test {
+        setup: peered,
+        ..test(
+            "vanish",
+            "a peer that is gone: timed out, in a connection and before",
+            vanish::vanish,
+        )
+    },
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
     test("netbench", "each measuring service does what it says", netbench::services),
@@ -105,6 +115,22 @@ pub const ALL: &[Test] = &[
     test("download-crash", "the same while e1000d crashes every second", recovery::download_crash),
     test("download-crash-netd", "the same with netd", recovery::download_crash_netd),
     test("download-crash-sockd", "the same with sockd", recovery::download_crash_sockd),
+    Test {
+        setup: |s| s.nic = Nic::I82544gc,
+        ..test("nic-82544gc", "its driver dies twice within a download", |g| {
+            recovery::card(g, "82544GC")
+        })
+    },
+    Test {
+        setup: |s| s.nic = Nic::I82545em,
+        ..test("nic-82545em", "its driver dies twice within a download", |g| {
+            recovery::card(g, "82545EM")
+        })
+    },
+    Test {
+        setup: |s| (s.nic, s.chipset) = (Nic::I82574l, Chipset::Q35),
+        ..test("nic-82574l", "the same, on q35", |g| recovery::card(g, "82574L"))
+    },
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("reports", "each server's deaths, told with cause, place and phases", reports::reports),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::traffic::{LONG, check, outside, ready};
 use crate::client;
-use crate::harness::{COMMAND, Failure, Guest, wrong};
+use crate::harness::{BOOT, COMMAND, Failure, Guest, wrong};
 use crate::manifest::Protocol::Tcp;
 
 /// Restart lines of `process` on the console: `[init] restarted e1000d: CAUSE, downtime 812 us`.
@@ -200,6 +200,12 @@ fn restart(g: &mut Guest, server: &str) -> Result<(), Failure> {
     // And somebody who comes later.
     check(&outside(client::get(port, "/bytes/1000000"))?, 1_000_000)?;
     g.power_off()
+}
+
+/// The driver's model must be the card's.
+pub fn card(g: &mut Guest, model: &str) -> Result<(), Failure> {
+    g.wait_for(&format!("[e1000d] {model} "), BOOT)?;
+    restart(g, "e1000d")
 }
 
 pub fn restart_netd(g: &mut Guest) -> Result<(), Failure> {

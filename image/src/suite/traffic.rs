@@ -14,9 +14,12 @@ pub fn outside<T>(result: Result<T, client::Error>) -> Result<T, Failure> {
     result.map_err(|e| Failure::Wrong(e.to_string()))
 }
 
-/// Waits for the prompt and for netd's address: forwarded connections before that are refused.
+/// Waits for the prompt, for servers and for netd's address: forwarded connections before that are
+/// refused.
 pub fn ready(g: &mut Guest) -> Result<(), Failure> {
     g.wait_for(PROMPT, BOOT)?;
+    let serving = ["[httpd] serving on port 80", "[echod] serving on port 7"];
+    g.wait_until("servers", BOOT, |text| serving.iter().all(|line| text.contains(line)))?;
     for _ in 0..50 {
         if g.command("ip", COMMAND)?.contains("10.0.2.15") {
             return Ok(());

@@ -204,6 +204,11 @@ impl Session {
         (app.tx_tail.load(Acquire), app.rx_head.load(Acquire))
     }
 
+    /// How long the program lets data go unacknowledged, ns; 0: it does not say.
+    pub fn user_timeout(&self, id: u16) -> u64 {
+        self.mem.apps[id as usize].user_timeout_ms.load(Relaxed) as u64 * 1_000_000
+    }
+
     /// Notes that `id` was freed; `true`: sockd must be told.
     pub fn note_freed(&mut self, id: u16) -> bool {
         let word = &mut self.freed[id as usize / 64];

@@ -11,6 +11,8 @@ pub struct Options {
     pub rx: u32,
     /// Longest wait for a connection.
     pub connect_timeout: Option<Duration>,
+    /// Streams: see [`super::TcpStream::set_user_timeout`]; here it holds for the handshake, too.
+    pub user_timeout: Option<Duration>,
     /// Listener: connections that may wait; 0: 16.
     pub backlog: u16,
 }

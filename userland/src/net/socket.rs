@@ -101,6 +101,13 @@ impl Socket {
         self.rt.submit(self.id);
     }
 
+    /// See [`super::TcpStream::set_user_timeout`].
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) {
+        // Not 0, which means none.
+        let ms = timeout.map_or(0, |t| t.as_millis().clamp(1, u32::MAX as u128) as u32);
+        self.words().user_timeout_ms.store(ms, Relaxed);
+    }
+
     /// Publishes what was read up to `head`. netd is told when it may matter to the peer: a
     /// quarter of the ring has been read since, or `eager`.
     pub fn consumed(&self, head: u64, eager: bool) {
@@ -233,6 +240,7 @@ impl Drop for Socket {
         let _ = self.rt.call(&Request::Close { id: self.id, abort: self.abort.get() });
         // Not earlier: netd reads `tx_tail` once more while the call lasts.
         self.words().tx_tail.store(0, Relaxed);
+        self.words().user_timeout_ms.store(0, Relaxed);
         self.words().rx_head.store(0, Release);
         self.rt.forget(self.id);
     }

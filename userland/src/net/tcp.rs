@@ -75,6 +75,7 @@ impl TcpStream {
         options: Options,
     ) -> Result<Self, Error> {
         let socket = Socket::open(rt, Kind::Tcp, options.tx, options.rx)?;
+        socket.set_user_timeout(options.user_timeout);
         socket.connect(addr)?;
         Ok(Self::new(socket))
     }
@@ -350,6 +351,13 @@ impl TcpStream {
     /// Longest wait of a write; `None`: no limit.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.socket.write_timeout.set(timeout);
+    }
+
+    /// How long the peer may leave data unacknowledged before the connection ends with
+    /// [`Error::TimedOut`], whether or not a call waits (RFC 5482, Linux's TCP_USER_TIMEOUT); `None`:
+    /// some minutes. A peer that answers and has no room is waited for all the same.
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) {
+        self.socket.set_user_timeout(timeout);
     }
 
     /// Whether dropping the stream resets the connection instead of ending it in order.

@@ -129,6 +129,11 @@ impl Packet {
     }
 }
 
+/// Whether a frame is of ARP.
+pub fn is_arp(frame: &[u8]) -> bool {
+    EthernetFrame::new_checked(frame).is_ok_and(|f| f.ethertype() == EthernetProtocol::Arp)
+}
+
 /// An ICMP message with its checksum.
 pub fn icmp(ty: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![ty, code, 0, 0];

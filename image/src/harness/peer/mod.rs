@@ -3,7 +3,7 @@
 //! QEMU hands every frame to a Unix socket (`-netdev stream`), so this needs no privileges. Behind
 //! the socket is a stack of its own (smoltcp: ARP, echo, TCP), a DHCP server, and the test, which
 //! may send frames made by hand and look at every frame that came. The peer can vanish: from
-//! then on it neither hears nor says anything.
+//! then on only ARP is answered, as by a router in front of a host that is gone.
 //!
 //! | file | what |
 //! |---|---|
@@ -73,7 +73,7 @@ impl State {
     }
 
     fn frame(&mut self, frame: Vec<u8>) {
-        if !self.vanished {
+        if !self.vanished || frames::is_arp(&frame) {
             match self.dhcp.as_mut().and_then(|server| server.answer(&frame)) {
                 Some(answers) => self.device.out.extend(answers),
                 None => self.device.inbox.push_back(frame.clone()),
@@ -83,9 +83,10 @@ impl State {
     }
 
     fn poll(&mut self) {
-        if !self.vanished {
-            let now = self.now();
-            self.interface.poll(now, &mut self.device, &mut self.sockets);
+        let now = self.now();
+        self.interface.poll(now, &mut self.device, &mut self.sockets);
+        if self.vanished {
+            self.device.out.retain(|frame| frames::is_arp(frame));
         }
     }
 }
@@ -162,14 +163,9 @@ impl Peer {
         self.state().device.out.push_back(frame);
     }
 
-    /// From now on the peer neither hears nor says anything; the test still sees what comes.
+    /// From now on the peer answers nothing but ARP; the test still sees what comes.
     pub fn vanish(&self) {
         self.state().vanished = true;
-    }
-
-    /// The opposite of [`Self::vanish`].
-    pub fn come_back(&self) {
-        self.state().vanished = false;
     }
 
     /// Serves DHCP from now on (or, with `None`, no more).

@@ -184,10 +184,12 @@ impl<E: Env> Stack<E> {
     /// Timer of connection `i`.
     pub(super) fn tcp_timer(&mut self, i: u32) {
         let now = self.now;
-        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
+        let s = &mut self.socks[i as usize];
+        let Body::Tcp(conn) = &mut s.body else { return };
         if conn.deadline() > now {
             return self.arm(i);
         }
+        conn.user_timeout = self.sessions[s.session as usize].user_timeout(s.id);
         let outcome = conn.timer(now);
         let wants = conn.wants_output();
         self.after_tcp(i, outcome);

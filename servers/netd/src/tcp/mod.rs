@@ -146,6 +146,10 @@ pub struct Conn {
     cc: Congestion,
     rtt: Rtt,
     retries: u8,
+    /// What is not acknowledged was first sent about then; valid while `retries` is not 0.
+    stuck_since: u64,
+    /// For how long that may be, ns; 0: see `DATA_RETRIES` (RFC 5482).
+    pub user_timeout: u64,
     last_sent: u64,
 
     irs: Seq,
@@ -200,6 +204,8 @@ impl Conn {
             cc: Congestion::new(mss, iss),
             rtt: Rtt::new(),
             retries: 0,
+            stuck_since: now,
+            user_timeout: 0,
             last_sent: now,
             irs: Seq(0),
             rcv_nxt: Seq(0),

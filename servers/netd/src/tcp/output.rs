@@ -88,7 +88,7 @@ impl Conn {
         } else {
             self.rtt.sent(self.max, now);
         }
-        self.rto_at = now + self.rtt.rto();
+        self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
         let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
         let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };

@@ -45,11 +45,18 @@ impl Conn {
             self.need |= Need::ACK;
             return Outcome::empty();
         }
+        if self.retries == 0 {
+            self.stuck_since = now.saturating_sub(self.rtt.rto());
+        }
         self.retries = self.retries.saturating_add(1);
+        let limited = self.user_timeout != 0;
+        if limited && now - self.stuck_since >= self.user_timeout {
+            return self.end(Some(Error::TimedOut));
+        }
         match self.state {
             State::SynSent | State::SynReceived => {
                 let limit = if self.passive { SYN_ACK_RETRIES } else { SYN_RETRIES };
-                if self.retries > limit {
+                if self.retries > limit && !limited {
                     return self.end(Some(Error::TimedOut));
                 }
                 self.need |= Need::SYN;
@@ -59,7 +66,7 @@ impl Conn {
             State::Closed | State::TimeWait => return Outcome::empty(),
             _ => {}
         }
-        if self.retries > DATA_RETRIES {
+        if self.retries > DATA_RETRIES && !limited {
             return self.end(Some(Error::TimedOut));
         }
         let flight = self.max - self.una;
@@ -72,8 +79,14 @@ impl Conn {
         } else {
             self.cc.on_timeout(self.max, flight, self.retries == 1);
         }
-        self.rto_at = now + self.rtt.rto();
+        self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         Outcome::empty()
+    }
+
+    /// The time of the next retransmission, or the end of the program's patience if that is earlier.
+    pub(super) fn within_user_timeout(&self, at: u64) -> u64 {
+        let patient = self.user_timeout == 0 || self.retries == 0;
+        if patient { at } else { at.min(self.stuck_since.saturating_add(self.user_timeout)) }
     }
 
     pub(super) fn enter_time_wait(&mut self, now: u64) -> Outcome {
