@@ -120,6 +120,9 @@ pub struct Model {
 }
 
 const ROOT_BITS: u8 = 12;
+/// Objects that are not made: far from the numbers of those that are.
+const UNTYPEDS: Object = 1 << 32;
+const IRQS: Object = 1 << 33;
 
 impl Model {
     /// A machine as the kernel leaves it to init.
@@ -155,7 +158,7 @@ impl Model {
         m.spaces.insert(2, Space::default());
         m.threads.insert(3, Thread { cspace: 1, vspace: 2, ..Default::default() });
         for (slot, u) in (init_slot::UNTYPED..).zip(untypeds) {
-            let object = 1000 + slot;
+            let object = UNTYPEDS + slot;
             m.root_cap(slot, ObjType::Untyped, object, u.paddr, u.size_bits as u8);
             m.slots.get_mut(&(1, slot)).unwrap().device = u.device == 1;
         }
@@ -559,7 +562,7 @@ impl Kernel for Model {
             (ObjType::IrqControl, Label::IrqGet) => {
                 let node = self.typed(w[2], ObjType::CNode)?.object;
                 let id = self.fresh();
-                let irq = Cap { id, ty: ObjType::IrqHandler, object: 0x1_0000 + w[0], ..cap };
+                let irq = Cap { id, ty: ObjType::IrqHandler, object: IRQS + w[0], ..cap };
                 let irq = Cap { parent: Some(cap.id), badge: w[1], ..irq };
                 if self.slots.values().any(|c| c.object == irq.object) {
                     return Err(Error::Busy);

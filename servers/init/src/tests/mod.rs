@@ -4,6 +4,7 @@ extern crate std;
 mod boot;
 mod console;
 mod faults;
+mod fuzz;
 mod reports;
 mod requests;
 
