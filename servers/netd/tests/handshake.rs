@@ -95,6 +95,16 @@ fn an_old_syn_ack_is_refused_and_the_open_goes_on() {
 }
 
 #[test]
+fn a_connect_lasts_as_long_as_the_program_has_patience() {
+    let mut s = Script::connecting();
+    s.set_user_timeout(2000);
+    s.until(1990);
+    assert_eq!(s.state(), State::SynSent);
+    s.until(2020);
+    assert_eq!((s.state(), s.error()), (State::Closed, Some(Error::TimedOut)));
+}
+
+#[test]
 fn a_syn_is_repeated_with_doubling_pauses_for_three_minutes() {
     let mut s = Script::connecting();
     s.until(400_000);

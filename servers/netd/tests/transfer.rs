@@ -9,6 +9,36 @@ use libipc::sock::{Error, State};
 use netd::wire::tcp::Flags;
 
 #[test]
+fn a_program_may_lose_patience_earlier_or_later() {
+    for (patience_ms, lost_at) in [(1000, 1000), (100, 200), (3_600_000, 3_600_000)] {
+        let mut s = Script::accepted();
+        s.set_user_timeout(patience_ms);
+        let began = s.ms();
+        s.write(100);
+        s.expect("A", 1, 1, 100);
+        // Never before it is looked at: when the first retransmission is due.
+        s.until(began + lost_at - 50);
+        assert_eq!(s.state(), State::Established, "{patience_ms}");
+        s.until(began + lost_at + 50);
+        assert_eq!((s.state(), s.error()), (State::Closed, Some(Error::TimedOut)), "{patience_ms}");
+    }
+    // An answer begins it anew.
+    let mut s = Script::accepted();
+    s.set_user_timeout(1000);
+    for n in 0..5 {
+        s.write(100);
+        s.expect("A", 1 + n * 100, 1, 100);
+        let now = s.ms();
+        s.until(now + 900);
+        while !s.sent.is_empty() {
+            s.expect("A", 1 + n * 100, 1, 100);
+        }
+        s.send("A", 1, 1 + (n + 1) * 100, &[]);
+    }
+    assert_eq!(s.state(), State::Established);
+}
+
+#[test]
 fn lost_data_is_repeated_with_doubling_pauses_and_given_up_in_the_end() {
     let mut s = Script::accepted();
     s.write(100);

@@ -8,6 +8,7 @@ use libipc::sock::{Error, Kind, State};
 use netd::wire::arp;
 use netd::wire::tcp::{Flags, Repr, Seq};
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 
 const PEER_ISS: u32 = 0xffff_f000; // wraps within the first few kilobytes
 
@@ -175,6 +176,14 @@ impl Script {
     /// The stack's initial sequence number.
     pub fn iss(&self) -> Option<u32> {
         self.iss
+    }
+    /// As the program sets it.
+    pub fn set_user_timeout(&self, ms: u32) {
+        self.host.progs[0].app(self.id).user_timeout_ms.store(ms, Relaxed);
+    }
+    /// Milliseconds since the beginning.
+    pub fn ms(&self) -> u64 {
+        self.host.now / MS
     }
     pub fn state(&self) -> State {
         self.host.progs[0].state(self.id)
