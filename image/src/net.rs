@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use netd::Addressing;
+use nix::net::if_::InterfaceFlags;
 
 use crate::manifest::Protocol;
 use crate::ports::Mapping;
@@ -145,37 +146,32 @@ impl Tap {
     /// What is missing, and what to do.
     pub fn check(&self) -> Result<(), TapError> {
         // Of our own network namespace, whatever is mounted on /sys.
-        let here = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
-        self.check_in(&here, &Path::new("/sys/class/net").join(&self.0))
+        let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+        let up = all
+            .filter(|i| i.interface_name == self.0)
+            .map(|i| i.flags.contains(InterfaceFlags::IFF_UP))
+            .next();
+        self.check_in(up, &Path::new("/sys/class/net").join(&self.0))
     }
 
-    fn check_in(&self, devices: &str, sys: &Path) -> Result<(), TapError> {
-        let name = || self.0.clone();
-        if !devices.lines().any(|l| l.trim_start().strip_prefix(&self.0).is_some_and(is_colon)) {
-            return Err(TapError::Missing(name()));
+    /// `up`: whether it is, if it is there at all.
+    fn check_in(&self, up: Option<bool>, sys: &Path) -> Result<(), TapError> {
+        let up = up.ok_or_else(|| TapError::Missing(self.0.clone()))?;
+        // /sys may show another namespace, without such an interface: QEMU will tell then.
+        let kind = std::fs::read_to_string(sys.join("tun_flags")).ok();
+        let kind =
+            kind.and_then(|t| u32::from_str_radix(t.trim().trim_start_matches("0x"), 16).ok());
+        match kind {
+            None if sys.exists() => Err(TapError::OtherKind(self.0.clone())),
+            Some(kind) if kind & IFF_TAP == 0 => Err(TapError::OtherKind(self.0.clone())),
+            _ if !up => Err(TapError::Down(self.0.clone())),
+            _ => Ok(()),
         }
-        let read = |file| std::fs::read_to_string(sys.join(file)).ok();
-        let number = |text: String| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16);
-        // /sys may show another namespace, where there is no such interface: QEMU will tell then.
-        let Some(flags) = read("flags") else { return Ok(()) };
-        let kind = read("tun_flags").and_then(|t| number(t).ok());
-        if kind.is_none_or(|k| k & IFF_TAP == 0) {
-            return Err(TapError::OtherKind(name()));
-        }
-        if number(flags).is_ok_and(|f| f & IFF_UP == 0) {
-            return Err(TapError::Down(name()));
-        }
-        Ok(())
     }
 }
 
-/// linux/if.h, linux/if_tun.h.
-const IFF_UP: u32 = 1;
+/// linux/if_tun.h.
 const IFF_TAP: u32 = 2;
-
-fn is_colon(rest: &str) -> bool {
-    rest.starts_with(':')
-}
 
 #[cfg(test)]
 mod tests {
@@ -220,25 +216,19 @@ mod tests {
     fn what_is_wrong_with_an_interface_is_said() {
         let tap: Tap = "tap0".parse().unwrap();
         let dir = std::env::temp_dir().join(format!("breakwater-net-{}", std::process::id()));
-        let check = |devices: &str, files: &[(&str, &str)]| {
-            let _ = std::fs::remove_dir_all(&dir);
-            std::fs::create_dir_all(&dir).unwrap();
-            for (name, text) in files {
-                std::fs::write(dir.join(name), text).unwrap();
-            }
-            tap.check_in(devices, &dir)
-        };
-        let there = "Inter-|\n face |\n  tap0:  0 0\n";
-        let missing = check("Inter-|\n  tap00: 0\n    lo: 0", &[]).unwrap_err();
+        let _ = std::fs::remove_dir_all(&dir);
+        let missing = tap.check_in(None, &dir).unwrap_err();
         assert!(missing.to_string().contains("ip tuntap add tap0 mode tap"), "{missing}");
-        assert_eq!(check(there, &[]), Ok(()), "another /sys");
-        let other = check(there, &[("flags", "0x1003\n")]);
-        assert_eq!(other, Err(TapError::OtherKind("tap0".into())));
-        let tun = check(there, &[("flags", "0x1003\n"), ("tun_flags", "0x1001\n")]);
-        assert_eq!(tun, Err(TapError::OtherKind("tap0".into())));
-        let down = check(there, &[("flags", "0x1002\n"), ("tun_flags", "0x1002\n")]);
-        assert!(down.unwrap_err().to_string().contains("ip link set tap0 up"));
-        assert_eq!(check(there, &[("flags", "0x1003\n"), ("tun_flags", "0x1002\n")]), Ok(()));
+        assert_eq!(tap.check_in(Some(true), &dir), Ok(()), "another /sys");
+        std::fs::create_dir_all(&dir).unwrap();
+        let other = Err(TapError::OtherKind("tap0".into()));
+        assert_eq!(tap.check_in(Some(true), &dir), other);
+        std::fs::write(dir.join("tun_flags"), "0x1001\n").unwrap();
+        assert_eq!(tap.check_in(Some(true), &dir), other, "a tun");
+        std::fs::write(dir.join("tun_flags"), "0x1002\n").unwrap();
+        let down = tap.check_in(Some(false), &dir).unwrap_err();
+        assert!(down.to_string().contains("ip link set tap0 up"));
+        assert_eq!(tap.check_in(Some(true), &dir), Ok(()));
         let _ = std::fs::remove_dir_all(&dir);
     }
 }
