@@ -191,7 +191,7 @@ mod tests {
         let bin =
             |name: &str, package: &str| GuestBin { name: name.into(), package: package.into() };
         let bins =
-            [bin("kernel", "microkernel"), bin("shell", "userland"), bin("echod", "userland")];
+            [bin("kernel", "microkernel"), bin("shell", "userland"), bin("services", "userland")];
         let cargo = command(&bins.each_ref(), What::Build, false, Path::new("/t"));
         let args: Vec<_> = cargo.get_args().map(|a| a.to_str().unwrap()).collect();
         let packages = args.windows(2).filter(|w| w[0] == "-p").map(|w| w[1]);

@@ -13,7 +13,7 @@ use spec::{Budget, CapKind, InitRights, MapKind, Process, Restart, System};
 
 /// Guest binaries that fixtures may name.
 const BINS: [&str; 9] =
-    ["e1000d", "echod", "httpd", "init", "kernel", "netd", "shell", "sockd", "victim"];
+    ["e1000d", "httpd", "init", "kernel", "netd", "services", "shell", "sockd", "victim"];
 
 #[test]
 fn each_kind_of_mistake_is_refused_with_line_and_reason() {
@@ -147,7 +147,7 @@ fn a_session_gives_each_side_its_own_words() {
     let with_sockets = |p: &&Process| p.caps.iter().any(|c| c.name == "sockd");
     let programs: Vec<&str> =
         s.processes.iter().filter(with_sockets).map(|p| p.name.as_str()).collect();
-    assert_eq!(programs[..3], ["shell", "httpd", "echod"], "in the order of the manifest");
+    assert_eq!(programs[..3], ["shell", "httpd", "services"], "in the order of the manifest");
     let n = |name: &str| s.notifications.iter().position(|x| x == name).unwrap() as u16;
     let e = |name: &str| s.endpoints.iter().position(|x| x == name).unwrap() as u16;
     for (i, program) in programs.into_iter().enumerate() {
@@ -185,7 +185,7 @@ fn the_session_table_reaches_stack_and_control() {
     assert_eq!(len + 4, r.content.len());
     let table: sock::SessionTable = postcard::from_bytes(&r.content[4..]).unwrap();
     let by_name: Vec<_> = table.iter().map(|t| t.program.as_str()).collect();
-    assert_eq!(by_name[..5], ["shell", "httpd", "echod", "netbench", "victim"]);
+    assert_eq!(by_name[..5], ["shell", "httpd", "services", "netbench", "victim"]);
     assert_eq!(table[1].bind[..], [(80, 80)]);
     assert_eq!(table[3].bind[..], [(7001, 7008)]);
     assert_eq!(table[4].bind[..], [(7100, 7110)]);
@@ -216,7 +216,7 @@ fn programs_get_what_their_entry_buys() {
     assert!(!victim.autostart);
     assert_eq!(victim.budget, None, "no limit");
     assert_eq!(victim.restart, Restart::OnCrash { max: 0, window_s: 0 });
-    assert_eq!(plan.forwards.len(), 10);
+    assert_eq!(plan.forwards.len(), 15);
 
     // What init reads is what was written.
     let bytes = postcard::to_allocvec(s).unwrap();

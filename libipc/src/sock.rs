@@ -149,7 +149,16 @@ pub struct AppSock {
     /// the connection ends with [`Error::TimedOut`] (RFC 5482, TCP_USER_TIMEOUT); 0: as TCP does,
     /// minutes. netd reads it when a retransmission is due.
     pub user_timeout_ms: AtomicU32,
-    _reserved: [AtomicU32; 3],
+    /// [`option`] bits. netd looks at them when it looks at the indices.
+    pub options: AtomicU32,
+    _reserved: [AtomicU32; 2],
+}
+
+/// Bits of [`AppSock::options`].
+pub mod option {
+    /// TCP: a small segment does not wait for an ACK of the one before (TCP_NODELAY; RFC 9293
+    /// 3.7.4 asks for the choice).
+    pub const NODELAY: u32 = 1;
 }
 
 /// What a socket is.
@@ -722,6 +731,36 @@ impl Error {
         }
     }
 
+    /// The number of the Linux error of the same meaning (x86_64).
+    pub const fn errno(self) -> i32 {
+        match self {
+            Self::WouldBlock => 11,
+            Self::ConnectionRefused => 111,
+            Self::ConnectionReset => 104,
+            Self::ConnectionAborted => 103,
+            Self::TimedOut => 110,
+            Self::HostUnreachable => 113,
+            Self::NetworkUnreachable => 101,
+            Self::AddrInUse => 98,
+            Self::AddrNotAvailable => 99,
+            Self::NotConnected => 107,
+            Self::AlreadyConnected => 106,
+            Self::Invalid => 22,
+            Self::BadSocket => 9,
+            Self::TooManySockets => 24,
+            Self::NoBuffers => 105,
+            Self::NotPermitted(_) => 13,
+            Self::BrokenPipe => 32,
+            Self::MessageTooLong => 90,
+            // ENODEV and EREMOTEIO: Linux knows no such thing; its nearest words.
+            Self::NoSession => 19,
+            Self::Server => 121,
+            Self::InProgress => 115,
+            Self::Unsupported => 97,
+            Self::Protocol => 71,
+        }
+    }
+
     /// From its number; 0 is none, unknown ones read as [`Error::Server`].
     pub fn from_raw(raw: u16) -> Option<Self> {
         let [number, permission] = raw.to_le_bytes();
@@ -780,6 +819,15 @@ impl core::fmt::Display for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_errors_share_an_errno() {
+        for (i, a) in Error::NUMBERED.iter().enumerate() {
+            for b in &Error::NUMBERED[..i] {
+                assert_ne!(a.errno(), b.errno(), "{a:?} {b:?}");
+            }
+        }
+    }
 
     #[test]
     fn datagram_headers_and_addresses_survive_a_round_trip() {

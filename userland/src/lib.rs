@@ -15,6 +15,8 @@
 //! |---|---|
 //! | [`runtime`] | signals, timer, calls to sockd, which sockets have news |
 //! | [`poll`] | readiness of many sockets at once |
+//! | [`serve`] | an event loop for servers of many connections |
+//! | [`task`] | futures over sockets, run by [`task::block_on`] |
 //! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
 //! | [`console`] | line input with editing, output through the log page |
 //! | [`random`] | random bytes |
@@ -43,6 +45,8 @@ pub mod poll;
 pub mod port;
 pub mod random;
 pub mod runtime;
+pub mod serve;
+pub mod task;
 pub mod time;
 
 pub use libipc::sock::Error;

@@ -16,6 +16,10 @@
 //! that is not. It may still be stale when the program comes to it: an earlier event of the same
 //! batch may have led to reading from, or dropping, another socket.
 //!
+//! # Tasks
+//! A task that waits for a socket through `embedded-io-async` ([`crate::task`]) is woken when a
+//! poll finds that socket's news, registered or not.
+//!
 //! # Gathering
 //! While a [`Poll`] exists, netd is told of what the program has read and written when it polls
 //! next, once for all sockets ([`Runtime::gather`]). A program that computes for long between two
@@ -109,6 +113,10 @@ impl Events {
     pub fn iter(&self) -> impl Iterator<Item = Event> + use<'_> {
         self.list.iter().copied()
     }
+    /// Event number `i`.
+    pub fn get(&self, i: usize) -> Option<Event> {
+        self.list.get(i).copied()
+    }
     /// Whether there are none: the poll timed out.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -195,6 +203,7 @@ impl Poll {
             while events.list.len() < events.most
                 && let Some(id) = rt.next_news()
             {
+                rt.wake_task(id);
                 let Some(watch) = watches.get(id as usize).filter(|w| w.interest != 0) else {
                     continue;
                 };

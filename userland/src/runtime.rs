@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 use core::sync::atomic::{Ordering::*, fence};
+use core::task::Waker;
 use core::time::Duration;
 
 use libipc::msg::CallError;
@@ -69,6 +70,8 @@ pub struct Runtime {
     pub(crate) polled: Cell<bool>,
     pub(crate) watches: RefCell<Vec<Watch>>,
     pub(crate) console_token: Cell<Option<usize>>,
+    /// Tasks that wait for news of an id.
+    wakers: RefCell<Vec<Option<Waker>>>,
     random: RefCell<Option<Generator>>,
 }
 
@@ -104,6 +107,7 @@ impl Runtime {
             polled: Cell::new(false),
             watches: RefCell::new(Vec::new()),
             console_token: Cell::new(None),
+            wakers: RefCell::new(Vec::new()),
             random: RefCell::new(None),
         }))
     }
@@ -214,6 +218,26 @@ impl Runtime {
     pub(crate) fn readiness(&self, id: u32) -> Option<u8> {
         let mem = &self.session.get()?.mem;
         Some(poll::readiness(mem.record(id), mem.app_sock(id)))
+    }
+
+    /// Has `waker` called when socket `id` has news.
+    pub(crate) fn wake_on_news(&self, id: u32, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if wakers.len() <= id as usize {
+            wakers.resize(id as usize + 1, None);
+        }
+        match &mut wakers[id as usize] {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    /// Calls the waker that waits for news of `id`, if any: once.
+    pub(crate) fn wake_task(&self, id: u32) {
+        let waker = self.wakers.borrow_mut().get_mut(id as usize).and_then(Option::take);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Ends the registration of `id`.
@@ -372,6 +396,7 @@ impl Runtime {
             let words = mem.app_sock(id);
             words.tx_tail.store(0, Relaxed);
             words.user_timeout_ms.store(0, Relaxed);
+            words.options.store(0, Relaxed);
             words.rx_head.store(0, Release);
         }
         let submit = mem.submit().producer().map_err(|_| Error::Server)?;

@@ -108,7 +108,7 @@ fn kept(stats: &str) -> Vec<String> {
 
 /// Restarts of each process but the liar, from `ps`.
 fn restarts(ps: &str) -> Vec<String> {
-    let servers = ["e1000d", "netd", "sockd", "shell", "httpd", "echod"];
+    let servers = ["e1000d", "netd", "sockd", "shell", "httpd", "services"];
     let words = |line: &str| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
     let of = |name: &&str| ps.lines().find(|l| l.starts_with(*name)).map(words);
     servers.iter().filter_map(of).collect()

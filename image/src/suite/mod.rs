@@ -10,6 +10,7 @@ mod link;
 mod netbench;
 mod recovery;
 mod reports;
+mod services;
 mod traffic;
 mod vanish;
 
@@ -105,6 +106,8 @@ pub const ALL: &[Test] = &[
     },
     test("http", "the web server's pages", traffic::http),
     test("echo", "bytes come back over TCP and UDP", traffic::echo),
+    test("services", "discard, chargen, daytime and time", services::services),
+    test("nc", "the shell talks over TCP and UDP", services::nc),
     test("netbench", "each measuring service does what it says", netbench::services),
     test(
         "thousand-connections",

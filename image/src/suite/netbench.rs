@@ -12,18 +12,18 @@ use crate::manifest::Protocol::{Tcp, Udp};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn at<T>(what: &'static str, result: std::io::Result<T>) -> Result<T, Failure> {
+pub fn at<T>(what: &'static str, result: std::io::Result<T>) -> Result<T, Failure> {
     result.map_err(|e| Failure::Wrong(format!("{what}: {e}")))
 }
 
-fn tcp(g: &Guest, port: u16) -> Result<TcpStream, Failure> {
+pub fn tcp(g: &Guest, port: u16) -> Result<TcpStream, Failure> {
     let stream = at("connect", TcpStream::connect((Ipv4Addr::LOCALHOST, g.host_port(port, Tcp)?)))?;
     at("time-out", stream.set_read_timeout(Some(LIMIT)))?;
     at("time-out", stream.set_write_timeout(Some(LIMIT)))?;
     Ok(stream)
 }
 
-fn udp(g: &Guest, port: u16) -> Result<UdpSocket, Failure> {
+pub fn udp(g: &Guest, port: u16) -> Result<UdpSocket, Failure> {
     let socket = at("bind", UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))?;
     at("connect", socket.connect((Ipv4Addr::LOCALHOST, g.host_port(port, Udp)?)))?;
     at("time-out", socket.set_read_timeout(Some(LIMIT)))?;

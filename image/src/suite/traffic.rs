@@ -18,7 +18,7 @@ pub fn outside<T>(result: Result<T, client::Error>) -> Result<T, Failure> {
 /// refused.
 pub fn ready(g: &mut Guest) -> Result<(), Failure> {
     g.wait_for(PROMPT, BOOT)?;
-    let serving = ["[httpd] serving on port 80", "[echod] serving on port 7"];
+    let serving = ["[httpd] serving on port 80", "[services] serving"];
     g.wait_until("servers", BOOT, |text| serving.iter().all(|line| text.contains(line)))?;
     for _ in 0..50 {
         if g.command("ip", COMMAND)?.contains("10.0.2.15") {

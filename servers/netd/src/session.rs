@@ -209,6 +209,11 @@ impl Session {
         self.mem.apps[id as usize].user_timeout_ms.load(Relaxed) as u64 * 1_000_000
     }
 
+    /// The program's options of a socket ([`libipc::sock::option`]).
+    pub fn options(&self, id: u16) -> u32 {
+        self.mem.apps[id as usize].options.load(Relaxed)
+    }
+
     /// Notes that `id` was freed; `true`: sockd must be told.
     pub fn note_freed(&mut self, id: u16) -> bool {
         let word = &mut self.freed[id as usize / 64];

@@ -211,7 +211,7 @@ impl Life {
     fn with_accepted_connections(&mut self) -> Result<(), Error> {
         let listener = self.listener(4)?;
         self.call_oneself(&listener, 3)?;
-        listener.set_timeout(Some(PATIENCE));
+        listener.set_read_timeout(Some(PATIENCE));
         for _ in 0..3 {
             leak(listener.accept()?.0);
         }

@@ -81,11 +81,18 @@ impl Console {
     pub fn read_line(&mut self, prompt: &str, editor: &mut LineEditor) -> Line {
         self.write(prompt.as_bytes());
         loop {
-            let Some(byte) = self.next_byte() else {
-                self.rt.wait_console(None);
-                self.rt.take_console();
-                continue;
-            };
+            if let Some(line) = self.try_line(prompt, editor) {
+                return line;
+            }
+            self.rt.wait_console(None);
+            self.rt.take_console();
+        }
+    }
+
+    /// A line, if its end has been typed: for programs that wait for other things as well
+    /// ([`crate::poll::Poll::register_console`]).
+    pub fn try_line(&mut self, prompt: &str, editor: &mut LineEditor) -> Option<Line> {
+        while let Some(byte) = self.next_byte() {
             match editor.feed(byte) {
                 Edit::Nothing => {}
                 Edit::Echo(echo) => self.write(&echo),
@@ -96,15 +103,16 @@ impl Console {
                 }
                 Edit::Done(text) => {
                     self.write(b"\n");
-                    return Line::Text(text);
+                    return Some(Line::Text(text));
                 }
                 Edit::Interrupted => {
                     self.write(b"^C\n");
-                    return Line::Interrupted;
+                    return Some(Line::Interrupted);
                 }
-                Edit::End => return Line::End,
+                Edit::End => return Some(Line::End),
             }
         }
+        None
     }
 
     /// Whether Ctrl-C has arrived; other input is kept.

@@ -2,13 +2,18 @@
 //!
 //! All of them block until `set_nonblocking(true)`; time-outs are per direction. A call that waits
 //! keeps the news of other sockets for later, so blocking and event-driven use mix. Streams are
-//! used through `&self`: a program has one thread.
+//! used through `&self`: a program has one thread. The traits of `embedded-io`,
+//! `embedded-io-async` and `embedded-nal` are implemented as well ([`Stack`], [`crate::task`]).
 
+mod common;
 mod link;
+mod listener;
+mod nal;
 mod options;
 mod ping;
 mod socket;
 mod tcp;
+mod traits;
 mod udp;
 
 #[cfg(test)]
@@ -16,18 +21,10 @@ mod tests;
 
 pub use libipc::link::Link;
 pub use link::{LinkWatch, link};
+pub use listener::{Incoming, TcpListener};
+pub use nal::{NalTcp, NalUdp, Stack};
 pub use options::Options;
 pub use ping::{Echo, Ping};
-pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
+pub use tcp::{Shutdown, TcpStream};
+pub use traits::IoError;
 pub use udp::{Datagram, UdpSocket};
-
-macro_rules! sources {
-    ($($socket:ty),*) => {$(
-        impl crate::poll::Source for $socket {
-            fn id(&self) -> u32 {
-                <$socket>::id(self)
-            }
-        }
-    )*};
-}
-sources!(TcpStream, TcpListener, UdpSocket, Ping);

@@ -25,7 +25,7 @@ pub struct Echo {
 
 /// A socket for echo requests and their replies.
 pub struct Ping {
-    socket: Socket,
+    pub(super) socket: Socket,
 }
 
 impl Ping {
@@ -35,11 +35,6 @@ impl Ping {
     /// [`Error::NotPermitted`] if the manifest does not allow it.
     pub fn open(rt: &'static Runtime) -> Result<Self, Error> {
         Ok(Self { socket: Socket::open(rt, Kind::Ping, 0, 0)? })
-    }
-
-    /// The socket's id.
-    pub fn id(&self) -> u32 {
-        self.socket.id
     }
 
     /// Sends an echo request of `len` data bytes.

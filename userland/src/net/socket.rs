@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
+use core::task::Poll;
 use core::time::Duration;
 use libipc::sock::{AppSock, Error, Kind, Record, Reply, Request, State, event, ip_from_words};
 
@@ -85,6 +86,18 @@ impl Socket {
     /// Bytes ever read.
     pub fn rx_head(&self) -> u64 {
         self.words().rx_head.load(Relaxed)
+    }
+
+    /// Sets or clears an option, which netd sees at once.
+    pub fn set_option(&self, bit: u32, on: bool) {
+        let options = &self.words().options;
+        let old = options.load(Relaxed);
+        options.store(if on { old | bit } else { old & !bit }, Relaxed);
+        self.rt.submit(self.id);
+    }
+
+    pub fn option(&self, bit: u32) -> bool {
+        self.words().options.load(Relaxed) & bit != 0
     }
 
     pub fn tx_size(&self) -> u64 {
@@ -214,6 +227,21 @@ impl Socket {
         self.record().events.load(Acquire) & event::ESTABLISHED != 0
     }
 
+    /// `attempt` as a future: pending while it says [`Error::WouldBlock`].
+    pub async fn when_ready<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        core::future::poll_fn(|context| match attempt() {
+            Err(Error::WouldBlock) => {
+                self.rt.wake_on_news(self.id, context.waker());
+                Poll::Pending
+            }
+            other => Poll::Ready(other),
+        })
+        .await
+    }
+
     /// Makes `attempt` until it does not say [`Error::WouldBlock`]; in between, waits for news
     /// unless the socket is non-blocking.
     pub fn retry<T>(
@@ -241,6 +269,7 @@ impl Drop for Socket {
         // Not earlier: netd reads `tx_tail` once more while the call lasts.
         self.words().tx_tail.store(0, Relaxed);
         self.words().user_timeout_ms.store(0, Relaxed);
+        self.words().options.store(0, Relaxed);
         self.words().rx_head.store(0, Release);
         self.rt.forget(self.id);
     }

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
 use core::time::Duration;
-use libipc::sock::{Error, Kind, Reply, Request, State, event};
+use libipc::sock::{Error, Kind, Request, State, event, option};
 
 use super::Options;
 use super::socket::Socket;
@@ -24,7 +24,7 @@ pub enum Shutdown {
 
 /// A TCP connection.
 pub struct TcpStream {
-    socket: Socket,
+    pub(super) socket: Socket,
     read_ended: Cell<bool>,
 }
 
@@ -94,13 +94,8 @@ impl TcpStream {
         }
     }
 
-    fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
         Self { socket, read_ended: Cell::new(false) }
-    }
-
-    /// The socket's id.
-    pub fn id(&self) -> u32 {
-        self.socket.id
     }
 
     /// Reads what is there, at least a byte; 0 at the end of the peer's stream.
@@ -161,16 +156,6 @@ impl TcpStream {
         Ok(n)
     }
 
-    /// Bytes of the send ring.
-    pub fn send_buffer_size(&self) -> usize {
-        self.socket.tx_size() as usize
-    }
-
-    /// Bytes of the receive ring.
-    pub fn recv_buffer_size(&self) -> usize {
-        self.socket.rx_size() as usize
-    }
-
     /// Fills the whole of `into`.
     ///
     /// # Errors
@@ -187,7 +172,7 @@ impl TcpStream {
     }
 
     /// Bytes that can be read now; 0: the stream has ended.
-    fn try_readable(&self) -> Result<usize, Error> {
+    pub(super) fn try_readable(&self) -> Result<usize, Error> {
         if self.read_ended.get() {
             return Ok(0);
         }
@@ -227,7 +212,7 @@ impl TcpStream {
     }
 
     /// Bytes that can be written now.
-    fn try_writable(&self) -> Result<usize, Error> {
+    pub(super) fn try_writable(&self) -> Result<usize, Error> {
         let record = self.socket.record();
         if record.events.load(Acquire) & event::FIN_QUEUED != 0 {
             return Err(self.write_error());
@@ -312,45 +297,20 @@ impl TcpStream {
         self.socket.rt.call(&Request::Shutdown { id, how: how as u8 }).map(|_| ())
     }
 
-    /// The peer.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.peer_addr()
-    }
-
-    /// This end.
-    ///
-    /// # Errors
-    /// None at present.
-    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.local_addr()
-    }
-
     /// State of the connection.
     pub fn state(&self) -> State {
         self.socket.record().state()
     }
 
-    /// The error that ended the connection.
-    pub fn error(&self) -> Option<Error> {
-        self.socket.record().error()
+    /// Whether a small segment goes out although an earlier one is not acknowledged yet
+    /// (TCP_NODELAY). Off at first: Nagle's algorithm gathers small writes.
+    pub fn set_nodelay(&self, on: bool) {
+        self.socket.set_option(option::NODELAY, on);
     }
 
-    /// Whether calls return [`Error::WouldBlock`] instead of waiting.
-    pub fn set_nonblocking(&self, on: bool) {
-        self.socket.nonblocking.set(on);
-    }
-
-    /// Longest wait of a read; `None`: no limit.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.socket.read_timeout.set(timeout);
-    }
-
-    /// Longest wait of a write; `None`: no limit.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.socket.write_timeout.set(timeout);
+    /// Whether [`Self::set_nodelay`] is on.
+    pub fn nodelay(&self) -> bool {
+        self.socket.option(option::NODELAY)
     }
 
     /// How long the peer may leave data unacknowledged before the connection ends with
@@ -363,108 +323,5 @@ impl TcpStream {
     /// Whether dropping the stream resets the connection instead of ending it in order.
     pub fn set_abort_on_drop(&self, on: bool) {
         self.socket.abort.set(on);
-    }
-}
-
-/// A TCP listener.
-pub struct TcpListener {
-    socket: Socket,
-}
-
-impl TcpListener {
-    /// Listens on `addr`.
-    ///
-    /// # Errors
-    /// [`Error::AddrInUse`], [`Error::NotPermitted`] if the manifest does not allow the port,
-    /// [`Error::NoBuffers`] if the session has no room for even one connection.
-    pub fn bind(rt: &'static Runtime, addr: SocketAddr) -> Result<Self, Error> {
-        Self::bind_with(rt, addr, Options::default())
-    }
-
-    /// As [`Self::bind`], with backlog and ring sizes of the connections.
-    ///
-    /// # Errors
-    /// As [`Self::bind`].
-    pub fn bind_with(
-        rt: &'static Runtime,
-        addr: SocketAddr,
-        options: Options,
-    ) -> Result<Self, Error> {
-        // The listener itself carries no data: the smallest rings.
-        let socket = Socket::open(rt, Kind::Tcp, 1, 1)?;
-        socket.bind(addr)?;
-        let backlog = if options.backlog == 0 { 16 } else { options.backlog };
-        let Options { tx, rx, .. } = options;
-        rt.call(&Request::Listen { id: socket.id, backlog, tx, rx })?;
-        Ok(Self { socket })
-    }
-
-    /// The socket's id.
-    pub fn id(&self) -> u32 {
-        self.socket.id
-    }
-
-    /// Takes a connection.
-    ///
-    /// # Errors
-    /// [`Error::WouldBlock`] (non-blocking), or what ended the listener.
-    pub fn accept(&self) -> Result<(TcpStream, SocketAddr), Error> {
-        self.socket.retry(self.socket.read_timeout.get(), || self.try_accept())
-    }
-
-    fn try_accept(&self) -> Result<(TcpStream, SocketAddr), Error> {
-        let record = self.socket.record();
-        if record.state() != State::Listen {
-            return Err(self.socket.ended());
-        }
-        if record.pending.load(Acquire) == 0 {
-            return Err(Error::WouldBlock);
-        }
-        let reply: Reply = self.socket.rt.call(&Request::Accept { id: self.socket.id })?;
-        let (socket, peer) = Socket::from_reply(self.socket.rt, reply)?;
-        // A connection that has ended already may have lost its peer's name; it is one all the same.
-        let peer = peer.or_else(|| socket.peer_addr().ok());
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        Ok((TcpStream::new(socket), peer.unwrap_or(unknown)))
-    }
-
-    /// Connections as they come.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
-    }
-
-    /// The address it listens on.
-    ///
-    /// # Errors
-    /// None at present.
-    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.local_addr()
-    }
-
-    /// Whether it still listens: not when its session was ended.
-    pub fn is_listening(&self) -> bool {
-        self.socket.record().state() == State::Listen
-    }
-
-    /// Whether [`Self::accept`] returns [`Error::WouldBlock`] instead of waiting.
-    pub fn set_nonblocking(&self, on: bool) {
-        self.socket.nonblocking.set(on);
-    }
-
-    /// Longest wait of [`Self::accept`]; `None`: no limit.
-    pub fn set_timeout(&self, timeout: Option<Duration>) {
-        self.socket.read_timeout.set(timeout);
-    }
-}
-
-/// See [`TcpListener::incoming`].
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = Result<(TcpStream, SocketAddr), Error>;
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(self.listener.accept())
     }
 }

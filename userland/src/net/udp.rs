@@ -2,7 +2,6 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
-use core::time::Duration;
 use libipc::sock::{Dgram, Error, Kind, Request, State, ip_from_words, ip_words};
 
 use super::Options;
@@ -138,7 +137,7 @@ impl Datagram<'_> {
 
 /// A UDP socket.
 pub struct UdpSocket {
-    socket: Socket,
+    pub(super) socket: Socket,
 }
 
 impl UdpSocket {
@@ -170,11 +169,6 @@ impl UdpSocket {
     /// [`Error::NotPermitted`], [`Error::NetworkUnreachable`].
     pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
         self.socket.connect(addr)
-    }
-
-    /// The socket's id.
-    pub fn id(&self) -> u32 {
-        self.socket.id
     }
 
     /// Sends a datagram.
@@ -257,22 +251,6 @@ impl UdpSocket {
         self.socket.record().pending.load(Acquire)
     }
 
-    /// This end.
-    ///
-    /// # Errors
-    /// None at present.
-    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.local_addr()
-    }
-
-    /// The connected peer.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
-        self.socket.peer_addr()
-    }
-
     /// Ends receiving, sending or both; see [`super::Shutdown`].
     ///
     /// # Errors
@@ -280,20 +258,5 @@ impl UdpSocket {
     pub fn shutdown(&self, how: super::Shutdown) -> Result<(), Error> {
         let id = self.socket.id;
         self.socket.rt.call(&Request::Shutdown { id, how: how as u8 }).map(|_| ())
-    }
-
-    /// Whether calls return [`Error::WouldBlock`] instead of waiting.
-    pub fn set_nonblocking(&self, on: bool) {
-        self.socket.nonblocking.set(on);
-    }
-
-    /// Longest wait of a receive; `None`: no limit.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.socket.read_timeout.set(timeout);
-    }
-
-    /// Longest wait of a send; `None`: no limit.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.socket.write_timeout.set(timeout);
     }
 }

@@ -7,7 +7,7 @@ use crate::env::{Env, Event};
 use crate::record::{self, Fixed, NO_LISTENER};
 use crate::tcp::{AppWords, Conn, Outcome};
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Error, Kind, State, flags};
+use libipc::sock::{Error, Kind, State, flags, option};
 
 #[derive(Default)]
 struct Found {
@@ -135,9 +135,12 @@ impl<E: Env> Stack<E> {
     fn recover_connection(&mut self, i: u32, fixed: &Fixed, found: &mut Found) -> Option<()> {
         let s = &self.socks[i as usize];
         let held = fixed.listener == NO_LISTENER && fixed.flags & flags::ORPHAN == 0;
-        let (tail, head) = self.sessions[s.session as usize].words(s.id);
+        let session = &self.sessions[s.session as usize];
+        let (tail, head) = session.words(s.id);
+        let mut config = self.tcp_config();
+        config.nagle &= session.options(s.id) & option::NODELAY == 0;
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
-        let (conn, outcome) = Conn::recover(s.hard, fixed, self.tcp_config(), app, self.now)?;
+        let (conn, outcome) = Conn::recover(s.hard, fixed, config, app, self.now)?;
         let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };
         self.claim(i, tuple)?;
         self.socks[i as usize].body = Body::Tcp(conn);

@@ -4,6 +4,7 @@ use super::turns::{SUBMIT_BUDGET, bits};
 use super::{Body, Stack};
 use crate::env::{Env, SessionFault};
 use crate::list::NONE;
+use libipc::sock::option;
 
 impl<E: Env> Stack<E> {
     /// Serves the sessions whose doorbell rang.
@@ -54,7 +55,9 @@ impl<E: Env> Stack<E> {
     pub(super) fn submitted(&mut self, i: u32) -> Result<(), SessionFault> {
         let s = &self.socks[i as usize];
         let (id, unaccepted) = (s.id, s.listener != NONE);
-        let (tail, head) = self.sessions[s.session as usize].words(id);
+        let session = &self.sessions[s.session as usize];
+        let (tail, head) = session.words(id);
+        let nagle = self.nagle && session.options(id) & option::NODELAY == 0;
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) if !unaccepted && !conn.is_orphan() => {
                 if !conn.wrote(tail as u32) {
@@ -63,6 +66,7 @@ impl<E: Env> Stack<E> {
                 if !conn.took(head as u32) {
                     return Err(SessionFault::ReceiveIndex(id));
                 }
+                conn.set_nagle(nagle);
                 if conn.wants_output() {
                     self.want_send(i);
                 }

@@ -292,6 +292,10 @@ impl Conn {
     pub fn state(&self) -> State {
         self.state
     }
+    /// Whether small segments wait for an ACK ([`Config::nagle`]).
+    pub fn set_nagle(&mut self, on: bool) {
+        self.config.nagle = on;
+    }
     /// Whether the program has closed it.
     pub fn is_orphan(&self) -> bool {
         self.orphan

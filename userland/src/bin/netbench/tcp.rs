@@ -2,33 +2,10 @@
 
 use userland::Error;
 use userland::net::TcpStream;
+use userland::serve::{self, Turn};
 
 /// Bytes moved for one connection before the others get their turn.
 const BUDGET: usize = 256 << 10;
-
-/// What a listener's connections are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Sends back what comes.
-    Echo,
-    /// A byte in, a byte out, the end.
-    Byte,
-    /// Counts what comes.
-    Count,
-    /// Sends what is asked for.
-    Send,
-}
-
-/// What to do with a connection after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Wait for the next edge.
-    Wait,
-    /// There is more to do.
-    Again,
-    /// Drop it.
-    Over,
-}
 
 /// How far a connection is.
 enum State {
@@ -50,28 +27,47 @@ enum State {
 
 /// A connection and its service.
 pub struct Connection {
-    pub stream: TcpStream,
+    stream: TcpStream,
     state: State,
 }
 
-impl Connection {
-    pub fn new(stream: TcpStream, service: Service) -> Self {
-        let state = match service {
-            Service::Echo => State::Echo,
-            Service::Byte => State::Byte,
-            Service::Count => State::Count(0),
-            Service::Send => State::Asked { bytes: [0; 8], have: 0 },
-        };
-        Self { stream, state }
+impl serve::Connection for Connection {
+    fn stream(&self) -> &TcpStream {
+        &self.stream
     }
-
-    /// Goes on until it would block or its turn is over.
-    pub fn run(&mut self) -> Turn {
+    fn run(&mut self) -> Turn {
         match self.step() {
             Ok(turn) => turn,
             Err(Error::WouldBlock) => Turn::Wait,
             Err(_) => Turn::Over,
         }
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, state: State) -> Self {
+        stream.set_nodelay(true);
+        Self { stream, state }
+    }
+
+    /// Sends back what comes.
+    pub fn echo(stream: TcpStream) -> Self {
+        Self::new(stream, State::Echo)
+    }
+
+    /// A byte in, a byte out, the end.
+    pub fn byte(stream: TcpStream) -> Self {
+        Self::new(stream, State::Byte)
+    }
+
+    /// Counts what comes.
+    pub fn count(stream: TcpStream) -> Self {
+        Self::new(stream, State::Count(0))
+    }
+
+    /// Sends what is asked for.
+    pub fn send(stream: TcpStream) -> Self {
+        Self::new(stream, State::Asked { bytes: [0; 8], have: 0 })
     }
 
     fn step(&mut self) -> Result<Turn, Error> {

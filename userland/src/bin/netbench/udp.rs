@@ -5,6 +5,7 @@ use core::time::Duration;
 use userland::Error;
 use userland::net::{Options, UdpSocket};
 use userland::runtime::{Instant, Runtime};
+use userland::serve::Turn;
 
 /// Datagrams handled before others get their turn.
 const TURN: usize = 256;
@@ -28,8 +29,8 @@ impl Echo {
         Ok(Self { socket: open(rt, 7001, 64 << 10, 64 << 10)? })
     }
 
-    /// Answers what is there; `true` if there may be more.
-    pub fn run(&self) -> bool {
+    /// Answers what is there.
+    pub fn run(&self) -> Turn {
         for _ in 0..TURN {
             let answered = self.socket.recv_with(|d| {
                 let mut at = 0;
@@ -39,10 +40,10 @@ impl Echo {
                 });
             });
             if answered == Err(Error::WouldBlock) {
-                return false;
+                return Turn::Wait;
             }
         }
-        true
+        Turn::Again
     }
 }
 
@@ -59,8 +60,8 @@ impl Counter {
         Ok(Self { socket: open(rt, 7006, 4 << 10, 1 << 20)?, datagrams: 0, bytes: 0 })
     }
 
-    /// Counts what is there; `true` if there may be more.
-    pub fn run(&mut self) -> bool {
+    /// Counts what is there.
+    pub fn run(&mut self) -> Turn {
         for _ in 0..TURN {
             let Self { socket, datagrams, bytes } = self;
             let question = socket.recv_with(|d| {
@@ -84,11 +85,11 @@ impl Counter {
                     answer[8..].copy_from_slice(&bytes.to_le_bytes());
                     let _ = socket.send_to(&answer, from);
                 }
-                Err(Error::WouldBlock) => return false,
+                Err(Error::WouldBlock) => return Turn::Wait,
                 Err(_) => {}
             }
         }
-        true
+        Turn::Again
     }
 }
 

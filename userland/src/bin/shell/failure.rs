@@ -25,8 +25,9 @@ pub enum Failure {
     CannotStart(Name),
     /// No report of that number.
     NoReport(Name),
-    NoAddress(Name),
-    NoCount(Name),
+    /// Command, and the word.
+    NoAddress(&'static str, Name),
+    NoNumber(&'static str, Name),
     /// The manifest gives no such capability.
     NoCapability(&'static str),
     /// A server cannot be reached, or its answer cannot be read.
@@ -37,6 +38,7 @@ pub enum Failure {
     Netd(sock::Error),
     Ping(sock::Error),
     Link(sock::Error),
+    Nc(sock::Error),
     /// The machine has no clock, or it makes no sense.
     NoClock,
 }
@@ -78,10 +80,12 @@ impl fmt::Display for Failure {
             Self::NoReport(word) => {
                 write!(f, "{word}: no such report; `restarts` lists those that are kept")
             }
-            Self::NoAddress(word) => {
-                write!(f, "ping: `{word}` is no address; write it as 10.0.2.2")
+            Self::NoAddress(who, word) => {
+                write!(f, "{who}: `{word}` is no address; write it as 10.0.2.2")
             }
-            Self::NoCount(word) => write!(f, "ping: `{word}` is no number from 1 to 65535"),
+            Self::NoNumber(who, word) => {
+                write!(f, "{who}: `{word}` is no number from 1 to 65535")
+            }
             Self::NoCapability(what) => {
                 write!(f, "not permitted: `{what}` of this program in the manifest is not set")
             }
@@ -94,6 +98,7 @@ impl fmt::Display for Failure {
             Self::Netd(e) => write!(f, "netd refuses: {e}"),
             Self::Ping(e) => write!(f, "ping: {e}"),
             Self::Link(e) => write!(f, "link: {e}"),
+            Self::Nc(e) => write!(f, "nc: {e}"),
             Self::NoClock => f.write_str(
                 "date: this machine's clock makes no sense; set it in the firmware, then start anew",
             ),

@@ -3,6 +3,7 @@
 #![no_main]
 
 mod failure;
+mod nc;
 mod network;
 mod reports;
 mod system;
@@ -32,8 +33,10 @@ const HELP: &str = "\
   ip link set down|up    stop the network card, with its driver; wake it again
   suspend NAME           the same for the driver called NAME
   resume NAME
-  ss                     sockets
+  ss                     sockets: state, queues, addresses
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
+  nc [-u] ADDRESS PORT   talk to a peer over TCP or UDP; Ctrl-D ends sending, Ctrl-C ends it
+  nc -l [-u] PORT        the same with the first peer that comes
   stats                  memory, sockets, buffers and counters
   random                 32 random bytes, and whether the machine can make them
   date                   date and time, UTC
@@ -115,6 +118,7 @@ impl Shell {
             ("ss", []) => return self.sockets(),
             ("ping", [to]) => return self.ping(to, "4"),
             ("ping", [to, count]) => return self.ping(to, count),
+            ("nc", args) => return self.nc(args),
             ("stats", []) => return self.stats(),
             ("date", []) => return self.date(),
             ("random", []) => self.random(),

@@ -124,10 +124,10 @@ impl Shell {
 
     pub(super) fn ping(&mut self, to: &str, count: &str) -> Done {
         let Ok(addr) = to.parse::<IpAddr>() else {
-            return Err(Failure::NoAddress(clip(to)));
+            return Err(Failure::NoAddress("ping", clip(to)));
         };
         let Some(count) = count.parse::<u16>().ok().filter(|c| *c > 0) else {
-            return Err(Failure::NoCount(clip(count)));
+            return Err(Failure::NoNumber("ping", clip(count)));
         };
         let socket = match Ping::open(self.rt) {
             Ok(socket) => socket,
