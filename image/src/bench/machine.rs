@@ -104,6 +104,7 @@ impl Machine {
             if ready() {
                 return true;
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
         false
     }

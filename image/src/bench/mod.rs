@@ -155,11 +155,14 @@ pub enum Error {
     /// No network of our own.
     #[error("cannot make a network namespace ({0}); run as root, or allow user namespaces")]
     Namespace(std::io::Error),
+    /// No taps.
+    #[error("cannot open /dev/net/tun ({0}); run as root, or load the module `tun`")]
+    Tun(std::io::Error),
     /// No way to set it up.
-    #[error("the program `ip` is missing; install it: apt-get install iproute2")]
+    #[error("the program `ip` does not run; install it: apt-get install iproute2")]
     NoIp,
     /// It cannot be set up.
-    #[error("`ip {arguments}` failed: {said}; is /dev/net/tun there, and may you open it?")]
+    #[error("`ip {arguments}` failed: {said}; run as root")]
     Ip {
         /// What was tried.
         arguments: String,

@@ -1,6 +1,7 @@
 //! A network of our own: everything that a measurement sets up vanishes with its process, and
 //! nothing of the host's network is touched.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
@@ -9,9 +10,19 @@ use nix::unistd::{getegid, geteuid};
 
 use super::Error;
 
+/// Where tap interfaces come from.
+const TUN: &str = "/dev/net/tun";
+
 /// Moves this process, and all that it will start, into a network namespace of its own; for users
 /// also a user namespace, in which they are root. The process must have one thread yet.
+///
+/// # Errors
+/// If `ip` or /dev/net/tun is missing, nothing has been done.
 pub fn enter() -> Result<(), Error> {
+    // Asked first: from inside there is no way back, and without `ip` not even a loopback.
+    let ip_works = Command::new("ip").arg("-V").output().is_ok_and(|o| o.status.success());
+    ip_works.then_some(()).ok_or(Error::NoIp)?;
+    File::options().read(true).write(true).open(TUN).map_err(Error::Tun)?;
     let (uid, gid) = (geteuid(), getegid());
     let failed = |e: nix::Error| Error::Namespace(e.into());
     if uid.is_root() {
