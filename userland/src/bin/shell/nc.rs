@@ -21,6 +21,7 @@ const OPTIONS: Options =
 type Typed = heapless::Vec<u8, 512>;
 
 /// What the user did while the peer was silent.
+#[allow(clippy::large_enum_variant)] // By value: there is no allocation for it.
 enum Input {
     Line(Typed),
     /// Ctrl-D: nothing more comes.
