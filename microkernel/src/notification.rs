@@ -65,7 +65,8 @@ impl<P: Platform> Kernel<P> {
                 }
             },
         };
-        // Who waits found no bits, and there are none yet.
+        // Who waits found no bits. (A notification with some, bound meanwhile, keeps them for the
+        // next wait.)
         waiter.set_signal(badge);
         waiter.state.set(State::Running);
         Some(waiter)

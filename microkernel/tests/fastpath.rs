@@ -11,7 +11,9 @@ use microkernel::thread::{State, Tcb};
 const ENDPOINTS: u64 = FREE;
 const REPLIES: u64 = FREE + 4;
 const NOTIFICATION: u64 = FREE + 8;
-const THREADS: u64 = FREE + 12;
+/// Two interrupt handlers: of a line by level, and of one by edge.
+const IRQS: u64 = FREE + 12;
+const THREADS: u64 = FREE + 14;
 const N: u64 = 5;
 
 struct Side {
@@ -34,6 +36,11 @@ impl Side {
         // One that is bound to nobody.
         w.retype(ObjType::Notification, 0, NOTIFICATION + 2, 1).unwrap();
         w.mint(NOTIFICATION + 3, NOTIFICATION + 2, 8).unwrap();
+        for (i, level) in [1, 0].into_iter().enumerate() {
+            let (slot, line) = (IRQS + i as u64, 4 + i as u64);
+            w.invoke(IRQ_CONTROL, Label::IrqGet, [line, level, CNODE, slot, 0, 0]).unwrap();
+            w.invoke(slot, Label::IrqSetNotification, [NOTIFICATION + 3, 0, 0, 0, 0, 0]).unwrap();
+        }
         let mut threads: Vec<_> =
             (0..N).map(|i| w.thread(THREADS + 3 * i, priorities[i as usize])).collect();
         w.invoke(THREADS, Label::ThreadBindNotification, [NOTIFICATION, 0, 0, 0, 0, 0]).unwrap();
@@ -83,14 +90,15 @@ fn both_paths_agree() {
             assert_eq!(current, sides[1].current(), "seed {seed} step {step}: who runs");
             let t = current.expect("the root thread never blocks");
             let root = t == N as usize;
-            let call = match rng.u8(..14) {
+            let call = match rng.u8(..16) {
                 _ if root => Syscall::Send,
                 0..4 => Syscall::Call,
                 4..8 => Syscall::ReplyRecv,
                 8..10 => Syscall::Recv,
                 10 => Syscall::NbSend,
                 11 => Syscall::Send,
-                _ => Syscall::SignalWait,
+                12..14 => Syscall::SignalWait,
+                _ => Syscall::AckWait,
             };
             let len = [0, 0, 5, 64, 1024, 1025][rng.usize(..6)];
             let cap = match call {
@@ -98,6 +106,7 @@ fn both_paths_agree() {
                 Syscall::ReplyRecv => ENDPOINTS + 2 * rng.u64(..2),
                 Syscall::Recv => [ENDPOINTS, ENDPOINTS + 2, NOTIFICATION + 2][rng.usize(..3)],
                 Syscall::Send | Syscall::SignalWait => NOTIFICATION + rng.u64(..4),
+                Syscall::AckWait => IRQS + rng.u64(..3),
                 _ => {
                     [ENDPOINTS + 1, ENDPOINTS + 1, ENDPOINTS + 3, NOTIFICATION + 1][rng.usize(..4)]
                 }
@@ -110,12 +119,13 @@ fn both_paths_agree() {
                 r8: rng.u64(..),
                 r9: rng.u64(..),
                 r14: match call {
-                    Syscall::SignalWait => NOTIFICATION + rng.u64(..4),
+                    Syscall::SignalWait | Syscall::AckWait => NOTIFICATION + rng.u64(..4),
                     _ => REPLIES + rng.u64(..3),
                 },
                 ..UserRegs::default()
             };
             let byte = rng.u8(..);
+            let fires = (rng.u8(..8) == 0).then(|| 4 + rng.u32(..2));
             // Now and then everybody is set free, so that it does not end in mutual waiting.
             let free = root && rng.u8(..4) == 0;
             for s in &mut sides {
@@ -124,6 +134,10 @@ fn both_paths_agree() {
                     s.w.buffer(thread)[..1024].fill(byte);
                 }
                 s.call(t, call, regs);
+                if let Some(line) = fires {
+                    s.w.k.irq_fired(line);
+                    s.w.k.schedule();
+                }
                 if free {
                     for i in 0..N as usize {
                         let thread = s.threads[i];

@@ -191,7 +191,7 @@ impl Driver {
             s.link.store(speed.is_some() as u32, Relaxed);
             s.speed.store(speed.unwrap_or(0), Relaxed);
             s.max_frame.store(MAX_FRAME, Relaxed);
-            let tso = if self.model.tso { caps::TSO } else { 0 };
+            let tso = if self.tx.segments() { caps::TSO } else { 0 };
             s.caps.store(caps::TX_CSUM | tso, Relaxed);
             // 0 means "not started yet".
             let version = s.version.load(Relaxed).wrapping_add(1).max(1);
@@ -219,7 +219,8 @@ impl Driver {
             let sent = self.tx.send(hw, self.status, &self.windows, self.budget);
             // QEMU's model has sent everything when the TDT write returns.
             let freed = self.tx.reap(hw, self.status) > 0 && self.tx.waits_for_nic();
-            let full = received == self.budget || sent == self.budget;
+            // A long frame may take it beyond the budget.
+            let full = received >= self.budget || sent >= self.budget;
             let more = full || freed || (irq && self.causes(hw));
             if !more {
                 drained = true;

@@ -29,7 +29,7 @@ pub const MAX_DESCS: usize = RingSize::MAX as usize;
 pub struct RingSize(u16);
 
 impl RingSize {
-    /// Least: a frame takes up to five descriptors. RDLEN and TDLEN are multiples of 128 bytes
+    /// Least: a frame takes up to seven descriptors. RDLEN and TDLEN are multiples of 128 bytes
     /// (manual 13.4.27).
     pub const MIN: u16 = 32;
     /// Most: netd has no more receive buffers.

@@ -21,8 +21,9 @@ pub struct Model {
     /// causes are cleared by writing them back; and bus mastering is ended by a handshake
     /// (CTRL.GIO_MASTER_DISABLE) before a reset.
     pub express: bool,
-    /// It is asked to cut long frames into segments (manual 3.5). The 82544 has no such descriptors
-    /// for every case, and QEMU's 82574L makes IP fragments of them up to version 7.2.
+    /// As emulated, it is asked to cut long frames into segments (manual 3.5): not the 82574L, of which
+    /// QEMU makes IP fragments up to version 7.2, nor the 82544GC. On metal none is, until somebody has
+    /// tried whether descriptors are ever reported done before all of their bytes were read.
     pub tso: bool,
     /// From the end of a reset until the EEPROM has been loaded and the PHY set up, ns.
     pub settle_ns: u64,

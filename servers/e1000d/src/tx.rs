@@ -176,7 +176,7 @@ impl Tx {
             tail: 0,
             posted: 0,
             frames: Frames::new(),
-            tso: c.model.tso,
+            tso: c.model.tso && c.emulated,
             context: None,
             partial: false,
             wait: Wait::Netd,
@@ -405,6 +405,11 @@ impl Tx {
             self.frames.pop_front();
         }
         self.publish(hw, status);
+    }
+
+    /// Whether long frames may be given.
+    pub fn segments(&self) -> bool {
+        self.tso
     }
 
     /// Whether frames wait until the NIC has finished others.

@@ -43,10 +43,9 @@ fn cold_start_programs_the_nic() {
         assert_eq!(lines(&w), ["82540EM 52:54:00:12:34:56, link up 1000 Mbit/s"]);
         let s = w.rings.status();
         assert_eq!((s.mac(), s.link.load(Relaxed), s.speed.load(Relaxed)), (MAC, 1, 1000));
-        assert_eq!(
-            (s.max_frame.load(Relaxed), s.caps.load(Relaxed)),
-            (1514, caps::TX_CSUM | caps::TSO)
-        );
+        // Segmentation is left to what QEMU emulates (`models`).
+        let caps = if metal { caps::TX_CSUM } else { caps::TX_CSUM | caps::TSO };
+        assert_eq!((s.max_frame.load(Relaxed), s.caps.load(Relaxed)), (1514, caps));
         assert_eq!(s.version.load(Relaxed), 1);
     }
 }

@@ -42,8 +42,7 @@ impl Tuple {
     pub const fn local(space: Space, local: SocketAddr) -> Self {
         Self { space, local, remote: ANY }
     }
-    /// Feeds a hasher; IPv4 as 4 bytes, which cannot be confused within one space since the
-    /// length differs.
+    /// Feeds a hasher: two words for IPv4, five for IPv6.
     pub fn feed(&self, h: &mut impl Hasher) {
         let ports = (self.local.port() as u64) << 32 | (self.remote.port() as u64) << 48;
         match (self.local.ip(), self.remote.ip()) {

@@ -258,6 +258,8 @@ impl fmt::Display for Event {
 pub struct Counters {
     pub rx_frames: u64,
     pub tx_frames: u64,
+    /// Frames for a link that was down.
+    pub tx_no_link: u64,
     pub rx_truncated: u64,
     pub rx_length: u64,
     pub rx_unsupported: u64,

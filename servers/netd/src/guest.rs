@@ -205,7 +205,7 @@ fn session(
 /// Bytes that [`copy_sum`] moves in one turn.
 const COPY_BLOCK: usize = 64;
 
-/// Copies and sums in one pass: 32 bytes a turn through four words and the carry chain.
+/// Copies and sums in one pass, by words and their carry chain.
 pub fn copy_sum(from: At<'_>, to: At<'_>, len: usize) -> Option<Sum> {
     let (src, dst) = (from.0.range(from.1, len)?, to.0.range(to.1, len)?);
     let (mut src, mut dst) = (src as *const u8, dst);

@@ -14,6 +14,12 @@ use std::sync::atomic::Ordering::*;
 
 /// Puts a datagram into the send ring and submits it.
 fn send(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
+    put(p, id, to, data);
+    p.submit(id);
+}
+
+/// Puts a datagram into the send ring.
+fn put(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
     let to: Option<SocketAddr> = to.map(|t| t.parse().unwrap());
     let header = Dgram {
         len: data.len() as u16,
@@ -24,7 +30,6 @@ fn send(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
     bytes.extend_from_slice(data);
     bytes.resize(Dgram::space(data.len()) as usize, 0);
     p.put_dgram(id, &bytes);
-    p.submit(id);
 }
 
 /// Takes the next datagram.
@@ -333,4 +338,62 @@ fn broadcasts_are_permitted_by_their_own_word() {
         net.pass(10 * MS);
         assert!(recv(&mut net.hosts[1].progs[0], there).is_some(), "{addr}");
     }
+}
+
+/// Free bytes in the send ring of a datagram socket.
+fn room(p: &Prog, id: u16) -> u64 {
+    (1 << p.tx_bits) - (p.tail[id as usize] - p.record(id).dgram_tx_head())
+}
+
+/// When a datagram leaves a ring that had no room for the longest, the program is told, also if it
+/// has written more than it has submitted. It is not told when there was room.
+#[test]
+fn room_is_told_of_to_who_had_none() {
+    let mut net = pair();
+    let client = net.hosts[0].open(Kind::Udp);
+    let to = Some("10.0.0.2:7");
+    // It waits for the neighbour; what the program writes meanwhile it has not submitted.
+    send(&mut net.hosts[0].progs[0], client, to, &[1; 1000]);
+    net.hosts[0].settle();
+    let p = &mut net.hosts[0].progs[0];
+    while room(p, client) >= Dgram::space(Dgram::MAX) {
+        put(p, client, to, &[2; 1000]);
+    }
+    net.pass(10_000_000);
+    let p = &mut net.hosts[0].progs[0];
+    assert_eq!(p.record(client).dgram_tx_head(), Dgram::space(1000), "the first has left");
+    assert!(p.take_ready().contains(&client), "told of the room");
+    p.submit(client);
+    net.pass(10_000_000);
+    let p = &mut net.hosts[0].progs[0];
+    p.take_ready();
+    send(p, client, to, &[3; 1000]);
+    net.pass(10_000_000);
+    assert!(net.hosts[0].progs[0].take_ready().is_empty(), "there was room all the time");
+}
+
+/// With nobody to take frames, this host can still talk to itself; with the link down, frames are
+/// lost instead of heaped up.
+#[test]
+fn ourselves_need_no_driver() {
+    let mut net = pair();
+    let server = net.hosts[0].open(Kind::Udp);
+    net.hosts[0].bind(server, "127.0.0.1:7").unwrap();
+    let (away, near) = (net.hosts[0].open(Kind::Udp), net.hosts[0].open(Kind::Udp));
+    net.hosts[0].connect(near, "127.0.0.1:7").unwrap();
+    send(&mut net.hosts[0].progs[0], away, Some("10.0.0.2:7"), b"finds the neighbour");
+    net.pass(10_000_000);
+    net.hosts[0].hold_frames = true;
+    for _ in 0..400 {
+        let p = &mut net.hosts[0].progs[0];
+        if room(p, away) >= Dgram::space(1) {
+            send(p, away, Some("10.0.0.2:7"), b"x");
+        }
+        net.pass(1_000_000);
+    }
+    assert!(room(&net.hosts[0].progs[0], away) < 1 << 14, "the driver's ring is full");
+    send(&mut net.hosts[0].progs[0], near, None, b"hello");
+    net.pass(10_000_000);
+    let got = recv(&mut net.hosts[0].progs[0], server).map(|(_, data)| data);
+    assert_eq!(got.as_deref(), Some(&b"hello"[..]));
 }

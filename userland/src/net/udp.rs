@@ -1,7 +1,7 @@
 //! UDP sockets, and the datagram rings that ping shares.
 
 use core::net::SocketAddr;
-use core::sync::atomic::Ordering::*;
+use core::sync::atomic::{Ordering::*, fence};
 use libipc::sock::{Dgram, Error, Kind, Request, State, ip_from_words, ip_words};
 
 use super::Options;
@@ -23,9 +23,16 @@ impl Socket {
         }
         self.check_open()?;
         let tail = self.tx_tail();
-        let queued = tail.wrapping_sub(self.record().dgram_tx_head());
-        if queued > self.tx_size() || self.tx_size() - queued < space {
-            return Err(Error::WouldBlock);
+        let room = || {
+            let queued = tail.wrapping_sub(self.record().dgram_tx_head());
+            queued <= self.tx_size() && self.tx_size() - queued >= space
+        };
+        if !room() {
+            // Whoever waits now is told of room only if netd sees that there is none.
+            fence(SeqCst);
+            if !room() {
+                return Err(Error::WouldBlock);
+            }
         }
         let (ip, port) = to.map_or(([0; 2], 0), |to| (ip_words(to.ip()), to.port()));
         self.copy_in(tail, &Dgram { len: len as u16, port, ip }.to_bytes())?;

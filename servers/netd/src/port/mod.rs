@@ -32,8 +32,9 @@ use crate::wire::ethernet::MIN_FRAME;
 
 /// Pause between two resets of the driver's session.
 pub const RESET_PAUSE_NS: u64 = 100_000_000;
-/// Most frames with the driver at a time.
-pub const MAX_IN_FLIGHT: usize = 256;
+/// Most frames with the driver at a time: as many as its ring holds whatever their pieces, since
+/// they are found there when netd is restarted.
+pub const MAX_IN_FLIGHT: usize = libipc::nic::RING as usize / MAX_PIECES;
 /// Header memory is handed out in units of a cache line.
 const UNIT: usize = 64;
 

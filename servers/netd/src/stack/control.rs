@@ -33,6 +33,10 @@ impl<E: Env> Stack<E> {
             self.counters.not_permitted += 1;
             return Err(Error::NotPermitted(permission));
         }
+        // What a request needs may have come back since the last turn.
+        if self.port_closed_until <= self.now {
+            self.take_returns();
+        }
         match *request {
             Request::Spares { listener, ref ids } => {
                 for &(id, rings) in ids {

@@ -9,7 +9,7 @@ use crate::record;
 use crate::wire::checksum::Sum;
 use crate::wire::{Malformed, icmp, ip, udp};
 use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::Ordering::*;
+use core::sync::atomic::{Ordering::*, fence};
 use libipc::nic::Csum;
 use libipc::permission::Permission;
 use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
@@ -105,13 +105,17 @@ impl<E: Env> Stack<E> {
                 // Not sendable: passed over, as the network would lose it.
                 Err(None) => {}
             }
-            let s = self.sock(i);
+            let s = &mut self.socks[i as usize];
             if let Body::Dgram(d) = &mut s.body {
-                // Only who found no room for a datagram waits for some.
-                let room = (1u64 << s.rings.tx_bits) - (d.tx_tail - d.tx_head);
+                // Only who found no room for a datagram waits for some. The program may have written
+                // more than it has submitted: it looks at our index again, behind a fence, before
+                // it waits, so one of the two sees the other.
+                let (size, before) = (1u64 << s.rings.tx_bits, d.tx_head);
                 d.tx_head += Header::space(len);
                 s.rec.snd.store(d.tx_head, Release);
-                if room < Header::space(Header::MAX) {
+                fence(SeqCst);
+                let (tail, _) = self.sessions[s.session as usize].words(s.id);
+                if size - tail.wrapping_sub(before).min(size) < Header::space(Header::MAX) {
                     self.ready(i);
                 }
             }

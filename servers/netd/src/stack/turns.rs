@@ -85,23 +85,8 @@ impl<E: Env> Stack<E> {
             return false;
         }
         self.status_turn();
-        loop {
-            match self.port.completed() {
-                Ok(Some(sent)) => {
-                    self.counters.tx_refused += sent.refused as u64;
-                    let session = sent.session.and_then(|s| self.sessions.get_mut(s as usize));
-                    if let Some(s) = session {
-                        s.in_flight = s.in_flight.saturating_sub(1);
-                        // The end of a session may wait for this.
-                        self.signal_sockd |= s.ending && s.in_flight == 0;
-                    }
-                }
-                Ok(None) => break,
-                Err(fault) => {
-                    self.driver_fault(fault);
-                    return false;
-                }
-            }
+        if !self.take_returns() {
+            return false;
         }
         for _ in 0..RX_BUDGET {
             match self.port.receive() {
@@ -120,6 +105,28 @@ impl<E: Env> Stack<E> {
             }
         }
         true
+    }
+
+    /// Takes back the frames that have left. `false`: the driver is at fault.
+    pub(super) fn take_returns(&mut self) -> bool {
+        loop {
+            match self.port.completed() {
+                Ok(Some(sent)) => {
+                    self.counters.tx_refused += sent.refused as u64;
+                    let session = sent.session.and_then(|s| self.sessions.get_mut(s as usize));
+                    if let Some(s) = session {
+                        s.in_flight = s.in_flight.saturating_sub(1);
+                        // The end of a session may wait for this.
+                        self.signal_sockd |= s.ending && s.in_flight == 0;
+                    }
+                }
+                Ok(None) => return true,
+                Err(fault) => {
+                    self.driver_fault(fault);
+                    return false;
+                }
+            }
+        }
     }
 
     pub(super) fn neighbour_timer(&self) -> u32 {
@@ -166,12 +173,23 @@ impl<E: Env> Stack<E> {
         if self.port_closed_until > self.now {
             return false;
         }
+        // The first socket that was passed over for lack of room.
+        let mut passed = None;
         for _ in 0..PUMP_BUDGET {
             let Some(i) = self.send_queue.first() else { return false };
             match self.port.has_room(tx::HEAD_ROOM) {
                 Ok(true) => {}
-                // Goes on when frames come back, or, for ourselves, with the next turn.
-                Ok(false) => return false,
+                Ok(false) if self.is_local(i) => {}
+                Ok(false) => {
+                    // Goes on when frames come back; who speaks to this host need not wait for it.
+                    if passed == Some(i) {
+                        return false;
+                    }
+                    passed = passed.or(Some(i));
+                    self.unqueue(i);
+                    self.want_send(i);
+                    continue;
+                }
                 Err(fault) => {
                     self.driver_fault(fault);
                     return false;
@@ -192,6 +210,12 @@ impl<E: Env> Stack<E> {
             }
         }
         true
+    }
+
+    /// Whether socket `i` is connected to this very host.
+    fn is_local(&self, i: u32) -> bool {
+        let to = self.socks[i as usize].remote.ip();
+        to.is_loopback() || self.iface.is_ours(to)
     }
 
     pub(super) fn note_driver_fault(&mut self, fault: DriverFault) {

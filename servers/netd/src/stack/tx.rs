@@ -212,6 +212,11 @@ impl<E: Env> Stack<E> {
         if link == Link::Loop {
             return self.transmit_loop(head, payload);
         }
+        if !self.iface.up {
+            // Lost as on the dead cable, not heaped up for when it lives again.
+            self.counters.tx_no_link += 1;
+            return true;
+        }
         if self.port_closed_until > self.now {
             return false;
         }

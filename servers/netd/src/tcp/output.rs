@@ -172,10 +172,16 @@ impl Conn {
         let mut segment = self.mss;
         let rest = len % segment;
         let last = len == avail;
-        if rest < MIN_REST && last {
-            // The last one is at least MIN_BURST_MSS / 2 long then.
-            segment = len / (len / segment + 1) + 1;
-        } else if !last || !(self.is_fin(self.nxt + len) || self.small_goes(rest, true)) {
+        let end = self.nxt + len;
+        if last && (rest == 0 || self.is_fin(end) || self.small_goes(rest, true)) {
+            if rest < MIN_REST {
+                // The last one is at least MIN_BURST_MSS / 2 long then.
+                segment = len / (len / segment + 1) + 1;
+            }
+            if rest > 0 {
+                self.small = end;
+            }
+        } else {
             len -= rest + 1;
         }
         let fin = len == avail && self.is_fin(self.nxt + len);
@@ -248,8 +254,7 @@ impl Conn {
                 self.publish_snd();
             }
             self.nxt = self.nxt.max(end);
-            // A byte less than whole is no small segment: see `burst`.
-            if len > 0 && !(len + 1).is_multiple_of(self.mss) && !len.is_multiple_of(self.mss) {
+            if len > 0 && len < self.mss {
                 self.small = end;
             }
             if self.rto_at == NEVER {

@@ -208,9 +208,9 @@ pub struct Host {
     pub progs: Vec<Prog>,
     pub now: u64,
     boots: u64,
-    /// The driver keeps frames for itself: nothing comes back on tx free.
     /// Frames that the NIC had to cut into segments.
     pub bursts: u32,
+    /// The driver keeps frames for itself: nothing comes back on tx free.
     pub hold_frames: bool,
     held: Vec<u16>,
     pub crashes: u64,
@@ -602,7 +602,7 @@ pub struct Prog {
     pub session: u16,
     pub regions: SessionRegions,
     layout: Layout,
-    tx_bits: u8,
+    pub tx_bits: u8,
     rx_bits: u8,
     pub submit: Option<Producer<IdEntry>>,
     pub ready: Option<Consumer<IdEntry>>,
