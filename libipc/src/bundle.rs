@@ -32,7 +32,7 @@ pub const SYMBOL: usize = 16;
 /// Kind of file: a program with segments.
 pub const KIND_PROGRAM: u32 = 1;
 /// Kind of file: bytes; `offset` and `len` are its content. `system` is the postcard
-/// [`crate::spec::System`].
+/// `spec::System`.
 pub const KIND_DATA: u32 = 2;
 /// Kind of file: symbols only (`kernel`).
 pub const KIND_SYMBOLS: u32 = 3;

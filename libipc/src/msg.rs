@@ -18,7 +18,7 @@ pub mod interface {
     pub const NET: u16 = 2;
     /// [`crate::proc::Request`] to init.
     pub const PROC: u16 = 3;
-    /// [`crate::nic::Request`] to a NIC driver.
+    /// To a NIC driver; none so far.
     pub const NIC: u16 = 4;
 }
 

@@ -1,0 +1,139 @@
+//! Requests to sockd, and its replies.
+
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+
+/// Bit of a call's number (the message's method): the call is made again because sockd died.
+pub const REPEATED: u16 = 1 << 15;
+
+/// A request to sockd. The reply is `Result<Reply, Error>`. None of these blocks for the network:
+/// `Connect` starts a handshake and the record shows how it goes, `Accept` without a waiting
+/// connection is [`Error::WouldBlock`](super::Error::WouldBlock).
+///
+/// The message's method is the number of the call, below [`REPEATED`], one more with each call. A
+/// caller whose call ended with `ServerDied` makes it again under the same number with [`REPEATED`]
+/// set: a socket that the first attempt made is handed out then, not a second one.
+/// [`Error::WouldBlock`](super::Error::WouldBlock) to `OpenSession`: what the last incarnation left is still in use by netd
+/// or the NIC; ask again soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Opens the caller's session; ends a session that an earlier incarnation left behind.
+    OpenSession,
+    /// A new socket with rings of at least these sizes in bytes (rounded up to powers of two;
+    /// 0: default).
+    Socket {
+        /// What kind ([`Kind::Listener`] is made by `Listen`).
+        kind: Kind,
+        /// Send ring.
+        tx: u32,
+        /// Receive ring.
+        rx: u32,
+    },
+    /// Binds a local address; port 0: any free one. Replies with the address.
+    Bind {
+        /// Socket id.
+        id: u32,
+        /// Local address.
+        addr: SocketAddr,
+    },
+    /// Makes a bound TCP socket a listener and sets aside `backlog` sockets for connections.
+    Listen {
+        /// Socket id.
+        id: u32,
+        /// Connections that may wait.
+        backlog: u16,
+        /// Send ring of accepted sockets.
+        tx: u32,
+        /// Receive ring of accepted sockets.
+        rx: u32,
+    },
+    /// Takes a waiting connection.
+    Accept {
+        /// Listener's id.
+        id: u32,
+    },
+    /// Connects (TCP), or sets the peer (UDP, ping).
+    Connect {
+        /// Socket id.
+        id: u32,
+        /// Peer.
+        addr: SocketAddr,
+    },
+    /// Ends one or both directions. Sending ends after what is in the ring now.
+    Shutdown {
+        /// Socket id.
+        id: u32,
+        /// 0: receiving, 1: sending, 2: both.
+        how: u8,
+    },
+    /// Gives the socket back. A connection with data to send goes on without us; the id and the
+    /// rings are used again when it has ended.
+    Close {
+        /// Socket id.
+        id: u32,
+        /// Reset the connection instead (SO_LINGER 0).
+        abort: bool,
+    },
+    /// Local and remote address.
+    Addresses {
+        /// Socket id.
+        id: u32,
+    },
+    /// Counters of sockd.
+    Stats,
+}
+
+/// What sockd answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The session: its number and how many sockets it may have.
+    Session {
+        /// Number.
+        session: u32,
+        /// Limit.
+        sockets: u32,
+    },
+    /// A socket and where its rings lie.
+    Socket {
+        /// Id.
+        id: u32,
+        /// Offset in `tx`.
+        tx_off: u32,
+        /// Size of the send ring.
+        tx_size: u32,
+        /// Offset in `rx`.
+        rx_off: u32,
+        /// Size of the receive ring.
+        rx_size: u32,
+        /// Peer, of an accepted connection.
+        peer: Option<SocketAddr>,
+    },
+    /// Local and remote address.
+    Addresses {
+        /// Local.
+        local: SocketAddr,
+        /// Remote.
+        remote: Option<SocketAddr>,
+    },
+    /// Counters.
+    Stats(Stats),
+}
+
+/// Counters of sockd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Sessions open.
+    pub sessions: u32,
+    /// Sockets open in all sessions, including those that end by themselves.
+    pub sockets: u32,
+    /// Bytes of `tx` and `rx` handed out.
+    pub bytes: u64,
+    /// Calls refused for lack of a permission, since sockd started.
+    pub refused: u64,
+    /// Messages that were no requests, and cost their senders their sessions, likewise.
+    pub nonsense: u64,
+}
