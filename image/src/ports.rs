@@ -20,37 +20,49 @@ pub struct Mapping {
 /// How many free ports are tried before giving up.
 const TRIES: usize = 64;
 
-/// Whether `port` can be bound now for all `protocols`; 0 means any, and the answer is the port.
-/// QEMU binds a moment later: somebody else may come first, and QEMU says so.
-fn try_bind(port: u16, protocols: &[Protocol]) -> Option<u16> {
-    let (mut port, mut held_tcp) = (port, None);
+/// A port that is bound for some protocols, as long as this is held.
+struct Bound {
+    port: u16,
+    _tcp: Option<TcpListener>,
+    _udp: Option<UdpSocket>,
+}
+
+/// Binds `port` for all `protocols`; 0 means any.
+fn try_bind(port: u16, protocols: &[Protocol]) -> Option<Bound> {
+    let mut bound = Bound { port, _tcp: None, _udp: None };
     if protocols.contains(&Protocol::Tcp) {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        port = tcp.local_addr().ok()?.port();
-        held_tcp = Some(tcp);
+        bound.port = tcp.local_addr().ok()?.port();
+        bound._tcp = Some(tcp);
     }
     if protocols.contains(&Protocol::Udp) {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        port = udp.local_addr().ok()?.port();
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, bound.port)).ok()?;
+        bound.port = udp.local_addr().ok()?.port();
+        bound._udp = Some(udp);
     }
-    drop(held_tcp);
-    Some(port)
+    Some(bound)
 }
 
 /// The mapping for each forward: the wished port where it is free (and `wish` is set), else another.
-/// `None` if the host has no free port.
+/// `None` if the host has no free port. QEMU binds a moment later: somebody else may come first, and
+/// QEMU says so.
 pub fn choose(forwards: &[Forward], wish: bool) -> Option<Vec<Mapping>> {
-    let one = |f: &Forward| {
+    // Held until all are chosen, or the host might hand out one port twice.
+    let mut held = Vec::new();
+    let mut one = |f: &Forward| {
         let wished = wish.then(|| try_bind(*f.host.get_ref(), &f.protocols)).flatten();
         let any = || (0..TRIES).find_map(|_| try_bind(0, &f.protocols));
-        Some(Mapping {
-            host: wished.or_else(any)?,
+        let bound = wished.or_else(any)?;
+        let mapping = Mapping {
+            host: bound.port,
             port: *f.port.get_ref(),
             protocols: f.protocols.clone(),
             what: f.what.clone(),
-        })
+        };
+        held.push(bound);
+        Some(mapping)
     };
-    forwards.iter().map(one).collect()
+    forwards.iter().map(&mut one).collect()
 }
 
 #[cfg(test)]
@@ -72,7 +84,7 @@ mod tests {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             // Somebody else has the port for one of the two protocols.
             let both = [Protocol::Tcp, Protocol::Udp];
-            let port = (0..TRIES).find_map(|_| try_bind(0, &both)).unwrap();
+            let port = (0..TRIES).find_map(|_| try_bind(0, &both)).unwrap().port;
             let _tcp = (protocol == Protocol::Tcp)
                 .then(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
             let _udp = (protocol == Protocol::Udp)
@@ -85,8 +97,18 @@ mod tests {
 
     #[test]
     fn a_free_port_is_kept() {
-        let port = (0..TRIES).find_map(|_| try_bind(0, &[Protocol::Tcp])).unwrap();
+        let port = (0..TRIES).find_map(|_| try_bind(0, &[Protocol::Tcp])).unwrap().port;
         let chosen = choose(&[forward(port, &[Protocol::Tcp])], true).unwrap();
         assert_eq!(chosen[0].host, port);
+    }
+
+    #[test]
+    fn no_port_is_chosen_twice() {
+        let both = [Protocol::Tcp, Protocol::Udp];
+        let forwards: Vec<_> = (0..200).map(|_| forward(7007, &both)).collect();
+        let mut ports: Vec<_> = choose(&forwards, true).unwrap().iter().map(|m| m.host).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), forwards.len());
     }
 }
