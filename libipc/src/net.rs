@@ -231,6 +231,8 @@ pub struct SockInfo {
     pub rx_queue: u32,
     /// Bytes written and not acknowledged.
     pub tx_queue: u32,
+    /// Datagrams that found no room in the receive ring.
+    pub dropped: u32,
 }
 
 /// Counters of netd.

@@ -81,6 +81,8 @@ fn a_full_ring_drops_and_counts() {
     let kept = (0..).take_while(|_| recv(&mut net.hosts[1].progs[0], server).is_some()).count();
     assert_eq!(kept, 15, "16 KiB hold 15 of 1032 bytes");
     assert_eq!(record.pending.load(Relaxed), 5);
+    let Ok(Reply::Sockets(all)) = net.hosts[1].ask(Request::Sockets { skip: 0 }) else { panic!() };
+    assert!(all.iter().any(|s| s.sock.id == server && s.dropped == 5), "{all:?}");
     send(&mut net.hosts[0].progs[0], client, Some("10.0.0.2:7"), b"room again");
     net.pass(10_000_000);
     assert!(recv(&mut net.hosts[1].progs[0], server).is_some());

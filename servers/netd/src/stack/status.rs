@@ -4,6 +4,7 @@ use super::{Body, Stack};
 use crate::demux::ANY;
 use crate::env::Env;
 use core::net::SocketAddr;
+use core::sync::atomic::Ordering::Relaxed;
 use libipc::Name;
 use libipc::net::{Interface, SockId, SockInfo, Stats};
 
@@ -43,6 +44,10 @@ impl<E: Env> Stack<E> {
             remote: peer(s.remote),
             rx_queue,
             tx_queue,
+            dropped: match s.body {
+                Body::Dgram(_) => s.rec.pending.load(Relaxed),
+                _ => 0,
+            },
         })
     }
 

@@ -75,11 +75,12 @@ impl Shell {
     pub(super) fn sockets(&mut self) -> Done {
         out!(
             self,
-            "{:<8} {:<13} {:>7} {:>7} {:<22} {:<22} SESSION.ID",
+            "{:<8} {:<13} {:>7} {:>7} {:>7} {:<22} {:<22} SESSION.ID",
             "KIND",
             "STATE",
             "RX-Q",
             "TX-Q",
+            "DROPPED",
             "LOCAL",
             "REMOTE"
         );
@@ -104,11 +105,12 @@ impl Shell {
                 };
                 out!(
                     self,
-                    "{:<8} {:<13} {:>7} {:>7} {:<22} {:<22} {}.{}",
+                    "{:<8} {:<13} {:>7} {:>7} {:>7} {:<22} {:<22} {}.{}",
                     kind,
                     state_name(s.state),
                     s.rx_queue,
                     s.tx_queue,
+                    s.dropped,
                     local,
                     remote,
                     s.sock.session,
