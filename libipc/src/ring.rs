@@ -214,7 +214,8 @@ impl<E: Entry> Memory<E> {
     }
 
     /// The consuming end of a ring made empty by taking over the producer's index: as
-    /// [`Self::producer_at_head`].
+    /// [`Self::producer_at_head`]. The next entry is signalled: what was asked for before counts
+    /// from another beginning.
     ///
     /// # Errors
     /// [`PeerError::Header`] if the ring is not formatted, [`PeerError::Index`].
@@ -222,12 +223,14 @@ impl<E: Entry> Memory<E> {
         let claimed = self.producer.tail.load(Acquire);
         if !self.is_formatted() {
             // A ring that the other end formats anew begins at 0.
+            self.consumer.wake_at.store(0, Relaxed);
             self.consumer.head.store(0, Release);
             return Err(PeerError::Header);
         }
         if claimed > 1 << 62 {
             return Err(PeerError::Index { claimed, ours: 0 });
         }
+        self.consumer.wake_at.store(claimed, Relaxed);
         self.consumer.head.store(claimed, Release);
         self.consumer()
     }
@@ -450,6 +453,28 @@ mod tests {
         c2.seek(4);
         assert_eq!(c2.pop().unwrap(), Some([4, 0]));
         assert_eq!(p2.peek(3), Some([3, 0]));
+    }
+
+    #[test]
+    fn a_ring_that_begins_anew_asks_to_be_woken() {
+        let m = ring();
+        let (mut p, mut c) = (m.producer().unwrap(), m.consumer().unwrap());
+        for i in 0..5 {
+            p.push([i, 0]).unwrap();
+        }
+        let _ = p.publish();
+        while c.pop().unwrap().is_some() {}
+        assert!(c.sleep().unwrap(), "asks for entry 5");
+        // The producer's side is zeroed by a new one.
+        m.producer.magic.store(0, Relaxed);
+        assert!(matches!(m.consumer_at_tail(), Err(PeerError::Header)));
+        let mut p = m.producer().unwrap();
+        p.push([9, 0]).unwrap();
+        assert!(p.publish(), "the first entry is signalled");
+        let mut c = m.consumer_at_tail().unwrap();
+        p.push([10, 0]).unwrap();
+        assert!(p.publish());
+        assert_eq!(c.pop().unwrap(), Some([10, 0]));
     }
 
     #[test]

@@ -216,6 +216,22 @@ pub fn restart_sockd(g: &mut Guest) -> Result<(), Failure> {
     restart(g, "sockd")
 }
 
+/// Each new life of a program serves as the last one did.
+pub fn restart_program(g: &mut Guest) -> Result<(), Failure> {
+    ready(g)?;
+    let port = g.host_port(80, Tcp)?;
+    for (deaths, how) in ["crash httpd panic", "kill httpd", "restart httpd"].iter().enumerate() {
+        check(&outside(client::get(port, "/bytes/100000"))?, 100_000)?;
+        g.command(how, COMMAND)?;
+        let again = |text: &str| restarts(text, "httpd").len() == deaths + 1;
+        g.wait_until("the restart line", COMMAND, again)?;
+        let serving = |text: &str| text.matches("[httpd] serving").count() == deaths + 2;
+        g.wait_until("httpd to serve again", COMMAND, serving)?;
+    }
+    check(&outside(client::get(port, "/bytes/1000000"))?, 1_000_000)?;
+    g.power_off()
+}
+
 /// How often the client dies: `victim` counts its own incarnations and ends for good then.
 const DEATHS: u64 = 1000;
 /// How long one of its lives may take: it waits for nothing longer than a tenth of a second.

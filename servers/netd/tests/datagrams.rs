@@ -8,9 +8,9 @@ use common::script::Script;
 use common::{Host, HostSpec, MS, Prog, S};
 use libipc::net::{Reply, Request};
 use libipc::permission::Permission;
-use libipc::sock::{Dgram, Error, Kind, ip_from_words, ip_words};
+use libipc::sock::{Dgram, Error, Kind, Layout, ip_from_words, ip_words};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 /// Puts a datagram into the send ring and submits it.
 fn send(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
@@ -398,4 +398,29 @@ fn ourselves_need_no_driver() {
     net.pass(10_000_000);
     let got = recv(&mut net.hosts[0].progs[0], server).map(|(_, data)| data);
     assert_eq!(got.as_deref(), Some(&b"hello"[..]));
+}
+
+/// What a program submits first in a new life is heard, whatever it submitted in the last one.
+#[test]
+fn a_new_life_of_a_program_is_heard() {
+    let mut net = pair();
+    let server = net.hosts[1].open(Kind::Udp);
+    net.hosts[1].bind(server, "0.0.0.0:7").unwrap();
+    for life in 0..4u8 {
+        let client = net.hosts[0].open(Kind::Udp);
+        for i in 0..life + 1 {
+            send(&mut net.hosts[0].progs[0], client, Some("10.0.0.2:7"), &[life, i]);
+            net.pass(10_000_000);
+            let got = recv(&mut net.hosts[1].progs[0], server).map(|(_, data)| data);
+            assert_eq!(got, Some(vec![life, i]));
+        }
+        let host = &mut net.hosts[0];
+        let app = host.progs[0].regions.app;
+        let words = app.view::<AtomicU64>(0, app.len / 8);
+        words[..(Layout::PRODUCER + 64) / 8].iter().for_each(|w| w.store(0, Relaxed));
+        assert_eq!(host.ask(Request::EndSession { session: 0 }), Ok(Reply::Done));
+        words.iter().for_each(|w| w.store(0, Relaxed));
+        host.settle();
+        host.progs[0] = host.new_prog(0);
+    }
 }
