@@ -25,7 +25,19 @@ pub trait Connection {
     /// Its socket.
     fn stream(&self) -> &TcpStream;
     /// Goes on until it would block or has had its share.
-    fn run(&mut self) -> Turn;
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] is [`Turn::Wait`], any other [`Turn::Over`].
+    fn step(&mut self) -> Result<Turn, Error>;
+}
+
+/// A connection's turn.
+fn run(connection: &mut impl Connection) -> Turn {
+    match connection.step() {
+        Ok(turn) => turn,
+        Err(Error::WouldBlock) => Turn::Wait,
+        Err(_) => Turn::Over,
+    }
 }
 
 /// Events taken from one poll.
@@ -150,7 +162,7 @@ impl<C: Connection> Server<C> {
             stream.set_nonblocking(true);
             let mut connection = make(stream);
             // Its data often came along with it: then it may be over before it is registered.
-            let turn = connection.run();
+            let turn = run(&mut connection);
             if turn == Turn::Over {
                 continue;
             }
@@ -167,7 +179,7 @@ impl<C: Connection> Server<C> {
     fn step(&mut self, id: usize) {
         let Some(place) = self.connections.get_mut(id) else { return };
         let Some(connection) = place else { return };
-        match connection.run() {
+        match run(&mut **connection) {
             Turn::Wait => {}
             Turn::Again => self.poll.again(connection.stream()),
             Turn::Over => *place = None,

@@ -35,41 +35,6 @@ impl serve::Connection for Connection {
     fn stream(&self) -> &TcpStream {
         &self.stream
     }
-    fn run(&mut self) -> Turn {
-        match self.step() {
-            Ok(turn) => turn,
-            Err(Error::WouldBlock) => Turn::Wait,
-            Err(_) => Turn::Over,
-        }
-    }
-}
-
-impl Connection {
-    fn new(stream: TcpStream, state: State) -> Self {
-        stream.set_nodelay(true);
-        Self { stream, state }
-    }
-
-    /// Sends back what comes.
-    pub fn echo(stream: TcpStream) -> Self {
-        Self::new(stream, State::Echo)
-    }
-
-    /// A byte in, a byte out, the end.
-    pub fn byte(stream: TcpStream) -> Self {
-        Self::new(stream, State::Byte)
-    }
-
-    /// Counts what comes.
-    pub fn count(stream: TcpStream) -> Self {
-        Self::new(stream, State::Count(0))
-    }
-
-    /// Sends what is asked for.
-    pub fn send(stream: TcpStream) -> Self {
-        Self::new(stream, State::Asked { bytes: [0; 8], have: 0 })
-    }
-
     fn step(&mut self) -> Result<Turn, Error> {
         let stream = &self.stream;
         let mut budget = BUDGET;
@@ -131,5 +96,32 @@ impl Connection {
                 return Ok(Turn::Again);
             }
         }
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, state: State) -> Self {
+        stream.set_nodelay(true);
+        Self { stream, state }
+    }
+
+    /// Sends back what comes.
+    pub fn echo(stream: TcpStream) -> Self {
+        Self::new(stream, State::Echo)
+    }
+
+    /// A byte in, a byte out, the end.
+    pub fn byte(stream: TcpStream) -> Self {
+        Self::new(stream, State::Byte)
+    }
+
+    /// Counts what comes.
+    pub fn count(stream: TcpStream) -> Self {
+        Self::new(stream, State::Count(0))
+    }
+
+    /// Sends what is asked for.
+    pub fn send(stream: TcpStream) -> Self {
+        Self::new(stream, State::Asked { bytes: [0; 8], have: 0 })
     }
 }

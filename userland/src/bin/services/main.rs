@@ -140,20 +140,6 @@ impl serve::Connection for Connection {
     fn stream(&self) -> &TcpStream {
         &self.stream
     }
-    fn run(&mut self) -> Turn {
-        match self.step() {
-            Ok(turn) => turn,
-            Err(Error::WouldBlock) => Turn::Wait,
-            Err(_) => Turn::Over,
-        }
-    }
-}
-
-impl Connection {
-    fn new(stream: TcpStream, service: Service) -> Self {
-        Self { stream, service, sent: 0 }
-    }
-
     fn step(&mut self) -> Result<Turn, Error> {
         let mut left = BUDGET;
         while left > 0 {
@@ -188,5 +174,11 @@ impl Connection {
             left = left.saturating_sub(moved);
         }
         Ok(Turn::Again)
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, service: Service) -> Self {
+        Self { stream, service, sent: 0 }
     }
 }
