@@ -112,8 +112,6 @@ impl<P: Platform> Kernel<P> {
         copy(&message, &t, &caller);
         reply.offered_by.set(Some(t));
         t.reply.set(Some(reply));
-        t.state.set(State::Receiving);
-        t.endpoint.set(Some(ep));
         ep.add_receiver(t);
         self.switch(caller);
         Some(())
@@ -143,8 +141,6 @@ impl<P: Platform> Kernel<P> {
         }
         reply.offered_by.set(Some(t));
         t.reply.set(Some(reply));
-        t.state.set(State::Receiving);
-        t.endpoint.set(Some(ep));
         ep.add_receiver(t);
         self.run_best();
         Some(())

@@ -57,8 +57,10 @@ impl Endpoint {
             self.mode.set(Mode::Idle);
         }
     }
-    /// Queues a receiver.
+    /// Has `t` wait for a message.
     pub(crate) fn add_receiver(&self, t: Obj<Tcb>) {
+        t.state.set(State::Receiving);
+        t.endpoint.set(Some(Obj::of(self)));
         self.mode.set(Mode::Receivers);
         self.queue.push_back(t);
     }
@@ -144,8 +146,6 @@ impl<P: Platform> Kernel<P> {
             sender.endpoint.set(None);
             self.deliver(sender, receiver);
         } else {
-            receiver.state.set(State::Receiving);
-            receiver.endpoint.set(Some(ep));
             ep.add_receiver(receiver);
         }
         Ok(())
