@@ -113,11 +113,8 @@ impl Server {
         if signals.sockd {
             sys::signal(self.caps.sockd);
         }
-        let mut sessions = signals.sessions;
-        while sessions != 0 {
-            let i = sessions.trailing_zeros();
-            sessions &= sessions - 1;
-            if let Some(cap) = self.caps.sessions.get(i as usize) {
+        for i in signals.sessions() {
+            if let Some(cap) = self.caps.sessions.get(i) {
                 sys::signal(*cap);
             }
         }

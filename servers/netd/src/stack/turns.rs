@@ -263,6 +263,13 @@ impl<E: Env> Stack<E> {
     }
 }
 
+impl Signals {
+    /// The numbers of the sessions whose programs are to be signalled.
+    pub fn sessions(&self) -> impl Iterator<Item = usize> + use<> {
+        bits(self.sessions)
+    }
+}
+
 /// The numbers of the bits that are set.
 pub(super) fn bits(mut word: u32) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
