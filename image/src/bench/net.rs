@@ -158,7 +158,7 @@ fn instructions(
     if !options.wants("instructions") {
         return Ok(figures);
     }
-    let loads = options.loads_of(Load::COMPARED.to_vec());
+    let loads = options.loads_of(Load::compared());
     let (mut plain, mut with_rep) = (BTreeMap::new(), BTreeMap::new());
     for round in 0..options.reps {
         for (i, load) in loads.iter().enumerate() {
@@ -217,7 +217,7 @@ fn timed(load: Load) -> (&'static str, Better) {
 /// Wall time of each load, on taps.
 fn time(systems: &Systems, options: &Options) -> Result<Vec<Figure>, Error> {
     let mut running = guests::boot_taps(&systems.on_taps(), options, None)?;
-    let loads = options.loads_of(Load::COMPARED.to_vec());
+    let loads = options.loads_of(Load::compared());
     rounds("time", "", &mut running, &loads, options)
 }
 
