@@ -13,6 +13,7 @@
 //!   state that would be per processor is in [`Kernel`]'s `cpu` field.
 #![cfg_attr(not(test), no_std)]
 
+pub mod acpi;
 pub mod cap;
 pub mod cspace;
 pub mod destroy;

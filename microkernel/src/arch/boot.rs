@@ -3,6 +3,7 @@
 //! PVH (Xen's public hvm_start_info.h) fills [`Boot`]; another loader would fill it in its own way.
 
 use abi::Clock;
+use microkernel::acpi::{Acpi, remapping_units};
 use microkernel::{PHYS_BASE, obj};
 
 use super::console::println;
@@ -55,6 +56,16 @@ fn text(pa: u64) -> &'static str {
     }
 }
 
+/// Memory as the throw-away tables map it: the first 4 GiB, RAM or not. Only until `paging::init`.
+pub fn early(at: u64, len: u64) -> Option<&'static [u8]> {
+    if at == 0 || at.checked_add(len)? > 1 << 32 {
+        return None;
+    }
+    // SAFETY: mapped; firmware's tables, which nobody writes any more. What is no memory reads as
+    // all ones.
+    Some(unsafe { core::slice::from_raw_parts((at + PHYS_BASE) as *const u8, len as usize) })
+}
+
 /// Reads the start info, sets up paging, interrupt controllers and clock.
 pub fn start(info: u64) -> Boot {
     assert!(word(info) & 0xffff_ffff == MAGIC, "not started by a PVH boot loader");
@@ -76,7 +87,13 @@ pub fn start(info: u64) -> Boot {
     }
     assert!(modules > 0, "no boot bundle: pass it with -initrd");
     let (bundle_phys, bundle_len) = (word(modlist), word(modlist + 8));
-    // Copied out before the tables change: low memory is not mapped afterwards.
+    // Copied out before the tables change: low and reserved memory is not mapped afterwards.
+    let acpi = Acpi::new(early, rsdp);
+    if let Some(dmar) = acpi.as_ref().and_then(|a| a.table(b"DMAR")) {
+        for unit in remapping_units(dmar) {
+            println!("IOMMU at {unit:#x}");
+        }
+    }
     let panic_test = text(command_line).split(' ').any(|w| w == "panic-test");
 
     let first = paging::image_end().next_multiple_of(4096);

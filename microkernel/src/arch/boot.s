@@ -1,6 +1,6 @@
 # PVH entry (Xen public/arch-x86/hvm/start_info.h): 32-bit protected mode, paging off, EBX = start
-# info. Builds throw-away tables (first GiB: identity, at PHYS_BASE, at -2 GiB), enters long mode,
-# and jumps to the kernel proper.
+# info. Builds throw-away tables (first 4 GiB: identity, at PHYS_BASE; the first at -2 GiB), enters
+# long mode, and jumps to the kernel proper.
 
 .section .note.pvh, "a", @note
 .balign 4
@@ -20,14 +20,19 @@ pvh_start:
     mov eax, offset boot_pdpt_high + 3
     mov dword ptr [boot_pml4 + 511 * 8], eax
     mov eax, offset boot_pd + 3
-    mov dword ptr [boot_pdpt], eax
     mov dword ptr [boot_pdpt_high + 510 * 8], eax   # -2 GiB
+    xor ecx, ecx
+1:  mov dword ptr [boot_pdpt + ecx * 8], eax
+    add eax, 0x1000
+    inc ecx
+    cmp ecx, 4
+    jne 1b
     xor ecx, ecx
     mov eax, 0x83                                   # present, writable, 2 MiB
 1:  mov dword ptr [boot_pd + ecx * 8], eax
     add eax, 0x200000
     inc ecx
-    cmp ecx, 512
+    cmp ecx, 4 * 512
     jne 1b
     mov eax, offset boot_pml4
     mov cr3, eax
@@ -71,6 +76,6 @@ boot_gdt_ptr:
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pdpt_high: .skip 4096
-boot_pd: .skip 4096
+boot_pd: .skip 4 * 4096
 .skip 256
 boot_stack_top:
