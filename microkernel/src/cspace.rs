@@ -74,7 +74,7 @@ pub fn lookup_slot(thread: &Tcb, cptr: CPtr) -> Result<Obj<Slot>, Error> {
 }
 
 /// The slot at `cptr` if `root` is a flat CSpace: one CNode whose guard is zeroes.
-#[inline]
+#[inline(always)]
 pub fn flat(root: Cap, cptr: CPtr) -> Option<Obj<Slot>> {
     let is_flat = root.data() == flat_guard(root.size_bits());
     if is_flat { root.cnode_slot(cptr) } else { None }

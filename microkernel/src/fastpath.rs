@@ -15,91 +15,132 @@ use crate::notification::Notification;
 use crate::thread::{State, Tcb};
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
-/// A message as the fast path carries it.
-struct Message {
-    badge: u64,
-    info: MsgInfo,
+/// A message that has been handed over: who runs now, and the badge that it gets. Information word
+/// and message words are still in the registers of the sender; the entry code carries them from
+/// there to the processor's registers, where [`Handover::apply`] would put them.
+#[repr(C)]
+pub struct Handover {
+    /// Who received it; `None`: nothing happened.
+    pub to: Option<Obj<Tcb>>,
+    /// Badge of the sender; 0 for a reply.
+    pub badge: u64,
+}
+
+impl Handover {
+    /// Not a common case.
+    pub const NONE: Self = Self { to: None, badge: 0 };
+
+    /// Does in the receiver's saved registers what the entry code does in the processor's.
+    fn apply(self, from: &Tcb) -> Option<()> {
+        let r = from.regs.get();
+        self.to?.with_regs(|w| {
+            (w.rax, w.rdi, w.rsi) = (0, self.badge, r.rsi & !MsgInfo::KERNEL_BITS);
+            (w.rdx, w.r10, w.r8, w.r9) = (r.rdx, r.r10, r.r8, r.r9);
+        });
+        Some(())
+    }
 }
 
 /// The capability at `cptr` of a flat CSpace.
+#[inline(always)]
 fn flat(t: &Tcb, cptr: CPtr) -> Option<Cap> {
     let slot = if cptr == 0 { None } else { cspace::flat(t.cspace().cap(), cptr) };
     slot.map(|s| s.cap())
 }
 
 /// The notification at `cptr` and its badge, if the capability has these rights.
+#[inline(always)]
 fn notification(t: &Tcb, cptr: CPtr, rights: Rights) -> Option<(Obj<Notification>, u64)> {
     let cap = flat(t, cptr)?;
     cap.notification().filter(|_| cap.rights().contains(rights)).map(|n| (n, cap.data()))
 }
 
-/// A message that needs nothing but copying from `from` to `to`.
-fn plain(info: u64, from: &Tcb, to: &Tcb, badge: u64) -> Option<Message> {
-    let info = MsgInfo(info & !MsgInfo::KERNEL_BITS);
+/// Whether a message needs nothing but its payload copied; its length.
+#[inline(always)]
+fn plain(info: u64, from: &Tcb, to: &Tcb) -> Option<usize> {
+    let info = MsgInfo(info);
+    if info.is_empty() && info.caps() == 0 {
+        return Some(0);
+    }
     let fits = info.caps() == 0 && info.len() <= MSG_MAX;
-    let buffers = info.is_empty() || !(from.buffer().is_empty() || to.buffer().is_empty());
-    (fits && buffers).then_some(Message { badge, info })
+    let buffers = !(from.buffer().is_empty() || to.buffer().is_empty());
+    (fits && buffers).then_some(info.len())
 }
 
-/// Hands over words and payload.
-fn copy(m: &Message, from: &Tcb, to: &Tcb) {
-    if !m.info.is_empty() {
+/// Copies a payload.
+#[inline(always)]
+fn copy(len: usize, from: &Tcb, to: &Tcb) {
+    if len != 0 {
         let (source, dest) = (from.buffer().cap().addr(), to.buffer().cap().addr());
         // SAFETY: the IPC buffer frames of live threads; the payload area lies inside.
         unsafe {
-            obj::copy_words(source, dest, m.info.len().div_ceil(8));
+            obj::copy_payload(source, dest, len);
             obj::write_word(dest + abi::ipc_buffer::RECEIVED as u64, 0);
         }
     }
-    let r = from.regs.get();
-    to.with_regs(|w| {
-        (w.rax, w.rdi, w.rsi) = (0, m.badge, m.info.0);
-        (w.rdx, w.r10, w.r8, w.r9) = (r.rdx, r.r10, r.r8, r.r9);
-    });
 }
 
 impl<P: Platform> Kernel<P> {
-    /// Tries the fast path for the system call of `t`; `false`: nothing happened.
+    /// Tries the fast path for the system call of `t`; `false`: nothing happened. The entry code
+    /// calls the parts.
     pub fn fast_path(&mut self, t: Obj<Tcb>) -> bool {
-        let regs = t.regs.get();
-        let done = match Syscall::from_raw(regs.rax) {
-            Some(Syscall::Call) => self.fast_call(t, regs.rdi, regs.rsi),
-            Some(Syscall::ReplyRecv) => self.fast_reply_recv(t, regs.rdi, regs.rsi, regs.r14),
-            Some(Syscall::Send) => self.fast_signal(t, regs.rdi),
-            Some(Syscall::Recv) => self.fast_recv(t, regs.rdi, regs.r14),
-            Some(Syscall::SignalWait) => self.fast_signal_wait(t, regs.rdi, regs.r14),
-            Some(Syscall::AckWait) => self.fast_ack_wait(t, regs.rdi, regs.r14),
-            _ => None,
-        };
-        done.is_some()
+        let r = t.regs.get();
+        match Syscall::from_raw(r.rax) {
+            Some(Syscall::Call) => self.fast_call(t, r.rdi, r.rsi).apply(&t).is_some(),
+            Some(Syscall::ReplyRecv) => {
+                self.fast_reply_recv(t, r.rdi, r.rsi, r.r14).apply(&t).is_some()
+            }
+            Some(call) => self.fast_other(t, call),
+            None => false,
+        }
     }
 
-    fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Option<()> {
+    /// A call to a server that waits.
+    #[inline(always)]
+    pub fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Handover {
+        self.try_call(t, cptr, info).unwrap_or(Handover::NONE)
+    }
+
+    #[inline(always)]
+    fn try_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Option<Handover> {
         let cap = flat(&t, cptr)?;
         let ep = cap.endpoint().filter(|_| cap.rights().contains(Rights::WRITE))?;
         let server = ep.waiting_receiver()?;
         let reply = server.reply.get()?;
-        let message = plain(info, &t, &server, cap.data())?;
+        let len = plain(info, &t, &server)?;
         self.may_switch(server)?;
 
-        ep.take_receiver();
+        ep.take_receiver(server);
         server.endpoint.set(None);
         server.reply.set(None);
         reply.offered_by.set(None);
         reply.caller.set(Some(t));
         t.reply.set(Some(reply));
         t.state.set(State::AwaitingReply);
-        copy(&message, &t, &server);
+        copy(len, &t, &server);
         self.switch(server);
-        Some(())
+        Some(Handover { to: Some(server), badge: cap.data() })
     }
 
-    fn fast_reply_recv(&mut self, t: Obj<Tcb>, ep: CPtr, info: u64, reply: CPtr) -> Option<()> {
+    /// A reply to a caller that waits, by a server that has nothing else to receive.
+    #[inline(always)]
+    pub fn fast_reply_recv(&mut self, t: Obj<Tcb>, ep: CPtr, info: u64, reply: CPtr) -> Handover {
+        self.try_reply_recv(t, ep, info, reply).unwrap_or(Handover::NONE)
+    }
+
+    #[inline(always)]
+    fn try_reply_recv(
+        &mut self,
+        t: Obj<Tcb>,
+        ep: CPtr,
+        info: u64,
+        reply: CPtr,
+    ) -> Option<Handover> {
         let cap = flat(&t, ep)?;
         let ep: Obj<Endpoint> = cap.endpoint().filter(|_| cap.rights().contains(Rights::READ))?;
         let reply: Obj<Reply> = flat(&t, reply)?.reply()?;
         let caller = reply.caller.get().filter(|c| c.fault.get().is_none())?;
-        let message = plain(info, &t, &caller, 0)?;
+        let len = plain(info, &t, &caller)?;
         // Nothing to receive now: neither a message nor a signal.
         let waits = !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
         if !waits || reply.offered_by.get().is_some() {
@@ -109,12 +150,29 @@ impl<P: Platform> Kernel<P> {
 
         reply.caller.set(None);
         caller.reply.set(None);
-        copy(&message, &t, &caller);
+        copy(len, &t, &caller);
         reply.offered_by.set(Some(t));
         t.reply.set(Some(reply));
         ep.add_receiver(t);
         self.switch(caller);
-        Some(())
+        Some(Handover { to: Some(caller), badge: 0 })
+    }
+
+    /// The common cases of the other system calls; `false`: nothing happened.
+    #[inline(always)]
+    pub fn fast_other(&mut self, t: Obj<Tcb>, call: Syscall) -> bool {
+        let regs = &t.regs;
+        // SAFETY: registers of a thread that does not run; nobody writes them meanwhile.
+        let regs = unsafe { &*regs.as_ptr() };
+        let (cptr, second) = (regs.rdi, regs.r14);
+        let done = match call {
+            Syscall::Send => self.fast_signal(t, cptr),
+            Syscall::Recv => self.fast_recv(t, cptr, second),
+            Syscall::SignalWait => self.fast_signal_wait(t, cptr, second),
+            Syscall::AckWait => self.fast_ack_wait(t, cptr, second),
+            _ => None,
+        };
+        done.is_some()
     }
 
     fn fast_signal(&mut self, t: Obj<Tcb>, cptr: CPtr) -> Option<()> {
@@ -155,9 +213,7 @@ impl<P: Platform> Kernel<P> {
         let woken = self.take_waiter(ntfn, badge);
         self.block_on(t, own);
         match woken.filter(|w| w.sched.get().is_some()) {
-            Some(w) if self.ready_priority().is_none_or(|p| p < w.priority.get()) => {
-                self.switch(w);
-            }
+            Some(w) if self.most_urgent(&w) => self.switch(w),
             Some(w) => {
                 self.enqueue(w);
                 self.run_best();
@@ -179,8 +235,8 @@ impl<P: Platform> Kernel<P> {
     pub(crate) fn signal_last(&mut self, ntfn: Obj<Notification>, badge: u64) {
         let Some(w) = self.take_waiter(ntfn, badge) else { return };
         let current = self.cpu.current;
-        let urgent = current.is_none_or(|c| c.priority.get() < w.priority.get())
-            && self.ready_priority().is_none_or(|p| p < w.priority.get());
+        let urgent =
+            current.is_none_or(|c| c.priority.get() < w.priority.get()) && self.most_urgent(&w);
         if urgent && !self.cpu.reschedule && w.sched.get().is_some() {
             if let Some(c) = current {
                 self.preempt(c);
@@ -203,16 +259,17 @@ impl<P: Platform> Kernel<P> {
     }
 
     /// Whether `next` is the one to run once the current thread blocks.
+    #[inline(always)]
     fn may_switch(&self, next: Obj<Tcb>) -> Option<()> {
-        let urgent = self.ready_priority().is_none_or(|p| p < next.priority.get());
-        (urgent && next.sched.get().is_some() && !self.cpu.reschedule).then_some(())
+        let may = self.most_urgent(&next) && next.sched.get().is_some() && !self.cpu.reschedule;
+        may.then_some(())
     }
 
     /// Runs `next` in place of the current thread, which has blocked.
+    #[inline(always)]
     fn switch(&mut self, next: Obj<Tcb>) {
         next.state.set(State::Running);
         // No equal is ready, so there is no slice to end.
-        next.slice_left.set(0);
         self.cpu.slice_end = u64::MAX;
         self.run(next);
     }

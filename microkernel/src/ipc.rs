@@ -51,10 +51,16 @@ impl Endpoint {
         if self.mode.get() == Mode::Receivers { self.queue.head.get() } else { None }
     }
     /// Takes it out of the queue.
-    pub(crate) fn take_receiver(&self) {
-        self.queue.pop_front();
-        if self.queue.is_empty() {
-            self.mode.set(Mode::Idle);
+    #[inline(always)]
+    pub(crate) fn take_receiver(&self, first: Obj<Tcb>) {
+        let next = first.next.take();
+        self.queue.head.set(next);
+        match next {
+            Some(next) => next.prev.set(None),
+            None => {
+                self.queue.tail.set(None);
+                self.mode.set(Mode::Idle);
+            }
         }
     }
     /// Has `t` wait for a message.
@@ -95,7 +101,7 @@ impl<P: Platform> Kernel<P> {
         sender.is_call.set(mode == SendMode::Call);
         sender.can_grant.set(rights.contains(Rights::GRANT));
         if let Some(receiver) = ep.waiting_receiver() {
-            ep.take_receiver();
+            ep.take_receiver(receiver);
             self.deliver(sender, receiver);
             self.make_running(receiver);
         } else if ep.mode.get() == Mode::Closed {
@@ -215,7 +221,7 @@ impl<P: Platform> Kernel<P> {
                 (Some(source), Some(dest)) => {
                     // SAFETY: both are the IPC buffer frames of live threads; the payload area
                     // lies inside a frame.
-                    unsafe { obj::copy(source, dest, len.next_multiple_of(8)) };
+                    unsafe { obj::copy_payload(source, dest, len) };
                     if grant {
                         caps = transfer_caps(from, to, source, dest, info.caps());
                     }

@@ -7,8 +7,9 @@ extern crate rt_mem;
 
 mod arch;
 
-use abi::FaultKind;
+use abi::{FaultKind, Syscall};
 use arch::{Machine, apic, console, cpu, panic};
+use microkernel::fastpath::Handover;
 use microkernel::thread::Tcb;
 use microkernel::{Kernel, Obj};
 use spin::Mutex;
@@ -24,16 +25,38 @@ fn enter(f: impl FnOnce(&mut Kernel<Machine>)) -> u64 {
     kernel.schedule().map_or(0, |t| t.as_ptr() as u64)
 }
 
-/// Called by the entry code with the registers of `t` saved.
+/// Called by the entry code for a call. `to` is null if the general path has to do it; else the entry
+/// code returns to that thread with the message in the registers of `t`.
 #[unsafe(no_mangle)]
-extern "C" fn handle_syscall(t: *mut Tcb) -> u64 {
-    enter(|k| {
-        let Some(current) = k.cpu.current else { return };
-        debug_assert_eq!(current.as_ptr(), t);
-        if !k.fast_path(current) && k.syscall(current).is_err() {
-            unhandled(k, current);
-        }
-    })
+extern "C" fn fast_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
+    KERNEL.lock().fast_call(t, cptr, info)
+}
+
+/// The same for a reply followed by a receive.
+#[unsafe(no_mangle)]
+extern "C" fn fast_reply_recv(cptr: u64, info: u64, t: Obj<Tcb>, reply: u64) -> Handover {
+    KERNEL.lock().fast_reply_recv(t, cptr, info, reply)
+}
+
+/// Called by the entry code for all other system calls of the running thread `t`, whose registers
+/// have been saved, and for those that are no common case.
+#[unsafe(no_mangle)]
+extern "C" fn handle_syscall(t: Obj<Tcb>, number: u64) -> Option<Obj<Tcb>> {
+    let mut kernel = KERNEL.lock();
+    let k = &mut *kernel;
+    if Syscall::from_raw(number).is_some_and(|call| k.fast_other(t, call)) {
+        k.settle()
+    } else {
+        slow_syscall(k, t)
+    }
+}
+
+#[inline(never)]
+fn slow_syscall(k: &mut Kernel<Machine>, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
+    if k.syscall(t).is_err() {
+        unhandled(k, t);
+    }
+    k.schedule()
 }
 
 /// Called by the entry code for exceptions and interrupts from user mode, and interrupts from idle.

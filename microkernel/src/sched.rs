@@ -78,24 +78,29 @@ pub struct ReadyQueues {
     queues: [Queue; 256],
     /// Bit `p % 64` of word `p / 64`: queue `p` is not empty.
     bitmap: [u64; 4],
+    /// The highest priority of a queue that is not empty, plus one; 0: all are empty.
+    above: u16,
 }
 
 impl ReadyQueues {
     pub(crate) const fn new() -> Self {
-        Self { queues: [const { Queue::new() }; 256], bitmap: [0; 4] }
+        Self { queues: [const { Queue::new() }; 256], bitmap: [0; 4], above: 0 }
     }
     fn highest(&self) -> Option<u8> {
-        (0..4)
-            .rev()
-            .find(|i| self.bitmap[*i] != 0)
-            .map(|i| (i as u32 * 64 + 63 - self.bitmap[i].leading_zeros()) as u8)
+        self.above.checked_sub(1).map(|p| p as u8)
     }
     fn mark(&mut self, priority: u8) {
         let (word, bit) = ((priority / 64) as usize, 1 << (priority % 64));
-        if self.queues[priority as usize].is_empty() {
-            self.bitmap[word] &= !bit;
-        } else {
+        if !self.queues[priority as usize].is_empty() {
             self.bitmap[word] |= bit;
+            self.above = self.above.max(priority as u16 + 1);
+        } else {
+            self.bitmap[word] &= !bit;
+            if self.above == priority as u16 + 1 {
+                let top = (0..4).rev().find(|i| self.bitmap[*i] != 0);
+                let above = |i: usize| i as u16 * 64 + 64 - self.bitmap[i].leading_zeros() as u16;
+                self.above = top.map_or(0, above);
+            }
         }
     }
 }
@@ -157,12 +162,29 @@ impl<P: Platform> Kernel<P> {
         if self.cpu.reschedule || still.is_none() {
             self.choose(still);
         }
+        self.arm();
+        self.cpu.current
+    }
+
+    /// The end of a straight line ([`crate::fastpath`]), which has switched by itself if it could.
+    #[inline(always)]
+    pub fn settle(&mut self) -> Option<Obj<Tcb>> {
+        if self.cpu.reschedule {
+            return self.schedule();
+        }
+        self.arm();
+        self.cpu.current
+    }
+
+    /// Sees to it that the timer's interrupt comes in time. It may come early, and finds nothing to
+    /// do then: that is rarer than a change of the deadline, and the timer costs more to set.
+    #[inline(always)]
+    pub(crate) fn arm(&mut self) {
         let deadline = self.cpu.slice_end.min(self.timers.next_deadline());
-        if deadline != self.cpu.armed {
+        if deadline < self.cpu.armed {
             self.cpu.armed = deadline;
             self.hw.set_deadline(deadline);
         }
-        self.cpu.current
     }
 
     /// Puts the running thread back: in front of its equals with the rest of its slice, so that
@@ -217,21 +239,23 @@ impl<P: Platform> Kernel<P> {
 
     /// Times the slice of a thread that begins to run, if equals of it wait.
     fn begin_slice(&mut self, t: Obj<Tcb>) {
+        let left = t.slice_left.take();
         self.cpu.slice_end = if self.ready.queues[t.priority.get() as usize].is_empty() {
             u64::MAX
         } else {
-            let left = t.slice_left.take();
             self.hw.now() + if left == 0 { SLICE_NS } else { left }
         };
     }
 
     /// Makes `t`, which is in no queue, the running thread.
+    #[inline(always)]
     pub(crate) fn run(&mut self, t: Obj<Tcb>) {
         self.cpu.current = Some(t);
         self.load(t);
         self.hw.load_segments(t.fs_base.get());
     }
 
+    #[inline(always)]
     fn load(&mut self, t: Obj<Tcb>) {
         let pml4 = t.vspace().cap().addr();
         if pml4 != self.cpu.loaded {
@@ -240,9 +264,10 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// Priority of the most urgent ready thread.
-    pub(crate) fn ready_priority(&self) -> Option<u8> {
-        self.ready.highest()
+    /// Whether `t` is more urgent than every ready thread.
+    #[inline(always)]
+    pub(crate) fn most_urgent(&self, t: &Tcb) -> bool {
+        self.ready.above <= t.priority.get() as u16
     }
 
     /// The timer interrupt: fires due timers, ends a used-up slice.

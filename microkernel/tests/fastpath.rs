@@ -147,7 +147,11 @@ fn both_paths_agree() {
                 }
             }
             let [a, b] = &mut sides;
-            assert_eq!(a.state(), b.state(), "seed {seed} step {step}: {call:?} of {t}");
+            for (i, (a, b)) in a.state().into_iter().zip(b.state()).enumerate() {
+                let what = format!("seed {seed} step {step}: {call:?} of {t}: thread {i}");
+                assert_eq!((a.0, a.1), (b.0, b.1), "{what}");
+                assert!(a.2 == b.2, "{what}: the buffers differ");
+            }
         }
         taken += sides[1].taken;
     }

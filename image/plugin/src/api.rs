@@ -29,6 +29,10 @@ pub struct Info {
 
 /// Called at each run of a block or instruction, with what was registered for it.
 pub type Callback = extern "C" fn(vcpu: c_uint, data: *mut c_void);
+/// Called at each access of an instruction to memory.
+pub type MemoryCallback = extern "C" fn(vcpu: c_uint, info: u32, vaddr: u64, data: *mut c_void);
+/// Called when QEMU ends.
+pub type ExitCallback = extern "C" fn(id: u64, data: *mut c_void);
 /// `qemu_plugin_register_vcpu_tb_exec_inline`: adds a number to a word at each run. API 1 only.
 pub type TbInline = unsafe extern "C" fn(*mut Tb, op: c_int, *mut c_void, u64);
 
@@ -36,6 +40,8 @@ pub type TbInline = unsafe extern "C" fn(*mut Tb, op: c_int, *mut c_void, u64);
 pub const ADD_U64: c_int = 0;
 /// `QEMU_PLUGIN_CB_NO_REGS`: the callback reads no register.
 pub const NO_REGS: c_int = 0;
+/// `QEMU_PLUGIN_MEM_RW`.
+pub const READ_WRITE: c_int = 3;
 
 unsafe extern "C" {
     pub fn qemu_plugin_register_vcpu_tb_trans_cb(id: u64, cb: extern "C" fn(u64, *mut Tb));
@@ -51,6 +57,14 @@ unsafe extern "C" {
         flags: c_int,
         data: *mut c_void,
     );
+    pub fn qemu_plugin_register_vcpu_mem_cb(
+        insn: *mut Insn,
+        cb: MemoryCallback,
+        flags: c_int,
+        rw: c_int,
+        data: *mut c_void,
+    );
+    pub fn qemu_plugin_register_atexit_cb(id: u64, cb: ExitCallback, data: *mut c_void);
     pub fn qemu_plugin_tb_n_insns(tb: *const Tb) -> usize;
     pub fn qemu_plugin_tb_vaddr(tb: *const Tb) -> u64;
     pub fn qemu_plugin_tb_get_insn(tb: *const Tb, index: usize) -> *mut Insn;

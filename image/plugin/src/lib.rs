@@ -1,12 +1,13 @@
 //! Counts guest instructions in QEMU's translator: user and kernel apart, further iterations of
 //! `rep` instructions apart, and with `profile=on` the runs of every block of code.
 //!
-//! `-plugin libinsn_count.so,counts=PATH[,profile=on]`. The counts lie in a file that is mapped, in
+//! `-plugin libinsn_count.so,counts=PATH[,profile=on][,stretches=PATH]`. The counts lie in a file that is mapped, in
 //! [`layout`]: whoever wants them reads it, at any moment, and nobody is asked. A halted processor runs
-//! no block and counts nothing. For one virtual processor: with several the additions would race.
+//! no block and counts nothing. With `stretches` the kernel's single entries are recorded as well. For one virtual processor: with several the additions would race.
 
 mod api;
 mod layout;
+mod stretch;
 mod table;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -36,6 +37,8 @@ struct Plugin {
     api: c_int,
     inline: Option<api::TbInline>,
     profile: bool,
+    /// Where the kernel's stretches go.
+    stretches: Option<String>,
 }
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -51,17 +54,18 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    let (mut file, mut profile) = (None, false);
+    let (mut file, mut profile, mut stretches) = (None, false, None);
     for i in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: QEMU passes `argc` strings.
         let argument = unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy();
         match argument.split_once('=') {
             Some(("counts", path)) => file = Some(path.to_string()),
+            Some(("stretches", path)) => stretches = Some(path.to_string()),
             // QEMU itself turns `on` into other words of the same meaning.
             Some(("profile", how)) => profile = ["on", "true", "yes"].contains(&how),
             _ => {
                 eprintln!(
-                    "insn_count: unknown argument `{argument}`; there are counts= and profile="
+                    "insn_count: unknown argument `{argument}`; there are counts=, profile=, stretches="
                 );
                 return -1;
             }
@@ -80,14 +84,30 @@ pub unsafe extern "C" fn qemu_plugin_install(
     };
     // SAFETY: QEMU passes its own description.
     let api = unsafe { (*info).cur };
-    let plugin = Plugin { table, api, inline: api::tb_inline(), profile };
+    let recording = stretches.is_some();
+    let plugin = Plugin { table, api, inline: api::tb_inline(), profile, stretches };
     if PLUGIN.set(plugin).is_err() {
         eprintln!("insn_count: loaded twice; once is enough");
         return -1;
     }
-    // SAFETY: `id` is ours, and the callback stays as long as the process.
-    unsafe { api::qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation) };
+    // SAFETY: `id` is ours, and the callbacks stay as long as the process.
+    unsafe {
+        if recording {
+            stretch::start();
+            api::qemu_plugin_register_atexit_cb(id, on_exit, std::ptr::null_mut());
+        }
+        api::qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+    }
     0
+}
+
+extern "C" fn on_exit(_id: u64, _data: *mut c_void) {
+    let path = PLUGIN.get().and_then(|p| p.stretches.as_ref());
+    if let Some(path) = path
+        && let Err(e) = stretch::finish(path)
+    {
+        eprintln!("insn_count: cannot write {path}: {e}");
+    }
 }
 
 /// A block is being translated: has its runs counted.
@@ -121,6 +141,9 @@ extern "C" fn on_translation(_id: u64, tb: *mut api::Tb) {
                 let data = entry.as_ptr();
                 api::qemu_plugin_register_vcpu_tb_exec_cb(tb, on_run, api::NO_REGS, data);
             }
+        }
+        if plugin.stretches.is_some() {
+            stretch::watch(tb, plugin.api);
         }
         // Such an instruction ends its block, so there is at most one.
         if let Some(insn) = rep {

@@ -23,14 +23,85 @@ syscall_entry:
     mov [rsp + 112], r15
     mov [rsp + 120], rcx                # rip
     mov [rsp + 136], r11                # rflags
-    mov rax, gs:[16]
-    mov [rsp + 144], rax                # rsp
+    mov rcx, gs:[16]
+    mov [rsp + 144], rcx                # rsp
     mov qword ptr [rsp + 160], 0        # entered by a native call:
     mov qword ptr [rsp + 168], 0        # vector registers are dead
-    mov rdi, rsp
+    mov rbx, rsp
     mov rsp, gs:[8]
     xor ebp, ebp
+    test rax, rax
+    jz 1f
+    cmp rax, 5
+    je 2f
+3:  mov rdi, rbx
+    mov rsi, [rbx]
     call handle_syscall
+    jmp return_to_user
+
+1:  mov rdx, rbx
+    call fast_call
+    test rax, rax
+    jz 3b
+    jmp hand_over
+2:  mov rdx, rbx
+    mov rcx, r14
+    call fast_reply_recv
+    test rax, rax
+    jz 3b
+
+# A message goes from the thread rbx to the thread rax, with the badge rdx. The receiver blocked in a
+# system call: its vector registers are dead, and of the others it expects those that are kept.
+hand_over:
+    mov gs:[0], rax
+    mov gs:[24], rax
+    fninit
+    pxor mm0, mm0
+    pxor mm1, mm1
+    pxor mm2, mm2
+    pxor mm3, mm3
+    pxor mm4, mm4
+    pxor mm5, mm5
+    pxor mm6, mm6
+    pxor mm7, mm7
+    emms
+    ldmxcsr [rip + default_mxcsr]
+    pxor xmm0, xmm0
+    pxor xmm1, xmm1
+    pxor xmm2, xmm2
+    pxor xmm3, xmm3
+    pxor xmm4, xmm4
+    pxor xmm5, xmm5
+    pxor xmm6, xmm6
+    pxor xmm7, xmm7
+    pxor xmm8, xmm8
+    pxor xmm9, xmm9
+    pxor xmm10, xmm10
+    pxor xmm11, xmm11
+    pxor xmm12, xmm12
+    pxor xmm13, xmm13
+    pxor xmm14, xmm14
+    pxor xmm15, xmm15
+    mov rdi, rdx
+    mov rsi, [rbx + 32]
+    shl rsi, 8                          # without the bits that are the kernel's
+    shr rsi, 8
+    mov rdx, [rbx + 24]
+    mov r8, [rbx + 56]
+    mov r9, [rbx + 64]
+    mov r10, [rbx + 72]
+    mov rbx, [rax + 8]
+    mov rbp, [rax + 48]
+    mov r12, [rax + 88]
+    mov r13, [rax + 96]
+    mov r14, [rax + 104]
+    mov r15, [rax + 112]
+    mov rcx, [rax + 120]
+    mov r11, [rax + 136]
+    mov rsp, [rax + 144]
+    xor eax, eax
+    swapgs
+    sysretq
 
 # rax: the TCB to run, or 0.
 return_to_user:

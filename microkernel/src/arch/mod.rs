@@ -71,9 +71,10 @@ impl Platform for Machine {
     }
     fn load_vspace(&mut self, pml4: u64) {
         let pml4 = if pml4 == 0 { paging::kernel_pml4() } else { pml4 };
-        // SAFETY: every VSpace has the kernel's half.
+        // SAFETY: every VSpace is a page below 2^48 and has the kernel's half.
         unsafe {
-            Cr3::write(PhysFrame::containing_address(PhysAddr::new(pml4)), Cr3Flags::empty());
+            let frame = PhysFrame::from_start_address_unchecked(PhysAddr::new_unsafe(pml4));
+            Cr3::write(frame, Cr3Flags::empty());
         }
     }
     fn flush_page(&mut self, vaddr: u64) {

@@ -10,6 +10,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
     let (Some(own), Some(reply)) = (start.cap("self"), start.cap("reply")) else { return 1 };
     let mut got = sys::recv(own, reply);
     while let Ok(r) = got {
+        sys::mark::<2>();
         got = sys::reply_recv(own, reply, r.info, r.words);
     }
     1
