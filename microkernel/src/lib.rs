@@ -22,6 +22,7 @@ pub mod fault;
 pub mod invoke;
 pub mod ipc;
 pub mod irq;
+pub mod loader;
 pub mod mdb;
 pub mod notification;
 pub mod obj;

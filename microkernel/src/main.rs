@@ -1,4 +1,4 @@
-//! The kernel binary: boots by PVH, sets the processor up, starts the root task, and then only
+//! The kernel binary: sets the processor up, starts the root task, and then only
 //! answers system calls, faults and interrupts.
 #![no_std]
 #![no_main]
@@ -118,11 +118,11 @@ fn unhandled(k: &Kernel<Machine>, t: Obj<Tcb>) {
 
 /// Called by the boot code on the kernel's stack, with the throw-away page tables.
 #[unsafe(no_mangle)]
-extern "C" fn kernel_main(start_info: u64) -> ! {
+extern "C" fn kernel_main(magic: u32, info: u64, moved: u64) -> ! {
     console::init();
-    let boot = arch::boot::start(start_info);
+    let boot = arch::boot::start(magic, info, moved);
     if boot.panic_test {
-        panic_test(start_info);
+        panic_test(info);
     }
     let current = {
         let mut kernel = KERNEL.lock();

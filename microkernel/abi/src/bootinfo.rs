@@ -23,7 +23,7 @@ pub mod init_slot {
     /// First untyped; see [`super::BootInfo::untyped`].
     pub const UNTYPED: u64 = 16;
     /// First slot the root task may use freely.
-    pub const FREE: u64 = 128;
+    pub const FREE: u64 = 256;
 }
 
 /// Where the kernel puts things in the root task's address space.
@@ -80,8 +80,6 @@ pub struct BootInfo {
     pub bundle_len: u64,
     /// Clock parameters.
     pub clock: Clock,
-    /// Physical address of the ACPI RSDP, or 0.
-    pub rsdp: u64,
     /// Number of valid entries in `untyped`.
     pub untyped_count: u64,
     /// Slot `init_slot::UNTYPED + i` holds the i-th.
@@ -89,6 +87,6 @@ pub struct BootInfo {
 }
 
 impl BootInfo {
-    /// First word, "BWBOOT02".
-    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT02");
+    /// First word, "BWBOOT03".
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT03");
 }

@@ -1,19 +1,21 @@
 //! From the boot loader to a machine that can run the root task.
 //!
-//! PVH (Xen's public hvm_start_info.h) fills [`Boot`]; another loader would fill it in its own way.
+//! PVH (Xen's public hvm_start_info.h) and Multiboot2 both end as [`Loaded`]; from there on it does
+//! not matter who loaded the kernel.
 
 use abi::Clock;
 use microkernel::acpi::{Acpi, remapping_units};
+use microkernel::loader::{Loaded, Ranges, multiboot2};
 use microkernel::{PHYS_BASE, obj};
 
 use super::console::println;
-use super::paging::BootMemory;
+use super::paging::{BootMemory, Image};
 use super::{apic, clock, cpu, paging, panic};
 
-/// RAM ranges kept.
-const MAX_RAM: usize = 32;
-/// Everything below belongs to the firmware.
-const LOW: u64 = 1 << 20;
+/// What the boot code's page tables map.
+const MAPPED: u64 = 4 << 30;
+/// Most bytes of a Multiboot2 block that are looked at.
+const BLOCK: u64 = 1 << 20;
 
 /// What the rest of the boot needs.
 pub struct Boot {
@@ -21,12 +23,10 @@ pub struct Boot {
     pub bundle: &'static [u8],
     /// Where it lies.
     pub bundle_phys: u64,
-    /// RAM: start, end.
-    pub ram: [(u64, u64); MAX_RAM],
-    /// Valid entries of `ram`.
-    pub ram_count: usize,
-    /// ACPI root pointer, 0 if unknown.
-    pub rsdp: u64,
+    /// All RAM.
+    pub ram: Ranges,
+    /// What of it the kernel does not use, but for `memory`.
+    pub free: Ranges,
     /// Clock parameters.
     pub clock: Clock,
     /// Memory for the first objects.
@@ -37,72 +37,83 @@ pub struct Boot {
 
 /// hvm_start_info, version 1, as u32 words: magic, version, flags, number of modules; then the
 /// u64s: module list, command line, RSDP, memory map; then u32: number of entries.
-const MAGIC: u64 = 0x336e_c578;
+const PVH_MAGIC: u64 = 0x336e_c578;
 
 fn word(pa: u64) -> u64 {
-    // SAFETY: the loader's structures, below 1 GiB, aligned to 8 bytes.
+    // SAFETY: the loader's structures, below 4 GiB, aligned to 8 bytes.
     unsafe { obj::read_word(pa) }
 }
 
-fn text(pa: u64) -> &'static str {
-    if pa == 0 {
-        return "";
-    }
-    let at = (pa + PHYS_BASE) as *const u8;
-    // SAFETY: a NUL-terminated string of the loader, in mapped memory; at most 1 KiB is read.
-    unsafe {
-        let len = (0..1024).position(|i| *at.add(i) == 0).unwrap_or(0);
-        core::str::from_utf8(core::slice::from_raw_parts(at, len)).unwrap_or("")
-    }
-}
-
-/// Memory as the throw-away tables map it: the first 4 GiB, RAM or not. Only until `paging::init`.
-pub fn early(at: u64, len: u64) -> Option<&'static [u8]> {
-    if at == 0 || at.checked_add(len)? > 1 << 32 {
+/// Memory as the boot code's tables map it: the first 4 GiB, RAM or not. Only until `paging::init`.
+fn early(at: u64, len: u64) -> Option<&'static [u8]> {
+    if at == 0 || at.checked_add(len)? > MAPPED {
         return None;
     }
-    // SAFETY: mapped; firmware's tables, which nobody writes any more. What is no memory reads as
-    // all ones.
+    // SAFETY: mapped; the loader's structures and firmware's tables, which nobody writes any more.
+    // What is no memory reads as all ones.
     Some(unsafe { core::slice::from_raw_parts((at + PHYS_BASE) as *const u8, len as usize) })
 }
 
-/// Reads the start info, sets up paging, interrupt controllers and clock.
-pub fn start(info: u64) -> Boot {
-    assert!(word(info) & 0xffff_ffff == MAGIC, "not started by a PVH boot loader");
-    let modules = word(info + 8) >> 32;
+/// What a PVH loader says: structures that point at each other.
+fn pvh(info: u64) -> Loaded {
+    assert!(word(info) & 0xffff_ffff == PVH_MAGIC, "not started by a PVH or Multiboot2 loader");
+    assert!(word(info + 8) >> 32 > 0, "no boot bundle: pass it with -initrd");
     let (modlist, command_line, rsdp, memmap) =
         (word(info + 16), word(info + 24), word(info + 32), word(info + 40));
     let entries = word(info + 48) & 0xffff_ffff;
 
-    let mut ram = [(0, 0); MAX_RAM];
-    let mut ram_count = 0;
-    for i in 0..entries {
+    let mut loaded = Loaded::EMPTY;
+    let entry = move |i| {
         let at = memmap + 24 * i;
-        let (start, len, kind) = (word(at), word(at + 8), word(at + 16) & 0xffff_ffff);
-        let (start, end) = (start.max(LOW), start.saturating_add(len));
-        if kind == 1 && end > start && ram_count < MAX_RAM {
-            ram[ram_count] = (start, end);
-            ram_count += 1;
-        }
-    }
-    assert!(modules > 0, "no boot bundle: pass it with -initrd");
-    let (bundle_phys, bundle_len) = (word(modlist), word(modlist + 8));
-    // Copied out before the tables change: low and reserved memory is not mapped afterwards.
-    let acpi = Acpi::new(early, rsdp);
+        (word(at), word(at + 8), word(at + 16) as u32)
+    };
+    loaded.memory((0..entries).map(entry));
+    loaded.bundle = (word(modlist), word(modlist) + word(modlist + 8));
+    loaded.set_command_line(early(command_line, 1024).unwrap_or(&[]));
+    loaded.rsdp = rsdp;
+    loaded
+}
+
+/// What a Multiboot2 loader says: one block.
+fn multiboot2(info: u64) -> Loaded {
+    let size = (word(info) & 0xffff_ffff).min(BLOCK);
+    let loaded = multiboot2::parse(early(info, size).unwrap_or(&[]), info);
+    loaded.unwrap_or_else(|e| panic::stop(format_args!("{e}")))
+}
+
+/// The largest range that the boot code's tables reach.
+fn largest(free: &Ranges) -> (u64, u64) {
+    let reached = free.iter().map(|(s, e)| (s.min(MAPPED), e.min(MAPPED)));
+    reached.max_by_key(|(s, e)| e - s).expect("the machine has memory")
+}
+
+/// Reads what the loader says, sets up paging, interrupt controllers and clock. `magic`: the
+/// loader's, 0 for PVH; `moved`: how far the loader moved the kernel.
+pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
+    let loaded = if magic == multiboot2::MAGIC { multiboot2(info) } else { pvh(info) };
+    let image = Image::new(moved);
+    let (bundle_phys, bundle_end) = loaded.bundle;
+    let (start, end) = image.whole();
+    assert!(loaded.ram.contains(start, end), "the kernel lies in RAM");
+    assert!(loaded.ram.contains(bundle_phys & !4095, bundle_end), "the boot bundle lies in RAM");
+    let panic_test = loaded.command_line().split(' ').any(|w| w == "panic-test");
+
+    // Read before anything is written: low and reserved memory is not mapped afterwards, and what
+    // the loader left lies in memory that is used next.
+    let acpi = Acpi::new(early, loaded.rsdp);
     if let Some(dmar) = acpi.as_ref().and_then(|a| a.table(b"DMAR")) {
         for unit in remapping_units(dmar) {
             println!("IOMMU at {unit:#x}");
         }
     }
-    let panic_test = text(command_line).split(' ').any(|w| w == "panic-test");
 
-    let first = paging::image_end().next_multiple_of(4096);
-    let home = ram[..ram_count].iter().find(|(s, e)| (*s..*e).contains(&first));
-    let home_end = home.expect("the kernel lies in RAM").1;
-    let end = if (first..home_end).contains(&bundle_phys) { bundle_phys } else { home_end };
-    let mut memory = BootMemory::new(first, end.min(1 << 30));
-    paging::init(&mut memory, ram[..ram_count].iter().copied());
-    memory = BootMemory::new(memory.next, end);
+    // Boot code included: its tables and descriptors are in use until the end of this function.
+    let mut free = loaded.ram.clone();
+    free.remove(start, end);
+    free.remove(bundle_phys, bundle_end);
+    let (first, end) = largest(&free);
+    let mut memory = BootMemory::new(first, end);
+    paging::init(&mut memory, image, loaded.ram.iter());
 
     cpu::init();
     apic::init();
@@ -111,10 +122,22 @@ pub fn start(info: u64) -> Boot {
 
     // SAFETY: the module lies in RAM, which is mapped; nothing writes there any more.
     let bundle = unsafe {
-        core::slice::from_raw_parts((bundle_phys + PHYS_BASE) as *const u8, bundle_len as usize)
+        let len = (bundle_end - bundle_phys) as usize;
+        core::slice::from_raw_parts((bundle_phys + PHYS_BASE) as *const u8, len)
     };
     panic::set_bundle(bundle);
-    let mib = ram[..ram_count].iter().map(|(s, e)| e - s).sum::<u64>() >> 20;
-    println!("Breakwater kernel {}: {mib} MiB RAM", env!("CARGO_PKG_VERSION"));
-    Boot { bundle, bundle_phys, ram, ram_count, rsdp, clock, memory, panic_test }
+    let by = if magic == multiboot2::MAGIC { "Multiboot2" } else { "PVH" };
+    let mib = loaded.ram.bytes() >> 20;
+    println!("Breakwater kernel {}: {mib} MiB RAM, loaded by {by}", env!("CARGO_PKG_VERSION"));
+    if loaded.ram.lost() + free.lost() > 0 {
+        println!(
+            "memory map in too many pieces: {} KiB not used",
+            (loaded.ram.lost() + free.lost()) >> 10
+        );
+    }
+    let mut free = loaded.ram.clone();
+    let (start, end) = image.kept();
+    free.remove(start, end);
+    free.remove(bundle_phys, bundle_end);
+    Boot { bundle, bundle_phys, ram: loaded.ram, free, clock, memory, panic_test }
 }

@@ -1,6 +1,9 @@
-# PVH entry (Xen public/arch-x86/hvm/start_info.h): 32-bit protected mode, paging off, EBX = start
-# info. Builds throw-away tables (first 4 GiB: identity, at PHYS_BASE; the first at -2 GiB), enters
-# long mode, and jumps to the kernel proper.
+# The way from a boot loader to long mode. Two entries, both in 32-bit protected mode with paging off:
+#  pvh_start  PVH (Xen public/arch-x86/hvm/start_info.h): EBX = start info; loaded where it is linked.
+#  mb2_start  Multiboot2: EAX = magic, EBX = information; the loader may have moved the image by a
+#             multiple of 2 MiB.
+# Builds throw-away tables (first 4 GiB: identity and at PHYS_BASE; the image at -2 GiB) and jumps to
+# the kernel proper. EBP: how far the image was moved.
 
 .section .note.pvh, "a", @note
 .balign 4
@@ -8,44 +11,87 @@
 .asciz "Xen"
 .quad pvh_start
 
+.section .boot.header, "a"
+.balign 8
+mb2_header:
+    .long 0xe85250d6, 0, mb2_header_end - mb2_header    # i386 protected mode
+    .long 0 - (0xe85250d6 + (mb2_header_end - mb2_header))
+    .short 1, 0                         # must be passed: modules, memory map
+    .long 16, 3, 6
+    .short 6, 0                         # modules begin at pages
+    .long 8
+    .balign 8
+    .short 10, 0                        # may be moved: lowest, highest address, alignment, as low as can be
+    .long 24, 0x200000, 0xffffffff, 0x200000, 1
+    .balign 8
+    .short 0, 0
+    .long 8
+mb2_header_end:
+
 .section .boot.text, "ax"
 .code32
+.globl mb2_start
+mb2_start:
+    lea esp, [ebx + 8]                  # the information's second word is reserved: one word of stack
+    call mb2_here
+mb2_here:
+    pop ebp
+    sub ebp, offset mb2_here
+    mov edi, eax
+    jmp start
+
 .globl pvh_start
 pvh_start:
+    xor ebp, ebp
+    xor edi, edi
+
+start:
     cld
-    mov esp, offset boot_stack_top
-    mov eax, offset boot_pdpt + 3
-    mov dword ptr [boot_pml4], eax                  # identity
-    mov dword ptr [boot_pml4 + 256 * 8], eax        # PHYS_BASE
-    mov eax, offset boot_pdpt_high + 3
-    mov dword ptr [boot_pml4 + 511 * 8], eax
-    mov eax, offset boot_pd + 3
-    mov dword ptr [boot_pdpt_high + 510 * 8], eax   # -2 GiB
-    xor ecx, ecx
-1:  mov dword ptr [boot_pdpt + ecx * 8], eax
+    lea esp, [ebp + boot_stack_top]
+    lea eax, [ebp + boot_pdpt + 3]
+    mov dword ptr [ebp + boot_pml4], eax                # identity
+    mov dword ptr [ebp + boot_pml4 + 256 * 8], eax      # PHYS_BASE
+    lea eax, [ebp + boot_pdpt_high + 3]
+    mov dword ptr [ebp + boot_pml4 + 511 * 8], eax
+    lea eax, [ebp + boot_pd_high + 3]
+    mov dword ptr [ebp + boot_pdpt_high + 510 * 8], eax # -2 GiB
+    lea eax, [ebp + boot_pd + 3]
+    lea edx, [ebp + boot_pdpt]
+    mov ecx, 4
+2:  mov dword ptr [edx], eax
     add eax, 0x1000
-    inc ecx
-    cmp ecx, 4
-    jne 1b
-    xor ecx, ecx
-    mov eax, 0x83                                   # present, writable, 2 MiB
-1:  mov dword ptr [boot_pd + ecx * 8], eax
+    add edx, 8
+    loop 2b
+    mov eax, 0x83                                       # present, writable, 2 MiB
+3:  mov dword ptr [ebp + boot_pd + ecx * 8], eax
     add eax, 0x200000
     inc ecx
-    cmp ecx, 4 * 512
-    jne 1b
-    mov eax, offset boot_pml4
+    cmp ecx, 2048
+    jne 3b
+    lea eax, [ebp + 0x83]
+    xor ecx, ecx
+4:  mov dword ptr [ebp + boot_pd_high + ecx * 8], eax
+    add eax, 0x200000
+    inc ecx
+    cmp ecx, 16
+    jne 4b
+    lea eax, [ebp + boot_pml4]
     mov cr3, eax
-    mov eax, 0x620                                  # PAE, OSFXSR, OSXMMEXCPT: Rust code uses SSE
+    mov eax, 0x620                                      # PAE, OSFXSR, OSXMMEXCPT: Rust code uses SSE
     mov cr4, eax
-    mov ecx, 0xc0000080                             # EFER: SCE, LME, NXE
+    mov ecx, 0xc0000080                                 # EFER: SCE, LME, NXE
     mov eax, 0x901
     xor edx, edx
     wrmsr
-    mov eax, 0x80010033                             # PG, WP, NE, ET, MP, PE
+    mov eax, 0x80010033                                 # PG, WP, NE, ET, MP, PE
     mov cr0, eax
-    lgdt [boot_gdt_ptr]
-    ljmp 8, offset boot64
+    lea eax, [ebp + boot_gdt]
+    mov dword ptr [ebp + boot_gdt_ptr + 2], eax
+    lgdt [ebp + boot_gdt_ptr]
+    push 8
+    lea eax, [ebp + boot64]
+    push eax
+    retf
 
 .code64
 boot64:
@@ -56,7 +102,8 @@ boot64:
     xor eax, eax
     mov fs, ax
     mov gs, ax
-    mov edi, ebx
+    mov esi, ebx                                        # kernel_main(loader's magic, information, moved by)
+    mov edx, ebp
     movabs rsp, offset kernel_stack_top
     xor ebp, ebp
     movabs rax, offset kernel_main
@@ -69,13 +116,14 @@ boot_gdt:
     .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
 boot_gdt_ptr:
     .word 23
-    .long boot_gdt
+    .long 0
 
 .section .boot.bss, "aw", @nobits
 .balign 4096
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pdpt_high: .skip 4096
+boot_pd_high: .skip 4096
 boot_pd: .skip 4 * 4096
 .skip 256
 boot_stack_top:

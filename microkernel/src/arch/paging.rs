@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use microkernel::vspace::Entry;
 use microkernel::{PHYS_BASE, obj};
 
-/// Where the kernel is linked, less its physical address.
+/// Where the kernel is linked, less the physical address that it is linked for.
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Local APIC registers.
 pub const LAPIC_VADDR: u64 = 0xffff_ffff_ffe0_0000;
@@ -24,6 +24,7 @@ const LARGE: u64 = 1 << 21;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
 
 unsafe extern "C" {
+    fn image_start();
     fn text_start();
     fn text_end();
     fn rodata_end();
@@ -34,22 +35,46 @@ unsafe extern "C" {
 
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
 
-/// Physical address of the first byte behind the kernel image.
-pub fn image_end() -> u64 {
-    kernel_end as *const () as u64 - KERNEL_BASE
+/// Where the kernel image lies: how far the loader moved it is `moved`.
+#[derive(Clone, Copy)]
+pub struct Image {
+    moved: u64,
+}
+
+impl Image {
+    /// An image moved by `moved` from where it is linked for.
+    pub fn new(moved: u64) -> Self {
+        Self { moved }
+    }
+    /// Physical address of something in the kernel.
+    fn phys(self, symbol: unsafe extern "C" fn()) -> u64 {
+        symbol as *const () as u64 - KERNEL_BASE + self.moved
+    }
+    /// All of it, boot code first.
+    pub fn whole(self) -> (u64, u64) {
+        (self.phys(image_start), self.phys(kernel_end))
+    }
+    /// What the kernel keeps after boot.
+    pub fn kept(self) -> (u64, u64) {
+        (self.phys(text_start), self.phys(kernel_end))
+    }
 }
 
 /// Boot memory: pages taken from the front of a range of RAM. What is left becomes untyped.
 pub struct BootMemory {
-    /// Next free byte.
-    pub next: u64,
+    start: u64,
+    next: u64,
     end: u64,
 }
 
 impl BootMemory {
-    /// The range `next..end`.
-    pub fn new(next: u64, end: u64) -> Self {
-        Self { next, end }
+    /// The range `start..end`.
+    pub fn new(start: u64, end: u64) -> Self {
+        Self { start, next: start, end }
+    }
+    /// What was taken.
+    pub fn taken(&self) -> (u64, u64) {
+        (self.start, self.next)
     }
     /// Takes `bytes` of zeroed memory, aligned to `align`.
     pub fn take(&mut self, bytes: u64, align: u64) -> u64 {
@@ -94,18 +119,17 @@ pub fn map(mem: &mut BootMemory, pml4: u64, vaddr: u64, pa: u64, level: u8, flag
 }
 
 /// Builds the kernel's half over `ram` (start, end) ranges and switches to it.
-pub fn init(mem: &mut BootMemory, ram: impl Iterator<Item = (u64, u64)>) {
+pub fn init(mem: &mut BootMemory, image: Image, ram: impl Iterator<Item = (u64, u64)>) {
     let pml4 = mem.page();
     let rw = Entry::WRITE | Entry::NX;
-    let phys = |f: unsafe extern "C" fn()| f as *const () as u64 - KERNEL_BASE;
-    let (text, text_to, ro_to) = (phys(text_start), phys(text_end), phys(rodata_end));
-    let guards = [phys(kernel_stack_guard), phys(fault_stack_guard)];
-    let image_to = phys(kernel_end);
+    let (text, image_to) = image.kept();
+    let (text_to, ro_to) = (image.phys(text_end), image.phys(rodata_end));
+    let guards = [image.phys(kernel_stack_guard), image.phys(fault_stack_guard)];
     for (start, end) in ram {
         let (mut at, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
         while at < end {
-            let image = at < image_to.next_multiple_of(LARGE) && at + LARGE > text;
-            if at % LARGE == 0 && end - at >= LARGE && !image {
+            let holds_image = at < image_to && at + LARGE > text;
+            if at % LARGE == 0 && end - at >= LARGE && !holds_image {
                 map(mem, pml4, PHYS_BASE + at, at, 2, rw);
                 at += LARGE;
             } else {
@@ -121,7 +145,7 @@ pub fn init(mem: &mut BootMemory, ram: impl Iterator<Item = (u64, u64)>) {
             a if a < ro_to => Entry::NX,
             _ => rw,
         };
-        map(mem, pml4, KERNEL_BASE + at, at, 1, flags);
+        map(mem, pml4, KERNEL_BASE + (at - image.moved), at, 1, flags);
     }
     let device = rw | Entry::PCD | Entry::PWT;
     map(mem, pml4, LAPIC_VADDR, LAPIC, 1, device);

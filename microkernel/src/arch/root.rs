@@ -140,7 +140,6 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
         magic: BootInfo::MAGIC,
         bundle_len: boot.bundle.len() as u64,
         clock: boot.clock,
-        rsdp: boot.rsdp,
         untyped_count: untypeds.count as u64,
         untyped: untypeds.list,
     };
@@ -151,21 +150,14 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
 /// All RAM that boot left, and all addresses below 4 GiB that are no RAM.
 fn remaining(boot: &Boot) -> Untypeds {
     let mut all = Untypeds { list: [UntypedDesc::default(); MAX_UNTYPED], count: 0 };
-    let used_to = boot.memory.next.next_multiple_of(PAGE_SIZE);
-    let bundle = boot.bundle_phys & !(PAGE_SIZE - 1)
-        ..(boot.bundle_phys + boot.bundle.len() as u64).next_multiple_of(PAGE_SIZE);
-    let ram = &boot.ram[..boot.ram_count];
-    for (start, end) in ram {
-        let (start, end) = (start.next_multiple_of(PAGE_SIZE).max(used_to), end & !(PAGE_SIZE - 1));
-        if bundle.start >= end || bundle.end <= start {
-            all.add(start, end, false);
-        } else {
-            all.add(start, bundle.start, false);
-            all.add(bundle.end, end, false);
-        }
+    let mut free = boot.free.clone();
+    let (start, end) = boot.memory.taken();
+    free.remove(start, end);
+    for (start, end) in free.iter() {
+        all.add(start, end, false);
     }
-    let top = ram.iter().map(|r| r.1).filter(|e| *e <= FOUR_GIB).max().unwrap_or(0);
-    let mut start = top.next_multiple_of(1 << 20);
+    let below = boot.ram.iter().map(|r| r.1).filter(|e| *e <= FOUR_GIB);
+    let mut start = below.max().unwrap_or(0).next_multiple_of(1 << 20);
     for device in KERNEL_DEVICES {
         all.add(start, device, true);
         start = device + PAGE_SIZE;
