@@ -92,7 +92,8 @@ impl<P: Platform> Kernel<P> {
             | ObjType::Frame
             | ObjType::Untyped
             | ObjType::IoPort
-            | ObjType::IrqControl => {}
+            | ObjType::IrqControl
+            | ObjType::Trace => {}
         }
         None
     }

@@ -98,7 +98,8 @@ impl<P: Platform> Kernel<P> {
     /// A call to a server that waits.
     #[inline(always)]
     pub fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Handover {
-        self.try_call(t, cptr, info).unwrap_or(Handover::NONE)
+        let done = self.try_call(t, cptr, info).unwrap_or(Handover::NONE);
+        if self.cpu.tracing { self.traced(t, Syscall::Call, done) } else { done }
     }
 
     #[inline(always)]
@@ -125,7 +126,8 @@ impl<P: Platform> Kernel<P> {
     /// A reply to a caller that waits, by a server that has nothing else to receive.
     #[inline(always)]
     pub fn fast_reply_recv(&mut self, t: Obj<Tcb>, ep: CPtr, info: u64, reply: CPtr) -> Handover {
-        self.try_reply_recv(t, ep, info, reply).unwrap_or(Handover::NONE)
+        let done = self.try_reply_recv(t, ep, info, reply).unwrap_or(Handover::NONE);
+        if self.cpu.tracing { self.traced(t, Syscall::ReplyRecv, done) } else { done }
     }
 
     #[inline(always)]
@@ -158,9 +160,21 @@ impl<P: Platform> Kernel<P> {
         Some(Handover { to: Some(caller), badge: 0 })
     }
 
+    /// Records what was handed over; the last act of a fast path.
+    #[cold]
+    fn traced(&mut self, t: Obj<Tcb>, call: Syscall, done: Handover) -> Handover {
+        if let Some(to) = done.to {
+            self.trace_fast(t, to, call);
+        }
+        done
+    }
+
     /// The common cases of the other system calls; `false`: nothing happened.
     #[inline(always)]
     pub fn fast_other(&mut self, t: Obj<Tcb>, call: Syscall) -> bool {
+        if self.cpu.tracing {
+            return false;
+        }
         let regs = &t.regs;
         // SAFETY: registers of a thread that does not run; nobody writes them meanwhile.
         let regs = unsafe { &*regs.as_ptr() };

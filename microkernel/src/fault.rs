@@ -4,6 +4,7 @@ use abi::{FaultKind, Rights};
 
 use crate::ipc::SendMode;
 use crate::thread::{Fault, State, Tcb};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform};
 
 /// Nobody handles the faults of this thread.
@@ -22,6 +23,7 @@ impl<P: Platform> Kernel<P> {
         code: u64,
     ) -> Result<(), Unhandled> {
         t.fault.set(Some(Fault { kind, addr, code, at: self.hw.now() }));
+        event!(self, trace_fault(t, kind, addr));
         let cap = t.fault_endpoint().cap();
         match cap.endpoint() {
             Some(ep) if cap.rights().contains(Rights::WRITE) => {

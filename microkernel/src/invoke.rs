@@ -4,6 +4,7 @@ use abi::{Error, Label, MapAttr, ObjType, PAGE_BITS, Rights, UserRegs, ipc_buffe
 
 use crate::cap::{Cap, Slot};
 use crate::thread::{Tcb, entered_by};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace, mdb, obj, untyped};
 
 /// Words 0 and 1 of the answer, or an error and word 0.
@@ -52,6 +53,7 @@ impl<P: Platform> Kernel<P> {
             Some(ObjType::IrqHandler) => plain(self.invoke_irq(t, slot.cap(), label, &args)),
             Some(ObjType::IoPort) => plain(self.invoke_port(slot.cap(), label, &args)),
             Some(ObjType::Timer) => plain(self.invoke_timer(t, slot.cap(), label, &args)),
+            Some(ObjType::Trace) => plain(self.invoke_trace(t, slot.cap(), label, &args.w)),
             _ => Err((Error::WrongType, 0)),
         }
     }
@@ -241,7 +243,11 @@ impl<P: Platform> Kernel<P> {
                     self.hw.load_segments(a.w[0]);
                 }
             }
-            Label::ThreadSetName => target.name.set([a.w[0], a.w[1]]),
+            Label::ThreadSetName => {
+                target.trace_id.set(u32::try_from(a.w[2]).map_err(|_| Error::Range)?);
+                target.name.set([a.w[0], a.w[1]]);
+                event!(self, trace_named(target));
+            }
             _ => return Err(Error::WrongType),
         }
         Ok([0; 2])
@@ -331,7 +337,10 @@ impl<P: Platform> Kernel<P> {
         a: &Args,
     ) -> Result<[u64; 2], Error> {
         match label {
-            Label::IrqAck => self.irq_ack(cap.addr()),
+            Label::IrqAck => {
+                event!(self, trace_irq_ack(cap.addr()));
+                self.irq_ack(cap.addr());
+            }
             // Where the interrupt goes is for its owner to say, not for every driver that serves it.
             _ if !cap.rights().contains(Rights::GRANT) => return Err(Error::NoRights),
             Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?),

@@ -10,6 +10,7 @@ use core::cell::Cell;
 
 use crate::sched::Queue;
 use crate::thread::{State, Tcb};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
 /// Who stands in an endpoint's queue.
@@ -102,6 +103,7 @@ impl<P: Platform> Kernel<P> {
         sender.can_grant.set(rights.contains(Rights::GRANT));
         if let Some(receiver) = ep.waiting_receiver() {
             ep.take_receiver(receiver);
+            event!(self, trace_message(sender, receiver, ep, badge, sender.message_flags()));
             self.deliver(sender, receiver);
             self.make_running(receiver);
         } else if ep.mode.get() == Mode::Closed {
@@ -114,6 +116,7 @@ impl<P: Platform> Kernel<P> {
             sender.endpoint.set(Some(ep));
             ep.mode.set(Mode::Senders);
             ep.queue.push_back(sender);
+            event!(self, trace_queued(sender, ep));
         }
     }
 
@@ -150,6 +153,8 @@ impl<P: Platform> Kernel<P> {
                 ep.mode.set(Mode::Idle);
             }
             sender.endpoint.set(None);
+            let badge = sender.badge.get();
+            event!(self, trace_message(sender, receiver, ep, badge, sender.message_flags()));
             self.deliver(sender, receiver);
         } else {
             ep.add_receiver(receiver);
@@ -161,6 +166,7 @@ impl<P: Platform> Kernel<P> {
     /// `rights`. Without a caller (it was killed meanwhile) the answer is dropped.
     pub(crate) fn reply(&mut self, server: Obj<Tcb>, reply: Obj<Reply>, rights: Rights) {
         let Some(caller) = reply.caller.take() else { return };
+        event!(self, trace_reply(server, caller));
         caller.reply.set(None);
         if caller.fault.take().is_none() {
             self.copy_message(server, caller, 0, rights.contains(Rights::GRANT));
@@ -243,6 +249,7 @@ impl<P: Platform> Kernel<P> {
     /// The call that `reply` holds will never be answered.
     fn drop_caller(&mut self, reply: Obj<Reply>) {
         if let Some(caller) = reply.caller.take() {
+            event!(self, trace_died(caller));
             caller.reply.set(None);
             if caller.fault.get().is_some() {
                 caller.state.set(State::Inactive);

@@ -8,6 +8,7 @@ use abi::{Error, ObjType};
 use core::cell::Cell;
 
 use crate::cap::{Cap, Slot};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, mdb};
 
 /// Interrupt lines (GSIs).
@@ -91,6 +92,7 @@ impl<P: Platform> Kernel<P> {
             return;
         }
         let cap = irq.target.cap();
+        event!(self, trace_irq(gsi, cap));
         if let Some(ntfn) = cap.notification() {
             self.signal_last(ntfn, cap.data());
         }

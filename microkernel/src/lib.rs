@@ -30,6 +30,7 @@ pub mod sched;
 pub mod syscall;
 pub mod thread;
 pub mod timer;
+pub mod trace;
 pub mod untyped;
 pub mod vspace;
 
@@ -39,6 +40,10 @@ pub use obj::{Obj, PHYS_BASE};
 pub trait Platform {
     /// Nanoseconds since boot.
     fn now(&self) -> u64;
+    /// Time-stamp counter: [`Platform::now`] in the machine's own ticks.
+    fn ticks(&self) -> u64 {
+        self.now()
+    }
     /// Asks for a timer interrupt at this time (ns since boot); `u64::MAX`: none.
     fn set_deadline(&mut self, at: u64);
     /// Sets an interrupt line up, masked.
@@ -73,6 +78,8 @@ pub struct Cpu {
     slice_end: u64,
     /// Deadline given to the platform.
     armed: u64,
+    /// Whether events are recorded.
+    tracing: bool,
 }
 
 /// The kernel.
@@ -87,6 +94,9 @@ pub struct Kernel<P> {
     asids: [vspace::Asid; vspace::ASIDS],
     /// Where the search for a free ASID begins.
     next_asid: usize,
+    trace: trace::Trace,
+    /// Drawn at boot: hides where objects lie.
+    pub secret: u64,
     /// The root task: without it the system cannot go on.
     pub root: Option<Obj<thread::Tcb>>,
 }
@@ -102,12 +112,15 @@ impl<P: Platform> Kernel<P> {
                 reschedule: false,
                 slice_end: u64::MAX,
                 armed: u64::MAX,
+                tracing: false,
             },
             ready: sched::ReadyQueues::new(),
             timers: timer::TimerQueue::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],
             asids: [vspace::Asid::FREE; vspace::ASIDS],
             next_asid: 1,
+            trace: trace::Trace::new(),
+            secret: 0,
             root: None,
         }
     }

@@ -127,6 +127,7 @@ extern "C" fn kernel_main(magic: u32, info: u64, moved: u64) -> ! {
     let current = {
         let mut kernel = KERNEL.lock();
         kernel.hw.set_clock(boot.clock);
+        kernel.secret = cpu::draw();
         arch::root::create(&mut kernel, boot);
         kernel.schedule()
     };

@@ -32,7 +32,9 @@ fn same_region(a: Cap, b: Cap) -> bool {
 /// Whether both name the same object, so that neither is its last capability.
 fn same_object(a: Cap, b: Cap) -> bool {
     match a.ty() {
-        None | Some(ObjType::Untyped | ObjType::IrqControl | ObjType::IoPort) => false,
+        None | Some(ObjType::Untyped | ObjType::IrqControl | ObjType::IoPort | ObjType::Trace) => {
+            false
+        }
         Some(_) => a.raw_type() == b.raw_type() && a.addr() == b.addr(),
     }
 }

@@ -5,6 +5,7 @@ use core::cell::Cell;
 
 use crate::sched::Queue;
 use crate::thread::{State, Tcb};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform};
 
 /// A word of signal bits, and who waits for them.
@@ -40,7 +41,9 @@ impl Tcb {
 impl<P: Platform> Kernel<P> {
     /// Ors `badge` into the word and wakes a waiter.
     pub(crate) fn signal(&mut self, ntfn: Obj<Notification>, badge: u64) {
-        if let Some(waiter) = self.take_waiter(ntfn, badge) {
+        let woken = self.take_waiter(ntfn, badge);
+        event!(self, trace_signal(ntfn, badge, woken));
+        if let Some(waiter) = woken {
             self.enqueue(waiter);
         }
     }

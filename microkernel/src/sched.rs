@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use crate::thread::Tcb;
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform};
 
 /// How long a thread runs while others of its priority wait, ns.
@@ -162,6 +163,7 @@ impl<P: Platform> Kernel<P> {
         if self.cpu.reschedule || still.is_none() {
             self.choose(still);
         }
+        event!(self, trace_switch());
         self.arm();
         self.cpu.current
     }

@@ -6,6 +6,7 @@ use crate::cap::Cap;
 use crate::fault::Unhandled;
 use crate::ipc::{Reply, SendMode};
 use crate::thread::Tcb;
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace};
 
 impl<P: Platform> Kernel<P> {
@@ -83,6 +84,7 @@ impl<P: Platform> Kernel<P> {
                 if !irq.is(ObjType::IrqHandler) {
                     return Err(Error::WrongType);
                 }
+                event!(self, trace_irq_ack(irq.addr()));
                 self.irq_ack(irq.addr());
                 self.recv_on(t, own, None, true)
             }

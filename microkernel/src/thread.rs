@@ -1,6 +1,6 @@
 //! Threads (TCBs).
 
-use abi::{Error, FaultKind, UserRegs};
+use abi::{Error, FaultKind, UserRegs, trace_flag};
 use core::cell::Cell;
 
 use crate::cap::Slot;
@@ -103,6 +103,8 @@ pub struct Tcb {
     pub abi: Cell<u64>,
     /// Name, NUL padded.
     pub name: Cell<[u64; 2]>,
+    /// Number in traces.
+    pub trace_id: Cell<u32>,
 }
 
 const _: () = assert!(size_of::<Tcb>() <= 2048);
@@ -154,6 +156,20 @@ impl Tcb {
         // SAFETY: the TCB is only accessed by this processor, inside the kernel, and `change` has
         // no access to the cell.
         change(unsafe { &mut *self.regs.as_ptr() });
+    }
+    /// Registers, read in place.
+    #[inline(always)]
+    pub(crate) fn registers(&self) -> &UserRegs {
+        // SAFETY: the TCB is only accessed by this processor, inside the kernel; callers read
+        // single words and change none meanwhile.
+        unsafe { &*self.regs.as_ptr() }
+    }
+    /// What a trace says of the message that it sends.
+    pub(crate) fn message_flags(&self) -> u8 {
+        match self.fault.get() {
+            Some(_) => trace_flag::FAULT,
+            None => self.is_call.get() as u8 * trace_flag::CALL,
+        }
     }
     /// Sets what the current system call returns in `rax`.
     pub fn set_result(&self, result: Result<(), Error>) {
@@ -219,5 +235,6 @@ impl<P: Platform> Kernel<P> {
         if self.cpu.current == Some(thread) {
             self.cpu.current = None;
         }
+        self.trace_end(thread);
     }
 }

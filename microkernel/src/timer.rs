@@ -6,6 +6,7 @@
 use core::cell::Cell;
 
 use crate::cap::Slot;
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, mdb};
 
 /// A timer.
@@ -97,6 +98,7 @@ impl<P: Platform> Kernel<P> {
     }
 
     fn timer_fire(&mut self, t: Obj<Timer>) {
+        event!(self, trace_timer(t));
         let cap = t.target.cap();
         if let Some(ntfn) = cap.notification() {
             self.signal(ntfn, cap.data());

@@ -20,6 +20,8 @@ pub mod init_slot {
     pub const IPC_BUFFER: u64 = 6;
     /// Its scheduling context.
     pub const SCHED: u64 = 7;
+    /// The kernel's trace.
+    pub const TRACE: u64 = 8;
     /// First untyped; see [`super::BootInfo::untyped`].
     pub const UNTYPED: u64 = 16;
     /// First slot the root task may use freely.

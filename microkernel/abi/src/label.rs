@@ -43,7 +43,8 @@ pub enum Label {
     ThreadSuspend = 27,
     /// `(FS base)`.
     ThreadSetFsBase = 28,
-    /// `(8 bytes, 8 bytes)`: name for kernel messages and traces, NUL padded.
+    /// `(8 bytes, 8 bytes, number)`: name for kernel messages, NUL padded, and the number (32
+    /// bits) by which traces know it.
     ThreadSetName = 29,
     /// `(budget ns, period ns)`; budget `u64::MAX`: unlimited.
     SchedConfigure = 35,
@@ -77,6 +78,17 @@ pub enum Label {
     TimerCancel = 67,
     /// `()`. Words of the reply: bytes left above the watermark, log2 of its size.
     UntypedInfo = 70,
+    /// `(frame)`. Lengthens the trace's ring; all frames of one size, at most
+    /// [`crate::TRACE_FRAMES`]. Not while it is written.
+    TraceAdd = 90,
+    /// `()`. Begins a trace anew, over what the ring holds.
+    TraceStart = 91,
+    /// `()`.
+    TraceStop = 92,
+    /// `(code up to [`crate::TRACE_CODE_MAX`], word, word)`. Adds a record if a trace runs.
+    TraceLog = 93,
+    /// `()`. Words of the reply: records since the start, records that the ring holds.
+    TraceInfo = 94,
 }
 
 impl Label {
@@ -116,6 +128,11 @@ impl Label {
             66 => Self::TimerArm,
             67 => Self::TimerCancel,
             70 => Self::UntypedInfo,
+            90 => Self::TraceAdd,
+            91 => Self::TraceStart,
+            92 => Self::TraceStop,
+            93 => Self::TraceLog,
+            94 => Self::TraceInfo,
             _ => return None,
         })
     }

@@ -25,10 +25,14 @@ use serde::{Deserialize, Serialize};
 mod bootinfo;
 mod fault;
 mod label;
+mod trace;
 
 pub use bootinfo::{BootInfo, Clock, MAX_UNTYPED, UntypedDesc, init_map, init_slot};
 pub use fault::{FaultKind, SUPERVISOR_EXIT, SUPERVISOR_PANIC, UserRegs};
 pub use label::Label;
+pub use trace::{
+    TRACE_CODE_MAX, TRACE_FRAMES, TRACE_RECORD, TraceKind, TraceRecord, trace_flag, trace_state,
+};
 
 /// A capability pointer: an address in the calling thread's CSpace. 0 is never valid.
 pub type CPtr = u64;
@@ -297,6 +301,8 @@ pub enum ObjType {
     IoPort = 13,
     /// The right to make IRQ handlers.
     IrqControl = 14,
+    /// The kernel's trace: read right: how much there is; write: to log; grant: everything.
+    Trace = 15,
 }
 
 impl ObjType {
@@ -317,6 +323,7 @@ impl ObjType {
             12 => Self::IrqHandler,
             13 => Self::IoPort,
             14 => Self::IrqControl,
+            15 => Self::Trace,
             _ => return None,
         })
     }

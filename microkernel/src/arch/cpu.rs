@@ -161,6 +161,21 @@ pub fn load_segments(fs_base: u64) {
     }
 }
 
+/// A number that user code cannot guess, where the processor makes random ones; else the time-stamp
+/// counter has to do.
+pub fn draw() -> u64 {
+    let mut word = super::clock::tsc();
+    // CPUID, Intel SDM volume 2: leaf 1 ECX bit 30.
+    if core::arch::x86_64::__cpuid(1).ecx >> 30 & 1 != 0 {
+        let random: u64;
+        // SAFETY: the processor has the instruction; it changes a register and the flags. Without
+        // a number to give it leaves zero, which does no harm.
+        unsafe { core::arch::asm!("rdrand {}", out(reg) random, options(nomem, nostack)) };
+        word ^= random;
+    }
+    word
+}
+
 /// Enters user mode for the first time.
 pub fn enter_user(t: Obj<Tcb>) -> ! {
     // SAFETY: `return_to_user` expects a runnable TCB in RAX and a kernel stack; boot is over.

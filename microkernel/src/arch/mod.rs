@@ -39,6 +39,9 @@ impl Platform for Machine {
     fn now(&self) -> u64 {
         self.clock.ns(clock::tsc())
     }
+    fn ticks(&self) -> u64 {
+        clock::tsc()
+    }
     fn set_deadline(&mut self, at: u64) {
         apic::set_timer((at != u64::MAX).then(|| at.saturating_sub(self.now())));
     }

@@ -118,6 +118,7 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
     put(init_slot::IO_PORTS, Cap::new(ObjType::IoPort, 0, 0).with_data(0xffff));
     put(init_slot::IPC_BUFFER, buffer);
     put(init_slot::SCHED, sched);
+    put(init_slot::TRACE, Cap::new(ObjType::Trace, 0, 0));
 
     let thread = tcb.thread().expect("just made");
     for (inner, slot) in [(0, init_slot::CNODE), (1, init_slot::VSPACE), (3, init_slot::IPC_BUFFER)]
@@ -127,6 +128,7 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
     }
     thread.priority.set(PRIORITY);
     thread.name.set([u64::from_le_bytes(*b"init\0\0\0\0"), 0]);
+    thread.trace_id.set(1);
     thread.regs.set(UserRegs { rip: entry, rsp: init_map::STACK_TOP, ..user_regs() });
     thread.entered_by.set(entered_by::OTHER);
     kernel.start_root(thread, sched.sched_context().expect("just made"));

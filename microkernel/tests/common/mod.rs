@@ -17,6 +17,7 @@ pub const VSPACE: u64 = 2;
 pub const TCB: u64 = 3;
 pub const IRQ_CONTROL: u64 = 4;
 pub const IO_PORTS: u64 = 5;
+pub const TRACE_SLOT: u64 = 6;
 pub const UNTYPED: u64 = 16;
 pub const FREE: u64 = 32;
 /// log2 of the untyped at [`UNTYPED`].
@@ -99,6 +100,7 @@ impl World {
             (TCB, tcb),
             (IRQ_CONTROL, Cap::new(ObjType::IrqControl, 0, 0)),
             (IO_PORTS, Cap::new(ObjType::IoPort, 0, 0).with_data(0xffff)),
+            (TRACE_SLOT, Cap::new(ObjType::Trace, 0, 0)),
             (UNTYPED, Cap::new(ObjType::Untyped, base + (1 << UNTYPED_BITS), UNTYPED_BITS)),
         ];
         for (slot, cap) in caps {
