@@ -4,6 +4,9 @@ use crate::Name;
 use crate::permission::Permission;
 use serde::{Deserialize, Serialize};
 
+/// Arguments of a program.
+pub type Args = heapless::String<{ crate::start::ARGS }>;
+
 /// A request; the reply is `Result<Reply, Error>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -18,6 +21,9 @@ pub enum Request {
     Crash(Name, Crash),
     /// Ends a process and starts it again, whatever its policy.
     Restart(Name),
+    /// The same, with these arguments instead of the manifest's. A restart that follows by itself goes
+    /// back to the manifest's.
+    Start(Name, Args),
     /// Ends a process, and leaves it down until [`Request::Restart`]. Calls to it fail meanwhile.
     Stop(Name),
     /// Puts a driver and its device to rest: no frame leaves or arrives until [`Request::Resume`].

@@ -36,6 +36,9 @@ pub const STOP: u64 = 1 << 63;
 /// say that the link is down, exit. init takes bus mastering away then.
 pub const SUSPEND: u64 = 1 << 62;
 
+/// Bytes of arguments.
+pub const ARGS: usize = 128;
+
 /// A capability by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cap {
@@ -75,7 +78,7 @@ pub struct StartInfo {
     /// 32 random bytes, new at every start.
     pub seed: [u8; 32],
     /// Arguments from the manifest.
-    pub args: heapless::String<128>,
+    pub args: heapless::String<ARGS>,
     /// Whether QEMU's device model runs the machine (PCI subsystem id 1af4:1100).
     pub emulated: bool,
     /// PCI vendor and device id of the device it drives.

@@ -157,7 +157,14 @@ impl<P: Platform> Kernel<P> {
                 }
                 self.cpu.reschedule = true;
             }
-            Label::ThreadSetPriority => self.set_priority(target, byte(a.w[0])?),
+            Label::ThreadSetPriority => {
+                let priority = byte(a.w[0])?;
+                // Nobody makes threads more urgent than itself: an untyped gives no right to others' time.
+                if priority > t.priority.get() {
+                    return Err(Error::NoRights);
+                }
+                self.set_priority(target, priority);
+            }
             Label::ThreadBindSched => {
                 let sched = required(&t, a.w[0], ObjType::SchedContext)?.cap();
                 let sched = sched.sched_context().ok_or(Error::WrongType)?;

@@ -25,7 +25,8 @@
 //! | [`http`] | requests and responses of `httpd` |
 //! | [`port`] | what the runtime needs of the kernel |
 //! | [`lies`] | what the program `hostile` does to everybody else |
-//! | [`mem`] | the session's memory: the only unsafe code here |
+//! | [`own`] | kernel objects of a program's own |
+//! | [`mem`] | the session's memory: all unsafe code here but the first instructions of a thread |
 //!
 //! No payload passes through a server: reads and writes copy between the program's slices and
 //! rings shared with netd, and a system call is made only to wake netd or to sleep.
@@ -41,6 +42,7 @@ mod ids;
 pub mod lies;
 pub mod mem;
 pub mod net;
+pub mod own;
 pub mod poll;
 pub mod port;
 pub mod random;

@@ -200,6 +200,13 @@ impl<'a> Expansion<'a> {
             let kind = self.endpoint(&stack, false, net::badge::STATUS);
             self.cap(i, stack, kind);
         }
+        if let Some(kib) = &p.untyped_kib {
+            let bits = (*kib.get_ref() as u64 * 1024).trailing_zeros() as u8;
+            self.cap(i, "untyped", CapKind::Untyped { bits });
+            self.cap(i, "cspace", CapKind::CSpace);
+            self.cap(i, "vspace", CapKind::VSpace);
+            self.cap(i, "thread", CapKind::Thread);
+        }
         self.maps(i, &p.maps);
     }
 

@@ -146,6 +146,7 @@ pub struct Program {
     #[serde(default)]
     pub random: bool,
     pub net_status: Option<Spanned<bool>>,
+    pub untyped_kib: Option<Spanned<u32>>,
     #[serde(default)]
     pub maps: Vec<MapUse>,
     pub sockets: Option<Spanned<Sockets>>,

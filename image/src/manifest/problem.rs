@@ -34,6 +34,8 @@ pub enum Reason {
     Pages { key: &'static str, value: u32 },
     #[error("count is {0}, but must be a power of two up to {max}", max = libipc::sock::MAX_SOCKETS)]
     SocketCount(u32),
+    #[error("untyped_kib is {0}, but must be a power of two from {min} to {max}", min = super::check::UNTYPED_KIB.0, max = super::check::UNTYPED_KIB.1)]
+    Untyped(u32),
     #[error("args has {0} bytes, but there is room for {max}", max = super::check::ARGS_MAX)]
     Args(usize),
     #[error("{0}")]

@@ -96,23 +96,6 @@ pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {
     Ok(())
 }
 
-pub fn registers(g: &mut Guest) -> Result<(), Failure> {
-    g.wait_for(PROMPT, BOOT)?;
-    for process in ["registers-a", "registers-b"] {
-        g.command(&format!("restart {process}"), COMMAND)?;
-    }
-    g.wait_until("both reports", Duration::from_secs(60), |text| {
-        text.matches("vector registers kept apart").count() == 2
-            || text.contains("XMM")
-            || text.contains("MM:")
-    })?;
-    let text = g.console().text();
-    if text.matches("vector registers kept apart").count() != 2 {
-        return wrong(format!("a register was seen elsewhere or lost:\n{text}"));
-    }
-    g.power_off()
-}
-
 /// What a call and its reply cost: instructions, user code of both sides included.
 #[derive(Clone, Copy, Debug)]
 pub struct IpcCost {

@@ -12,6 +12,7 @@ mod recovery;
 mod reports;
 mod services;
 mod traffic;
+mod usertests;
 mod vanish;
 
 pub use basics::{IpcCost, ipc_costs};
@@ -69,7 +70,10 @@ pub const ALL: &[Test] = &[
         setup: |s| s.append = Some("panic-test".into()),
         ..test("kernel-panic", "registers and a backtrace, failing status", basics::kernel_panic)
     },
-    test("registers", "no vector register is seen by another process", basics::registers),
+    Test {
+        setup: |s| s.manifest = Some("usertests.toml"),
+        ..test("usertests", "the kernel's calls, from outside, by name", usertests::usertests)
+    },
     Test {
         setup: |s| (s.manifest, s.icount) = (Some("ipc.toml"), true),
         ..test(

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The whole system. Every `u16` index points into the list that its name says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +155,17 @@ pub enum CapKind {
         /// Badge.
         badge: u64,
     },
+    /// An untyped of 2^`bits` bytes, to make objects from. It and they go with the incarnation.
+    Untyped {
+        /// log2 of its bytes.
+        bits: u8,
+    },
+    /// Its own CNode.
+    CSpace,
+    /// Its own address space.
+    VSpace,
+    /// Its own thread.
+    Thread,
 }
 
 /// A region in a process.

@@ -27,7 +27,7 @@ pub enum Label {
     CNodeCloseEndpoint = 15,
     /// `(cspace, vspace, fault endpoint or 0, IPC buffer frame or 0)`.
     ThreadConfigure = 20,
-    /// `(priority 0..=255)`.
+    /// `(priority 0..=255)`, at most the caller's own.
     ThreadSetPriority = 21,
     /// `(scheduling context)`.
     ThreadBindSched = 22,

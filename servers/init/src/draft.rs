@@ -140,7 +140,7 @@ pub fn draft<'a>(
         Ok((spec, function))
     };
     let notification = |i: u16| system.notifications.get(i as usize).ok_or(Refusal::BadIndex);
-    let (mut timers, mut replies) = (0, 0);
+    let (mut timers, mut replies, mut untyped) = (0, 0, None);
     for cap in &process.caps {
         match cap.kind {
             CapKind::Endpoint { index, .. } => {
@@ -157,13 +157,14 @@ pub fn draft<'a>(
                 function.gsi.ok_or_else(|| Refusal::NoIrq(spec.name.clone()))?;
             }
             CapKind::Reply => replies += 1,
-            CapKind::Init(_) => {}
+            CapKind::Untyped { bits } => untyped = Some(bits),
+            CapKind::Init(_) | CapKind::CSpace | CapKind::VSpace | CapKind::Thread => {}
         }
     }
     for n in process.bound.iter().chain(process.death_notices.iter().map(|(n, _)| n)) {
         notification(*n)?;
     }
-    let plan = Plan::new(file, process.stack_kib, process.heap_kib, timers, replies)
+    let plan = Plan::new(file, process.stack_kib, process.heap_kib, timers, replies, untyped)
         .map_err(Refusal::Plan)?;
 
     let mut ranges = Vec::new();

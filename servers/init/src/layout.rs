@@ -24,6 +24,8 @@ pub mod slot {
     pub const UART_SIGNAL: CPtr = ENDPOINT + 6;
     /// A capability in passing: filled and emptied within one operation.
     pub const SCRATCH: CPtr = ENDPOINT + 7;
+    /// A process's own untyped, until its CNode is made.
+    pub const UNTYPED: CPtr = ENDPOINT + 9;
     /// The CNode that the kernel made, after init has moved to a larger one.
     pub const OLD_ROOT: CPtr = ENDPOINT + 8;
     /// First slot that [`crate::slots::Slots`] hands out.

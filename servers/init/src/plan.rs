@@ -8,12 +8,17 @@ use libipc::start::{HEAP, IMAGE, IPC_BUFFER, REGIONS, STACK_TOP};
 
 /// log2 of the slots in a process's CNode.
 pub const CNODE_BITS: u8 = 6;
+/// The same in one that makes objects of its own.
+const OWN_CNODE_BITS: u8 = 10;
 /// First slot of the manifest's capabilities.
 pub const FIRST_CAP: u64 = 2;
 /// Most capabilities that fit.
 pub const MAX_CAPS: usize = (1 << CNODE_BITS) - FIRST_CAP as usize;
 /// Slots of init's CSpace per incarnation besides its frames: thread, CNode, scheduling context.
 pub const OBJECT_SLOTS: u64 = 3;
+/// log2 of the bytes that a process's own untyped may have: not smaller than a large frame, so that
+/// it is the first of the private objects.
+pub const UNTYPED_BITS: core::ops::RangeInclusive<u8> = LARGE_BITS..=30;
 
 /// Most bytes of a stack or heap.
 const MAX_AREA: u64 = 1 << 30;
@@ -23,7 +28,7 @@ const MAX_AREA: u64 = 1 << 30;
 pub enum PlanError {
     /// A segment of its program lies outside the program area, or is writable and executable.
     Segment,
-    /// Stack or heap larger than 1 GiB, or no stack.
+    /// Stack or heap larger than 1 GiB, no stack, or an untyped that is none of [`UNTYPED_BITS`].
     Size,
     /// More capabilities than its CNode has slots.
     Caps,
@@ -63,6 +68,8 @@ pub struct Plan<'a> {
     pub stack: u64,
     /// Bytes of heap.
     pub heap: u64,
+    /// log2 of the bytes of its own untyped, if it has one.
+    pub untyped: Option<u8>,
 }
 
 /// Whether a segment lies where programs may, and is not both writable and executable.
@@ -79,10 +86,12 @@ impl<'a> Plan<'a> {
         heap_kib: u32,
         timers: u64,
         replies: u64,
+        untyped: Option<u8>,
     ) -> Result<Self, PlanError> {
         let round = |kib: u32| (kib as u64 * 1024).next_multiple_of(PAGE_SIZE);
         let (stack, heap) = (round(stack_kib), round(heap_kib));
-        if stack == 0 || stack > MAX_AREA || heap > MAX_AREA {
+        let sized = untyped.is_none_or(|bits| UNTYPED_BITS.contains(&bits));
+        if stack == 0 || stack > MAX_AREA || heap > MAX_AREA || !sized {
             return Err(PlanError::Size);
         }
         let mut areas = Vec::new();
@@ -106,7 +115,7 @@ impl<'a> Plan<'a> {
         add(HEAP + (large << LARGE_BITS), heap - (large << LARGE_BITS), PAGE_BITS, &[]);
         add(IPC_BUFFER, PAGE_SIZE, PAGE_BITS, &[]);
         let entry = file.entry().ok_or(PlanError::Segment)?;
-        Ok(Self { areas, entry, timers, replies, stack, heap })
+        Ok(Self { areas, entry, timers, replies, stack, heap, untyped })
     }
     /// Frames of 2^`bits` bytes.
     pub fn frames(&self, bits: u8) -> u64 {
@@ -115,6 +124,10 @@ impl<'a> Plan<'a> {
     /// Slots of init's CSpace that one incarnation fills.
     pub fn slots(&self) -> u64 {
         self.frames(LARGE_BITS) + self.frames(PAGE_BITS) + OBJECT_SLOTS
+    }
+    /// log2 of the slots in its CNode.
+    pub fn cnode_bits(&self) -> u8 {
+        if self.untyped.is_some() { OWN_CNODE_BITS } else { CNODE_BITS }
     }
     /// Slot of the frame that holds the page at `vaddr`, counted from the first frame's slot, and
     /// the frame's first address. `None`: no small private frame is mapped there.
@@ -134,10 +147,11 @@ impl<'a> Plan<'a> {
     /// that no byte is lost to alignment.
     pub fn private_bits(&self) -> u8 {
         let objects = [
+            (ObjType::Untyped, self.untyped.unwrap_or(LARGE_BITS), self.untyped.is_some() as u64),
             (ObjType::Frame, LARGE_BITS, self.frames(LARGE_BITS)),
             (ObjType::Frame, PAGE_BITS, self.frames(PAGE_BITS)),
             (ObjType::Thread, 0, 1),
-            (ObjType::CNode, CNODE_BITS, 1),
+            (ObjType::CNode, self.cnode_bits(), 1),
             (ObjType::SchedContext, 0, 1),
             (ObjType::Timer, 0, self.timers),
             (ObjType::Reply, 0, self.replies),
@@ -165,7 +179,7 @@ mod tests {
             program.segments[2] = (vaddr, len, alloc::vec![], flags);
         }
         let image = bundle(&[program]).leak();
-        Plan::new(&Bundle::new(image).unwrap().file("p").unwrap(), stack, heap, 2, 1)
+        Plan::new(&Bundle::new(image).unwrap().file("p").unwrap(), stack, heap, 2, 1, None)
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::allowance::Allowance;
 use crate::kernel::Kernel;
 use crate::layout::{ROOT, badge, signal, slot, window};
 use crate::lines::Lines;
-use crate::plan::{CNODE_BITS, FIRST_CAP, Plan};
+use crate::plan::{FIRST_CAP, Plan};
 use crate::policy::History;
 
 /// Where a capability of a process comes from.
@@ -46,6 +46,10 @@ pub enum CapSource {
     },
     /// A new reply object.
     Reply,
+    /// The incarnation's own untyped.
+    Untyped,
+    /// A copy of the process's own CNode, address space or thread, in this slot of init's.
+    Own(CPtr),
     /// A new timer that signals the notification in this slot of init's.
     Timer {
         /// Badged notification.
@@ -232,13 +236,25 @@ impl Parts<'_> {
     fn make_objects(&self, k: &mut impl Kernel) -> Result<(), Error> {
         let (private, mut at) = (self.slots.private, self.slots.frames);
         // Falling size: see `Plan::private_bits`.
+        if let Some(bits) = self.plan.untyped {
+            k.retype(private, ObjType::Untyped, bits, ROOT, slot::UNTYPED, 1, 0)?;
+        }
+        let cnode_bits = self.plan.cnode_bits();
+        let cnode_size = ObjType::CNode.bits(cnode_bits).unwrap_or(PAGE_BITS);
+        let cnode = |k: &mut _, now| match now {
+            true => {
+                Kernel::retype(k, private, ObjType::CNode, cnode_bits, ROOT, self.slots.cnode, 1, 0)
+            }
+            false => Ok(()),
+        };
         for bits in [LARGE_BITS, PAGE_BITS] {
+            cnode(k, bits == PAGE_BITS && cnode_size > PAGE_BITS)?;
             let count = self.plan.frames(bits);
             retype_all(k, private, ObjType::Frame, bits, at, count)?;
             at += count;
         }
+        cnode(k, cnode_size <= PAGE_BITS)?;
         k.retype(private, ObjType::Thread, 0, ROOT, self.slots.thread, 1, 0)?;
-        k.retype(private, ObjType::CNode, CNODE_BITS, ROOT, self.slots.cnode, 1, 0)?;
         k.retype(private, ObjType::SchedContext, 0, ROOT, self.slots.sched, 1, 0)
     }
     fn map_memory(&self, k: &mut impl Kernel) -> Result<(), Error> {
@@ -280,6 +296,8 @@ impl Parts<'_> {
                 CapSource::Reply => {
                     k.retype(self.slots.private, ObjType::Reply, 0, cnode, dest, 1, 0)?;
                 }
+                CapSource::Untyped => k.move_to(cnode, dest, slot::UNTYPED)?,
+                CapSource::Own(src) => k.copy(cnode, dest, src, Rights::all())?,
                 CapSource::Timer { .. } => {}
             }
         }
@@ -369,6 +387,7 @@ impl Process<'_> {
             Request::Kill(_)
             | Request::Crash(..)
             | Request::Restart(_)
+            | Request::Start(..)
             | Request::Stop(_)
             | Request::Suspend(_)
             | Request::Resume(_)

@@ -5,7 +5,7 @@ use core::fmt::Write;
 use libipc::log::Held;
 use libipc::msg::{self, Nonsense};
 use libipc::permission::Permission;
-use libipc::proc::{Crash, Error, Reply, Request, State};
+use libipc::proc::{Args, Crash, Error, Reply, Request, State};
 
 use crate::cause::Cause;
 use crate::kernel::Kernel;
@@ -57,6 +57,9 @@ impl Supervisor<'_> {
             Request::Kill(name) => self.target(name).and_then(|i| self.kill(k, i)),
             Request::Crash(name, how) => self.target(name).and_then(|i| self.crash(k, i, *how)),
             Request::Restart(name) => self.target(name).and_then(|i| self.restart(k, i)),
+            Request::Start(name, args) => {
+                self.target(name).and_then(|i| self.start_with(k, i, args.clone()))
+            }
             Request::Stop(name) => {
                 self.target(name).and_then(|i| self.end(k, i, Cause::Killed, Some(Next::Leave)))
             }
@@ -64,9 +67,11 @@ impl Supervisor<'_> {
             Request::Resume(name) => self.target(name).and_then(|i| self.resume(k, i)),
         };
         let names_itself = match request {
-            Request::Kill(n) | Request::Crash(n, _) | Request::Restart(n) | Request::Stop(n) => {
-                *n == self.processes[caller].name
-            }
+            Request::Kill(n)
+            | Request::Crash(n, _)
+            | Request::Restart(n)
+            | Request::Start(n, _)
+            | Request::Stop(n) => *n == self.processes[caller].name,
             _ => false,
         };
         (!names_itself || result.is_err()).then_some(result)
@@ -184,6 +189,17 @@ impl Supervisor<'_> {
             }
         }
         if self.processes[i].is_running() { Ok(Reply::Done) } else { Err(Error::CannotStart) }
+    }
+
+    /// As [`Self::restart`], with other arguments: they are in the start information when it returns.
+    fn start_with<K: Kernel>(&mut self, k: &mut K, i: usize, args: Args) -> Result<Reply, Error> {
+        let parts = self.processes[i].parts.as_mut().ok_or(Error::CannotStart)?;
+        let usual = core::mem::replace(&mut parts.info.args, args);
+        let result = self.restart(k, i);
+        if let Some(parts) = &mut self.processes[i].parts {
+            parts.info.args = usual;
+        }
+        result
     }
 
     /// Makes a process crash within [`CRASH_WITHIN_NS`], at a random moment: whoever asks runs only

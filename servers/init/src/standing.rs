@@ -99,6 +99,18 @@ pub fn make_process<'a, K: Kernel>(
         }
     }
 
+    let fault = m.mint(slot::ENDPOINT, Rights::WRITE, badge::fault(index))?;
+    let frames = m.slots(draft.plan.slots())?;
+    let thread = frames + draft.plan.frames(LARGE_BITS) + draft.plan.frames(PAGE_BITS);
+    let own = ProcessSlots {
+        private,
+        frames,
+        thread,
+        cnode: thread + 1,
+        sched: thread + 2,
+        vspace,
+        fault,
+    };
     let ntfn = |i: u16| shared.notifications + i as u64;
     let mut caps = Vec::new();
     for cap in &process.caps {
@@ -119,6 +131,10 @@ pub fn make_process<'a, K: Kernel>(
                 badge,
             },
             CapKind::Reply => CapSource::Reply,
+            CapKind::Untyped { .. } => CapSource::Untyped,
+            CapKind::CSpace => CapSource::Own(own.cnode),
+            CapKind::VSpace => CapSource::Own(own.vspace),
+            CapKind::Thread => CapSource::Own(own.thread),
             CapKind::Timer { notification, badge } => {
                 CapSource::Timer { signal: m.mint(ntfn(notification), Rights::WRITE, badge)? }
             }
@@ -137,7 +153,6 @@ pub fn make_process<'a, K: Kernel>(
             }
         });
     }
-    let fault = m.mint(slot::ENDPOINT, Rights::WRITE, badge::fault(index))?;
     let bound = process.bound.map(ntfn);
     let console = match bound.filter(|_| process.console) {
         Some(ntfn) => Some(m.mint(ntfn, Rights::WRITE, CONSOLE_BIT)?),
@@ -159,19 +174,8 @@ pub fn make_process<'a, K: Kernel>(
     };
     let mut info = start_info(system, index, &draft, shared, emulated);
     info.device = draft.devices.first().and_then(|d| found[*d]).map(|f| f.id);
-    let frames = m.slots(draft.plan.slots())?;
-    let thread = frames + draft.plan.frames(LARGE_BITS) + draft.plan.frames(PAGE_BITS);
-    let slots = ProcessSlots {
-        private,
-        frames,
-        thread,
-        cnode: thread + 1,
-        sched: thread + 2,
-        vspace,
-        fault,
-    };
     let Draft { plan, devices, .. } = draft;
-    Ok(Parts { plan, slots, caps, info, bound, notices, console, stop, suspend, devices })
+    Ok(Parts { plan, slots: own, caps, info, bound, notices, console, stop, suspend, devices })
 }
 
 /// The handler of a PCI interrupt line, bound for good: the notification is lent, so it outlives

@@ -19,6 +19,8 @@ pub const ARGS_MAX: usize = 128;
 pub const BIND_MAX: usize = 8;
 /// Largest stack and heap, KiB: more than the largest machine this is meant for could lend.
 const MEMORY_MAX: u32 = 1 << 20;
+/// Smallest (a large frame) and largest untyped of a program, KiB.
+pub const UNTYPED_KIB: (u32, u32) = (2048, MEMORY_MAX);
 /// Largest region, KiB: regions lie [`libipc::start::REGION_STRIDE`] apart.
 const REGION_MAX: u32 = 2 << 20;
 /// init's own priority: whoever is above it could not be stopped.

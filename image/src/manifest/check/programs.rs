@@ -2,7 +2,7 @@
 
 use libipc::sock;
 
-use super::{BIND_MAX, Problems, REGION_MAX, wiring};
+use super::{BIND_MAX, Problems, REGION_MAX, UNTYPED_KIB, wiring};
 use crate::manifest::expand::ports;
 use crate::manifest::file::{Manifest, Sockets};
 use crate::manifest::problem::Reason;
@@ -60,6 +60,9 @@ fn sessions(m: &Manifest, p: &mut Problems) {
         {
             p.add(status.span(), Reason::NoStack);
         }
+        if let Some(kib) = x.untyped_kib.as_ref().filter(|k| !untyped(*k.get_ref())) {
+            p.add(kib.span(), Reason::Untyped(*kib.get_ref()));
+        }
         let Some(sockets) = &x.sockets else { continue };
         if m.sessions.is_none() {
             p.add(sockets.span(), Reason::NoSessions);
@@ -71,6 +74,11 @@ fn sessions(m: &Manifest, p: &mut Problems) {
         number += 1;
         sizes(sockets.get_ref(), p);
     }
+}
+
+/// Whether a program may have an untyped of so many KiB: as init gives them.
+fn untyped(kib: u32) -> bool {
+    kib.is_power_of_two() && (UNTYPED_KIB.0..=UNTYPED_KIB.1).contains(&kib)
 }
 
 fn sizes(s: &Sockets, p: &mut Problems) {

@@ -1,7 +1,8 @@
 //! Requests of processes.
 
 use super::*;
-use abi::MsgInfo;
+use crate::kernel::Kernel;
+use abi::{MsgInfo, ObjType};
 use libipc::msg;
 use libipc::permission::Permission;
 use libipc::proc::{Crash, Error, Reply, Request, State};
@@ -38,6 +39,43 @@ fn list_pages_through_all() {
     for skip in [5, u32::MAX] {
         let reply = ask(&mut b, Request::List { skip });
         assert_eq!(reply, Some(Ok(Reply::Processes(Default::default()))));
+    }
+}
+
+#[test]
+fn arguments_are_for_one_life() {
+    let mut b = booted();
+    let args = Request::Start(named("srv"), "ip=10.9.0.2/24".parse().unwrap());
+    assert_eq!(ask(&mut b, args), Some(Ok(Reply::Done)));
+    let found = |b: &Booted, text: &str| {
+        let info = b.k.peek(b.thread(1), start::START_INFO, 1024);
+        info.windows(text.len()).any(|w| w == text.as_bytes())
+    };
+    assert!(found(&b, "ip=10.9.0.2/24"));
+    assert_eq!(ask(&mut b, Request::Restart(named("srv"))), Some(Ok(Reply::Done)));
+    assert!(found(&b, "dhcp") && !found(&b, "ip="));
+}
+
+#[test]
+fn a_program_may_own_memory() {
+    let mut system = system();
+    let own = [CapKind::Untyped { bits: 21 }, CapKind::CSpace, CapKind::VSpace, CapKind::Thread];
+    system.processes[SH].caps.extend(own.map(|kind| Cap { name: "own".to_string(), kind }));
+    let mut b = booted_with(&system);
+    let left = b.k.untyped_left(b.s.processes[SH].parts.as_ref().unwrap().slots.private);
+    for _ in 0..3 {
+        let caps = b.k.cspace_of(b.thread(SH));
+        let types = [ObjType::Untyped, ObjType::CNode, ObjType::VSpace, ObjType::Thread];
+        assert_eq!([5, 6, 7, 8].map(|slot| caps[&slot].ty), types);
+        assert!(!caps.contains_key(&9));
+        b.s.request(&mut b.k, badge::request(SH), &Request::Restart(named("sh")));
+        let private = b.s.processes[SH].parts.as_ref().unwrap().slots.private;
+        assert_eq!(b.k.untyped_left(private), left);
+    }
+    for bits in [20, 31] {
+        system.processes[SH].caps[3].kind = CapKind::Untyped { bits };
+        let mut b = booted_with(&system);
+        assert!(b.printed().contains("sh not started"), "{bits}");
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Failure {
     NoWay(Name),
     NoProcess(Name),
     NotRunning(Name),
+    /// More arguments than a program can get.
+    LongArguments,
     /// It drives no device, so it cannot rest.
     NoDevice(Name),
     /// Nobody drives a device.
@@ -59,6 +61,14 @@ pub fn name(word: &str) -> Result<Name, Failure> {
     word.parse().map_err(|_| Failure::NoProcess(clip(word)))
 }
 
+/// What follows command and process name.
+pub fn arguments(line: &str) -> Result<proc::Args, Failure> {
+    let after = |text: &str| text.trim_start().split_once(' ').map_or("", |(_, rest)| rest).len();
+    let line = line.trim_end();
+    let line = &line[line.len() - after(line)..];
+    line[line.len() - after(line)..].trim_start().parse().map_err(|_| Failure::LongArguments)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,6 +79,9 @@ impl fmt::Display for Failure {
             }
             Self::NoProcess(who) => write!(f, "{who}: no such process; `ps` lists them"),
             Self::NotRunning(who) => write!(f, "{who} does not run; `restart {who}` starts it"),
+            Self::LongArguments => {
+                write!(f, "arguments have room for {} bytes; say it shorter", libipc::start::ARGS)
+            }
             Self::NoDevice(who) => write!(f, "{who} drives no device; only a driver can rest"),
             Self::NoDriver => {
                 f.write_str("nobody drives a device: no server in the manifest has one")

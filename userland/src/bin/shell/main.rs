@@ -14,7 +14,7 @@ use userland::console::{Console, Line, LineEditor};
 use userland::init;
 use userland::runtime::Runtime;
 
-use failure::{Done, Failure, clip, name};
+use failure::{Done, Failure, arguments, clip, name};
 
 rt::entry!(main);
 
@@ -25,6 +25,7 @@ const HELP: &str = "\
   crash NAME HOW         make it crash: HOW is panic, pointer or undefined
   stop NAME              end a process and leave it down
   restart NAME           end a process if it runs, and start it
+  start NAME ARGUMENTS   the same, with other arguments than the manifest's
   restarts               what died, why, and how long each part of its restart took
   restarts N             report number N in full: cause, registers, backtrace
   ip                     interface, address, gateway, name server
@@ -97,6 +98,10 @@ impl Shell {
             ("ps", []) => return self.processes(),
             ("kill", [who]) => return self.change(proc::Request::Kill(name(who)?), who),
             ("restart", [who]) => return self.change(proc::Request::Restart(name(who)?), who),
+            ("start", [who, ..]) => {
+                let request = proc::Request::Start(name(who)?, arguments(line)?);
+                return self.change(request, who);
+            }
             ("stop", [who]) => return self.change(proc::Request::Stop(name(who)?), who),
             ("crash", [who, how]) => {
                 let how = match *how {

@@ -1,0 +1,57 @@
+//! Tests of the kernel from outside it, by name: `start usertests` runs all, `start usertests NAME…` some.
+//!
+//! The program has an untyped, its own CSpace, address space and thread, and nothing else that counts
+//! (image/usertests.toml). Each test makes what it needs from the untyped; afterwards everything is taken
+//! back, and the untyped must be as it was, to the byte. A line for each test says `ok NAME` or
+//! `FAILED NAME: why`; the last one sums up.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod env;
+mod probe;
+mod raw;
+mod registers;
+
+use env::{Env, Told, equal, works};
+
+rt::entry!(main);
+
+/// A test.
+pub type Test = fn(&mut Env) -> Told;
+
+const ALL: &[&[(&str, Test)]] = &[registers::ALL];
+
+fn main(start: &'static rt::StartInfo) -> u64 {
+    let Some(mut env) = Env::new(start) else {
+        rt::log!("the manifest entry lacks `untyped_kib`");
+        return 1;
+    };
+    let (mut run, mut failed) = (0, 0);
+    let wanted =
+        |name: &str| start.args.is_empty() || start.args.split_whitespace().any(|w| w == name);
+    for (name, test) in ALL.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+        run += 1;
+        match one(&mut env, *test) {
+            Ok(()) => rt::log!("ok {name}"),
+            Err(why) => {
+                failed += 1;
+                rt::log!("FAILED {name}: {why}");
+            }
+        }
+    }
+    rt::log!("{run} tests, {failed} failed");
+    (failed > 0 || run == 0) as u64
+}
+
+/// Runs a test, and takes everything back.
+fn one(env: &mut Env, test: Test) -> Told {
+    let before = works(env.own.left())?;
+    let result = env.prepare().and_then(|()| test(env));
+    works(env.own.reset())?;
+    works(libipc::sys::cancel(env.timer))?;
+    libipc::sys::poll(env.events);
+    result?;
+    equal(works(env.own.left())?, before)
+}
