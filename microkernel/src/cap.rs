@@ -6,7 +6,7 @@
 //! word 0  bits 0..48 physical address (IRQ handler: line)   48..54 type   54..60 size bits
 //!         60..63 rights   63 device memory
 //! word 1  untyped: watermark     endpoint, notification: badge     I/O ports: first << 16 | last
-//!         CNode: guard << 8 | guard bits     VSpace: ASID
+//!         CNode: guard << 8 | guard bits     VSpace: ASID     IoSpace: number of its domain
 //!         frame, page table: address >> 12 (36 bits), ASID (12 bits), ASID generation (16 bits)
 //!         zombie: address of the slot to go back to, << 16 | index of the next slot to empty
 //! word 2  next in the derivation list (48 bits)   bit 48 revocable   bit 49 first of its badge

@@ -87,11 +87,13 @@ impl<P: Platform> Kernel<P> {
             ObjType::Reply => self.end_reply(cap.reply()?),
             ObjType::SchedContext => self.end_sched_context(cap.sched_context()?),
             ObjType::VSpace => self.end_vspace(cap),
+            ObjType::IoSpace => self.end_iospace(cap),
             // Mapped ones were unmapped by `release_mapping`; the rest have no state.
             ObjType::PageTable
             | ObjType::Frame
             | ObjType::Untyped
             | ObjType::IoPort
+            | ObjType::IoControl
             | ObjType::IrqControl
             | ObjType::Trace => {}
         }

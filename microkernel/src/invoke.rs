@@ -54,6 +54,7 @@ impl<P: Platform> Kernel<P> {
             Some(ObjType::IoPort) => plain(self.invoke_port(slot.cap(), label, &args)),
             Some(ObjType::Timer) => plain(self.invoke_timer(t, slot.cap(), label, &args)),
             Some(ObjType::Trace) => plain(self.invoke_trace(t, slot.cap(), label, &args.w)),
+            Some(ObjType::IoControl) => plain(self.invoke_io_control(t, label, &args)),
             _ => Err((Error::WrongType, 0)),
         }
     }
@@ -63,15 +64,22 @@ impl<P: Platform> Kernel<P> {
             Label::UntypedRetype => {
                 let [ty, size_bits, cnode, index, count, offset] = a.w;
                 let cnode = plain(cspace::lookup_cap(&t, cnode))?;
-                let is_vspace = ty == ObjType::VSpace as u64;
-                if is_vspace && count != 1 {
+                let numbered = match ObjType::from_raw(ty) {
+                    Some(ObjType::VSpace) => Some(self.new_asid()),
+                    Some(ObjType::IoSpace) => Some(self.new_domain()),
+                    _ => None,
+                };
+                if numbered.is_some() && count != 1 {
                     return Err((Error::Range, 0));
                 }
-                let asid = is_vspace.then(|| self.new_asid().ok_or((Error::NoMemory, 0)));
-                let asid = asid.transpose()?;
+                let number = numbered.map(|n| n.ok_or((Error::NoMemory, 0))).transpose()?;
                 plain(untyped::decode(slot, ty, size_bits, cnode, index, count, offset))?.invoke();
-                if let (Some(new), Some(asid)) = (cnode.cnode_slot(index), asid) {
-                    self.new_vspace(new.cap().addr(), asid);
+                if let (Some(new), Some(number)) = (cnode.cnode_slot(index), number) {
+                    let cap = new.cap();
+                    match cap.is(ObjType::VSpace) {
+                        true => self.new_vspace(cap.addr(), number),
+                        false => new.set_cap(self.new_iospace(cap, number)),
+                    }
                 }
                 Ok([0; 2])
             }
@@ -278,7 +286,7 @@ impl<P: Platform> Kernel<P> {
                 let attr = plain(byte(a.w[3]))?;
                 let attr = MapAttr::from_bits(attr).ok_or((Error::Range, 0))?;
                 let map = self.decode_map(cap, vspace, a.w[1], plain(rights(a.w[2]))?, attr)?;
-                slot.set_cap(cap.with_data(map.invoke()));
+                slot.set_cap(cap.with_data(self.map(&map)));
                 Ok([0; 2])
             }
             Label::FrameUnmap => {
@@ -304,9 +312,12 @@ impl<P: Platform> Kernel<P> {
             Label::TableMap => {
                 let vspace = cspace::lookup_cap(&t, a.w[0])?;
                 let map = self.decode_map_table(cap, vspace, a.w[1])?;
-                let level = map.level;
-                slot.set_cap(cap.with_size_bits(level).with_data(map.invoke()));
-                Ok([level as u64, 0])
+                if map.io {
+                    // The hardware is to find it empty.
+                    self.hw.io_publish(cap.addr(), 1 << PAGE_BITS);
+                }
+                slot.set_cap(cap.with_size_bits(map.level).with_data(self.map(&map)));
+                Ok([map.level as u64, 0])
             }
             Label::TableUnmap => {
                 self.unmap_table(cap);
@@ -371,6 +382,29 @@ impl<P: Platform> Kernel<P> {
             Label::PortOut => {
                 self.hw.port_out(port as u16, bytes, a.w[2] as u32);
                 Ok([0; 2])
+            }
+            _ => Err(Error::WrongType),
+        }
+    }
+
+    fn invoke_io_control(
+        &mut self,
+        t: Obj<Tcb>,
+        label: Label,
+        a: &Args,
+    ) -> Result<[u64; 2], Error> {
+        match label {
+            Label::IoBind => {
+                let iospace = required(&t, a.w[0], ObjType::IoSpace)?.cap();
+                let device = u16::try_from(a.w[1]).map_err(|_| Error::Range)?;
+                self.io_bind(iospace, device)?;
+                Ok([0; 2])
+            }
+            Label::IoFault => {
+                let f = self.hw.io_fault().ok_or(Error::WouldBlock)?;
+                let (write, lost) = (f.write as u64, f.lost as u64);
+                let what = f.device as u64 | (f.reason as u64) << 16 | write << 24 | lost << 25;
+                Ok([f.address, what])
             }
             _ => Err(Error::WrongType),
         }

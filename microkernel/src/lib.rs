@@ -20,6 +20,7 @@ pub mod destroy;
 pub mod fastpath;
 pub mod fault;
 pub mod invoke;
+pub mod iospace;
 pub mod ipc;
 pub mod irq;
 pub mod loader;
@@ -64,6 +65,13 @@ pub trait Platform {
     fn kernel_half(&self) -> [u64; 256];
     /// Clears what user code left in segment selectors, and sets the FS base.
     fn load_segments(&mut self, fs_base: u64);
+    /// Makes writes to tables of the DMA remapping hardware visible to it.
+    fn io_publish(&mut self, pa: u64, bytes: u64);
+    /// Makes that hardware forget what it cached of a domain (0: of all). When it returns, no
+    /// transfer that was translated before is still on its way to memory.
+    fn io_forget(&mut self, domain: u16);
+    /// Takes the record of a refused transfer.
+    fn io_fault(&mut self) -> Option<iospace::IoFault>;
 }
 
 /// What belongs to one processor.
@@ -92,6 +100,7 @@ pub struct Kernel<P> {
     timers: timer::TimerQueue,
     irqs: [irq::Irq; irq::LINES],
     asids: [vspace::Asid; vspace::ASIDS],
+    io: iospace::Io,
     /// Where the search for a free ASID begins.
     next_asid: usize,
     trace: trace::Trace,
@@ -118,6 +127,7 @@ impl<P: Platform> Kernel<P> {
             timers: timer::TimerQueue::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],
             asids: [vspace::Asid::FREE; vspace::ASIDS],
+            io: iospace::Io::new(),
             next_asid: 1,
             trace: trace::Trace::new(),
             secret: 0,

@@ -1,4 +1,6 @@
-//! Address spaces: x86-64 four-level page tables made of capabilities.
+//! Address spaces: page tables made of capabilities. A processor's have the format of x86-64; a
+//! device's ([`crate::iospace`]) differ in the flags of their entries and in the number of levels, so
+//! that both are walked, filled and emptied by the same code.
 //!
 //! A mapped frame or table capability remembers address space and address, so that deleting it
 //! finds the entry again. Address spaces are named by ASID and generation rather than by address:
@@ -9,6 +11,7 @@ use abi::{Error, MapAttr, ObjType, PAGE_BITS, Rights, USER_END};
 use bitflags::bitflags;
 
 use crate::cap::Cap;
+use crate::iospace::{self, FIRST_DOMAIN};
 use crate::{Kernel, Platform, obj};
 
 /// Address spaces that can exist at once, plus one (number 0 is none).
@@ -37,7 +40,10 @@ bitflags! {
     }
 }
 
-const ADDR: u64 = 0x000f_ffff_ffff_f000;
+pub(crate) const ADDR: u64 = 0x000f_ffff_ffff_f000;
+/// An entry is there if one of these is set: present or writable here, readable or writable in a
+/// device's tables.
+pub(crate) const THERE: u64 = 3;
 
 /// An address-space number.
 #[derive(Clone, Copy)]
@@ -46,20 +52,41 @@ pub(crate) struct Asid {
     generation: u16,
 }
 
+/// The tables of an address space: a thread's (`number` below [`FIRST_DOMAIN`]) or a device's.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables {
+    pub(crate) root: u64,
+    /// Level of the root.
+    pub(crate) top: u8,
+    /// End of the addresses that may be mapped.
+    pub(crate) end: u64,
+    pub(crate) number: u16,
+    pub(crate) generation: u16,
+}
+
+impl Tables {
+    pub(crate) const fn is_io(&self) -> bool {
+        self.number >= FIRST_DOMAIN
+    }
+    fn mapping(&self, vaddr: u64) -> u64 {
+        Mapping { vaddr, asid: self.number, generation: self.generation }.pack()
+    }
+}
+
 impl Asid {
     pub(crate) const FREE: Self = Self { pml4: 0, generation: 0 };
 }
 
 /// Where a capability is mapped.
 #[derive(Clone, Copy)]
-struct Mapping {
-    vaddr: u64,
-    asid: u16,
-    generation: u16,
+pub(crate) struct Mapping {
+    pub(crate) vaddr: u64,
+    pub(crate) asid: u16,
+    pub(crate) generation: u16,
 }
 
 impl Mapping {
-    fn pack(self) -> u64 {
+    pub(crate) fn pack(self) -> u64 {
         self.vaddr >> 12 | (self.asid as u64) << 36 | (self.generation as u64) << 48
     }
     fn unpack(data: u64) -> Option<Self> {
@@ -78,23 +105,23 @@ fn entry_at(table: u64, vaddr: u64, level: u8) -> u64 {
     table + 8 * index(vaddr, level)
 }
 
-fn read(pa: u64) -> u64 {
+pub(crate) fn read(pa: u64) -> u64 {
     // SAFETY: callers pass entries of live page tables.
     unsafe { obj::read_word(pa) }
 }
 
-fn write(pa: u64, value: u64) {
+pub(crate) fn write(pa: u64, value: u64) {
     // SAFETY: as in `read`.
     unsafe { obj::write_word(pa, value) }
 }
 
 /// Walks to the table of level `stop`. `Err`: the level of the table that is missing.
-fn walk(pml4: u64, vaddr: u64, stop: u8) -> Result<u64, u8> {
-    let mut table = pml4;
-    let mut level = 4;
+fn walk(tables: &Tables, vaddr: u64, stop: u8) -> Result<u64, u8> {
+    let mut table = tables.root;
+    let mut level = tables.top;
     while level > stop {
         let entry = read(entry_at(table, vaddr, level));
-        if entry & Entry::PRESENT.bits() == 0 || entry & Entry::LARGE.bits() != 0 {
+        if entry & THERE == 0 || entry & Entry::LARGE.bits() != 0 {
             return Err(level - 1);
         }
         table = entry & ADDR;
@@ -103,37 +130,27 @@ fn walk(pml4: u64, vaddr: u64, stop: u8) -> Result<u64, u8> {
     Ok(table)
 }
 
-/// A checked frame mapping.
-pub struct MapFrame {
-    entry: u64,
-    value: u64,
-    mapping: u64,
-}
-
-impl MapFrame {
-    /// Writes the entry; returns the capability's new word 1.
-    pub fn invoke(self) -> u64 {
-        write(self.entry, self.value);
-        self.mapping
-    }
-}
-
-/// A checked table mapping.
-pub struct MapTable {
-    entry: u64,
-    table: u64,
-    mapping: u64,
-    /// Level it becomes.
+/// A checked mapping of a frame or table.
+pub struct Map {
+    pub(crate) entry: u64,
+    pub(crate) value: u64,
+    pub(crate) mapping: u64,
+    /// Level that a table becomes; size bits of a frame stay.
     pub level: u8,
+    /// A device's.
+    pub(crate) io: bool,
 }
 
-impl MapTable {
-    /// Writes the entry; returns the capability's new word 1.
-    pub fn invoke(self) -> u64 {
-        let flags = Entry::PRESENT | Entry::WRITE | Entry::USER;
-        write(self.entry, self.table | flags.bits());
-        self.mapping
-    }
+/// Flags of an entry that maps `frame` for threads, and the rights that this takes. `None`: not both
+/// writable and executable.
+fn flags(frame: Cap, rights: Rights, attr: MapAttr) -> Option<(u64, Rights)> {
+    let (write, exec) = (rights.contains(Rights::WRITE), attr.contains(MapAttr::EXEC));
+    let mut flags = Entry::PRESENT | Entry::USER;
+    flags.set(Entry::WRITE, write);
+    flags.set(Entry::NX, !exec);
+    flags.set(Entry::PCD | Entry::PWT, frame.device() || attr.contains(MapAttr::UNCACHED));
+    let wanted = rights | if exec { Rights::GRANT } else { Rights::empty() } | Rights::READ;
+    (!(write && exec)).then_some((flags.bits(), wanted))
 }
 
 impl<P: Platform> Kernel<P> {
@@ -154,31 +171,49 @@ impl<P: Platform> Kernel<P> {
         self.asids[asid as usize].pml4 = pml4;
     }
 
-    fn asid_of(&self, vspace: Cap) -> Option<(u16, u16)> {
+    fn asid_of(&self, vspace: Cap) -> Option<u16> {
         if !vspace.is(ObjType::VSpace) {
             return None;
         }
         let asid = (read(vspace.addr() + 8 * ASID_ENTRY) >> PAGE_BITS) as u16;
         let entry = self.asids.get(asid as usize)?;
-        (entry.pml4 == vspace.addr()).then_some((asid, entry.generation))
+        (entry.pml4 == vspace.addr()).then_some(asid)
     }
 
-    fn pml4_of(&self, m: Mapping) -> Option<u64> {
-        let a = self.asids.get(m.asid as usize)?;
-        (a.generation == m.generation && a.pml4 != 0).then_some(a.pml4)
+    /// The tables of a VSpace or IoSpace.
+    fn tables_of(&self, space: Cap) -> Option<Tables> {
+        if space.is(ObjType::IoSpace) {
+            return self.domain_tables(space.data() as u16);
+        }
+        self.vspace_tables(self.asid_of(space)?)
+    }
+
+    fn vspace_tables(&self, number: u16) -> Option<Tables> {
+        let a = self.asids.get(number as usize).filter(|a| a.pml4 != 0)?;
+        let generation = a.generation;
+        Some(Tables { root: a.pml4, top: 4, end: USER_END, number, generation })
+    }
+
+    /// The tables in which a mapping was made, if they still exist.
+    fn tables_at(&self, m: Mapping) -> Option<Tables> {
+        let tables = match m.asid < FIRST_DOMAIN {
+            true => self.vspace_tables(m.asid),
+            false => self.domain_tables(m.asid),
+        };
+        tables.filter(|t| t.generation == m.generation)
     }
 
     /// Checks a frame mapping. `Err` carries the level of a missing table.
     pub(crate) fn decode_map(
         &self,
         frame: Cap,
-        vspace: Cap,
+        space: Cap,
         vaddr: u64,
         rights: Rights,
         attr: MapAttr,
-    ) -> Result<MapFrame, (Error, u64)> {
+    ) -> Result<Map, (Error, u64)> {
         let fail = |e| Err((e, 0));
-        let Some((asid, generation)) = self.asid_of(vspace) else { return fail(Error::WrongType) };
+        let Some(tables) = self.tables_of(space) else { return fail(Error::WrongType) };
         if frame.data() != 0 {
             return fail(Error::Busy);
         }
@@ -187,75 +222,93 @@ impl<P: Platform> Kernel<P> {
         if !vaddr.is_multiple_of(size) {
             return fail(Error::Alignment);
         }
-        if vaddr == 0 || vaddr >= USER_END || USER_END - vaddr < size {
+        if vaddr == 0 || vaddr >= tables.end || tables.end - vaddr < size {
             return fail(Error::Range);
         }
-        let (write, exec) = (rights.contains(Rights::WRITE), attr.contains(MapAttr::EXEC));
-        if write && exec {
-            return fail(Error::Range);
+        let level = if bits == PAGE_BITS { 1 } else { 2 };
+        let (flags, wanted) = match tables.is_io() {
+            true => iospace::flags(frame, rights, attr),
+            false => flags(frame, rights, attr),
         }
-        let wanted = rights | if exec { Rights::GRANT } else { Rights::empty() } | Rights::READ;
+        .ok_or((Error::Range, 0))?;
         if !frame.rights().contains(wanted) {
             return fail(Error::NoRights);
         }
-        let level = if bits == PAGE_BITS { 1 } else { 2 };
-        let table =
-            walk(vspace.addr(), vaddr, level).map_err(|missing| match missing >= level {
-                true => (Error::NoTable, missing as u64),
-                false => (Error::Occupied, 0),
-            })?;
+        let table = walk(&tables, vaddr, level).map_err(|missing| match missing >= level {
+            true => (Error::NoTable, missing as u64),
+            false => (Error::Occupied, 0),
+        })?;
         let entry = entry_at(table, vaddr, level);
-        if read(entry) & Entry::PRESENT.bits() != 0 {
+        if read(entry) & THERE != 0 {
             return fail(Error::Occupied);
         }
-        let mut flags = Entry::PRESENT | Entry::USER;
-        flags.set(Entry::WRITE, write);
-        flags.set(Entry::NX, !exec);
-        flags.set(Entry::LARGE, level == 2);
-        flags.set(Entry::PCD | Entry::PWT, frame.device() || attr.contains(MapAttr::UNCACHED));
-        let mapping = Mapping { vaddr, asid, generation }.pack();
-        Ok(MapFrame { entry, value: frame.addr() | flags.bits(), mapping })
-    }
-
-    /// Undoes the mapping of a frame capability, if it still stands.
-    pub(crate) fn unmap_frame(&mut self, frame: Cap) {
-        let Some(m) = Mapping::unpack(frame.data()) else { return };
-        let Some(pml4) = self.pml4_of(m) else { return };
-        let level = if frame.size_bits() == PAGE_BITS { 1 } else { 2 };
-        let Ok(table) = walk(pml4, m.vaddr, level) else { return };
-        let entry = entry_at(table, m.vaddr, level);
-        let value = read(entry);
-        if value & Entry::PRESENT.bits() != 0 && value & ADDR == frame.addr() {
-            write(entry, 0);
-            if self.cpu.loaded == pml4 {
-                self.hw.flush_page(m.vaddr);
-            }
-        }
+        let large = if level == 2 { Entry::LARGE.bits() } else { 0 };
+        let value = frame.addr() | flags | large;
+        Ok(Map { entry, value, mapping: tables.mapping(vaddr), level: bits, io: tables.is_io() })
     }
 
     /// Checks the mapping of a page table at the highest missing level above `vaddr`.
     pub(crate) fn decode_map_table(
         &self,
         table: Cap,
-        vspace: Cap,
+        space: Cap,
         vaddr: u64,
-    ) -> Result<MapTable, Error> {
-        let (asid, generation) = self.asid_of(vspace).ok_or(Error::WrongType)?;
+    ) -> Result<Map, Error> {
         if table.data() != 0 {
             return Err(Error::Busy);
         }
-        if vaddr >= USER_END {
+        if space.is(ObjType::IoControl) {
+            return self.decode_map_context(table, vaddr);
+        }
+        let tables = self.tables_of(space).ok_or(Error::WrongType)?;
+        if vaddr >= tables.end {
             return Err(Error::Range);
         }
-        let Err(level) = walk(vspace.addr(), vaddr, 1) else { return Err(Error::Occupied) };
-        let parent = walk(vspace.addr(), vaddr, level + 1).map_err(|_| Error::Occupied)?;
+        let Err(level) = walk(&tables, vaddr, 1) else { return Err(Error::Occupied) };
+        let parent = walk(&tables, vaddr, level + 1).map_err(|_| Error::Occupied)?;
         let entry = entry_at(parent, vaddr, level + 1);
-        if read(entry) & Entry::PRESENT.bits() != 0 {
+        if read(entry) & THERE != 0 {
             return Err(Error::Occupied); // a large frame
         }
         let span = 1u64 << (12 + 9 * level as u64);
-        let mapping = Mapping { vaddr: vaddr & !(span - 1), asid, generation }.pack();
-        Ok(MapTable { entry, table: table.addr(), mapping, level })
+        let (mapping, io) = (tables.mapping(vaddr & !(span - 1)), tables.is_io());
+        let user = if io { 0 } else { Entry::USER.bits() };
+        Ok(Map { entry, value: table.addr() | THERE | user, mapping, level, io })
+    }
+
+    /// Writes the entry; returns the capability's new word 1.
+    pub(crate) fn map(&mut self, map: &Map) -> u64 {
+        write(map.entry, map.value);
+        if map.io {
+            self.io_mapped(map.entry);
+        }
+        map.mapping
+    }
+
+    /// Clears an entry of `tables`, and forgets what was cached of it: `page`, or all.
+    fn clear_entry(&mut self, tables: &Tables, entry: u64, page: Option<u64>) {
+        write(entry, 0);
+        if tables.is_io() {
+            self.io_unmapped(entry, tables.number);
+        } else if self.cpu.loaded == tables.root {
+            match page {
+                Some(vaddr) => self.hw.flush_page(vaddr),
+                None => self.hw.flush_all(),
+            }
+        }
+    }
+
+    /// Undoes the mapping of a frame capability, if it still stands.
+    pub(crate) fn unmap_frame(&mut self, frame: Cap) {
+        let Some(m) = Mapping::unpack(frame.data()) else { return };
+        let Some(tables) = self.tables_at(m) else { return };
+        let level = if frame.size_bits() == PAGE_BITS { 1 } else { 2 };
+        let Ok(table) = walk(&tables, m.vaddr, level) else { return };
+        let entry = entry_at(table, m.vaddr, level);
+        let value = read(entry);
+        if value & THERE != 0 && value & ADDR == frame.addr() {
+            self.clear_entry(&tables, entry, Some(m.vaddr));
+        }
     }
 
     /// Takes a page table out of its address space. Its own entries are cleared, so that mapping
@@ -263,15 +316,14 @@ impl<P: Platform> Kernel<P> {
     pub(crate) fn unmap_table(&mut self, table: Cap) {
         let Some(m) = Mapping::unpack(table.data()) else { return };
         let level = table.size_bits();
-        if let Some(pml4) = self.pml4_of(m)
-            && let Ok(parent) = walk(pml4, m.vaddr, level + 1)
+        if level == iospace::CONTEXT {
+            self.unmap_context(table, m.vaddr);
+        } else if let Some(tables) = self.tables_at(m)
+            && let Ok(parent) = walk(&tables, m.vaddr, level + 1)
         {
             let entry = entry_at(parent, m.vaddr, level + 1);
             if read(entry) & ADDR == table.addr() {
-                write(entry, 0);
-                if self.cpu.loaded == pml4 {
-                    self.hw.flush_all();
-                }
+                self.clear_entry(&tables, entry, None);
             }
         }
         // SAFETY: the page of this table; no longer linked anywhere.
@@ -280,7 +332,7 @@ impl<P: Platform> Kernel<P> {
 
     /// An address space is gone: its ASID's next user has another generation.
     pub(crate) fn end_vspace(&mut self, vspace: Cap) {
-        let Some((asid, _)) = self.asid_of(vspace) else { return };
+        let Some(asid) = self.asid_of(vspace) else { return };
         let a = &mut self.asids[asid as usize];
         a.pml4 = 0;
         a.generation = a.generation.wrapping_add(1);

@@ -22,6 +22,8 @@ pub mod init_slot {
     pub const SCHED: u64 = 7;
     /// The kernel's trace.
     pub const TRACE: u64 = 8;
+    /// The right to say what devices reach, if [`super::BootInfo::dma_levels`] is not 0.
+    pub const IO_CONTROL: u64 = 9;
     /// First untyped; see [`super::BootInfo::untyped`].
     pub const UNTYPED: u64 = 16;
     /// First slot the root task may use freely.
@@ -82,6 +84,9 @@ pub struct BootInfo {
     pub bundle_len: u64,
     /// Clock parameters.
     pub clock: Clock,
+    /// Levels of page tables of an IoSpace: 3 (39-bit addresses) or 4 (48). 0: there is no IOMMU that
+    /// the kernel can use, and devices reach all memory.
+    pub dma_levels: u64,
     /// Number of valid entries in `untyped`.
     pub untyped_count: u64,
     /// Slot `init_slot::UNTYPED + i` holds the i-th.
@@ -89,6 +94,6 @@ pub struct BootInfo {
 }
 
 impl BootInfo {
-    /// First word, "BWBOOT03".
-    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT03");
+    /// First word, "BWBOOT04".
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT04");
 }

@@ -48,11 +48,12 @@ pub enum Label {
     ThreadSetName = 29,
     /// `(budget ns, period ns)`; budget `u64::MAX`: unlimited.
     SchedConfigure = 35,
-    /// `(vspace, address)`. Word 0 of the reply: the level it became (1 PT, 2 PD, 3 PDPT).
+    /// `(VSpace or IoSpace, address)`. Word 0 of the reply: the level it became (1 PT, 2 PD, 3 PDPT).
     TableMap = 40,
     /// `()`.
     TableUnmap = 41,
-    /// `(vspace, address, rights, attributes)`.
+    /// `(VSpace or IoSpace, address, rights, attributes)`. In an IoSpace: rights of the device, no
+    /// attributes. A capability is mapped in one place; a copy of it may be in another.
     FrameMap = 45,
     /// `()`.
     FrameUnmap = 46,
@@ -89,6 +90,15 @@ pub enum Label {
     TraceLog = 93,
     /// `()`. Words of the reply: records since the start, records that the ring holds.
     TraceInfo = 94,
+    /// `(IoSpace, device: bus << 8 | device << 3 | function)`. The device reaches what is mapped in
+    /// the IoSpace, until that is deleted. Its bus needs a context table first: a page table mapped
+    /// ([`Label::TableMap`]) into the IoControl at address `device << 12`.
+    IoBind = 80,
+    /// `()`. Takes the record of a transfer that was refused. Words of the reply: address of the
+    /// page; device, `| reason << 16` (VT-d specification 7.2.3), `| 1 << 24` if it was a write,
+    /// `| 1 << 25` if others were not recorded. [`crate::Error::WouldBlock`]: no more. See
+    /// [`crate::DMA_FAULT_LINE`].
+    IoFault = 81,
 }
 
 impl Label {
@@ -133,6 +143,8 @@ impl Label {
             92 => Self::TraceStop,
             93 => Self::TraceLog,
             94 => Self::TraceInfo,
+            80 => Self::IoBind,
+            81 => Self::IoFault,
             _ => return None,
         })
     }

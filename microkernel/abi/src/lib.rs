@@ -57,6 +57,9 @@ pub const CAPS_MAX: usize = 3;
 pub const RETYPE_MAX: u64 = 256;
 /// Most bytes of RAM that one retype clears; more is [`Error::Range`].
 pub const RETYPE_BYTES_MAX: u64 = 4 << 20;
+/// The interrupt line (level triggered) by which refused DMA is told; it fires again after the
+/// acknowledgement if records are left or were added.
+pub const DMA_FAULT_LINE: u64 = 63;
 /// Message words in registers.
 pub const MSG_WORDS: usize = 4;
 
@@ -203,7 +206,8 @@ pub enum Error {
     Alignment = 5,
     /// The destination slot or address is in use: delete or unmap first.
     Occupied = 6,
-    /// The untyped has too little memory left.
+    /// The untyped has too little memory left; or there is no number left for another VSpace or
+    /// IoSpace (for the latter: or no IOMMU).
     NoMemory = 7,
     /// A page table is missing at this address; word 0 says which level (1 to 3).
     NoTable = 8,
@@ -303,6 +307,10 @@ pub enum ObjType {
     IrqControl = 14,
     /// The kernel's trace: read right: how much there is; write: to log; grant: everything.
     Trace = 15,
+    /// What a device reaches by DMA: the top-level page table of a domain.
+    IoSpace = 16,
+    /// The right to say which device has which IoSpace, and to hear of transfers that were refused.
+    IoControl = 17,
 }
 
 impl ObjType {
@@ -324,6 +332,8 @@ impl ObjType {
             13 => Self::IoPort,
             14 => Self::IrqControl,
             15 => Self::Trace,
+            16 => Self::IoSpace,
+            17 => Self::IoControl,
             _ => return None,
         })
     }
@@ -340,7 +350,7 @@ impl ObjType {
             Self::Notification => 6,
             Self::SchedContext => 7,
             Self::Timer => 7,
-            Self::VSpace | Self::PageTable => PAGE_BITS,
+            Self::VSpace | Self::PageTable | Self::IoSpace => PAGE_BITS,
             Self::Frame if size_bits == PAGE_BITS || size_bits == LARGE_BITS => size_bits,
             _ => return None,
         })

@@ -11,6 +11,8 @@ use super::paging::{IOAPIC_VADDR, LAPIC_VADDR};
 
 /// Vector of the timer.
 pub const TIMER: u64 = 0x20;
+/// Vector of refused DMA: a message from the IOMMU.
+pub const DMA_FAULT: u64 = 0x21;
 /// Vector of GSI 0.
 const BASE: u64 = 0x30;
 /// Spurious vector.
@@ -110,8 +112,16 @@ pub fn end_of_interrupt() {
     write(EOI, 0);
 }
 
+/// Where messages that interrupt this processor go (SDM vol. 3, 11.11.1).
+pub fn message_address() -> u32 {
+    0xfee0_0000 | read(ID) >> 24 << 12
+}
+
 /// Line of an interrupt vector.
 pub fn gsi_of(vector: u64) -> Option<u32> {
+    if vector == DMA_FAULT {
+        return Some(abi::DMA_FAULT_LINE as u32);
+    }
     let gsi = vector.checked_sub(BASE)?;
     (gsi < LINES.load(Relaxed)).then_some(gsi as u32)
 }

@@ -9,6 +9,7 @@ use microkernel::loader::{Loaded, Ranges, multiboot2};
 use microkernel::{PHYS_BASE, obj};
 
 use super::console::println;
+use super::iommu::MAX_UNITS;
 use super::paging::{BootMemory, Image};
 use super::{apic, clock, cpu, paging, panic};
 
@@ -27,6 +28,10 @@ pub struct Boot {
     pub ram: Ranges,
     /// What of it the kernel does not use, but for `memory`.
     pub free: Ranges,
+    /// Registers of the IOMMUs.
+    pub iommus: [u64; MAX_UNITS],
+    /// Valid entries of `iommus`.
+    pub iommu_count: usize,
     /// Clock parameters.
     pub clock: Clock,
     /// Memory for the first objects.
@@ -101,9 +106,18 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     // Read before anything is written: low and reserved memory is not mapped afterwards, and what
     // the loader left lies in memory that is used next.
     let acpi = Acpi::new(early, loaded.rsdp);
+    let mut iommus = [0; MAX_UNITS];
+    let mut iommu_count = 0;
     if let Some(dmar) = acpi.as_ref().and_then(|a| a.table(b"DMAR")) {
         for unit in remapping_units(dmar) {
-            println!("IOMMU at {unit:#x}");
+            // Below 4 GiB, where devices' memory is handed out from: it is kept back there.
+            if unit == 0 || unit % 4096 != 0 || unit >= 1 << 32 || iommu_count == MAX_UNITS {
+                println!("IOMMU at {unit:#x} is not supported: none is used");
+                iommu_count = 0;
+                break;
+            }
+            iommus[iommu_count] = unit;
+            iommu_count += 1;
         }
     }
 
@@ -113,7 +127,7 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     free.remove(bundle_phys, bundle_end);
     let (first, end) = largest(&free);
     let mut memory = BootMemory::new(first, end);
-    paging::init(&mut memory, image, loaded.ram.iter());
+    paging::init(&mut memory, image, loaded.ram.iter(), &iommus[..iommu_count]);
 
     cpu::init();
     apic::init();
@@ -139,5 +153,15 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     let (start, end) = image.kept();
     free.remove(start, end);
     free.remove(bundle_phys, bundle_end);
-    Boot { bundle, bundle_phys, ram: loaded.ram, free, clock, memory, panic_test }
+    Boot {
+        bundle,
+        bundle_phys,
+        ram: loaded.ram,
+        free,
+        iommus,
+        iommu_count,
+        clock,
+        memory,
+        panic_test,
+    }
 }

@@ -5,12 +5,14 @@ pub mod boot;
 pub mod clock;
 pub mod console;
 pub mod cpu;
+pub mod iommu;
 pub mod paging;
 pub mod panic;
 pub mod root;
 
 use abi::Clock;
 use microkernel::Platform;
+use microkernel::iospace::IoFault;
 use x86_64::PhysAddr;
 use x86_64::instructions::port::Port;
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -22,12 +24,17 @@ core::arch::global_asm!(include_str!("entry.s"));
 /// The hardware behind [`Platform`].
 pub struct Machine {
     clock: Clock,
+    iommu: iommu::Iommu,
 }
 
 impl Machine {
     /// Before calibration: time stands still.
     pub const fn new() -> Self {
-        Self { clock: Clock { tsc_base: 0, mult: 0 } }
+        Self { clock: Clock { tsc_base: 0, mult: 0 }, iommu: iommu::Iommu::none() }
+    }
+    /// The IOMMUs.
+    pub fn iommu(&mut self) -> &mut iommu::Iommu {
+        &mut self.iommu
     }
     /// Sets the calibrated clock.
     pub fn set_clock(&mut self, clock: Clock) {
@@ -49,7 +56,9 @@ impl Platform for Machine {
         apic::configure(gsi, level, low);
     }
     fn irq_mask(&mut self, gsi: u32, masked: bool) {
-        apic::mask(gsi, masked);
+        if !self.iommu.mask(gsi, masked) {
+            apic::mask(gsi, masked);
+        }
     }
     fn port_in(&mut self, port: u16, bytes: u8) -> u32 {
         // SAFETY: user code asked for it with a capability to this port; the kernel itself uses
@@ -91,5 +100,14 @@ impl Platform for Machine {
     }
     fn load_segments(&mut self, fs_base: u64) {
         cpu::load_segments(fs_base);
+    }
+    fn io_publish(&mut self, pa: u64, bytes: u64) {
+        self.iommu.publish(pa, bytes);
+    }
+    fn io_forget(&mut self, domain: u16) {
+        self.iommu.forget(domain);
+    }
+    fn io_fault(&mut self) -> Option<IoFault> {
+        self.iommu.fault()
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! PHYS_BASE  all RAM, writable, never executable; the kernel's code and constants read-only
 //! -2 GiB     the kernel image: text executable, constants read-only, data writable
-//! -2 MiB     local APIC, I/O APIC
+//! -2 MiB     local APIC, I/O APIC, IOMMUs
 //! ```
 //! No page is both writable and executable, and a guard page lies under each of the kernel's stacks.
 
@@ -17,6 +17,8 @@ const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 pub const LAPIC_VADDR: u64 = 0xffff_ffff_ffe0_0000;
 /// I/O APIC registers.
 pub const IOAPIC_VADDR: u64 = 0xffff_ffff_ffe0_1000;
+/// Registers of the first IOMMU; a page each.
+pub const IOMMU_VADDR: u64 = 0xffff_ffff_ffe1_0000;
 const LAPIC: u64 = 0xfee0_0000;
 const IOAPIC: u64 = 0xfec0_0000;
 const PAGE: u64 = 4096;
@@ -118,8 +120,14 @@ pub fn map(mem: &mut BootMemory, pml4: u64, vaddr: u64, pa: u64, level: u8, flag
     write(at, pa | (flags | Entry::PRESENT | large).bits());
 }
 
-/// Builds the kernel's half over `ram` (start, end) ranges and switches to it.
-pub fn init(mem: &mut BootMemory, image: Image, ram: impl Iterator<Item = (u64, u64)>) {
+/// Builds the kernel's half over `ram` (start, end) ranges, with the registers of IOMMUs at `iommus`,
+/// and switches to it.
+pub fn init(
+    mem: &mut BootMemory,
+    image: Image,
+    ram: impl Iterator<Item = (u64, u64)>,
+    iommus: &[u64],
+) {
     let pml4 = mem.page();
     let rw = Entry::WRITE | Entry::NX;
     let (text, image_to) = image.kept();
@@ -150,6 +158,9 @@ pub fn init(mem: &mut BootMemory, image: Image, ram: impl Iterator<Item = (u64, 
     let device = rw | Entry::PCD | Entry::PWT;
     map(mem, pml4, LAPIC_VADDR, LAPIC, 1, device);
     map(mem, pml4, IOAPIC_VADDR, IOAPIC, 1, device);
+    for (i, registers) in iommus.iter().enumerate() {
+        map(mem, pml4, IOMMU_VADDR + i as u64 * PAGE, *registers, 1, device);
+    }
     KERNEL_PML4.store(pml4, Relaxed);
     // SAFETY: maps all that the kernel uses from here on: its image, its stack, RAM.
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) pml4) };

@@ -117,6 +117,11 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
     put(init_slot::IRQ_CONTROL, Cap::new(ObjType::IrqControl, 0, 0));
     put(init_slot::IO_PORTS, Cap::new(ObjType::IoPort, 0, 0).with_data(0xffff));
     put(init_slot::IPC_BUFFER, buffer);
+    let dma = kernel.hw.iommu().start(boot.iommu_count, mem);
+    if let Some(dma) = &dma {
+        put(init_slot::IO_CONTROL, Cap::new(ObjType::IoControl, 0, 0));
+        kernel.start_io(dma.levels, dma.root_table, dma.caches_absent);
+    }
     put(init_slot::SCHED, sched);
     put(init_slot::TRACE, Cap::new(ObjType::Trace, 0, 0));
 
@@ -142,6 +147,7 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
         magic: BootInfo::MAGIC,
         bundle_len: boot.bundle.len() as u64,
         clock: boot.clock,
+        dma_levels: dma.map_or(0, |dma| dma.levels as u64),
         untyped_count: untypeds.count as u64,
         untyped: untypeds.list,
     };
@@ -160,7 +166,10 @@ fn remaining(boot: &Boot) -> Untypeds {
     }
     let below = boot.ram.iter().map(|r| r.1).filter(|e| *e <= FOUR_GIB);
     let mut start = below.max().unwrap_or(0).next_multiple_of(1 << 20);
-    for device in KERNEL_DEVICES {
+    // In rising order, each once: two units may be said to lie in one place.
+    loop {
+        let kept = KERNEL_DEVICES.iter().chain(&boot.iommus[..boot.iommu_count]);
+        let Some(device) = kept.copied().filter(|d| *d >= start).min() else { break };
         all.add(start, device, true);
         start = device + PAGE_SIZE;
     }

@@ -5,6 +5,7 @@
 use abi::{Error, Label, MsgInfo, ObjType, Rights, Syscall, UserRegs};
 use microkernel::cap::{Cap, Slot};
 use microkernel::cspace::flat_guard;
+use microkernel::iospace::IoFault;
 use microkernel::thread::Tcb;
 use microkernel::{Kernel, Obj, Platform, mdb};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -18,6 +19,9 @@ pub const TCB: u64 = 3;
 pub const IRQ_CONTROL: u64 = 4;
 pub const IO_PORTS: u64 = 5;
 pub const TRACE_SLOT: u64 = 6;
+pub const IO_CONTROL: u64 = 9;
+/// Levels of IoSpaces.
+pub const LEVELS: u8 = 3;
 pub const UNTYPED: u64 = 16;
 pub const FREE: u64 = 32;
 /// log2 of the untyped at [`UNTYPED`].
@@ -31,6 +35,11 @@ pub struct Fake {
     pub ports: Vec<(u16, u8, u32)>,
     pub loaded: u64,
     pub flushed: Vec<u64>,
+    /// Domains that the DMA remapping hardware was told to forget.
+    pub forgotten: Vec<u16>,
+    /// What was published to it.
+    pub published: Vec<(u64, u64)>,
+    pub io_faults: Vec<IoFault>,
 }
 
 impl Platform for Fake {
@@ -63,6 +72,15 @@ impl Platform for Fake {
         [0; 256]
     }
     fn load_segments(&mut self, _fs_base: u64) {}
+    fn io_publish(&mut self, pa: u64, bytes: u64) {
+        self.published.push((pa, bytes));
+    }
+    fn io_forget(&mut self, domain: u16) {
+        self.forgotten.push(domain);
+    }
+    fn io_fault(&mut self) -> Option<IoFault> {
+        self.io_faults.pop()
+    }
 }
 
 /// A kernel with a root thread.
@@ -94,6 +112,7 @@ impl World {
         let pml4 = base + (1 << 20) + 8192;
         let asid = k.new_asid().unwrap();
         k.new_vspace(pml4, asid);
+        k.start_io(LEVELS, pml4 + 4096, false);
         let caps = [
             (CNODE, cnode),
             (VSPACE, Cap::new(ObjType::VSpace, pml4, 0)),
@@ -101,6 +120,7 @@ impl World {
             (IRQ_CONTROL, Cap::new(ObjType::IrqControl, 0, 0)),
             (IO_PORTS, Cap::new(ObjType::IoPort, 0, 0).with_data(0xffff)),
             (TRACE_SLOT, Cap::new(ObjType::Trace, 0, 0)),
+            (IO_CONTROL, Cap::new(ObjType::IoControl, 0, 0)),
             (UNTYPED, Cap::new(ObjType::Untyped, base + (1 << UNTYPED_BITS), UNTYPED_BITS)),
         ];
         for (slot, cap) in caps {
@@ -115,6 +135,11 @@ impl World {
         k.start_root(root, sched.sched_context().unwrap());
         k.schedule();
         Self { k, root, cnode, arena }
+    }
+
+    /// The root table of the DMA remapping hardware.
+    pub fn io_root(&self) -> u64 {
+        self.arena as u64 + (1 << 20) + 8192 + 4096
     }
 
     pub fn slot(&self, index: u64) -> Obj<Slot> {
