@@ -85,7 +85,7 @@ impl<P: Platform> Kernel<P> {
             ObjType::Endpoint => self.cancel_all(cap.endpoint()?, Error::Cancelled),
             ObjType::Notification => self.end_notification(cap.notification()?),
             ObjType::Reply => self.end_reply(cap.reply()?),
-            ObjType::SchedContext => self.end_sched_context(cap.sched_context()?),
+            ObjType::SchedContext => self.unbind(cap.sched_context()?),
             ObjType::VSpace => self.end_vspace(cap),
             ObjType::IoSpace => self.end_iospace(cap),
             // Mapped ones were unmapped by `release_mapping`; the rest have no state.

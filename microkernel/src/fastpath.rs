@@ -144,7 +144,8 @@ impl<P: Platform> Kernel<P> {
         let caller = reply.caller.get().filter(|c| c.fault.get().is_none())?;
         let len = plain(info, &t, &caller)?;
         // Nothing to receive now: neither a message nor a signal.
-        let waits = !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
+        let waits =
+            !t.borrows.get() && !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
         if !waits || reply.offered_by.get().is_some() {
             return None;
         }
@@ -204,6 +205,9 @@ impl<P: Platform> Kernel<P> {
         }
         let ep = cap.endpoint()?;
         let reply = flat(&t, reply)?.reply().filter(|r| r.offered_by.get().is_none())?;
+        if t.borrows.get() {
+            return None;
+        }
         if let Some(bits) = t.bound.get().and_then(|n| n.take()) {
             t.set_signal(bits);
             return Some(());
@@ -226,13 +230,14 @@ impl<P: Platform> Kernel<P> {
         }
         let woken = self.take_waiter(ntfn, badge);
         self.block_on(t, own);
-        match woken.filter(|w| w.sched.get().is_some()) {
-            Some(w) if self.most_urgent(&w) => self.switch(w),
-            Some(w) => {
-                self.enqueue(w);
+        match woken.filter(|w| w.may_run() && self.most_urgent(w)) {
+            Some(w) => self.switch(w),
+            None => {
+                if let Some(w) = woken {
+                    self.enqueue(w);
+                }
                 self.run_best();
             }
-            None => self.run_best(),
         }
         Some(())
     }
@@ -251,7 +256,7 @@ impl<P: Platform> Kernel<P> {
         let current = self.cpu.current;
         let urgent =
             current.is_none_or(|c| c.priority.get() < w.priority.get()) && self.most_urgent(&w);
-        if urgent && !self.cpu.reschedule && w.sched.get().is_some() {
+        if urgent && !self.cpu.reschedule && w.may_run() {
             if let Some(c) = current {
                 self.preempt(c);
             }
@@ -275,7 +280,7 @@ impl<P: Platform> Kernel<P> {
     /// Whether `next` is the one to run once the current thread blocks.
     #[inline(always)]
     fn may_switch(&self, next: Obj<Tcb>) -> Option<()> {
-        let may = self.most_urgent(&next) && next.sched.get().is_some() && !self.cpu.reschedule;
+        let may = self.most_urgent(&next) && next.may_run() && !self.cpu.reschedule;
         may.then_some(())
     }
 

@@ -176,12 +176,10 @@ impl<P: Platform> Kernel<P> {
             Label::ThreadBindSched => {
                 let sched = required(&t, a.w[0], ObjType::SchedContext)?.cap();
                 let sched = sched.sched_context().ok_or(Error::WrongType)?;
-                if sched.thread.get().is_some() || target.sched.get().is_some() {
-                    return Err(Error::Busy);
+                if a.w[1] > 1 {
+                    return Err(Error::Range);
                 }
-                sched.thread.set(Some(target));
-                target.sched.set(Some(sched));
-                self.enqueue(target);
+                self.bind(target, sched, a.w[1] == 1)?;
             }
             Label::ThreadBindNotification => {
                 let ntfn = optional(&t, a.w[0], ObjType::Notification)?;
@@ -198,6 +196,17 @@ impl<P: Platform> Kernel<P> {
                 target.bound.set(ntfn);
                 if let Some(n) = ntfn {
                     n.bound.set(Some(target));
+                }
+            }
+            Label::ThreadSetTimeout => {
+                let source = optional(&t, a.w[0], ObjType::Endpoint)?;
+                let inner = target.timeout_endpoint();
+                self.delete(inner);
+                // What was deleted may have been the last capability to either.
+                if let Some(s) = source.filter(|s| !s.is_empty())
+                    && slot.cap().thread() == Some(target)
+                {
+                    mdb::insert(s.cap(), s, inner, false);
                 }
             }
             Label::ThreadWriteRegisters => {
@@ -270,11 +279,12 @@ impl<P: Platform> Kernel<P> {
 
     fn invoke_sched(&mut self, cap: Cap, label: Label, a: &Args) -> Result<[u64; 2], Error> {
         let sched = cap.sched_context().ok_or(Error::WrongType)?;
-        if label != Label::SchedConfigure {
-            return Err(Error::WrongType);
+        match label {
+            Label::SchedConfigure => self.configure(sched, a.w[0], a.w[1], a.w[2])?,
+            Label::SchedUnbind => self.unbind(sched),
+            Label::SchedConsumed => return Ok([self.consumed(sched), 0]),
+            _ => return Err(Error::WrongType),
         }
-        sched.budget.set(a.w[0]);
-        sched.period.set(a.w[1]);
         Ok([0; 2])
     }
 

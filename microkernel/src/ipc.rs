@@ -5,7 +5,7 @@
 //! whoever holds the reply object answers it. Destroying the reply object wakes the caller with
 //! [`Error::ServerDied`]; callers still queued stay with the endpoint, which outlives servers.
 
-use abi::{CAPS_MAX, Error, MSG_MAX, MsgInfo, Rights, ipc_buffer};
+use abi::{CAPS_MAX, Error, FaultKind, MSG_MAX, MsgInfo, Rights, ipc_buffer};
 use core::cell::Cell;
 
 use crate::sched::Queue;
@@ -142,9 +142,12 @@ impl<P: Platform> Kernel<P> {
         }
         if let Some(r) = reply {
             // A server that receives with a reply object still in use gives that call up.
-            self.drop_caller(r);
+            if let Some(other) = self.drop_caller(r).filter(|b| *b != receiver) {
+                self.lost_context(other);
+            }
             r.offered_by.set(Some(receiver));
         }
+        self.give_back_of(receiver);
         receiver.reply.set(reply);
         if ep.mode.get() == Mode::Senders
             && let Some(sender) = ep.queue.pop_front()
@@ -168,6 +171,7 @@ impl<P: Platform> Kernel<P> {
         let Some(caller) = reply.caller.take() else { return };
         event!(self, trace_reply(server, caller));
         caller.reply.set(None);
+        self.call_over(caller);
         if caller.fault.take().is_none() {
             self.copy_message(server, caller, 0, rights.contains(Rights::GRANT));
         }
@@ -183,6 +187,9 @@ impl<P: Platform> Kernel<P> {
         }
         receiver.endpoint.set(None);
         let fault = sender.fault.get();
+        if fault.is_none_or(|f| f.kind != FaultKind::Budget) {
+            self.lend(sender, receiver);
+        }
         match fault {
             Some(f) => {
                 let regs = sender.regs.get();
@@ -246,22 +253,26 @@ impl<P: Platform> Kernel<P> {
         });
     }
 
-    /// The call that `reply` holds will never be answered.
-    fn drop_caller(&mut self, reply: Obj<Reply>) {
-        if let Some(caller) = reply.caller.take() {
-            event!(self, trace_died(caller));
-            caller.reply.set(None);
-            if caller.fault.get().is_some() {
-                caller.state.set(State::Inactive);
-            } else {
-                caller.set_result(Err(Error::ServerDied));
-                self.make_running(caller);
-            }
+    /// The call that `reply` holds will never be answered. Returns who worked on it with the
+    /// caller's context.
+    fn drop_caller(&mut self, reply: Obj<Reply>) -> Option<Obj<Tcb>> {
+        let caller = reply.caller.take()?;
+        event!(self, trace_died(caller));
+        caller.reply.set(None);
+        let borrower = self.call_over(caller);
+        if caller.fault.get().is_some() {
+            caller.state.set(State::Inactive);
+        } else {
+            caller.set_result(Err(Error::ServerDied));
+            self.make_running(caller);
         }
+        borrower
     }
 
     pub(crate) fn end_reply(&mut self, reply: Obj<Reply>) {
-        self.drop_caller(reply);
+        if let Some(borrower) = self.drop_caller(reply) {
+            self.lost_context(borrower);
+        }
         if let Some(receiver) = reply.offered_by.take() {
             receiver.reply.set(None);
         }

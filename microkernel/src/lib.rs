@@ -19,14 +19,17 @@ pub mod cspace;
 pub mod destroy;
 pub mod fastpath;
 pub mod fault;
+pub mod heap;
 pub mod invoke;
 pub mod iospace;
 pub mod ipc;
 pub mod irq;
+pub mod lend;
 pub mod loader;
 pub mod mdb;
 pub mod notification;
 pub mod obj;
+pub mod refill;
 pub mod sched;
 pub mod syscall;
 pub mod thread;
@@ -84,6 +87,11 @@ pub struct Cpu {
     reschedule: bool,
     /// When the current thread's slice ends, if others of its priority wait.
     slice_end: u64,
+    /// The limited context that time is charged to, and since when it has not been.
+    charged: Option<Obj<sched::SchedContext>>,
+    charged_since: u64,
+    /// When its budget ends.
+    budget_end: u64,
     /// Deadline given to the platform.
     armed: u64,
     /// Whether events are recorded.
@@ -97,7 +105,7 @@ pub struct Kernel<P> {
     /// This processor.
     pub cpu: Cpu,
     ready: sched::ReadyQueues,
-    timers: timer::TimerQueue,
+    events: heap::Heap,
     irqs: [irq::Irq; irq::LINES],
     asids: [vspace::Asid; vspace::ASIDS],
     io: iospace::Io,
@@ -120,11 +128,14 @@ impl<P: Platform> Kernel<P> {
                 loaded: 0,
                 reschedule: false,
                 slice_end: u64::MAX,
+                charged: None,
+                charged_since: 0,
+                budget_end: u64::MAX,
                 armed: u64::MAX,
                 tracing: false,
             },
             ready: sched::ReadyQueues::new(),
-            timers: timer::TimerQueue::new(),
+            events: heap::Heap::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],
             asids: [vspace::Asid::FREE; vspace::ASIDS],
             io: iospace::Io::new(),

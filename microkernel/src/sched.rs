@@ -1,7 +1,17 @@
-//! Scheduling: 256 fixed priorities, round robin within one.
+//! Scheduling: 256 fixed priorities, round robin within one, for threads whose scheduling context
+//! has budget left.
+//!
+//! A context with a budget is charged when the processor goes from it to another one
+//! ([`Kernel::meter`]); going from thread to thread on the same context costs nothing, and so do
+//! contexts without a limit. No thread in a ready queue is on a context whose budget is used up: it
+//! waits in the heap of events for its refill. The timer is only ever set to an earlier time than
+//! it is set to; one that comes too early is cheaper than setting it at every switch.
 
+use abi::Error;
 use core::cell::Cell;
 
+use crate::heap::Event;
+use crate::refill::{Refills, SHORTEST_NS};
 use crate::thread::Tcb;
 use crate::trace::event;
 use crate::{Kernel, Obj, Platform};
@@ -9,16 +19,44 @@ use crate::{Kernel, Obj, Platform};
 /// How long a thread runs while others of its priority wait, ns.
 const SLICE_NS: u64 = 5_000_000;
 
-/// The right to run. Budgets are recorded; `u64::MAX` (unlimited) is what is enforced so far.
+/// Longest period, ns: an hour.
+const PERIOD_MAX: u64 = 3_600_000_000_000;
+
+/// Events handled in one entry of the kernel; the timer comes back at once for more.
+const EVENTS_PER_ENTRY: usize = 4;
+
+/// How a context may run now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Supply {
+    /// Without a limit: it is not charged.
+    #[default]
+    Unlimited,
+    /// It has budget left.
+    Limited,
+    /// Its budget is used up: whoever is on it waits for the refill.
+    Empty,
+}
+
+/// The right to run.
 #[repr(C, align(32))]
 pub struct SchedContext {
-    /// The thread it is bound to.
+    /// The thread that is on it: the one it is bound to, or the one it was lent to.
     pub(crate) thread: Cell<Option<Obj<Tcb>>>,
-    /// ns it may run in a period.
-    pub budget: Cell<u64>,
-    /// Length of a period, ns.
-    pub period: Cell<u64>,
+    /// Who lent it last, while it is lent (see `lend.rs`).
+    pub(crate) lender: Cell<Option<Obj<Tcb>>>,
+    /// Whether it is charged.
+    pub(crate) supply: Cell<Supply>,
+    /// Named in time-out faults.
+    pub(crate) badge: Cell<u64>,
+    /// ns charged so far.
+    pub(crate) consumed: Cell<u64>,
+    pub(crate) refills: Refills,
+    /// Waits for the refill.
+    event: Event,
 }
+
+const _: () = assert!(size_of::<SchedContext>() <= 256);
 
 /// A queue of threads, linked through their TCBs.
 pub struct Queue {
@@ -113,6 +151,12 @@ impl<P: Platform> Kernel<P> {
         if t.queued.get() || !t.runnable() || self.cpu.current == Some(t) {
             return;
         }
+        if let Some(s) = t.sched.get().filter(|s| s.supply.get() == Supply::Empty) {
+            if !s.refills.ready(self.hw.now()) {
+                return self.await_refill(s);
+            }
+            s.supply.set(Supply::Limited);
+        }
         let priority = t.priority.get();
         self.ready.queues[priority as usize].push_back(t);
         t.queued.set(true);
@@ -122,6 +166,7 @@ impl<P: Platform> Kernel<P> {
             Some(c) if c.priority.get() >= priority => {
                 if c.priority.get() == priority && self.cpu.slice_end == u64::MAX {
                     self.cpu.slice_end = self.hw.now() + SLICE_NS;
+                    self.arm(self.cpu.slice_end);
                 }
             }
             _ => self.cpu.reschedule = true,
@@ -156,15 +201,18 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// Chooses who runs next, loads its address space, and sets the timer. Called before every
-    /// return to user mode.
+    /// Chooses who runs next, and loads its address space. Called before every return to user mode.
     pub fn schedule(&mut self) -> Option<Obj<Tcb>> {
         let still = self.cpu.current.filter(|t| t.runnable());
         if self.cpu.reschedule || still.is_none() {
             self.choose(still);
+            // The switch may have ended a budget, and its time-out fault woken a more urgent
+            // handler. That one begins with budget, so there is no third time.
+            if self.cpu.reschedule {
+                self.choose(self.cpu.current);
+            }
         }
         event!(self, trace_switch());
-        self.arm();
         self.cpu.current
     }
 
@@ -174,18 +222,16 @@ impl<P: Platform> Kernel<P> {
         if self.cpu.reschedule {
             return self.schedule();
         }
-        self.arm();
         self.cpu.current
     }
 
-    /// Sees to it that the timer's interrupt comes in time. It may come early, and finds nothing to
-    /// do then: that is rarer than a change of the deadline, and the timer costs more to set.
+    /// Sees to it that the timer's interrupt comes at `at`, or sooner. When it comes early it finds
+    /// nothing to do: that is rarer than a change of the deadline, and the timer costs more to set.
     #[inline(always)]
-    pub(crate) fn arm(&mut self) {
-        let deadline = self.cpu.slice_end.min(self.timers.next_deadline());
-        if deadline < self.cpu.armed {
-            self.cpu.armed = deadline;
-            self.hw.set_deadline(deadline);
+    pub(crate) fn arm(&mut self, at: u64) {
+        if at < self.cpu.armed {
+            self.cpu.armed = at;
+            self.hw.set_deadline(at);
         }
     }
 
@@ -212,8 +258,11 @@ impl<P: Platform> Kernel<P> {
     fn choose(&mut self, still: Option<Obj<Tcb>>) {
         self.cpu.reschedule = false;
         match still {
-            // Its address space may have been configured anew.
-            Some(t) if self.ready.highest().is_none_or(|b| b <= t.priority.get()) => self.load(t),
+            // Its address space or its context may have been configured anew.
+            Some(t) if self.ready.highest().is_none_or(|b| b <= t.priority.get()) => {
+                self.load(t);
+                self.meter(t.sched.get());
+            }
             Some(t) => {
                 self.preempt(t);
                 self.run_best();
@@ -235,6 +284,7 @@ impl<P: Platform> Kernel<P> {
             None => {
                 self.cpu.slice_end = u64::MAX;
                 self.cpu.current = None;
+                self.meter(None);
             }
         }
     }
@@ -247,6 +297,7 @@ impl<P: Platform> Kernel<P> {
         } else {
             self.hw.now() + if left == 0 { SLICE_NS } else { left }
         };
+        self.arm(self.cpu.slice_end);
     }
 
     /// Makes `t`, which is in no queue, the running thread.
@@ -255,6 +306,7 @@ impl<P: Platform> Kernel<P> {
         self.cpu.current = Some(t);
         self.load(t);
         self.hw.load_segments(t.fs_base.get());
+        self.meter(t.sched.get());
     }
 
     #[inline(always)]
@@ -272,31 +324,124 @@ impl<P: Platform> Kernel<P> {
         self.ready.above <= t.priority.get() as u16
     }
 
-    /// The timer interrupt: fires due timers, ends a used-up slice.
+    /// The timer interrupt: handles what is due, ends a used-up budget or slice.
     pub fn timer_interrupt(&mut self) {
         self.cpu.armed = u64::MAX;
         let now = self.hw.now();
-        self.timers_expire(now);
-        if self.cpu.slice_end <= now {
+        for _ in 0..EVENTS_PER_ENTRY {
+            let Some(event) = self.events.due(now) else { break };
+            self.events.remove(event);
+            if let Some(t) = event.timer.get() {
+                self.timer_fire(t);
+            } else if let Some(t) = event.sched.get().and_then(|s| s.thread.get()) {
+                self.enqueue(t);
+            }
+        }
+        if self.cpu.budget_end <= now {
+            self.meter(None);
+            self.cpu.reschedule = true;
+            if let Some(t) = self.cpu.current.take_if(|t| t.is_out()) {
+                self.out_of_budget(t);
+            }
+        } else if self.cpu.slice_end <= now {
             self.cpu.slice_end = u64::MAX;
             self.yield_current();
         }
+        self.arm(self.cpu.slice_end.min(self.cpu.budget_end).min(self.events.next()));
     }
 
-    pub(crate) fn end_sched_context(&mut self, sched: Obj<SchedContext>) {
-        if let Some(t) = sched.thread.take() {
-            self.dequeue(t);
-            t.sched.set(None);
-            self.cpu.reschedule = true;
+    /// The processor goes to context `next`: charges the one it was on, if that is another one.
+    #[inline]
+    pub(crate) fn meter(&mut self, next: Option<Obj<SchedContext>>) {
+        let next = next.filter(|s| s.supply.get() != Supply::Unlimited);
+        if next != self.cpu.charged {
+            self.charge(next);
         }
     }
-}
 
-impl<P: Platform> Kernel<P> {
+    #[cold]
+    #[inline(never)]
+    fn charge(&mut self, next: Option<Obj<SchedContext>>) {
+        let now = self.hw.now();
+        let old = core::mem::replace(&mut self.cpu.charged, next);
+        let since = core::mem::replace(&mut self.cpu.charged_since, now);
+        self.cpu.budget_end = next.map_or(u64::MAX, |s| now + s.refills.available(now));
+        self.arm(self.cpu.budget_end);
+        let Some(s) = old else { return };
+        s.consumed.set(s.consumed.get() + now.saturating_sub(since));
+        s.refills.spend(since, now);
+        if s.refills.available(now) == 0 {
+            s.supply.set(Supply::Empty);
+            if let Some(t) = s.thread.get().filter(|t| t.queued.get()) {
+                self.dequeue(t);
+                self.out_of_budget(t);
+            }
+        }
+    }
+
+    /// The budget of `t`, which is in no queue, ended while it ran: its time-out endpoint is told; if
+    /// there is none, it waits.
+    fn out_of_budget(&mut self, t: Obj<Tcb>) {
+        let Some(s) = t.sched.get() else { return };
+        if self.time_out(t, s.consumed.get(), s.badge.get()).is_err() {
+            self.await_refill(s);
+        }
+    }
+
+    fn await_refill(&mut self, s: Obj<SchedContext>) {
+        if !s.event.is_queued() {
+            s.event.sched.set(Some(s));
+            self.events.insert(Obj::of(&s.event), s.refills.next());
+            self.arm(s.refills.next());
+        }
+    }
+
+    /// Gives a context a full budget from now on.
+    ///
+    /// # Errors
+    /// [`Error::Range`]: not `SHORTEST_NS <= budget <= period <= PERIOD_MAX`.
+    pub(crate) fn configure(
+        &mut self,
+        s: Obj<SchedContext>,
+        budget: u64,
+        period: u64,
+        badge: u64,
+    ) -> Result<(), Error> {
+        let limited = budget != u64::MAX;
+        if limited && !(SHORTEST_NS <= budget && budget <= period && period <= PERIOD_MAX) {
+            return Err(Error::Range);
+        }
+        self.settle_account(s);
+        s.badge.set(badge);
+        s.supply.set(if limited { Supply::Limited } else { Supply::Unlimited });
+        if limited {
+            s.refills.reset(budget, period, self.hw.now());
+        }
+        if let Some(t) = s.thread.get() {
+            self.enqueue(t);
+        }
+        self.cpu.reschedule = true;
+        Ok(())
+    }
+
+    /// ns that a context was charged so far.
+    pub(crate) fn consumed(&self, s: Obj<SchedContext>) -> u64 {
+        let runs = self.cpu.charged == Some(s);
+        let open = if runs { self.hw.now().saturating_sub(self.cpu.charged_since) } else { 0 };
+        s.consumed.get() + open
+    }
+
+    /// Charges a context up to now, and stops waiting for its refill.
+    pub(crate) fn settle_account(&mut self, s: Obj<SchedContext>) {
+        if self.cpu.charged == Some(s) {
+            self.meter(None);
+        }
+        self.events.remove(Obj::of(&s.event));
+    }
+
     /// For the boot code: makes the root task's thread run.
     pub fn start_root(&mut self, t: Obj<Tcb>, sched: Obj<SchedContext>) {
         self.root = Some(t);
-        sched.budget.set(u64::MAX);
         sched.thread.set(Some(t));
         t.sched.set(Some(sched));
         self.make_running(t);

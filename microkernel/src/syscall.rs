@@ -44,6 +44,7 @@ impl<P: Platform> Kernel<P> {
                 let (reply, rights) = reply_cap(&t, cptr)?.ok_or(Error::InvalidCap)?;
                 t.set_result(Ok(()));
                 self.reply(t, reply, rights);
+                self.lost_context(t);
                 Ok(())
             }
             Syscall::ReplyRecv => {
@@ -61,7 +62,10 @@ impl<P: Platform> Kernel<P> {
                     return Err(Error::Busy);
                 }
                 self.reply(t, reply, rights);
-                self.recv_on(t, source, Some(reply), true)
+                self.recv_on(t, source, Some(reply), true)?;
+                // A signal brings no context.
+                self.lost_context(t);
+                Ok(())
             }
             Syscall::Yield => {
                 t.set_result(Ok(()));

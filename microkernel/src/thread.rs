@@ -6,7 +6,7 @@ use core::cell::Cell;
 use crate::cap::Slot;
 use crate::ipc::{Endpoint, Reply};
 use crate::notification::Notification;
-use crate::sched::SchedContext;
+use crate::sched::{SchedContext, Supply};
 use crate::{Kernel, Obj, Platform};
 
 /// What a thread does.
@@ -97,6 +97,16 @@ pub struct Tcb {
     pub(crate) slice_left: Cell<u64>,
     /// Its right to run.
     pub sched: Cell<Option<Obj<SchedContext>>>,
+    /// Its neighbours in a stack of lenders (see `lend.rs`): who lent the context on,
+    pub(crate) above: Cell<Option<Obj<Tcb>>>,
+    /// and who lent it to this one.
+    pub(crate) below: Cell<Option<Obj<Tcb>>>,
+    /// What it lent, if it is the last lender.
+    pub(crate) lent: Cell<Option<Obj<SchedContext>>>,
+    /// Lender: whom it lent to has left the stack, and somebody else has the context.
+    pub(crate) gap: Cell<bool>,
+    /// Whether `sched` was lent to it.
+    pub(crate) borrows: Cell<bool>,
     /// Unresolved fault.
     pub(crate) fault: Cell<Option<Fault>>,
     /// Reserved for foreign system-call ABIs: 0 is native.
@@ -112,7 +122,7 @@ const _: () = assert!(core::mem::offset_of!(Tcb, vectors) == 256);
 
 impl Tcb {
     /// Capabilities inside a TCB.
-    pub const SLOTS: usize = 4;
+    pub const SLOTS: usize = 5;
 
     /// Inner slot by number.
     pub fn slot(&self, index: usize) -> Obj<Slot> {
@@ -134,6 +144,10 @@ impl Tcb {
     pub fn buffer(&self) -> Obj<Slot> {
         self.slot(3)
     }
+    /// Endpoint that is told when the budget ends.
+    pub fn timeout_endpoint(&self) -> Obj<Slot> {
+        self.slot(4)
+    }
     /// Physical address of the IPC buffer.
     pub fn buffer_frame(&self) -> Option<u64> {
         let cap = self.buffer().cap();
@@ -150,6 +164,15 @@ impl Tcb {
     /// Whether it can run now.
     pub fn runnable(&self) -> bool {
         self.state.get() == State::Running && self.sched.get().is_some()
+    }
+    /// Whether it may be switched to: it has a context, and that has budget left or needs none.
+    #[inline]
+    pub(crate) fn may_run(&self) -> bool {
+        self.sched.get().is_some_and(|s| s.supply.get() != Supply::Empty)
+    }
+    /// Whether the budget of its context is used up.
+    pub(crate) fn is_out(&self) -> bool {
+        self.sched.get().is_some_and(|s| s.supply.get() == Supply::Empty)
     }
     /// Changes registers in place.
     pub fn with_regs(&self, change: impl FnOnce(&mut UserRegs)) {
@@ -229,9 +252,7 @@ impl<P: Platform> Kernel<P> {
         if let Some(ntfn) = thread.bound.take() {
             ntfn.bound.set(None);
         }
-        if let Some(sched) = thread.sched.take() {
-            sched.thread.set(None);
-        }
+        self.settle_loans(thread);
         if self.cpu.current == Some(thread) {
             self.cpu.current = None;
         }

@@ -46,6 +46,10 @@ impl Side {
         w.invoke(THREADS, Label::ThreadBindNotification, [NOTIFICATION, 0, 0, 0, 0, 0]).unwrap();
         // One without an IPC buffer.
         w.invoke(THREADS + 12, Label::ThreadConfigure, [CNODE, VSPACE, 0, 0, 0, 0]).unwrap();
+        // One with a budget, and one that is passive once it waits.
+        w.invoke(THREADS + 4, Label::SchedConfigure, [40_000, 150_000, 0, 0, 0, 0]).unwrap();
+        w.invoke(THREADS + 10, Label::SchedUnbind, [0; 6]).unwrap();
+        w.invoke(THREADS + 9, Label::ThreadBindSched, [THREADS + 10, 1, 0, 0, 0, 0]).unwrap();
         w.root.priority.set(1);
         threads.push(w.root);
         w.k.cpu.current = Some(w.root);
@@ -65,6 +69,21 @@ impl Side {
             assert!(self.w.k.syscall(t).is_ok());
         }
         self.w.k.schedule();
+    }
+    fn pass(&mut self, ns: u64) {
+        self.w.k.hw.now += ns;
+        if self.w.k.hw.deadline <= self.w.k.hw.now {
+            self.w.k.hw.deadline = u64::MAX;
+            self.w.k.timer_interrupt();
+        }
+        self.w.k.schedule();
+    }
+    fn consumed(&mut self) -> u64 {
+        let (current, regs) = (self.w.k.cpu.current, self.w.root.regs.get());
+        let consumed = self.w.invoke(THREADS + 4, Label::SchedConsumed, [0; 6]).unwrap();
+        self.w.k.cpu.current = current;
+        self.w.root.regs.set(regs);
+        consumed
     }
     fn state(&mut self) -> Vec<(State, UserRegs, Vec<u8>)> {
         let threads = self.threads.clone();
@@ -125,6 +144,7 @@ fn both_paths_agree() {
                 ..UserRegs::default()
             };
             let byte = rng.u8(..);
+            let ns = rng.u64(..10_000);
             let fires = (rng.u8(..8) == 0).then(|| 4 + rng.u32(..2));
             // Now and then everybody is set free, so that it does not end in mutual waiting.
             let free = root && rng.u8(..4) == 0;
@@ -143,8 +163,17 @@ fn both_paths_agree() {
                         let thread = s.threads[i];
                         s.w.k.resume(thread);
                     }
+                    // The passive one gets its context again, if that is free.
+                    let regs = s.w.root.regs.get();
+                    let _ = s.w.invoke(
+                        THREADS + 9,
+                        Label::ThreadBindSched,
+                        [THREADS + 10, 1, 0, 0, 0, 0],
+                    );
+                    s.w.root.regs.set(regs);
                     s.w.k.schedule();
                 }
+                s.pass(ns);
             }
             let [a, b] = &mut sides;
             for (i, (a, b)) in a.state().into_iter().zip(b.state()).enumerate() {
@@ -152,8 +181,10 @@ fn both_paths_agree() {
                 assert_eq!((a.0, a.1), (b.0, b.1), "{what}");
                 assert!(a.2 == b.2, "{what}: the buffers differ");
             }
+            assert_eq!(a.consumed(), b.consumed(), "seed {seed} step {step}: time used");
         }
         taken += sides[1].taken;
+        assert!(sides[0].consumed() > 0, "the limited thread ran");
     }
     assert!(taken > 5_000, "the fast path was taken {taken} times: too few to prove anything");
 }

@@ -22,7 +22,9 @@ pub enum FaultKind {
     Syscall = 5,
     /// Any other exception; the third word is its vector.
     Other = 6,
-    /// The budget of the scheduling context is used up.
+    /// Goes to the time-out endpoint, if there is one: the budget of the scheduling context is used
+    /// up. The second word is what it was charged so far, ns, the third the badge of the context;
+    /// [`NO_CONTEXT`]: the thread has lost the context that it was lent, and needs one to go on.
     Budget = 7,
 }
 
@@ -41,6 +43,9 @@ impl FaultKind {
         })
     }
 }
+
+/// In place of a context's badge: there is none.
+pub const NO_CONTEXT: u64 = u64::MAX;
 
 /// System call number by which a program tells its supervisor that it has ended; `rdi`: status.
 pub const SUPERVISOR_EXIT: u64 = 0x1_0000_0001;

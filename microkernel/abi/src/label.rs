@@ -29,7 +29,9 @@ pub enum Label {
     ThreadConfigure = 20,
     /// `(priority 0..=255)`, at most the caller's own.
     ThreadSetPriority = 21,
-    /// `(scheduling context)`.
+    /// `(scheduling context, 0, or 1: only until the thread waits for a message)`. With 1 the
+    /// context is free again when a passive server has set itself up, or has finished what it was
+    /// at.
     ThreadBindSched = 22,
     /// `(notification, or 0 to unbind)`. Signals on it also end a wait on an endpoint.
     ThreadBindNotification = 23,
@@ -46,8 +48,17 @@ pub enum Label {
     /// `(8 bytes, 8 bytes, number)`: name for kernel messages, NUL padded, and the number (32
     /// bits) by which traces know it.
     ThreadSetName = 29,
-    /// `(budget ns, period ns)`; budget `u64::MAX`: unlimited.
+    /// `(budget ns, period ns, badge)`: a full budget from now on; at most so much in any time of
+    /// one period. At least 10 µs, at most an hour; budget `u64::MAX`: unlimited. The badge is told
+    /// in time-out faults.
     SchedConfigure = 35,
+    /// `()`. Takes the context from whoever runs on it, and from those who lent it.
+    SchedUnbind = 36,
+    /// `()`. Word 0 of the reply: ns that it was charged so far (nothing while it is unlimited).
+    SchedConsumed = 37,
+    /// `(endpoint, or 0)`. A thread's: whom it tells when its budget ends
+    /// ([`crate::FaultKind::Budget`]). Without one it waits for the refill.
+    ThreadSetTimeout = 38,
     /// `(VSpace or IoSpace, address)`. Word 0 of the reply: the level it became (1 PT, 2 PD, 3 PDPT).
     TableMap = 40,
     /// `()`.
@@ -123,6 +134,9 @@ impl Label {
             28 => Self::ThreadSetFsBase,
             29 => Self::ThreadSetName,
             35 => Self::SchedConfigure,
+            36 => Self::SchedUnbind,
+            37 => Self::SchedConsumed,
+            38 => Self::ThreadSetTimeout,
             40 => Self::TableMap,
             41 => Self::TableUnmap,
             45 => Self::FrameMap,

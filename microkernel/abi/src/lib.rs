@@ -28,7 +28,7 @@ mod label;
 mod trace;
 
 pub use bootinfo::{BootInfo, Clock, MAX_UNTYPED, UntypedDesc, init_map, init_slot};
-pub use fault::{FaultKind, SUPERVISOR_EXIT, SUPERVISOR_PANIC, UserRegs};
+pub use fault::{FaultKind, NO_CONTEXT, SUPERVISOR_EXIT, SUPERVISOR_PANIC, UserRegs};
 pub use label::Label;
 pub use trace::{
     TRACE_CODE_MAX, TRACE_FRAMES, TRACE_RECORD, TraceKind, TraceRecord, trace_flag, trace_state,
@@ -348,7 +348,7 @@ impl ObjType {
             Self::Reply => 5,
             Self::Endpoint => 5,
             Self::Notification => 6,
-            Self::SchedContext => 7,
+            Self::SchedContext => 8,
             Self::Timer => 7,
             Self::VSpace | Self::PageTable | Self::IoSpace => PAGE_BITS,
             Self::Frame if size_bits == PAGE_BITS || size_bits == LARGE_BITS => size_bits,

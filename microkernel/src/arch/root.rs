@@ -105,7 +105,7 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
     let cnode_pa = mem.take(32 << radix, 32 << radix);
     let cnode = Cap::new(ObjType::CNode, cnode_pa, radix).with_data(flat_guard(radix));
     let tcb = Cap::new(ObjType::Thread, mem.take(2048, 2048), 0);
-    let sched = Cap::new(ObjType::SchedContext, mem.take(128, 128), 0);
+    let sched = Cap::new(ObjType::SchedContext, mem.take(256, 256), 0);
     let vspace = Cap::new(ObjType::VSpace, pml4, 0);
     let buffer = Cap::new(ObjType::Frame, buffer, PAGE_BITS);
     let put = |slot: u64, cap: Cap| {
