@@ -8,7 +8,7 @@
 //! word 1  untyped: watermark     endpoint, notification: badge     I/O ports: first << 16 | last
 //!         CNode: guard << 8 | guard bits     VSpace: ASID     IoSpace: number of its domain
 //!         frame, page table: address >> 12 (36 bits), ASID (12 bits), ASID generation (16 bits)
-//!         zombie: address of the slot to go back to, << 16 | index of the next slot to empty
+//!         zombie: see [`crate::zombie`]
 //! word 2  next in the derivation list (48 bits)   bit 48 revocable   bit 49 first of its badge
 //! word 3  previous in the derivation list
 //! ```
@@ -24,8 +24,10 @@ use crate::thread::Tcb;
 use crate::timer::Timer;
 
 const ADDR: u64 = (1 << 48) - 1;
-/// Type number of a zombie: a container that is being emptied. No system call makes or uses one.
+/// Type numbers of zombies ([`crate::zombie`]). No system call makes or uses one.
 pub const ZOMBIE: u8 = 63;
+/// One that lies inside the object it stands for.
+pub const BURIED: u8 = 62;
 
 /// A capability. `Cap::NULL` is none.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,11 +47,13 @@ impl Cap {
     const fn raw(ty: u8, addr: u64, size_bits: u8) -> Self {
         Self { w0: (addr & ADDR) | (ty as u64) << 48 | (size_bits as u64) << 54 | 7 << 60, w1: 0 }
     }
-    /// A zombie of the container at `addr`.
-    pub const fn zombie(addr: u64, kind: u8, parent: u64, next: u16) -> Self {
-        let mut cap = Self::raw(ZOMBIE, addr, kind);
-        cap.w1 = parent << 16 | next as u64;
-        cap
+    /// A zombie of the object at `addr`, with nothing in its list.
+    pub const fn zombie(addr: u64, kind: u8, index: u16) -> Self {
+        Self::raw(ZOMBIE, addr, kind).with_data(index as u64)
+    }
+    /// A zombie inside its object, in no list.
+    pub const fn buried(kind: u8, index: u16) -> Self {
+        Self::raw(BURIED, 0, kind).with_data(index as u64)
     }
     /// Whether this is none.
     pub const fn is_null(self) -> bool {
@@ -70,6 +74,11 @@ impl Cap {
     /// Physical address of the object, or the IRQ line.
     pub const fn addr(self) -> u64 {
         self.w0 & ADDR
+    }
+    /// With another address.
+    pub const fn with_addr(mut self, addr: u64) -> Self {
+        self.w0 = self.w0 & !ADDR | addr & ADDR;
+        self
     }
     /// Size bits: as given to retype; level of a mapped page table; kind of a zombie.
     pub const fn size_bits(self) -> u8 {
@@ -178,9 +187,10 @@ impl Slot {
     pub fn is_empty(&self) -> bool {
         self.cap.get().is_null()
     }
-    fn link(pa: u64) -> Option<Obj<Slot>> {
-        // SAFETY: the list holds only slots with capabilities, which live; `mdb` unlinks a slot
-        // when it is emptied.
+    /// The slot that a link of the derivation list, or of a list of zombies, names.
+    pub(crate) fn link(pa: u64) -> Option<Obj<Slot>> {
+        // SAFETY: the lists hold only slots with capabilities, which live; `mdb` and `zombie`
+        // unlink a slot when it is emptied.
         (pa & ADDR != 0).then(|| unsafe { Obj::from_phys(pa & ADDR) })
     }
     /// Next in the derivation list.

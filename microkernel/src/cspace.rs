@@ -1,8 +1,9 @@
 //! CSpace: finding capabilities, and the methods of CNodes.
 
-use abi::{CPtr, Error, ObjType, Rights};
+use abi::{CPtr, CSPACE_DEPTH_MAX as DEPTH_MAX, Error, ObjType, Rights};
 
 use crate::cap::{Cap, Slot};
+use crate::preempt::Preempted;
 use crate::thread::Tcb;
 use crate::{Kernel, Obj, Platform, mdb};
 
@@ -10,17 +11,20 @@ use crate::{Kernel, Obj, Platform, mdb};
 const CPTR_BITS: u32 = 64;
 
 /// The slot at `cptr` in the CSpace under `root`: at each CNode the guard must match, then the
-/// radix bits select a slot; all 64 bits must be used up.
+/// radix bits select a slot; all 64 bits must be used up, at [`DEPTH_MAX`] levels at most: a message
+/// with capabilities takes up to ten look-ups.
 ///
 /// # Errors
 /// [`Error::InvalidCap`].
 pub fn lookup(root: Cap, cptr: CPtr) -> Result<Obj<Slot>, Error> {
     let mut node = root;
     let mut left = CPTR_BITS;
-    while node.is(ObjType::CNode) {
+    for _ in 0..DEPTH_MAX {
+        if !node.is(ObjType::CNode) {
+            break;
+        }
         let (guard, guard_bits) = (node.data() >> 8, (node.data() & 0xff) as u32);
         let radix = node.size_bits() as u32;
-        // Each level consumes at least the radix (never 0), so this ends after at most 64 turns.
         if radix == 0 || guard_bits + radix > left {
             break;
         }
@@ -156,14 +160,19 @@ pub fn move_cap(source: Obj<Slot>, dest: Obj<Slot>) -> Result<(), Error> {
 
 impl<P: Platform> Kernel<P> {
     /// Deletes everything derived from `slot`. When it returns, an untyped can be retyped anew.
-    pub fn revoke(&mut self, slot: Obj<Slot>) {
+    ///
+    /// # Errors
+    /// [`Preempted`]: call it again.
+    pub fn revoke(&mut self, slot: Obj<Slot>) -> Result<(), Preempted> {
+        let cap = slot.cap();
         while let Some(next) = slot.next() {
-            // The slot itself may be emptied by the deletion of the CNode that holds it; its links
-            // are then gone, and the loop ends.
-            if slot.is_empty() || !mdb::is_parent(&slot, &next) {
+            // The CNode that holds the slot may be among what is deleted. Then the slot is empty,
+            // or holds what was moved there to be deleted next.
+            if slot.cap() != cap || !mdb::is_parent(&slot, &next) {
                 break;
             }
-            self.delete(next);
+            self.delete(next)?;
         }
+        Ok(())
     }
 }

@@ -1,89 +1,206 @@
-//! Deleting capabilities, and with the last one the object.
+//! Deleting capabilities, and with the last one the object; one step after the other, so that it
+//! can stop between any two ([`crate::preempt`]) and be taken up by whoever comes next.
 //!
-//! CNodes, threads, timers and IRQ lines hold capabilities themselves, whose objects may hold
-//! more. Instead of recursing, a container that dies is replaced in its slot by a *zombie*: it
-//! remembers which inner slot comes next and which zombie to go back to. A zombie keeps its place in
-//! the derivation list, so its memory cannot be retyped while it is being emptied, and the
-//! walk needs no stack.
+//! Everything that is not done yet stands in zombies ([`crate::zombie`]), and zombies are in the
+//! derivation list. So it does not matter who takes the next step: the thread that began, another one that
+//! deletes the same slot or the container around it, or a revocation of the memory below, after
+//! the thread that began was killed.
 
 use abi::{Error, ObjType};
 
-use crate::cap::{Cap, Slot, ZOMBIE};
+use crate::cap::{BURIED, Cap, Slot, ZOMBIE};
+use crate::ipc::Endpoint;
+use crate::notification::Notification;
+use crate::preempt::{Preempted, Stop, WAKE};
 use crate::thread::Tcb;
-use crate::timer::Timer;
+use crate::zombie::{self, is_zombie};
 use crate::{Kernel, Obj, Platform, mdb};
 
-/// Kinds of zombies: how to find their slots. Kinds up to 16 are CNodes of that radix.
-const KIND_THREAD: u8 = 61;
-const KIND_TIMER: u8 = 62;
-const KIND_IRQ: u8 = 60;
+/// Instructions, about, of a step past an empty slot, and of moving a zombie.
+const PASS: u32 = 60;
+const MOVE: u32 = 300;
+
+/// Of emptying a slot.
+fn cost(cap: Cap) -> u32 {
+    match cap.ty() {
+        Some(ObjType::PageTable) => 900,
+        Some(ObjType::Thread) => 400,
+        _ => 200,
+    }
+}
 
 impl<P: Platform> Kernel<P> {
     /// Empties `slot`; destroys the object if this was its last capability.
-    pub fn delete(&mut self, slot: Obj<Slot>) {
-        let Some(mut at) = self.delete_one(slot, None) else { return };
-        loop {
-            let zombie = at.cap();
-            let (parent, next) = (zombie.data() >> 16, zombie.data() & 0xffff);
-            let inner = self.zombie_slot(zombie, next);
-            // Zombies inside are ancestors of this walk (a CNode may hold itself): they go on when
-            // the walk comes back to them.
-            if inner != at
-                && inner.cap().raw_type() != ZOMBIE
-                && let Some(deeper) = self.delete_one(inner, Some(at))
-            {
-                at = deeper;
-                continue;
-            }
-            if next > 0 {
-                at.set_cap(Cap::zombie(zombie.addr(), zombie.size_bits(), parent, next as u16 - 1));
-                continue;
-            }
-            mdb::remove(at);
-            if parent == 0 {
-                return;
-            }
-            // SAFETY: the zombie of an outer container waits in its slot until we come back.
-            at = unsafe { Obj::from_phys(parent) };
+    ///
+    /// # Errors
+    /// [`Preempted`]: call it again.
+    pub fn delete(&mut self, slot: Obj<Slot>) -> Result<(), Preempted> {
+        while !self.step(slot)? {}
+        Ok(())
+    }
+
+    /// Takes a step towards an empty slot. `Ok(true)`: it is.
+    fn step(&mut self, slot: Obj<Slot>) -> Result<bool, Preempted> {
+        match slot.cap().raw_type() {
+            // What was buried on its behalf comes first.
+            ZOMBIE => match zombie::next(slot) {
+                Some(first) => self.step_zombie(first).map(|_| false),
+                None => self.step_zombie(slot),
+            },
+            BURIED => self.step_zombie(slot),
+            _ => self.drop_cap(slot),
         }
     }
 
-    /// Empties `slot`, or turns it into a zombie (returned) if its object has inner slots.
-    fn delete_one(&mut self, slot: Obj<Slot>, parent: Option<Obj<Slot>>) -> Option<Obj<Slot>> {
-        let cap = slot.cap();
-        if cap.is_null() {
-            return None;
+    /// Empties a slot that holds no zombie, or leaves one there.
+    fn drop_cap(&mut self, slot: Obj<Slot>) -> Result<bool, Preempted> {
+        if slot.is_empty() {
+            return Ok(true);
         }
+        self.work(cost(slot.cap()))?;
+        Ok(self.drop_now(slot))
+    }
+
+    /// The same without a preemption point; `false`: a zombie is left.
+    fn drop_now(&mut self, slot: Obj<Slot>) -> bool {
+        let cap = slot.cap();
         self.release_mapping(cap);
         if mdb::is_final(slot)
-            && let Some((kind, slots)) = self.destroy(cap)
+            && let Some(kind) = self.destroy(cap)
         {
-            let parent = parent.map_or(0, Obj::phys);
-            slot.set_cap(Cap::zombie(cap.addr(), kind, parent, (slots - 1) as u16));
-            return Some(slot);
+            slot.set_cap(Cap::zombie(cap.addr(), kind, zombie::last_slot(kind)));
+            return false;
         }
         mdb::remove(slot);
-        None
+        true
     }
 
-    /// Ends an object. Returns the zombie kind and number of slots of a container.
-    fn destroy(&mut self, cap: Cap) -> Option<(u8, u64)> {
+    /// Puts copies of these capabilities into the inner slots of `target`, or nothing, in one part: `by`, which
+    /// asked for it, may be `target`, and would be restarted in another address space or CSpace.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: `by` would give up the last capability to its own CSpace. Before anything
+    /// else is changed, [`Stop::Preempted`]: something in the slots has to be emptied first.
+    pub(crate) fn set_slots(
+        &mut self,
+        by: Obj<Tcb>,
+        target: Obj<Tcb>,
+        sources: [Option<Obj<Slot>>; 4],
+    ) -> Result<(), Stop> {
+        for inner in (0..sources.len()).map(|i| target.slot(i)) {
+            let cap = inner.cap();
+            let long = match cap.ty() {
+                Some(ObjType::CNode) => mdb::is_final(inner),
+                Some(ObjType::Endpoint) => {
+                    mdb::is_final(inner) && cap.endpoint().is_some_and(|e| e.is_waited_on())
+                }
+                _ => is_zombie(cap),
+            };
+            if long {
+                if by == target && inner == target.cspace() {
+                    return Err(Error::Busy.into());
+                }
+                self.delete(inner)?;
+                // Whatever went with it: look at everything anew.
+                return Err(Stop::Preempted);
+            }
+        }
+        for (i, source) in sources.into_iter().enumerate() {
+            let inner = target.slot(i);
+            if !inner.is_empty() {
+                self.drop_now(inner);
+            }
+            if let Some(s) = source {
+                let cap = s.cap();
+                let cap = if cap.is(ObjType::Frame) { cap.with_data(0) } else { cap };
+                mdb::insert(cap, s, inner, false);
+            }
+        }
+        self.cpu.reschedule = true;
+        Ok(())
+    }
+
+    /// Takes a step towards the end of the zombie in `slot`. `Ok(true)`: it is gone.
+    fn step_zombie(&mut self, slot: Obj<Slot>) -> Result<bool, Preempted> {
+        let cap = slot.cap();
+        let emptied = match cap.size_bits() {
+            zombie::ENDPOINT => {
+                self.work(WAKE)?;
+                // SAFETY: the zombie keeps the endpoint's memory.
+                let ep = unsafe { Obj::<Endpoint>::from_phys(cap.addr()) };
+                !self.cancel_first(ep, Error::Cancelled)
+            }
+            zombie::NOTIFICATION => {
+                self.work(WAKE)?;
+                // SAFETY: as above.
+                let ntfn = unsafe { Obj::<Notification>::from_phys(cap.addr()) };
+                !self.cancel_first_wait(ntfn)
+            }
+            _ => self.step_inner(slot)?,
+        };
+        if emptied {
+            if cap.raw_type() == BURIED {
+                zombie::unlink(slot);
+            } else if cap.size_bits() == zombie::IRQ {
+                self.irq_release(cap.addr());
+            }
+            mdb::remove(slot);
+        }
+        Ok(emptied)
+    }
+
+    /// Takes a step towards an empty container. `Ok(true)`: it is, and nothing is in its list.
+    fn step_inner(&mut self, slot: Obj<Slot>) -> Result<bool, Preempted> {
+        let index = zombie::index(slot.cap());
+        let inner = zombie::inner_slot(slot, &self.irqs, index);
+        let cap = inner.cap();
+        // Its own slot, if it is buried or in a container that holds itself, goes last.
+        if inner != slot && !cap.is_null() {
+            if !is_zombie(cap) {
+                self.drop_cap(inner)?;
+            } else if !zombie::is_deep(cap.size_bits()) {
+                // At most a timer or an interrupt line, in it a notification, in that a queue.
+                self.step_zombie(inner)?;
+            } else {
+                self.work(MOVE)?;
+                if !zombie::take_over(inner, slot) {
+                    let place = zombie::inner_slot(inner, &self.irqs, zombie::index(cap));
+                    zombie::bury(inner, place, slot);
+                }
+            }
+            return Ok(false);
+        }
+        self.work(PASS)?;
+        match index {
+            0 => Ok(slot.cap().raw_type() == BURIED || zombie::next(slot).is_none()),
+            _ => {
+                zombie::set_index(slot, index - 1);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Ends an object. Returns the kind of zombie to leave if it has to be emptied.
+    fn destroy(&mut self, cap: Cap) -> Option<u8> {
         match cap.ty()? {
-            ObjType::CNode => return Some((cap.size_bits(), 1 << cap.size_bits())),
+            ObjType::CNode => return Some(cap.size_bits()),
             ObjType::Thread => {
                 self.end_thread(cap.thread()?);
-                return Some((KIND_THREAD, Tcb::SLOTS as u64));
+                return Some(zombie::THREAD);
             }
             ObjType::Timer => {
                 self.timer_cancel(cap.timer()?);
-                return Some((KIND_TIMER, 1));
+                return Some(zombie::TIMER);
             }
             ObjType::IrqHandler => {
-                self.irq_stop(cap.addr());
-                return Some((KIND_IRQ, 1));
+                self.hw.irq_mask(cap.addr() as u32, true);
+                return Some(zombie::IRQ);
             }
-            ObjType::Endpoint => self.cancel_all(cap.endpoint()?, Error::Cancelled),
-            ObjType::Notification => self.end_notification(cap.notification()?),
+            ObjType::Endpoint => return cap.endpoint()?.is_waited_on().then_some(zombie::ENDPOINT),
+            ObjType::Notification => {
+                let waited_on = self.end_notification(cap.notification()?);
+                return waited_on.then_some(zombie::NOTIFICATION);
+            }
             ObjType::Reply => self.end_reply(cap.reply()?),
             ObjType::SchedContext => self.unbind(cap.sched_context()?),
             ObjType::VSpace => self.end_vspace(cap),
@@ -106,18 +223,6 @@ impl<P: Platform> Kernel<P> {
             Some(ObjType::Frame) => self.unmap_frame(cap),
             Some(ObjType::PageTable) => self.unmap_table(cap),
             _ => {}
-        }
-    }
-
-    fn zombie_slot(&self, zombie: Cap, index: u64) -> Obj<Slot> {
-        match zombie.size_bits() {
-            // SAFETY: the zombie keeps the object's memory from being reused (see above).
-            KIND_THREAD => unsafe { Obj::<Tcb>::from_phys(zombie.addr()) }.slot(index as usize),
-            // SAFETY: as above.
-            KIND_TIMER => Obj::of(&unsafe { Obj::<Timer>::from_phys(zombie.addr()) }.target),
-            KIND_IRQ => Obj::of(self.irqs[zombie.addr() as usize].slot()),
-            // SAFETY: as above; `index` counts down from the last slot.
-            _ => unsafe { Obj::from_phys(zombie.addr() + index * size_of::<Slot>() as u64) },
         }
     }
 }

@@ -3,20 +3,17 @@
 use abi::{Error, Label, MapAttr, ObjType, PAGE_BITS, Rights, UserRegs, ipc_buffer};
 
 use crate::cap::{Cap, Slot};
+use crate::preempt::Stop;
 use crate::thread::{Tcb, entered_by};
 use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace, mdb, obj, untyped};
 
-/// Words 0 and 1 of the answer, or an error and word 0.
-type Answer = Result<[u64; 2], (Error, u64)>;
+/// Words 0 and 1 of the answer.
+type Answer = Result<[u64; 2], Stop>;
 
 /// Arguments of an invocation: words 0 to 5.
 struct Args {
     w: [u64; 6],
-}
-
-fn plain<T>(r: Result<T, Error>) -> Result<T, (Error, u64)> {
-    r.map_err(|e| (e, 0))
 }
 
 fn byte(v: u64) -> Result<u8, Error> {
@@ -44,18 +41,18 @@ impl<P: Platform> Kernel<P> {
         let args = Args { w: [r.rdx, r.r10, r.r8, r.r9, r.r12, r.r13] };
         match slot.cap().ty() {
             Some(ObjType::Untyped) => self.invoke_untyped(t, slot, label, &args),
-            Some(ObjType::CNode) => plain(self.invoke_cnode(t, slot.cap(), label, &args)),
-            Some(ObjType::Thread) => plain(self.invoke_thread(t, slot, label, &args)),
-            Some(ObjType::SchedContext) => plain(self.invoke_sched(slot.cap(), label, &args)),
+            Some(ObjType::CNode) => self.invoke_cnode(t, slot.cap(), label, &args),
+            Some(ObjType::Thread) => self.invoke_thread(t, slot, label, &args),
+            Some(ObjType::SchedContext) => self.invoke_sched(slot.cap(), label, &args),
             Some(ObjType::Frame) => self.invoke_frame(t, slot, label, &args),
-            Some(ObjType::PageTable) => plain(self.invoke_table(t, slot, label, &args)),
-            Some(ObjType::IrqControl) => plain(self.invoke_irq_control(t, slot, label, &args)),
-            Some(ObjType::IrqHandler) => plain(self.invoke_irq(t, slot.cap(), label, &args)),
-            Some(ObjType::IoPort) => plain(self.invoke_port(slot.cap(), label, &args)),
-            Some(ObjType::Timer) => plain(self.invoke_timer(t, slot.cap(), label, &args)),
-            Some(ObjType::Trace) => plain(self.invoke_trace(t, slot.cap(), label, &args.w)),
-            Some(ObjType::IoControl) => plain(self.invoke_io_control(t, label, &args)),
-            _ => Err((Error::WrongType, 0)),
+            Some(ObjType::PageTable) => self.invoke_table(t, slot, label, &args),
+            Some(ObjType::IrqControl) => self.invoke_irq_control(t, slot, label, &args),
+            Some(ObjType::IrqHandler) => self.invoke_irq(t, slot.cap(), label, &args),
+            Some(ObjType::IoPort) => self.invoke_port(slot.cap(), label, &args),
+            Some(ObjType::Timer) => self.invoke_timer(t, slot.cap(), label, &args),
+            Some(ObjType::Trace) => Ok(self.invoke_trace(t, slot.cap(), label, &args.w)?),
+            Some(ObjType::IoControl) => self.invoke_io_control(t, label, &args),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
@@ -63,17 +60,18 @@ impl<P: Platform> Kernel<P> {
         match label {
             Label::UntypedRetype => {
                 let [ty, size_bits, cnode, index, count, offset] = a.w;
-                let cnode = plain(cspace::lookup_cap(&t, cnode))?;
+                let cnode = cspace::lookup_cap(&t, cnode)?;
                 let numbered = match ObjType::from_raw(ty) {
                     Some(ObjType::VSpace) => Some(self.new_asid()),
                     Some(ObjType::IoSpace) => Some(self.new_domain()),
                     _ => None,
                 };
                 if numbered.is_some() && count != 1 {
-                    return Err((Error::Range, 0));
+                    return Err(Error::Range.into());
                 }
-                let number = numbered.map(|n| n.ok_or((Error::NoMemory, 0))).transpose()?;
-                plain(untyped::decode(slot, ty, size_bits, cnode, index, count, offset))?.invoke();
+                let number = numbered.map(|n| n.ok_or(Error::NoMemory)).transpose()?;
+                let retype = untyped::decode(slot, ty, size_bits, cnode, index, count, offset)?;
+                self.retype(retype)?;
                 if let (Some(new), Some(number)) = (cnode.cnode_slot(index), number) {
                     let cap = new.cap();
                     match cap.is(ObjType::VSpace) {
@@ -87,17 +85,11 @@ impl<P: Platform> Kernel<P> {
                 let (free, bits) = untyped::info(slot);
                 Ok([free, bits])
             }
-            _ => Err((Error::WrongType, 0)),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
-    fn invoke_cnode(
-        &mut self,
-        t: Obj<Tcb>,
-        cnode: Cap,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_cnode(&mut self, t: Obj<Tcb>, cnode: Cap, label: Label, a: &Args) -> Answer {
         let dest = cnode.cnode_slot(a.w[0]).ok_or(Error::Range)?;
         let source = || {
             let from = cspace::lookup_cap(&t, a.w[1])?;
@@ -111,28 +103,22 @@ impl<P: Platform> Kernel<P> {
             Label::CNodeCopy => cspace::copy(source()?, dest, rights(a.w[3])?, None)?,
             Label::CNodeMint => cspace::copy(source()?, dest, rights(a.w[3])?, Some(a.w[4]))?,
             Label::CNodeMove => cspace::move_cap(source()?, dest)?,
-            Label::CNodeDelete => self.delete(dest),
-            Label::CNodeRevoke => self.revoke(dest),
+            Label::CNodeDelete => self.delete(dest)?,
+            Label::CNodeRevoke => self.revoke(dest)?,
             Label::CNodeCloseEndpoint => {
                 let ep = dest.cap().endpoint().ok_or(Error::WrongType)?;
                 // Not the right of whoever may only send to it.
                 if dest.cap().data() != 0 || !dest.cap().rights().contains(Rights::READ) {
-                    return Err(Error::NoRights);
+                    return Err(Error::NoRights.into());
                 }
-                self.close(ep);
+                self.close(ep)?;
             }
-            _ => return Err(Error::WrongType),
+            _ => return Err(Error::WrongType.into()),
         }
         Ok([0; 2])
     }
 
-    fn invoke_thread(
-        &mut self,
-        t: Obj<Tcb>,
-        slot: Obj<Slot>,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_thread(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label, a: &Args) -> Answer {
         let target = slot.cap().thread().ok_or(Error::WrongType)?;
         match label {
             Label::ThreadConfigure => {
@@ -145,31 +131,16 @@ impl<P: Platform> Kernel<P> {
                         || b.cap().device()
                         || !b.cap().rights().contains(Rights::READ | Rights::WRITE)
                 }) {
-                    return Err(Error::NoRights);
+                    return Err(Error::NoRights.into());
                 }
-                for (i, source) in
-                    [Some(cspace), Some(vspace), fault, buffer].into_iter().enumerate()
-                {
-                    let inner = target.slot(i);
-                    self.delete(inner);
-                    // What was deleted may have been the thread's own last capability.
-                    if slot.cap().thread() != Some(target) {
-                        return Err(Error::InvalidCap);
-                    }
-                    // Deleting may have reached the sources; what is gone is not installed.
-                    if let Some(s) = source.filter(|s| !s.is_empty()) {
-                        let cap = s.cap();
-                        let cap = if cap.is(ObjType::Frame) { cap.with_data(0) } else { cap };
-                        mdb::insert(cap, s, inner, false);
-                    }
-                }
-                self.cpu.reschedule = true;
+                let sources = [Some(cspace), Some(vspace), fault, buffer];
+                self.set_slots(t, target, sources)?;
             }
             Label::ThreadSetPriority => {
                 let priority = byte(a.w[0])?;
                 // Nobody makes threads more urgent than itself: an untyped gives no right to others' time.
                 if priority > t.priority.get() {
-                    return Err(Error::NoRights);
+                    return Err(Error::NoRights.into());
                 }
                 self.set_priority(target, priority);
             }
@@ -177,18 +148,20 @@ impl<P: Platform> Kernel<P> {
                 let sched = required(&t, a.w[0], ObjType::SchedContext)?.cap();
                 let sched = sched.sched_context().ok_or(Error::WrongType)?;
                 if a.w[1] > 1 {
-                    return Err(Error::Range);
+                    return Err(Error::Range.into());
                 }
                 self.bind(target, sched, a.w[1] == 1)?;
             }
             Label::ThreadBindNotification => {
                 let ntfn = optional(&t, a.w[0], ObjType::Notification)?;
                 let ntfn = match ntfn.map(|s| s.cap()) {
-                    Some(c) if !c.rights().contains(Rights::READ) => return Err(Error::NoRights),
+                    Some(c) if !c.rights().contains(Rights::READ) => {
+                        return Err(Error::NoRights.into());
+                    }
                     c => c.and_then(Cap::notification),
                 };
                 if ntfn.is_some_and(|n| n.bound.get().is_some()) {
-                    return Err(Error::Busy);
+                    return Err(Error::Busy.into());
                 }
                 if let Some(old) = target.bound.take() {
                     old.bound.set(None);
@@ -201,7 +174,7 @@ impl<P: Platform> Kernel<P> {
             Label::ThreadSetTimeout => {
                 let source = optional(&t, a.w[0], ObjType::Endpoint)?;
                 let inner = target.timeout_endpoint();
-                self.delete(inner);
+                self.delete(inner)?;
                 // What was deleted may have been the last capability to either.
                 if let Some(s) = source.filter(|s| !s.is_empty())
                     && slot.cap().thread() == Some(target)
@@ -211,11 +184,11 @@ impl<P: Platform> Kernel<P> {
             }
             Label::ThreadWriteRegisters => {
                 if target == t {
-                    return Err(Error::Busy);
+                    return Err(Error::Busy.into());
                 }
                 let [rip, rsp, rdi, rsi, resume, _] = a.w;
                 if rip >= abi::USER_END || rsp > abi::USER_END || resume > 1 {
-                    return Err(Error::Range);
+                    return Err(Error::Range.into());
                 }
                 self.suspend(target);
                 target.fault.set(None);
@@ -260,7 +233,7 @@ impl<P: Platform> Kernel<P> {
             Label::ThreadSuspend => self.suspend(target),
             Label::ThreadSetFsBase => {
                 if a.w[0] >= abi::USER_END {
-                    return Err(Error::Range);
+                    return Err(Error::Range.into());
                 }
                 target.fs_base.set(a.w[0]);
                 if target == t {
@@ -272,18 +245,18 @@ impl<P: Platform> Kernel<P> {
                 target.name.set([a.w[0], a.w[1]]);
                 event!(self, trace_named(target));
             }
-            _ => return Err(Error::WrongType),
+            _ => return Err(Error::WrongType.into()),
         }
         Ok([0; 2])
     }
 
-    fn invoke_sched(&mut self, cap: Cap, label: Label, a: &Args) -> Result<[u64; 2], Error> {
+    fn invoke_sched(&mut self, cap: Cap, label: Label, a: &Args) -> Answer {
         let sched = cap.sched_context().ok_or(Error::WrongType)?;
         match label {
             Label::SchedConfigure => self.configure(sched, a.w[0], a.w[1], a.w[2])?,
             Label::SchedUnbind => self.unbind(sched),
             Label::SchedConsumed => return Ok([self.consumed(sched), 0]),
-            _ => return Err(Error::WrongType),
+            _ => return Err(Error::WrongType.into()),
         }
         Ok([0; 2])
     }
@@ -292,10 +265,10 @@ impl<P: Platform> Kernel<P> {
         let cap = slot.cap();
         match label {
             Label::FrameMap => {
-                let vspace = plain(cspace::lookup_cap(&t, a.w[0]))?;
-                let attr = plain(byte(a.w[3]))?;
-                let attr = MapAttr::from_bits(attr).ok_or((Error::Range, 0))?;
-                let map = self.decode_map(cap, vspace, a.w[1], plain(rights(a.w[2]))?, attr)?;
+                let vspace = cspace::lookup_cap(&t, a.w[0])?;
+                let attr = byte(a.w[3])?;
+                let attr = MapAttr::from_bits(attr).ok_or(Error::Range)?;
+                let map = self.decode_map(cap, vspace, a.w[1], rights(a.w[2])?, attr)?;
                 slot.set_cap(cap.with_data(self.map(&map)));
                 Ok([0; 2])
             }
@@ -305,18 +278,12 @@ impl<P: Platform> Kernel<P> {
                 Ok([0; 2])
             }
             Label::FrameAddress if cap.rights().contains(Rights::GRANT) => Ok([cap.addr(), 0]),
-            Label::FrameAddress => Err((Error::NoRights, 0)),
-            _ => Err((Error::WrongType, 0)),
+            Label::FrameAddress => Err(Error::NoRights.into()),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
-    fn invoke_table(
-        &mut self,
-        t: Obj<Tcb>,
-        slot: Obj<Slot>,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_table(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label, a: &Args) -> Answer {
         let cap = slot.cap();
         match label {
             Label::TableMap => {
@@ -334,7 +301,7 @@ impl<P: Platform> Kernel<P> {
                 slot.set_cap(cap.with_data(0));
                 Ok([0; 2])
             }
-            _ => Err(Error::WrongType),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
@@ -344,48 +311,42 @@ impl<P: Platform> Kernel<P> {
         slot: Obj<Slot>,
         label: Label,
         a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    ) -> Answer {
         if label != Label::IrqGet {
-            return Err(Error::WrongType);
+            return Err(Error::WrongType.into());
         }
         let cnode = required(&t, a.w[2], ObjType::CNode)?.cap();
         let dest = cnode.cnode_slot(a.w[3]).ok_or(Error::Range)?;
         if !dest.is_empty() {
-            return Err(Error::Occupied);
+            return Err(Error::Occupied.into());
         }
         self.irq_get(slot, a.w[0], a.w[1], dest)?;
         Ok([0; 2])
     }
 
-    fn invoke_irq(
-        &mut self,
-        t: Obj<Tcb>,
-        cap: Cap,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_irq(&mut self, t: Obj<Tcb>, cap: Cap, label: Label, a: &Args) -> Answer {
         match label {
             Label::IrqAck => {
                 event!(self, trace_irq_ack(cap.addr()));
                 self.irq_ack(cap.addr());
             }
             // Where the interrupt goes is for its owner to say, not for every driver that serves it.
-            _ if !cap.rights().contains(Rights::GRANT) => return Err(Error::NoRights),
-            Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?),
-            Label::IrqClear => self.irq_clear(cap.addr()),
-            _ => return Err(Error::WrongType),
+            _ if !cap.rights().contains(Rights::GRANT) => return Err(Error::NoRights.into()),
+            Label::IrqSetNotification => self.irq_bind(cap.addr(), signal_cap(&t, a.w[0])?)?,
+            Label::IrqClear => self.irq_clear(cap.addr())?,
+            _ => return Err(Error::WrongType.into()),
         }
         Ok([0; 2])
     }
 
-    fn invoke_port(&mut self, cap: Cap, label: Label, a: &Args) -> Result<[u64; 2], Error> {
+    fn invoke_port(&mut self, cap: Cap, label: Label, a: &Args) -> Answer {
         let (first, last) = (cap.data() >> 16, cap.data() & 0xffff);
         let (port, bytes) = (a.w[0], byte(a.w[1])?);
         if !matches!(bytes, 1 | 2 | 4) || port < first || port > last {
-            return Err(Error::Range);
+            return Err(Error::Range.into());
         }
         if last - port < bytes as u64 - 1 {
-            return Err(Error::Range);
+            return Err(Error::Range.into());
         }
         match label {
             Label::PortIn => Ok([self.hw.port_in(port as u16, bytes) as u64, 0]),
@@ -393,16 +354,11 @@ impl<P: Platform> Kernel<P> {
                 self.hw.port_out(port as u16, bytes, a.w[2] as u32);
                 Ok([0; 2])
             }
-            _ => Err(Error::WrongType),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
-    fn invoke_io_control(
-        &mut self,
-        t: Obj<Tcb>,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_io_control(&mut self, t: Obj<Tcb>, label: Label, a: &Args) -> Answer {
         match label {
             Label::IoBind => {
                 let iospace = required(&t, a.w[0], ObjType::IoSpace)?.cap();
@@ -416,23 +372,17 @@ impl<P: Platform> Kernel<P> {
                 let what = f.device as u64 | (f.reason as u64) << 16 | write << 24 | lost << 25;
                 Ok([f.address, what])
             }
-            _ => Err(Error::WrongType),
+            _ => Err(Error::WrongType.into()),
         }
     }
 
-    fn invoke_timer(
-        &mut self,
-        t: Obj<Tcb>,
-        cap: Cap,
-        label: Label,
-        a: &Args,
-    ) -> Result<[u64; 2], Error> {
+    fn invoke_timer(&mut self, t: Obj<Tcb>, cap: Cap, label: Label, a: &Args) -> Answer {
         let timer = cap.timer().ok_or(Error::WrongType)?;
         match label {
-            Label::TimerSetNotification => self.timer_bind(timer, signal_cap(&t, a.w[0])?),
+            Label::TimerSetNotification => self.timer_bind(timer, signal_cap(&t, a.w[0])?)?,
             Label::TimerArm => self.timer_arm(timer, a.w[0]),
             Label::TimerCancel => self.timer_cancel(timer),
-            _ => return Err(Error::WrongType),
+            _ => return Err(Error::WrongType.into()),
         }
         Ok([0; 2])
     }

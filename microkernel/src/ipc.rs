@@ -8,6 +8,7 @@
 use abi::{CAPS_MAX, Error, FaultKind, MSG_MAX, MsgInfo, Rights, ipc_buffer};
 use core::cell::Cell;
 
+use crate::preempt::{Preempted, WAKE};
 use crate::sched::Queue;
 use crate::thread::{State, Tcb};
 use crate::trace::event;
@@ -24,6 +25,8 @@ pub enum Mode {
     Senders,
     /// Receivers.
     Receivers,
+    /// Senders that are being turned away, because its server is down.
+    Closing,
     /// Nobody, and nobody may: its server is down.
     Closed,
 }
@@ -73,7 +76,11 @@ impl Endpoint {
     }
     /// Whether senders wait.
     pub(crate) fn has_senders(&self) -> bool {
-        self.mode.get() == Mode::Senders
+        matches!(self.mode.get(), Mode::Senders | Mode::Closing)
+    }
+    /// Whether anybody waits.
+    pub(crate) fn is_waited_on(&self) -> bool {
+        !self.queue.is_empty()
     }
 }
 
@@ -106,7 +113,7 @@ impl<P: Platform> Kernel<P> {
             event!(self, trace_message(sender, receiver, ep, badge, sender.message_flags()));
             self.deliver(sender, receiver);
             self.make_running(receiver);
-        } else if ep.mode.get() == Mode::Closed {
+        } else if matches!(ep.mode.get(), Mode::Closed | Mode::Closing) {
             self.refuse(sender, Error::OutOfService);
         } else if mode == SendMode::NonBlocking {
             sender.set_result(Ok(()));
@@ -149,12 +156,10 @@ impl<P: Platform> Kernel<P> {
         }
         self.give_back_of(receiver);
         receiver.reply.set(reply);
-        if ep.mode.get() == Mode::Senders
+        if ep.has_senders()
             && let Some(sender) = ep.queue.pop_front()
         {
-            if ep.queue.is_empty() {
-                ep.mode.set(Mode::Idle);
-            }
+            ep.mode.set(if ep.queue.is_empty() { Mode::Idle } else { Mode::Senders });
             sender.endpoint.set(None);
             let badge = sender.badge.get();
             event!(self, trace_message(sender, receiver, ep, badge, sender.message_flags()));
@@ -278,12 +283,22 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// Takes an endpoint out of service, until somebody receives from it.
-    pub(crate) fn close(&mut self, ep: Obj<Endpoint>) {
-        if ep.mode.get() != Mode::Receivers {
-            self.cancel_all(ep, Error::OutOfService);
-            ep.mode.set(Mode::Closed);
+    /// Takes an endpoint out of service, until somebody receives from it. From the first step on
+    /// no further sender is let in.
+    ///
+    /// # Errors
+    /// [`Preempted`]: call it again.
+    pub(crate) fn close(&mut self, ep: Obj<Endpoint>) -> Result<(), Preempted> {
+        if ep.mode.get() == Mode::Receivers {
+            return Ok(());
         }
+        ep.mode.set(Mode::Closing);
+        while ep.is_waited_on() {
+            self.work(WAKE)?;
+            self.cancel_first(ep, Error::OutOfService);
+        }
+        ep.mode.set(Mode::Closed);
+        Ok(())
     }
 
     /// The message of `sender`, which runs, goes nowhere.
@@ -296,21 +311,20 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// Wakes everybody in the queue with `error`.
-    pub(crate) fn cancel_all(&mut self, ep: Obj<Endpoint>, error: Error) {
-        ep.mode.set(Mode::Idle);
-        while let Some(t) = ep.queue.pop_front() {
-            t.endpoint.set(None);
-            if let Some(r) = t.reply.take() {
-                r.offered_by.set(None);
-            }
-            if t.fault.get().is_some() {
-                t.state.set(State::Inactive);
-            } else {
-                t.set_result(Err(error));
-                self.make_running(t);
-            }
+    /// Wakes the first in the queue with `error`. `false`: nobody is in it.
+    pub(crate) fn cancel_first(&mut self, ep: Obj<Endpoint>, error: Error) -> bool {
+        let Some(t) = ep.queue.pop_front() else { return false };
+        t.endpoint.set(None);
+        if let Some(r) = t.reply.take() {
+            r.offered_by.set(None);
         }
+        if t.fault.get().is_some() {
+            t.state.set(State::Inactive);
+        } else {
+            t.set_result(Err(error));
+            self.make_running(t);
+        }
+        true
     }
 
     /// Takes a waiting thread out of its endpoint's queue.
@@ -318,7 +332,8 @@ impl<P: Platform> Kernel<P> {
         if let Some(ep) = t.endpoint.take() {
             ep.queue.remove(t);
             if ep.queue.is_empty() {
-                ep.mode.set(Mode::Idle);
+                let closing = ep.mode.get() == Mode::Closing;
+                ep.mode.set(if closing { Mode::Closed } else { Mode::Idle });
             }
         }
         if let Some(r) = t.reply.take() {

@@ -8,6 +8,7 @@ use abi::{Error, ObjType};
 use core::cell::Cell;
 
 use crate::cap::{Cap, Slot};
+use crate::preempt::Preempted;
 use crate::trace::event;
 use crate::{Kernel, Obj, Platform, mdb};
 
@@ -59,26 +60,26 @@ impl<P: Platform> Kernel<P> {
     }
 
     /// Sends line `gsi`'s interrupts to the notification in `source`, and unmasks it.
-    pub(crate) fn irq_bind(&mut self, gsi: u64, source: Obj<Slot>) {
+    pub(crate) fn irq_bind(&mut self, gsi: u64, source: Obj<Slot>) -> Result<(), Preempted> {
         let target = Obj::of(self.irqs[gsi as usize].slot());
-        self.delete(target);
+        self.delete(target)?;
         mdb::insert(source.cap(), source, target, false);
         let irq = &self.irqs[gsi as usize];
         irq.unacknowledged.set(false);
         irq.again.set(false);
         self.hw.irq_mask(gsi as u32, false);
+        Ok(())
     }
 
     /// Masks a line and forgets its notification.
-    pub(crate) fn irq_clear(&mut self, gsi: u64) {
+    pub(crate) fn irq_clear(&mut self, gsi: u64) -> Result<(), Preempted> {
         self.hw.irq_mask(gsi as u32, true);
         let target = Obj::of(self.irqs[gsi as usize].slot());
-        self.delete(target);
+        self.delete(target)
     }
 
-    /// The handler's last capability is gone.
-    pub(crate) fn irq_stop(&mut self, gsi: u64) {
-        self.hw.irq_mask(gsi as u32, true);
+    /// The handler's last capability and what the line held are gone: it may be given out again.
+    pub(crate) fn irq_release(&mut self, gsi: u64) {
         self.irqs[gsi as usize].issued.set(false);
     }
 

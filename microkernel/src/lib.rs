@@ -9,6 +9,8 @@
 //! # Rules
 //! - Memory comes from untypeds by retype and goes back by revoke; the kernel never allocates.
 //! - Every system call is decoded and checked completely before it changes anything.
+//! - No entry takes longer than a few thousand instructions: long operations stop and are restarted
+//!   ([`preempt`]).
 //! - The kernel is not preempted (interrupts are off), and one processor runs in it at a time;
 //!   state that would be per processor is in [`Kernel`]'s `cpu` field.
 #![cfg_attr(not(test), no_std)]
@@ -29,6 +31,7 @@ pub mod loader;
 pub mod mdb;
 pub mod notification;
 pub mod obj;
+pub mod preempt;
 pub mod refill;
 pub mod sched;
 pub mod syscall;
@@ -37,6 +40,7 @@ pub mod timer;
 pub mod trace;
 pub mod untyped;
 pub mod vspace;
+pub mod zombie;
 
 pub use obj::{Obj, PHYS_BASE};
 
@@ -75,6 +79,10 @@ pub trait Platform {
     fn io_forget(&mut self, domain: u16);
     /// Takes the record of a refused transfer.
     fn io_fault(&mut self) -> Option<iospace::IoFault>;
+    /// How much an entry may do before it is restarted; tests vary it.
+    fn work_limit(&mut self) -> u32 {
+        preempt::WORK
+    }
 }
 
 /// What belongs to one processor.
@@ -96,6 +104,8 @@ pub struct Cpu {
     armed: u64,
     /// Whether events are recorded.
     tracing: bool,
+    /// Work that this entry has done in long operations.
+    work: u32,
 }
 
 /// The kernel.
@@ -107,10 +117,8 @@ pub struct Kernel<P> {
     ready: sched::ReadyQueues,
     events: heap::Heap,
     irqs: [irq::Irq; irq::LINES],
-    asids: [vspace::Asid; vspace::ASIDS],
+    asids: vspace::Asids,
     io: iospace::Io,
-    /// Where the search for a free ASID begins.
-    next_asid: usize,
     trace: trace::Trace,
     /// Drawn at boot: hides where objects lie.
     pub secret: u64,
@@ -133,13 +141,13 @@ impl<P: Platform> Kernel<P> {
                 budget_end: u64::MAX,
                 armed: u64::MAX,
                 tracing: false,
+                work: 0,
             },
             ready: sched::ReadyQueues::new(),
             events: heap::Heap::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],
-            asids: [vspace::Asid::FREE; vspace::ASIDS],
+            asids: vspace::Asids::new(),
             io: iospace::Io::new(),
-            next_asid: 1,
             trace: trace::Trace::new(),
             secret: 0,
             root: None,

@@ -7,19 +7,33 @@
 
 use abi::ObjType;
 
-use crate::Obj;
-use crate::cap::{Cap, Slot};
+use crate::cap::{BURIED, Cap, Slot, ZOMBIE};
+use crate::{Obj, zombie};
 
-/// Whether what `b` names lies in, or is, what `a` names.
-fn same_region(a: Cap, b: Cap) -> bool {
+/// Where the memory is that the capability in `slot` stands for.
+fn region(slot: &Slot) -> Option<u64> {
+    let cap = slot.cap();
+    match (cap.raw_type(), cap.size_bits()) {
+        (BURIED, _) => Some(Obj::of(slot).phys()),
+        // Interrupt lines and ports have none.
+        (ZOMBIE, zombie::IRQ) => None,
+        (ZOMBIE, _) => Some(cap.addr()),
+        _ => cap.object_bits().map(|_| cap.addr()),
+    }
+}
+
+/// Whether what is in `slot` names what lies in, or is, what `a` names.
+fn same_region(a: Cap, slot: &Slot) -> bool {
+    let b = slot.cap();
     match a.ty() {
         Some(ObjType::Untyped) => {
-            // Device lines and ports have no address; zombies keep theirs.
-            let memory = b.object_bits().is_some() || b.raw_type() == crate::cap::ZOMBIE;
-            let size = 1u64 << a.size_bits();
-            memory && b.addr() >= a.addr() && b.addr() - a.addr() < size && a.device() == b.device()
+            let inside = |at: u64| at >= a.addr() && at - a.addr() < 1 << a.size_bits();
+            region(slot).is_some_and(inside) && a.device() == b.device()
         }
-        Some(ObjType::IrqControl) => b.is(ObjType::IrqHandler) || b.is(ObjType::IrqControl),
+        Some(ObjType::IrqControl) => {
+            let line = b.raw_type() == ZOMBIE && b.size_bits() == zombie::IRQ;
+            line || b.is(ObjType::IrqHandler) || b.is(ObjType::IrqControl)
+        }
         Some(ObjType::IoPort) => {
             let (first, last) = (a.data() >> 16, a.data() & 0xffff);
             b.is(ObjType::IoPort) && b.data() >> 16 >= first && b.data() & 0xffff <= last
@@ -42,7 +56,7 @@ fn same_object(a: Cap, b: Cap) -> bool {
 /// Whether `child` was derived from `parent`, given that it comes after it.
 pub fn is_parent(parent: &Slot, child: &Slot) -> bool {
     let (p, c) = (parent.cap(), child.cap());
-    if !parent.revocable() || !same_region(p, c) {
+    if !parent.revocable() || !same_region(p, child) {
         return false;
     }
     match p.ty() {

@@ -105,14 +105,20 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    pub(crate) fn end_notification(&mut self, ntfn: Obj<Notification>) {
+    /// The notification's last capability is gone. Whether somebody still waits.
+    pub(crate) fn end_notification(&mut self, ntfn: Obj<Notification>) -> bool {
         if let Some(t) = ntfn.bound.take() {
             t.bound.set(None);
         }
-        while let Some(t) = ntfn.queue.pop_front() {
-            t.notification.set(None);
-            t.set_result(Err(Error::Cancelled));
-            self.make_running(t);
-        }
+        !ntfn.queue.is_empty()
+    }
+
+    /// Ends the longest wait. `false`: nobody waits.
+    pub(crate) fn cancel_first_wait(&mut self, ntfn: Obj<Notification>) -> bool {
+        let Some(t) = ntfn.queue.pop_front() else { return false };
+        t.notification.set(None);
+        t.set_result(Err(Error::Cancelled));
+        self.make_running(t);
+        true
     }
 }

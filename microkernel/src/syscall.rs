@@ -5,6 +5,7 @@ use abi::{Error, FaultKind, Label, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
 use crate::cap::Cap;
 use crate::fault::Unhandled;
 use crate::ipc::{Reply, SendMode};
+use crate::preempt::{self, Stop};
 use crate::thread::Tcb;
 use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace};
@@ -19,8 +20,11 @@ impl<P: Platform> Kernel<P> {
         let Some(call) = Syscall::from_raw(regs.rax) else {
             return self.fault(t, FaultKind::Syscall, regs.rax, regs.rdi);
         };
-        if let Err(e) = self.dispatch(t, call, regs.rdi, MsgInfo(regs.rsi), regs.r14) {
-            t.set_result(Err(e));
+        self.cpu.work = 0;
+        match self.dispatch(t, call, regs.rdi, MsgInfo(regs.rsi), regs.r14) {
+            Ok(()) => {}
+            Err(Stop::Failed(e, _)) => t.set_result(Err(e)),
+            Err(Stop::Preempted) => preempt::restart(t),
         }
         Ok(())
     }
@@ -32,13 +36,13 @@ impl<P: Platform> Kernel<P> {
         cptr: u64,
         info: MsgInfo,
         second: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stop> {
         match call {
             Syscall::Call => self.sys_send(t, cptr, info, SendMode::Call),
             Syscall::Send => self.sys_send(t, cptr, info, SendMode::Blocking),
             Syscall::NbSend => self.sys_send(t, cptr, info, SendMode::NonBlocking),
-            Syscall::Recv => self.sys_recv(t, cptr, second, true),
-            Syscall::NbRecv => self.sys_recv(t, cptr, second, false),
+            Syscall::Recv => Ok(self.sys_recv(t, cptr, second, true)?),
+            Syscall::NbRecv => Ok(self.sys_recv(t, cptr, second, false)?),
             Syscall::Reply => {
                 check_message(&t, info)?;
                 let (reply, rights) = reply_cap(&t, cptr)?.ok_or(Error::InvalidCap)?;
@@ -52,14 +56,14 @@ impl<P: Platform> Kernel<P> {
                 // What is received on is checked first: a failed call has no effect.
                 let source = cspace::lookup_cap(&t, cptr)?;
                 if !source.is(ObjType::Endpoint) {
-                    return Err(Error::WrongType);
+                    return Err(Error::WrongType.into());
                 }
                 if !source.rights().contains(Rights::READ) {
-                    return Err(Error::NoRights);
+                    return Err(Error::NoRights.into());
                 }
                 let (reply, rights) = reply_cap(&t, second)?.ok_or(Error::InvalidCap)?;
                 if reply.offered_by.get().is_some() {
-                    return Err(Error::Busy);
+                    return Err(Error::Busy.into());
                 }
                 self.reply(t, reply, rights);
                 self.recv_on(t, source, Some(reply), true)?;
@@ -77,20 +81,20 @@ impl<P: Platform> Kernel<P> {
                 let own = wait_cap(&t, second)?;
                 let ntfn = target.notification().ok_or(Error::WrongType)?;
                 if !target.rights().contains(Rights::WRITE) {
-                    return Err(Error::NoRights);
+                    return Err(Error::NoRights.into());
                 }
                 self.signal(ntfn, target.data());
-                self.recv_on(t, own, None, true)
+                Ok(self.recv_on(t, own, None, true)?)
             }
             Syscall::AckWait => {
                 let irq = cspace::lookup_cap(&t, cptr)?;
                 let own = wait_cap(&t, second)?;
                 if !irq.is(ObjType::IrqHandler) {
-                    return Err(Error::WrongType);
+                    return Err(Error::WrongType.into());
                 }
                 event!(self, trace_irq_ack(irq.addr()));
                 self.irq_ack(irq.addr());
-                self.recv_on(t, own, None, true)
+                Ok(self.recv_on(t, own, None, true)?)
             }
         }
     }
@@ -101,12 +105,12 @@ impl<P: Platform> Kernel<P> {
         cptr: u64,
         info: MsgInfo,
         mode: SendMode,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stop> {
         let slot = cspace::lookup_slot(&t, cptr)?;
         let cap = slot.cap();
         if let Some(ep) = cap.endpoint() {
             if !cap.rights().contains(Rights::WRITE) {
-                return Err(Error::NoRights);
+                return Err(Error::NoRights.into());
             }
             check_message(&t, info)?;
             self.send(t, ep, cap.data(), cap.rights(), mode);
@@ -114,14 +118,14 @@ impl<P: Platform> Kernel<P> {
         }
         if let Some(ntfn) = cap.notification() {
             if !cap.rights().contains(Rights::WRITE) {
-                return Err(Error::NoRights);
+                return Err(Error::NoRights.into());
             }
             t.set_result(Ok(()));
             self.signal(ntfn, cap.data());
             return Ok(());
         }
         if mode != SendMode::Call || info.interface() != 0 {
-            return Err(Error::WrongType);
+            return Err(Error::WrongType.into());
         }
         let label = Label::from_raw(info.method()).ok_or(Error::WrongType)?;
         match self.invoke(t, slot, label) {
@@ -129,9 +133,11 @@ impl<P: Platform> Kernel<P> {
                 t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, words[0], words[1]));
                 Ok(())
             }
-            Err((e, word)) => {
-                t.with_regs(|r| r.rdx = word);
-                Err(e)
+            Err(stop) => {
+                if let Stop::Failed(_, word) = stop {
+                    t.with_regs(|r| r.rdx = word);
+                }
+                Err(stop)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::cap::Slot;
 use crate::heap::Event;
+use crate::preempt::Preempted;
 use crate::trace::event;
 use crate::{Kernel, Obj, Platform, mdb};
 
@@ -33,10 +34,14 @@ impl<P: Platform> Kernel<P> {
     }
 
     /// Names the notification that `t` signals.
-    pub(crate) fn timer_bind(&mut self, t: Obj<Timer>, source: Obj<Slot>) {
+    ///
+    /// # Errors
+    /// [`Preempted`]: call it again.
+    pub(crate) fn timer_bind(&mut self, t: Obj<Timer>, source: Obj<Slot>) -> Result<(), Preempted> {
         let target = Obj::of(&t.target);
-        self.delete(target);
+        self.delete(target)?;
         mdb::insert(source.cap(), source, target, false);
+        Ok(())
     }
 
     pub(crate) fn timer_fire(&mut self, t: Obj<Timer>) {

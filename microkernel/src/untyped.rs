@@ -1,9 +1,62 @@
 //! Untyped memory: the only source of objects.
+//!
+//! Objects are made from low to high addresses: all of them, and all that is derived, lies below the
+//! watermark, and nothing above. Memory is cleared when it becomes an object, page by page; since that can be
+//! interrupted, an untyped also remembers how much directly above its watermark is clear. Only the kernel can
+//! reach that memory, so it stays clear, whoever makes the next object from it.
 
-use abi::{Error, ObjType, RETYPE_BYTES_MAX, RETYPE_MAX};
+use abi::{Error, ObjType, RETYPE_MAX, SLOT_BITS};
 
 use crate::cap::{Cap, Slot};
-use crate::{Obj, cspace, mdb, obj};
+use crate::preempt::Preempted;
+use crate::{Kernel, Obj, Platform, cspace, mdb, obj};
+
+/// Bytes cleared in one step, and about as many instructions as that takes.
+const STEP: u64 = 4096;
+const CLEAR: u32 = 620;
+/// Instructions, about, of making an object, apart from clearing its memory.
+const MAKE: u32 = 40;
+/// In word 1 of an untyped capability: bits of the watermark, in units of the smallest object. What
+/// is clear behind it stands above.
+const USED_BITS: u8 = abi::UNTYPED_BITS_MAX - SLOT_BITS + 1;
+
+/// What the kernel remembers about an untyped. Bytes from its start.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// The watermark.
+    pub used: u64,
+    /// How many bytes from there are clear.
+    pub clean: u64,
+}
+
+impl Memory {
+    /// As it stands in a capability.
+    pub fn of(untyped: Cap) -> Self {
+        let unit = |n: u64| n << SLOT_BITS;
+        Self {
+            used: unit(untyped.data() & ((1 << USED_BITS) - 1)),
+            clean: unit(untyped.data() >> USED_BITS),
+        }
+    }
+    /// As it is for the next object: without children all of it is free again.
+    fn now(slot: Obj<Slot>) -> Self {
+        match Self::of(slot.cap()) {
+            m if m.used == 0 || mdb::has_children(slot) => m,
+            _ => Self { used: 0, clean: 0 },
+        }
+    }
+    fn store(self, slot: Obj<Slot>) {
+        let word = self.used >> SLOT_BITS | (self.clean >> SLOT_BITS) << USED_BITS;
+        slot.set_cap(slot.cap().with_data(word));
+    }
+    /// With the watermark at `used`, which is not lower.
+    fn moved(self, used: u64) -> Self {
+        Self { used, clean: self.clean.saturating_sub(used - self.used) }
+    }
+}
+
+// At most the objects of one retype are clear in advance.
+const _: () = assert!((RETYPE_MAX << abi::LARGE_BITS) >> SLOT_BITS < 1 << (64 - USED_BITS));
 
 /// A checked retype.
 pub struct Retype {
@@ -46,10 +99,6 @@ pub fn decode(
     if count == 0 || count > RETYPE_MAX {
         return Err(Error::Range);
     }
-    let clears = !cap.device() && ty != ObjType::Untyped;
-    if clears && count << object_bits > RETYPE_BYTES_MAX {
-        return Err(Error::Range);
-    }
     if !cnode.is(ObjType::CNode) {
         return Err(Error::WrongType);
     }
@@ -59,8 +108,7 @@ pub fn decode(
             return Err(Error::Occupied);
         }
     }
-    // Without children all of it is free again.
-    let watermark = if mdb::has_children(untyped) { cap.data() } else { 0 };
+    let watermark = Memory::now(untyped).used;
     let wanted = if cap.device() && offset != 0 { offset } else { watermark };
     let size = 1u64 << object_bits;
     if wanted < watermark {
@@ -75,32 +123,42 @@ pub fn decode(
     Ok(Retype { untyped, ty, size_bits, object_bits, cnode, index, count, start, end })
 }
 
-impl Retype {
+impl<P: Platform> Kernel<P> {
     /// Makes the objects.
-    pub fn invoke(self) {
-        let cap = self.untyped.cap();
-        if !cap.device() && self.ty != ObjType::Untyped {
+    ///
+    /// # Errors
+    /// [`Preempted`]: decode and call it again. Nothing was made, but memory was cleared.
+    pub(crate) fn retype(&mut self, r: Retype) -> Result<(), Preempted> {
+        let cap = r.untyped.cap();
+        let mut memory = Memory::now(r.untyped).moved(r.start);
+        let bytes = if cap.device() || r.ty == ObjType::Untyped { 0 } else { r.end - r.start };
+        while memory.clean < bytes {
+            self.work(CLEAR)?;
+            let part = STEP.min(bytes - memory.clean);
             // SAFETY: above the watermark of an untyped, so no object or mapping uses it.
-            unsafe { obj::clear(cap.addr() + self.start, self.end - self.start) };
+            unsafe { obj::clear(cap.addr() + memory.used + memory.clean, part) };
+            memory.clean += part;
+            memory.store(r.untyped);
         }
+        self.work(MAKE * r.count as u32)?;
         // Children go right behind the parent: the watermark must hold before they are visible.
-        self.untyped.set_cap(cap.with_data(self.end));
-        for i in 0..self.count {
-            let addr = cap.addr() + self.start + (i << self.object_bits);
-            let mut new = Cap::new(self.ty, addr, self.size_bits).with_device(cap.device());
-            if self.ty == ObjType::CNode {
-                new = new.with_data(cspace::flat_guard(self.size_bits));
+        memory.moved(r.end).store(r.untyped);
+        for i in 0..r.count {
+            let addr = cap.addr() + r.start + (i << r.object_bits);
+            let mut new = Cap::new(r.ty, addr, r.size_bits).with_device(cap.device());
+            if r.ty == ObjType::CNode {
+                new = new.with_data(cspace::flat_guard(r.size_bits));
             }
-            if let Some(dest) = self.cnode.cnode_slot(self.index + i) {
-                mdb::insert(new, self.untyped, dest, true);
+            if let Some(dest) = r.cnode.cnode_slot(r.index + i) {
+                mdb::insert(new, r.untyped, dest, true);
             }
         }
+        Ok(())
     }
 }
 
 /// Bytes above the watermark, and log2 of the size.
 pub fn info(untyped: Obj<Slot>) -> (u64, u64) {
-    let cap = untyped.cap();
-    let watermark = if mdb::has_children(untyped) { cap.data() } else { 0 };
-    ((1 << cap.size_bits()) - watermark, cap.size_bits() as u64)
+    let bits = untyped.cap().size_bits();
+    ((1 << bits) - Memory::now(untyped).used, bits as u64)
 }

@@ -47,9 +47,11 @@ pub(crate) const THERE: u64 = 3;
 
 /// An address-space number.
 #[derive(Clone, Copy)]
-pub(crate) struct Asid {
+struct Asid {
     pml4: u64,
     generation: u16,
+    /// Next free one.
+    next: u16,
 }
 
 /// The tables of an address space: a thread's (`number` below [`FIRST_DOMAIN`]) or a device's.
@@ -73,8 +75,41 @@ impl Tables {
     }
 }
 
-impl Asid {
-    pub(crate) const FREE: Self = Self { pml4: 0, generation: 0 };
+/// All of them. One that is given back comes again as late as possible.
+pub(crate) struct Asids {
+    all: [Asid; ASIDS],
+    /// The first that was never used.
+    fresh: u16,
+    /// Those given back: first and last.
+    free: (u16, u16),
+}
+
+impl Asids {
+    pub(crate) const fn new() -> Self {
+        const FREE: Asid = Asid { pml4: 0, generation: 0, next: 0 };
+        Self { all: [FREE; ASIDS], fresh: 1, free: (0, 0) }
+    }
+    fn next(&self) -> Option<u16> {
+        let next = if (self.fresh as usize) < ASIDS { self.fresh } else { self.free.0 };
+        (next != 0).then_some(next)
+    }
+    fn take(&mut self, asid: u16, pml4: u64) {
+        if asid == self.fresh {
+            self.fresh += 1;
+        } else {
+            self.free.0 = self.all[asid as usize].next;
+        }
+        self.all[asid as usize].pml4 = pml4;
+    }
+    fn give_back(&mut self, asid: u16) {
+        let a = &mut self.all[asid as usize];
+        *a = Asid { pml4: 0, generation: a.generation.wrapping_add(1), next: 0 };
+        match self.free {
+            (0, _) => self.free.0 = asid,
+            (_, last) => self.all[last as usize].next = asid,
+        }
+        self.free.1 = asid;
+    }
 }
 
 /// Where a capability is mapped.
@@ -154,12 +189,9 @@ fn flags(frame: Cap, rights: Rights, attr: MapAttr) -> Option<(u64, Rights)> {
 }
 
 impl<P: Platform> Kernel<P> {
-    /// Finds a free ASID, in turn, so that a number comes again as late as it can.
-    pub fn new_asid(&mut self) -> Option<u16> {
-        let from = self.next_asid;
-        let found = (from..ASIDS).chain(1..from).find(|i| self.asids[*i].pml4 == 0)?;
-        self.next_asid = if found + 1 < ASIDS { found + 1 } else { 1 };
-        Some(found as u16)
+    /// A free ASID, which the next [`Self::new_vspace`] takes.
+    pub fn new_asid(&self) -> Option<u16> {
+        self.asids.next()
     }
 
     /// Completes a new (cleared) PML4: kernel half and ASID.
@@ -168,7 +200,7 @@ impl<P: Platform> Kernel<P> {
             write(pml4 + 8 * (256 + i as u64), *e);
         }
         write(pml4 + 8 * ASID_ENTRY, (asid as u64) << PAGE_BITS);
-        self.asids[asid as usize].pml4 = pml4;
+        self.asids.take(asid, pml4);
     }
 
     fn asid_of(&self, vspace: Cap) -> Option<u16> {
@@ -176,7 +208,7 @@ impl<P: Platform> Kernel<P> {
             return None;
         }
         let asid = (read(vspace.addr() + 8 * ASID_ENTRY) >> PAGE_BITS) as u16;
-        let entry = self.asids.get(asid as usize)?;
+        let entry = self.asids.all.get(asid as usize)?;
         (entry.pml4 == vspace.addr()).then_some(asid)
     }
 
@@ -189,7 +221,7 @@ impl<P: Platform> Kernel<P> {
     }
 
     fn vspace_tables(&self, number: u16) -> Option<Tables> {
-        let a = self.asids.get(number as usize).filter(|a| a.pml4 != 0)?;
+        let a = self.asids.all.get(number as usize).filter(|a| a.pml4 != 0)?;
         let generation = a.generation;
         Some(Tables { root: a.pml4, top: 4, end: USER_END, number, generation })
     }
@@ -333,9 +365,7 @@ impl<P: Platform> Kernel<P> {
     /// An address space is gone: its ASID's next user has another generation.
     pub(crate) fn end_vspace(&mut self, vspace: Cap) {
         let Some(asid) = self.asid_of(vspace) else { return };
-        let a = &mut self.asids[asid as usize];
-        a.pml4 = 0;
-        a.generation = a.generation.wrapping_add(1);
+        self.asids.give_back(asid);
         if self.cpu.loaded == vspace.addr() {
             self.cpu.loaded = 0;
             self.hw.load_vspace(0);

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use abi::{Error, Label, ObjType, Rights};
 use common::*;
 use microkernel::mdb;
+use microkernel::untyped::Memory;
 
 /// Slots the operations use.
 const SLOTS: std::ops::Range<u64> = FREE..FREE + 48;
@@ -123,7 +124,7 @@ impl Run {
         let words = [ty as u64, bits as u64, CNODE, at, count, 0];
         let parent = self.m.slots[&from].clone();
         let has_children = !self.m.children_of(parent.id).is_empty();
-        let watermark = if has_children { self.w.slot(from).cap().data() } else { 0 };
+        let watermark = if has_children { Memory::of(self.w.slot(from).cap()).used } else { 0 };
         let size = 1u64 << ty.bits(bits).unwrap();
         let start = watermark.next_multiple_of(size);
         let expected = if (at..at + count).any(|s| self.m.slots.contains_key(&s)) {
@@ -257,7 +258,10 @@ impl Run {
                 for c in self.m.children_of(e.id).iter().map(|c| &self.m.slots[c]) {
                     let size = 1u64 << c.ty.bits(c.size_bits).unwrap();
                     let end = c.object + size - e.object;
-                    assert!(end <= cap.data(), "watermark of slot {s} below its child {c:?}");
+                    assert!(
+                        end <= Memory::of(cap).used,
+                        "watermark of slot {s} below its child {c:?}"
+                    );
                 }
             }
         }

@@ -43,8 +43,10 @@ pub const PAGE_SIZE: u64 = 4096;
 pub const PAGE_BITS: u8 = 12;
 /// log2 of a large frame (2 MiB).
 pub const LARGE_BITS: u8 = 21;
-/// log2 of the size of one capability slot (32 bytes).
+/// log2 of the size of one capability slot (32 bytes), and of the smallest object.
 pub const SLOT_BITS: u8 = 5;
+/// log2 of the largest untyped.
+pub const UNTYPED_BITS_MAX: u8 = 45;
 /// End of user space. The last page below 2^47 is never mapped, so that the address after a
 /// `syscall` instruction is always canonical.
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
@@ -53,10 +55,10 @@ pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
 pub const MSG_MAX: usize = 1024;
 /// Capabilities that one message may carry.
 pub const CAPS_MAX: usize = 3;
+/// Most CNodes on the way from the root of a CSpace to a slot.
+pub const CSPACE_DEPTH_MAX: usize = 8;
 /// Most objects that one retype makes.
-pub const RETYPE_MAX: u64 = 256;
-/// Most bytes of RAM that one retype clears; more is [`Error::Range`].
-pub const RETYPE_BYTES_MAX: u64 = 4 << 20;
+pub const RETYPE_MAX: u64 = 64;
 /// The interrupt line (level triggered) by which refused DMA is told; it fires again after the
 /// acknowledgement if records are left or were added.
 pub const DMA_FAULT_LINE: u64 = 63;
@@ -277,7 +279,7 @@ bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum ObjType {
-    /// Memory without a purpose yet. `size_bits`: log2 of its bytes (5 to 46).
+    /// Memory without a purpose yet. `size_bits`: log2 of its bytes ([`SLOT_BITS`] to [`UNTYPED_BITS_MAX`]).
     Untyped = 1,
     /// A table of 2^`size_bits` capability slots.
     CNode = 2,
@@ -342,7 +344,7 @@ impl ObjType {
     /// cannot be retyped, or not in that size.
     pub const fn bits(self, size_bits: u8) -> Option<u8> {
         Some(match self {
-            Self::Untyped if size_bits >= 5 && size_bits <= 46 => size_bits,
+            Self::Untyped if size_bits >= SLOT_BITS && size_bits <= UNTYPED_BITS_MAX => size_bits,
             Self::CNode if size_bits >= 1 && size_bits <= 16 => size_bits + SLOT_BITS,
             Self::Thread => 11,
             Self::Reply => 5,

@@ -36,7 +36,7 @@ impl Untypeds {
     fn add(&mut self, mut start: u64, end: u64, device: bool) {
         while start < end && self.count < MAX_UNTYPED {
             let fit = 63 - (end - start).leading_zeros();
-            let bits = start.trailing_zeros().min(fit).min(46);
+            let bits = start.trailing_zeros().min(fit).min(abi::UNTYPED_BITS_MAX as u32);
             if bits >= PAGE_BITS as u32 {
                 let desc = UntypedDesc { paddr: start, size_bits: bits, device: device as u32 };
                 self.list[self.count] = desc;

@@ -40,6 +40,10 @@ pub struct Fake {
     /// What was published to it.
     pub published: Vec<(u64, u64)>,
     pub io_faults: Vec<IoFault>,
+    /// Where operations stop to be restarted: at random, or never.
+    pub preempts: Option<fastrand::Rng>,
+    /// They stop after every step.
+    pub always: bool,
 }
 
 impl Platform for Fake {
@@ -81,6 +85,12 @@ impl Platform for Fake {
     fn io_fault(&mut self) -> Option<IoFault> {
         self.io_faults.pop()
     }
+    fn work_limit(&mut self) -> u32 {
+        if self.always {
+            return 0;
+        }
+        self.preempts.as_mut().map_or(u32::MAX, |r| if r.bool() { 0 } else { r.u32(..4000) })
+    }
 }
 
 /// A kernel with a root thread.
@@ -105,7 +115,8 @@ impl World {
         // SAFETY: a valid layout of non-zero size.
         let arena = unsafe { alloc_zeroed(Layout::from_size_align(ARENA, ARENA).unwrap()) };
         let base = arena as u64;
-        let mut k = Box::new(Kernel::new(Fake::default()));
+        let preempts = Some(fastrand::Rng::with_seed(7));
+        let mut k = Box::new(Kernel::new(Fake { preempts, ..Fake::default() }));
         let cnode = Cap::new(ObjType::CNode, base, RADIX).with_data(flat_guard(RADIX));
         let tcb = Cap::new(ObjType::Thread, base + (1 << 20), 0);
         let sched = Cap::new(ObjType::SchedContext, base + (1 << 20) + 4096, 0);
@@ -148,10 +159,27 @@ impl World {
 
     /// Makes thread `t` the caller of a system call; returns its registers afterwards.
     pub fn syscall(&mut self, t: Obj<Tcb>, call: Syscall, regs: UserRegs) -> UserRegs {
-        self.k.cpu.current = Some(t);
-        t.regs.set(UserRegs { rax: call as u64, ..regs });
-        assert!(self.k.syscall(t).is_ok(), "known system calls do not fault");
+        let regs = UserRegs { rax: call as u64, ..regs };
+        t.regs.set(regs);
+        while !self.attempt(t) {}
         t.regs.get()
+    }
+
+    /// Lets `t` make the call in its registers; `false`: it was preempted, and would make it again.
+    pub fn attempt(&mut self, t: Obj<Tcb>) -> bool {
+        self.k.cpu.current = Some(t);
+        let before = t.regs.get();
+        assert!(self.k.syscall(t).is_ok(), "known system calls do not fault");
+        let after = t.regs.get();
+        if after.rip == before.rip {
+            return true;
+        }
+        t.regs.set(before);
+        let rip = before.rip.wrapping_sub(2);
+        let expected = UserRegs { rip, ..before };
+        assert_eq!(after, expected, "a restart is exact");
+        // It does not come back if its own deletion was part of it.
+        self.k.cpu.current != Some(t)
     }
 
     pub fn invoke(&mut self, cap: u64, label: Label, w: [u64; 6]) -> Result<u64, Error> {

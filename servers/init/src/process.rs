@@ -7,8 +7,7 @@
 //! the kernel's, and lent regions are shared by their very purpose.
 
 use abi::{
-    CPtr, Error, LARGE_BITS, Label, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, RETYPE_BYTES_MAX,
-    RETYPE_MAX, Rights,
+    CPtr, Error, LARGE_BITS, Label, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, RETYPE_MAX, Rights,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -173,8 +172,7 @@ pub fn retype_all(
 ) -> Result<(), Error> {
     let mut done = 0;
     while done < count {
-        let bits = ty.bits(size_bits).ok_or(Error::Range)?;
-        let n = RETYPE_MAX.min(count - done).min((RETYPE_BYTES_MAX >> bits).max(1));
+        let n = RETYPE_MAX.min(count - done);
         k.retype(untyped, ty, size_bits, ROOT, first + done, n, 0)?;
         done += n;
     }
