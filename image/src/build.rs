@@ -87,7 +87,7 @@ pub fn build_with(
     let made = guest::build(&bins, quiet)?;
     let bytes = pack(&plan, &made)?;
     let kernel = made["kernel"].clone();
-    // Each system has a bundle of its own: `bundle`, or `bundle-ipc` for ipc.toml; `-address` with
+    // Each system has a bundle of its own: `bundle`, or `bundle-bench` for bench.toml; `-address` with
     // an address that the manifest does not say.
     let stem = manifest.file_stem().and_then(|s| s.to_str()).unwrap_or("system");
     let mut name = if stem == "system" { "bundle".into() } else { format!("bundle-{stem}") };

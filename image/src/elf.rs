@@ -139,7 +139,8 @@ fn segment(
     Ok(Segment { vaddr, mem_len, data, write: has(PF_W), exec: has(PF_X) })
 }
 
-/// The functions of an ELF file, by address: also labels of assembly code, which have no type.
+/// The functions of an ELF file, by address: also labels of assembly code, which have no type. Names
+/// are as a person reads them, so that nothing in the guest has to demangle.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -154,12 +155,26 @@ pub fn symbols(bytes: &[u8]) -> Result<Vec<Symbol>, Error> {
             && matches!(s.kind(), SymbolKind::Text | SymbolKind::Unknown | SymbolKind::Label);
         let name = s.name().unwrap_or("");
         if code && !name.is_empty() && !name.starts_with(".L") {
-            symbols.push(Symbol { addr: s.address(), name: name.to_string() });
+            symbols.push(Symbol { addr: s.address(), name: demangled(name) });
         }
     }
     symbols.sort();
     symbols.dedup();
     Ok(symbols)
+}
+
+/// Bytes of the section `.text`.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn code_bytes(bytes: &[u8]) -> Result<f64, Error> {
+    let file = File::parse(bytes)?;
+    Ok(file.section_by_name(".text").map_or(0.0, |s| s.size() as f64))
+}
+
+/// A symbol's name without its mangling and hash.
+pub fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 #[cfg(test)]

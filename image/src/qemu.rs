@@ -117,6 +117,8 @@ pub struct Machine {
     pub gdb: bool,
     /// One instruction a nanosecond of guest time; TCG only.
     pub icount: bool,
+    /// QEMU's `-plugin`.
+    pub plugin: Option<String>,
     /// Processor model; `None`: the host's under KVM, all that TCG can do else.
     pub cpu: Option<&'static str>,
     /// Console.
@@ -173,6 +175,9 @@ impl Machine {
         }
         if self.gdb {
             add(&["-s", "-S"]);
+        }
+        if let Some(plugin) = &self.plugin {
+            add(&["-plugin", plugin]);
         }
         if self.icount {
             add(&["-icount", "shift=0,sleep=off"]);
@@ -235,6 +240,7 @@ mod tests {
             pcap: None,
             gdb: false,
             icount: false,
+            plugin: None,
             cpu: None,
             console: Console::Plain,
             qmp: None,

@@ -123,6 +123,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         pcap: o.pcap.clone().map(|path| Pcap { path, snap: None }),
         gdb: o.gdb,
         icount: false,
+        plugin: None,
         cpu: None,
         console: if o.headless { Console::Plain } else { Console::Terminal },
         qmp: Some(qmp.path().into()),

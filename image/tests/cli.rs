@@ -87,7 +87,7 @@ fn a_missing_tap_says_how_to_make_it() {
 
 #[test]
 fn an_address_needs_a_stack() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ipc.toml");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bench.toml");
     let text = refused(&["run", "--manifest", path, "--ip", "10.9.0.2/24"]);
     assert!(text.contains("names no stack in [sessions]"), "{text}");
 }

@@ -153,7 +153,7 @@ impl<'a> Symbols<'a> {
     fn len(&self) -> usize {
         (u32_at(self.0, 0).unwrap_or(0) as usize).min(self.0.len() / SYMBOL)
     }
-    /// The symbol that `addr` lies in: its (mangled) name and the offset from its start.
+    /// The symbol that `addr` lies in: its name and the offset from its start.
     pub fn lookup(&self, addr: u64) -> Option<(&'a str, u64)> {
         let (mut lo, mut hi) = (0, self.len());
         while lo < hi {
@@ -163,7 +163,7 @@ impl<'a> Symbols<'a> {
         let (start, name) = self.entry(lo.checked_sub(1)?)?;
         Some((name, addr - start))
     }
-    /// Address of the symbol called `name` (unmangled names only).
+    /// Address of the symbol called `name`.
     pub fn find(&self, name: &str) -> Option<u64> {
         (0..self.len()).filter_map(|i| self.entry(i)).find(|(_, n)| *n == name).map(|(a, _)| a)
     }

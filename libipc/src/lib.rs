@@ -22,6 +22,7 @@
 pub mod bundle;
 pub mod link;
 pub mod log;
+pub mod mark;
 pub mod msg;
 pub mod net;
 pub mod nic;

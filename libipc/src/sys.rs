@@ -141,20 +141,6 @@ pub fn supervisor(number: u64, arg: u64) -> ! {
     }
 }
 
-/// Tells the counting plugin of the image tool what the next entry into the kernel is for: an
-/// instruction that does nothing, with a number that the plugin knows.
-#[inline(always)]
-pub fn mark<const N: u32>() {
-    // SAFETY: a NOP.
-    unsafe {
-        core::arch::asm!(
-            "nop dword ptr [rax + {mark}]",
-            mark = const 0x4257_0000 + N,
-            options(nomem, nostack, preserves_flags)
-        );
-    }
-}
-
 /// Reads the time-stamp counter.
 pub fn rdtsc() -> u64 {
     // SAFETY: RDTSC has no side effects, and the kernel leaves CR4.TSD clear.

@@ -9,49 +9,52 @@
 
 use abi::{CPtr, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
 
-use crate::cap::Cap;
+use crate::cap::Slot;
 use crate::ipc::{Endpoint, Reply};
 use crate::notification::Notification;
 use crate::thread::{State, Tcb};
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
-/// A message that has been handed over: who runs now, and the badge that it gets. Information word
-/// and message words are still in the registers of the sender; the entry code carries them from
-/// there to the processor's registers, where [`Handover::apply`] would put them.
+/// How an entry ends.
 #[repr(C)]
 pub struct Handover {
-    /// Who received it; `None`: nothing happened.
-    pub to: Option<Obj<Tcb>>,
-    /// Badge of the sender; 0 for a reply.
-    pub badge: u64,
+    /// Who receives a message, and runs now. Its words are still in the saved registers of the sender;
+    /// the entry code carries them from there to the processor's registers, where [`Handover::apply`]
+    /// would put them. `None`: no message.
+    to: Option<Obj<Tcb>>,
+    /// With a message, the badge of the sender (0: a reply). Else who runs now, as its registers say;
+    /// 0: nobody.
+    word: u64,
 }
 
 impl Handover {
-    /// Not a common case.
-    pub const NONE: Self = Self { to: None, badge: 0 };
+    /// No message; `next` runs.
+    pub fn resume(next: Option<Obj<Tcb>>) -> Self {
+        Self { to: None, word: next.map_or(0, |t| t.as_ptr() as u64) }
+    }
 
     /// Does in the receiver's saved registers what the entry code does in the processor's.
-    fn apply(self, from: &Tcb) -> Option<()> {
+    fn apply(self, from: &Tcb) {
         let r = from.regs.get();
-        self.to?.with_regs(|w| {
-            (w.rax, w.rdi, w.rsi) = (0, self.badge, r.rsi & !MsgInfo::KERNEL_BITS);
-            (w.rdx, w.r10, w.r8, w.r9) = (r.rdx, r.r10, r.r8, r.r9);
-        });
-        Some(())
+        if let Some(to) = self.to {
+            to.with_regs(|w| {
+                (w.rax, w.rdi, w.rsi) = (0, self.word, r.rsi & !MsgInfo::KERNEL_BITS);
+                (w.rdx, w.r10, w.r8, w.r9) = (r.rdx, r.r10, r.r8, r.r9);
+            });
+        }
     }
 }
 
-/// The capability at `cptr` of a flat CSpace.
+/// The slot at `cptr` of a flat CSpace; it may be empty.
 #[inline(always)]
-fn flat(t: &Tcb, cptr: CPtr) -> Option<Cap> {
-    let slot = if cptr == 0 { None } else { cspace::flat(t.cspace().cap(), cptr) };
-    slot.map(|s| s.cap())
+fn flat(t: &Tcb, cptr: CPtr) -> Option<Obj<Slot>> {
+    if cptr == 0 { None } else { cspace::flat(t.cspace().cap(), cptr) }
 }
 
 /// The notification at `cptr` and its badge, if the capability has these rights.
 #[inline(always)]
 fn notification(t: &Tcb, cptr: CPtr, rights: Rights) -> Option<(Obj<Notification>, u64)> {
-    let cap = flat(t, cptr)?;
+    let cap = flat(t, cptr)?.cap();
     cap.notification().filter(|_| cap.rights().contains(rights)).map(|n| (n, cap.data()))
 }
 
@@ -81,31 +84,33 @@ fn copy(len: usize, from: &Tcb, to: &Tcb) {
 }
 
 impl<P: Platform> Kernel<P> {
-    /// Tries the fast path for the system call of `t`; `false`: nothing happened. The entry code
-    /// calls the parts.
+    /// Tries the straight lines for the system call of `t`; `false`: nothing happened. This is for tests:
+    /// the entry code calls them one by one.
     pub fn fast_path(&mut self, t: Obj<Tcb>) -> bool {
         let r = t.regs.get();
-        match Syscall::from_raw(r.rax) {
-            Some(Syscall::Call) => self.fast_call(t, r.rdi, r.rsi).apply(&t).is_some(),
-            Some(Syscall::ReplyRecv) => {
-                self.fast_reply_recv(t, r.rdi, r.rsi, r.r14).apply(&t).is_some()
-            }
-            Some(call) => self.fast_other(t, call),
-            None => false,
+        let message = match Syscall::from_raw(r.rax) {
+            Some(Syscall::Call) => self.fast_call(t, r.rdi, r.rsi),
+            Some(Syscall::ReplyRecv) => self.fast_reply_recv(t, r.rdi, r.rsi, r.r14),
+            Some(Syscall::Send) => return self.fast_signal(t, r.rdi).is_some(),
+            Some(Syscall::Recv) => return self.fast_recv(t, r.rdi, r.r14).is_some(),
+            Some(Syscall::SignalWait) => return self.fast_signal_wait(t, r.rdi, r.r14).is_some(),
+            Some(Syscall::AckWait) => return self.fast_ack_wait(t, r.rdi, r.r14).is_some(),
+            _ => None,
+        };
+        message.map(|m| m.apply(&t)).is_some()
+    }
+
+    /// A call to a server that waits; the invocation of a kernel object.
+    #[inline(always)]
+    pub fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Option<Handover> {
+        let slot = flat(&t, cptr)?;
+        let cap = slot.cap();
+        let Some(ep) = cap.endpoint() else {
+            return self.fast_invoke(t, slot, MsgInfo(info)).map(Handover::resume);
+        };
+        if !cap.rights().contains(Rights::WRITE) {
+            return None;
         }
-    }
-
-    /// A call to a server that waits.
-    #[inline(always)]
-    pub fn fast_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Handover {
-        let done = self.try_call(t, cptr, info).unwrap_or(Handover::NONE);
-        if self.cpu.tracing { self.traced(t, Syscall::Call, done) } else { done }
-    }
-
-    #[inline(always)]
-    fn try_call(&mut self, t: Obj<Tcb>, cptr: CPtr, info: u64) -> Option<Handover> {
-        let cap = flat(&t, cptr)?;
-        let ep = cap.endpoint().filter(|_| cap.rights().contains(Rights::WRITE))?;
         let server = ep.waiting_receiver()?;
         let reply = server.reply.get()?;
         let len = plain(info, &t, &server)?;
@@ -120,27 +125,21 @@ impl<P: Platform> Kernel<P> {
         t.state.set(State::AwaitingReply);
         copy(len, &t, &server);
         self.switch(server);
-        Some(Handover { to: Some(server), badge: cap.data() })
+        Some(self.end(t, Handover { to: Some(server), word: cap.data() }, Syscall::Call))
     }
 
     /// A reply to a caller that waits, by a server that has nothing else to receive.
     #[inline(always)]
-    pub fn fast_reply_recv(&mut self, t: Obj<Tcb>, ep: CPtr, info: u64, reply: CPtr) -> Handover {
-        let done = self.try_reply_recv(t, ep, info, reply).unwrap_or(Handover::NONE);
-        if self.cpu.tracing { self.traced(t, Syscall::ReplyRecv, done) } else { done }
-    }
-
-    #[inline(always)]
-    fn try_reply_recv(
+    pub fn fast_reply_recv(
         &mut self,
         t: Obj<Tcb>,
         ep: CPtr,
         info: u64,
         reply: CPtr,
     ) -> Option<Handover> {
-        let cap = flat(&t, ep)?;
+        let cap = flat(&t, ep)?.cap();
         let ep: Obj<Endpoint> = cap.endpoint().filter(|_| cap.rights().contains(Rights::READ))?;
-        let reply: Obj<Reply> = flat(&t, reply)?.reply()?;
+        let reply: Obj<Reply> = flat(&t, reply)?.cap().reply()?;
         let caller = reply.caller.get().filter(|c| c.fault.get().is_none())?;
         let len = plain(info, &t, &caller)?;
         // Nothing to receive now: neither a message nor a signal.
@@ -158,53 +157,64 @@ impl<P: Platform> Kernel<P> {
         t.reply.set(Some(reply));
         ep.add_receiver(t);
         self.switch(caller);
-        Some(Handover { to: Some(caller), badge: 0 })
+        Some(self.end(t, Handover { to: Some(caller), word: 0 }, Syscall::ReplyRecv))
     }
 
-    /// Records what was handed over; the last act of a fast path.
-    #[cold]
-    fn traced(&mut self, t: Obj<Tcb>, call: Syscall, done: Handover) -> Handover {
-        if let Some(to) = done.to {
-            self.trace_fast(t, to, call);
-        }
-        done
-    }
-
-    /// The common cases of the other system calls; `false`: nothing happened.
+    /// The end of a message's straight line.
     #[inline(always)]
-    pub fn fast_other(&mut self, t: Obj<Tcb>, call: Syscall) -> bool {
-        if self.cpu.tracing {
-            return false;
-        }
-        let regs = &t.regs;
-        // SAFETY: registers of a thread that does not run; nobody writes them meanwhile.
-        let regs = unsafe { &*regs.as_ptr() };
-        let (cptr, second) = (regs.rdi, regs.r14);
-        let done = match call {
-            Syscall::Send => self.fast_signal(t, cptr),
-            Syscall::Recv => self.fast_recv(t, cptr, second),
-            Syscall::SignalWait => self.fast_signal_wait(t, cptr, second),
-            Syscall::AckWait => self.fast_ack_wait(t, cptr, second),
-            _ => None,
-        };
-        done.is_some()
+    fn end(&mut self, from: Obj<Tcb>, message: Handover, call: Syscall) -> Handover {
+        let plain = !self.cpu.reschedule && !self.cpu.tracing;
+        if plain { message } else { self.end_slowly(from, message, call) }
     }
 
-    fn fast_signal(&mut self, t: Obj<Tcb>, cptr: CPtr) -> Option<()> {
+    /// The switch has used up somebody's budget, or is to be traced.
+    #[cold]
+    fn end_slowly(&mut self, from: Obj<Tcb>, message: Handover, call: Syscall) -> Handover {
+        let to = message.to;
+        message.apply(&from);
+        if let Some(to) = to.filter(|_| self.cpu.tracing) {
+            self.trace_fast(from, to, call);
+        }
+        Handover::resume(self.schedule())
+    }
+
+    /// An invocation; returns who runs then.
+    #[inline(never)]
+    fn fast_invoke(
+        &mut self,
+        t: Obj<Tcb>,
+        slot: Obj<Slot>,
+        info: MsgInfo,
+    ) -> Option<Option<Obj<Tcb>>> {
+        if slot.is_empty() || slot.cap().is(ObjType::Notification) {
+            return None;
+        }
+        self.invocation(t, slot, info);
+        Some(self.settle())
+    }
+
+    /// A signal.
+    #[inline(always)]
+    pub fn fast_signal(&mut self, t: Obj<Tcb>, cptr: CPtr) -> Option<()> {
         let (ntfn, badge) = notification(&t, cptr, Rights::WRITE)?;
         t.with_regs(|r| r.rax = 0);
         self.signal_last(ntfn, badge);
         Some(())
     }
 
-    fn fast_recv(&mut self, t: Obj<Tcb>, cptr: CPtr, reply: CPtr) -> Option<()> {
-        let cap = flat(&t, cptr).filter(|c| c.rights().contains(Rights::READ))?;
+    /// A wait for signals or for a message.
+    #[inline(always)]
+    pub fn fast_recv(&mut self, t: Obj<Tcb>, cptr: CPtr, reply: CPtr) -> Option<()> {
+        let cap = flat(&t, cptr)?.cap();
+        if !cap.rights().contains(Rights::READ) {
+            return None;
+        }
         if let Some(ntfn) = cap.notification() {
             self.wait_last(t, ntfn);
             return Some(());
         }
         let ep = cap.endpoint()?;
-        let reply = flat(&t, reply)?.reply().filter(|r| r.offered_by.get().is_none())?;
+        let reply = flat(&t, reply)?.cap().reply().filter(|r| r.offered_by.get().is_none())?;
         if t.borrows.get() {
             return None;
         }
@@ -222,7 +232,9 @@ impl<P: Platform> Kernel<P> {
         Some(())
     }
 
-    fn fast_signal_wait(&mut self, t: Obj<Tcb>, target: CPtr, own: CPtr) -> Option<()> {
+    /// A signal, then a wait for signals.
+    #[inline(always)]
+    pub fn fast_signal_wait(&mut self, t: Obj<Tcb>, target: CPtr, own: CPtr) -> Option<()> {
         let (ntfn, badge) = notification(&t, target, Rights::WRITE)?;
         let (own, _) = notification(&t, own, Rights::READ)?;
         if own.is_active() || ntfn == own || self.cpu.reschedule {
@@ -242,8 +254,13 @@ impl<P: Platform> Kernel<P> {
         Some(())
     }
 
-    fn fast_ack_wait(&mut self, t: Obj<Tcb>, irq: CPtr, own: CPtr) -> Option<()> {
-        let irq = flat(&t, irq).filter(|c| c.is(ObjType::IrqHandler))?;
+    /// The acknowledgement of an interrupt, then a wait for signals.
+    #[inline(always)]
+    pub fn fast_ack_wait(&mut self, t: Obj<Tcb>, irq: CPtr, own: CPtr) -> Option<()> {
+        let irq = flat(&t, irq)?.cap();
+        if !irq.is(ObjType::IrqHandler) {
+            return None;
+        }
         let (own, _) = notification(&t, own, Rights::READ)?;
         self.irq_ack(irq.addr());
         self.wait_last(t, own);

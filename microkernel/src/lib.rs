@@ -103,7 +103,7 @@ pub struct Cpu {
     /// Deadline given to the platform.
     armed: u64,
     /// Whether events are recorded.
-    tracing: bool,
+    pub tracing: bool,
     /// Work that this entry has done in long operations.
     work: u32,
 }

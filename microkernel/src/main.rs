@@ -7,7 +7,7 @@ extern crate rt_mem;
 
 mod arch;
 
-use abi::{FaultKind, Syscall};
+use abi::FaultKind;
 use arch::{Machine, apic, console, cpu, panic};
 use microkernel::fastpath::Handover;
 use microkernel::thread::Tcb;
@@ -25,30 +25,56 @@ fn enter(f: impl FnOnce(&mut Kernel<Machine>)) -> u64 {
     kernel.schedule().map_or(0, |t| t.as_ptr() as u64)
 }
 
-/// Called by the entry code for a call. `to` is null if the general path has to do it; else the entry
-/// code returns to that thread with the message in the registers of `t`.
+/// Called by the entry code for a call by `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
-extern "C" fn fast_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
-    KERNEL.lock().fast_call(t, cptr, info)
+extern "C" fn handle_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
+    let k = &mut *KERNEL.lock();
+    k.fast_call(t, cptr, info).unwrap_or_else(|| Handover::resume(slow_syscall(k, t)))
 }
 
 /// The same for a reply followed by a receive.
 #[unsafe(no_mangle)]
-extern "C" fn fast_reply_recv(cptr: u64, info: u64, t: Obj<Tcb>, reply: u64) -> Handover {
-    KERNEL.lock().fast_reply_recv(t, cptr, info, reply)
+extern "C" fn handle_reply_recv(cptr: u64, info: u64, t: Obj<Tcb>, reply: u64) -> Handover {
+    let k = &mut *KERNEL.lock();
+    let done = k.fast_reply_recv(t, cptr, info, reply);
+    done.unwrap_or_else(|| Handover::resume(slow_syscall(k, t)))
 }
 
-/// Called by the entry code for all other system calls of the running thread `t`, whose registers
-/// have been saved, and for those that are no common case.
+/// The same for all other system calls: each common one has a function of its own, which returns who
+/// runs; `None`: nobody.
 #[unsafe(no_mangle)]
-extern "C" fn handle_syscall(t: Obj<Tcb>, number: u64) -> Option<Obj<Tcb>> {
-    let mut kernel = KERNEL.lock();
-    let k = &mut *kernel;
-    if Syscall::from_raw(number).is_some_and(|call| k.fast_other(t, call)) {
-        k.settle()
-    } else {
-        slow_syscall(k, t)
-    }
+extern "C" fn handle_slow(_: u64, _: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
+    slow_syscall(&mut KERNEL.lock(), t)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_signal(cptr: u64, _: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
+    enter_syscall(t, |k| k.fast_signal(t, cptr))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_recv(cptr: u64, _: u64, t: Obj<Tcb>, reply: u64) -> Option<Obj<Tcb>> {
+    enter_syscall(t, |k| k.fast_recv(t, cptr, reply))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_signal_wait(cptr: u64, _: u64, t: Obj<Tcb>, own: u64) -> Option<Obj<Tcb>> {
+    enter_syscall(t, |k| k.fast_signal_wait(t, cptr, own))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handle_ack_wait(cptr: u64, _: u64, t: Obj<Tcb>, own: u64) -> Option<Obj<Tcb>> {
+    enter_syscall(t, |k| k.fast_ack_wait(t, cptr, own))
+}
+
+#[inline(always)]
+fn enter_syscall(
+    t: Obj<Tcb>,
+    fast: impl FnOnce(&mut Kernel<Machine>) -> Option<()>,
+) -> Option<Obj<Tcb>> {
+    let k = &mut *KERNEL.lock();
+    // While a trace runs, the general path does it, and records it.
+    if !k.cpu.tracing && fast(k).is_some() { k.settle() } else { slow_syscall(k, t) }
 }
 
 #[inline(never)]

@@ -2,7 +2,7 @@
 
 use abi::{Error, FaultKind, Label, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
 
-use crate::cap::Cap;
+use crate::cap::{Cap, Slot};
 use crate::fault::Unhandled;
 use crate::ipc::{Reply, SendMode};
 use crate::preempt::{self, Stop};
@@ -124,21 +124,27 @@ impl<P: Platform> Kernel<P> {
             self.signal(ntfn, cap.data());
             return Ok(());
         }
-        if mode != SendMode::Call || info.interface() != 0 {
+        if mode != SendMode::Call {
             return Err(Error::WrongType.into());
         }
-        let label = Label::from_raw(info.method()).ok_or(Error::WrongType)?;
-        match self.invoke(t, slot, label) {
+        self.invocation(t, slot, info);
+        Ok(())
+    }
+
+    /// The method that `info` names, of the kernel object in `slot`.
+    pub(crate) fn invocation(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, info: MsgInfo) {
+        self.cpu.work = 0;
+        let label = if info.interface() == 0 { Label::from_raw(info.method()) } else { None };
+        let result = match label {
+            Some(label) => self.invoke(t, slot, label),
+            None => Err(Error::WrongType.into()),
+        };
+        match result {
             Ok(words) => {
                 t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, words[0], words[1]));
-                Ok(())
             }
-            Err(stop) => {
-                if let Stop::Failed(_, word) = stop {
-                    t.with_regs(|r| r.rdx = word);
-                }
-                Err(stop)
-            }
+            Err(Stop::Failed(e, word)) => t.with_regs(|r| (r.rax, r.rdx) = (e as u64, word)),
+            Err(Stop::Preempted) => preempt::restart(t),
         }
     }
 

@@ -13,7 +13,7 @@
 pub mod counts;
 pub mod figure;
 pub mod guests;
-pub mod ipc;
+pub mod kernel;
 pub mod linux;
 pub mod load;
 pub mod machine;
@@ -50,7 +50,11 @@ pub const ALL: &[Bench] = &[
         run: net::run,
     },
     Bench { name: "memory", shows: "the least memory that is enough", run: memory::run },
-    Bench { name: "ipc", shows: "a call and its reply between two processes", run: ipc::run },
+    Bench {
+        name: "kernel",
+        shows: "what the kernel runs for a call, a signal, an interrupt, …, beside seL4",
+        run: kernel::run,
+    },
     Bench {
         name: "profile",
         shows: "where the guest's instructions go, load by load (--only ping, udp, tcp, …)",

@@ -63,7 +63,7 @@ impl Symbols {
     pub fn function(&self, binary: usize, address: u64) -> String {
         let symbols = &self.binaries[binary].symbols;
         let after = symbols.partition_point(|s| s.addr <= address);
-        symbols[..after].last().map_or_else(|| "?".into(), |s| demangled(&s.name))
+        symbols[..after].last().map_or_else(|| "?".into(), |s| s.name.clone())
     }
 
     /// Where the instruction at `address` was written.
@@ -102,7 +102,7 @@ impl Binary {
     fn place(&self, address: u64) -> Option<Place> {
         let mut frames = self.dwarf.find_frames(address).skip_all_loads().ok()?;
         let frame = frames.next().ok()??;
-        let function = demangled(&frame.function?.raw_name().ok()?);
+        let function = elf::demangled(&frame.function?.raw_name().ok()?);
         let location = frame.location?;
         // The last two parts of the path are enough to know the file.
         let path: Vec<&str> = location.file?.rsplitn(3, '/').take(2).collect();
@@ -117,8 +117,4 @@ impl Binary {
             at.and_then(|at| data.get(at..)).is_some_and(|d| d.starts_with(&block.code))
         })
     }
-}
-
-fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
 }

@@ -12,7 +12,7 @@ pub mod peer;
 
 use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ pub use console::{Console, PANIC, Wait};
 use netd::Addressing;
 use peer::Peer;
 
+use crate::bench::counts;
 use crate::build::Image;
 use crate::manifest::Protocol;
 use crate::net::Net;
@@ -107,6 +108,8 @@ pub struct Setup {
     pub addressing: Option<Addressing>,
     /// Count instructions: one a nanosecond of the guest's time, the same in every run.
     pub icount: bool,
+    /// Record what the kernel runs, entry by entry.
+    pub stretches: bool,
     /// Processor model.
     pub cpu: Option<&'static str>,
 }
@@ -124,6 +127,7 @@ impl Setup {
             peer: false,
             addressing: None,
             icount: false,
+            stretches: false,
             cpu: None,
         }
     }
@@ -141,6 +145,7 @@ pub struct Guest {
     /// Commands typed so far.
     commands: u32,
     qmp: Qmp,
+    kernel: PathBuf,
     pcap: PathBuf,
     started: Instant,
 }
@@ -148,6 +153,14 @@ pub struct Guest {
 /// Folder of logs and recordings.
 pub fn files() -> PathBuf {
     workspace::target_dir().join("qemu-tests")
+}
+
+/// The argument of QEMU's `-plugin` that has stretches recorded beside a recording of frames.
+fn plugin(pcap: &Path) -> Result<String, Failure> {
+    let library = counts::plugin().map_err(|e| Failure::Host(e.to_string()))?;
+    let (counts, stretches) = (pcap.with_extension("counts"), pcap.with_extension("stretches"));
+    let [library, counts, stretches] = [&library, &counts, &stretches].map(|p| qemu::escaped(p));
+    Ok(format!("{library},counts={counts},stretches={stretches}"))
 }
 
 impl Guest {
@@ -173,14 +186,16 @@ impl Guest {
         };
         let ports = net.forwards().to_vec();
         let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
+        let plugin = setup.stretches.then(|| plugin(&pcap)).transpose()?;
         let machine = Machine {
             kernel: image.kernel.clone(),
             bundle: image.bundle.clone(),
             append: setup.append.clone(),
             icount: setup.icount,
+            plugin,
             cpu: setup.cpu,
             mem_mib: setup.mem_mib,
-            accel: if setup.icount { Accel::Tcg } else { Accel::Auto.resolve() },
+            accel: if setup.icount || setup.stretches { Accel::Tcg } else { Accel::Auto.resolve() },
             chipset: setup.chipset,
             nic: setup.nic,
             net,
@@ -199,7 +214,9 @@ impl Guest {
         };
         let console = Console::follow(stdout, log);
         let started = Instant::now();
-        Ok(Self { qemu, stdin, console, seen: 0, commands: 0, ports, peer, qmp, pcap, started })
+        let kernel = image.kernel.clone();
+        let (seen, commands) = (0, 0);
+        Ok(Self { qemu, stdin, console, seen, commands, ports, peer, qmp, kernel, pcap, started })
     }
 
     /// Boots and waits for the shell's prompt.
@@ -286,6 +303,21 @@ impl Guest {
                 Wait::Timeout => return Err(Failure::Timeout { pattern: what.into(), limit }),
             }
         }
+    }
+
+    /// The kernel's file.
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
+    /// What the kernel ran, entry by entry, of a system that has ended: the plugin's table.
+    ///
+    /// # Errors
+    /// If it was not recorded.
+    pub fn stretches(&self) -> Result<String, Failure> {
+        let _ = std::fs::remove_file(self.pcap.with_extension("counts"));
+        let path = self.pcap.with_extension("stretches");
+        std::fs::read_to_string(&path).map_err(|e| host("the plugin wrote no stretches", e))
     }
 
     /// The console.

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use libipc::time::Date;
 
+use crate::bench::kernel::{self, Cost};
 use crate::harness::{BOOT, COMMAND, Failure, Guest, PANIC, PROMPT, wrong};
 use crate::qemu::End;
 
@@ -96,44 +97,10 @@ pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a call and its reply cost: instructions, user code of both sides included.
-#[derive(Clone, Copy, Debug)]
-pub struct IpcCost {
-    /// Bytes of payload, each way.
-    pub len: u32,
-    /// Measured exactly.
-    pub cost: u32,
-    /// The most that the test allows; a change that makes them cheaper lowers it.
-    pub most: u32,
-}
-
-/// By payload bytes.
-const IPC_COST: [(u32, u32); 3] = [(0, 700), (64, 830), (512, 1200)];
-
-/// Waits for the figures of image/ipc.toml.
-pub fn ipc_costs(g: &mut Guest) -> Result<Vec<IpcCost>, Failure> {
-    g.wait_for("call ended", BOOT)?;
-    let text = g.console().text();
-    let cost = |(len, most): (u32, u32)| {
-        let start = format!("call and reply, {len} bytes: ");
-        let cost = text.split(&start).nth(1).and_then(|t| t.split(' ').next()?.parse().ok());
-        match cost {
-            Some(cost) => Ok(IpcCost { len, cost, most }),
-            None => wrong(format!("no figure for {len} bytes")),
-        }
-    };
-    IPC_COST.into_iter().map(cost).collect()
-}
-
-pub fn ipc_cost(g: &mut Guest) -> Result<(), Failure> {
-    for IpcCost { len, cost, most } in ipc_costs(g)? {
-        if cost > most {
-            return wrong(format!(
-                "a call with {len} bytes costs {cost} instructions, over {most}"
-            ));
-        }
-    }
-    g.power_off()
+pub fn kernel_cost(g: &mut Guest) -> Result<(), Failure> {
+    let costs = kernel::costs(g)?;
+    let excess: Vec<String> = costs.iter().filter_map(Cost::excess).collect();
+    if excess.is_empty() { Ok(()) } else { wrong(excess.join("\n")) }
 }
 
 /// Processor and page tables as QEMU sees them, at some instants of a system at work.

@@ -15,8 +15,6 @@ mod traffic;
 mod usertests;
 mod vanish;
 
-pub use basics::{IpcCost, ipc_costs};
-
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,12 +73,8 @@ pub const ALL: &[Test] = &[
         ..test("usertests", "the kernel's calls, from outside, by name", usertests::usertests)
     },
     Test {
-        setup: |s| (s.manifest, s.icount) = (Some("ipc.toml"), true),
-        ..test(
-            "ipc-cost",
-            "a call and its reply cost no more instructions than they did",
-            basics::ipc_cost,
-        )
+        setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),
+        ..test("kernel-cost", "a call, a signal, … cost no more than they may", basics::kernel_cost)
     },
     Test {
         setup: |s| s.cpu = Some("qemu64"),

@@ -30,25 +30,60 @@ syscall_entry:
     mov rbx, rsp
     mov rsp, gs:[8]
     xor ebp, ebp
+    mov rdx, rbx
     test rax, rax
     jz 1f
+    mov rcx, r14
     cmp rax, 5
     je 2f
-3:  mov rdi, rbx
-    mov rsi, [rbx]
-    call handle_syscall
-    jmp return_to_user
+    cmp rax, 9
+    ja 4f
+    call [syscall_handlers + rax * 8]
+    jmp return_from_syscall
+4:  call handle_slow
+    jmp return_from_syscall
+1:  call handle_call
+    jmp 3f
+2:  call handle_reply_recv
+3:  test rax, rax
+    jnz hand_over
+    mov rax, rdx
 
-1:  mov rdx, rbx
-    call fast_call
-    test rax, rax
-    jz 3b
-    jmp hand_over
-2:  mov rdx, rbx
-    mov rcx, r14
-    call fast_reply_recv
-    test rax, rax
-    jz 3b
+# rax: the TCB to run, or 0. If it is that of the thread rbx, which made the call, then what Rust code
+# keeps is still in its registers, and nobody else has run.
+return_from_syscall:
+    cmp rax, rbx
+    jne return_to_user
+    pxor xmm0, xmm0
+    pxor xmm1, xmm1
+    pxor xmm2, xmm2
+    pxor xmm3, xmm3
+    pxor xmm4, xmm4
+    pxor xmm5, xmm5
+    pxor xmm6, xmm6
+    pxor xmm7, xmm7
+    pxor xmm8, xmm8
+    pxor xmm9, xmm9
+    pxor xmm10, xmm10
+    pxor xmm11, xmm11
+    pxor xmm12, xmm12
+    pxor xmm13, xmm13
+    pxor xmm14, xmm14
+    pxor xmm15, xmm15
+    mov rdx, [rax + 24]
+    mov rsi, [rax + 32]
+    mov rdi, [rax + 40]
+    mov rbp, [rax + 48]
+    mov r8, [rax + 56]
+    mov r9, [rax + 64]
+    mov r10, [rax + 72]
+    mov rcx, [rax + 120]
+    mov r11, [rax + 136]
+    mov rsp, [rax + 144]
+    mov rbx, [rax + 8]
+    mov rax, [rax]
+    swapgs
+    sysretq
 
 # A message goes from the thread rbx to the thread rax, with the badge rdx. The receiver blocked in a
 # system call: its vector registers are dead, and of the others it expects those that are kept.
@@ -306,6 +341,10 @@ trap_stubs:
 .endr
 
 .section .rodata
+.balign 8
+syscall_handlers:
+    .quad 0, handle_signal, handle_slow, handle_recv, handle_slow
+    .quad 0, handle_slow, handle_slow, handle_signal_wait, handle_ack_wait
 .balign 4
 default_mxcsr: .long 0x1f80
 

@@ -44,10 +44,7 @@ fn line(text: fmt::Arguments<'_>) {
 fn frame(index: usize, addr: u64) {
     match symbols().and_then(|s| s.lookup(addr)) {
         Some((name, offset)) => {
-            line(format_args!(
-                "  #{index} {addr:#018x} {:#}+{offset:#x}",
-                rustc_demangle::demangle(name)
-            ));
+            line(format_args!("  #{index} {addr:#018x} {name}+{offset:#x}"));
         }
         None => line(format_args!("  #{index} {addr:#018x}")),
     }

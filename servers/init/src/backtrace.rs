@@ -59,7 +59,7 @@ impl fmt::Display for Place<'_> {
             return Ok(());
         };
         let offset = offset + self.returns as u64;
-        write!(f, " {:#}+{offset:#x}", rustc_demangle::demangle(name))
+        write!(f, " {name}+{offset:#x}")
     }
 }
 
