@@ -66,11 +66,11 @@ pub const ROWS: &[Row] = &[
 
 /// Those that do not reach their aim, and what the test allows them.
 const SHORT: &[(&str, u32)] = &[
-    ("irq", 345),
-    ("ack", 260),
-    ("ack_wait", 340),
-    ("fault", 490),
-    ("fault_reply", 680),
+    ("irq", 390),
+    ("ack", 270),
+    ("ack_wait", 355),
+    ("fault", 570),
+    ("fault_reply", 715),
     ("map", 570),
 ];
 
