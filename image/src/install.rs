@@ -1,29 +1,131 @@
-//! Getting QEMU, the only thing besides Rust that the system needs.
+//! Getting the tools that the system needs besides Rust: QEMU, and for some purposes others.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
-/// Debian's package of it.
-const PACKAGE: &str = "qemu-system-x86";
 
-/// What to install where, in one line.
-const BY_HAND: &str = "please install QEMU for x86-64 (7.2 or later): `sudo apt-get \
-    install --no-install-recommends qemu-system-x86`, `dnf install qemu-system-x86`, `pacman -S qemu-system-x86`, `brew install qemu`, `nix-env -iA nixpkgs.qemu`";
+/// Something to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// The emulator.
+    Qemu,
+    /// GRUB for BIOS and UEFI, and what makes images of it.
+    Grub,
+    /// UEFI firmware for QEMU.
+    Ovmf,
+}
 
-/// Why there is no QEMU.
+impl Tool {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => QEMU,
+            Self::Grub => "GRUB (grub-mkrescue for BIOS and UEFI, xorriso, mtools)",
+            Self::Ovmf => "UEFI firmware for QEMU (OVMF)",
+        }
+    }
+
+    /// Debian's packages of it.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Qemu => &["qemu-system-x86"],
+            Self::Grub => {
+                &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools"]
+            }
+            Self::Ovmf => &["ovmf"],
+        }
+    }
+
+    /// About how much there is to download.
+    fn megabytes(self) -> u32 {
+        match self {
+            Self::Qemu => 40,
+            Self::Grub => 9,
+            Self::Ovmf => 15,
+        }
+    }
+
+    /// What to install where, in one line.
+    pub fn by_hand(self) -> &'static str {
+        match self {
+            Self::Qemu => {
+                "please install QEMU for x86-64 (7.2 or later): `sudo apt-get \
+                 install --no-install-recommends qemu-system-x86`, `dnf install qemu-system-x86`, \
+                 `pacman -S qemu-system-x86`, `brew install qemu`, `nix-env -iA nixpkgs.qemu`"
+            }
+            Self::Grub => {
+                "please install GRUB for both kinds of firmware: `sudo apt-get install \
+                 --no-install-recommends grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools`, \
+                 `dnf install grub2-tools-extra grub2-pc-modules grub2-efi-x64-modules xorriso \
+                 mtools`, `pacman -S grub libisoburn mtools`"
+            }
+            Self::Ovmf => {
+                "please install OVMF: `sudo apt-get install ovmf`, `dnf install edk2-ovmf`, \
+                 `pacman -S edk2-ovmf`"
+            }
+        }
+    }
+
+    /// Whether it is there.
+    fn present(self) -> bool {
+        match self {
+            Self::Qemu => works(QEMU),
+            Self::Grub => {
+                let platform = |name| Path::new("/usr/lib/grub").join(name).is_dir();
+                [mkrescue(), "xorriso", "mformat"].into_iter().all(works)
+                    && platform("i386-pc")
+                    && platform("x86_64-efi")
+            }
+            Self::Ovmf => ovmf().is_some(),
+        }
+    }
+}
+
+/// `grub-mkrescue` under the name that it has here.
+pub fn mkrescue() -> &'static str {
+    if works("grub2-mkrescue") { "grub2-mkrescue" } else { "grub-mkrescue" }
+}
+
+/// UEFI firmware where Debian, Fedora, Arch, openSUSE and QEMU itself keep it.
+const OVMF: [&str; 7] = [
+    "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+    "/usr/share/qemu/ovmf-x86_64-code.bin",
+    "/usr/share/qemu/edk2-x86_64-code.fd",
+    "/opt/homebrew/share/qemu/edk2-x86_64-code.fd",
+];
+
+fn ovmf() -> Option<PathBuf> {
+    OVMF.into_iter().map(PathBuf::from).find(|p| p.is_file())
+}
+
+/// UEFI firmware for QEMU, installed where that is possible.
+///
+/// # Errors
+/// If there is none; the message says what to do.
+pub fn firmware() -> Result<PathBuf, Error> {
+    ensure_tool(Tool::Ovmf)?;
+    Ok(ovmf().expect("just looked for"))
+}
+
+/// Why a tool is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no apt, or no right to use it.
-    #[error("{QEMU} is missing and cannot be installed from here ({why}); {BY_HAND}")]
+    #[error("{} is missing and cannot be installed from here ({why}); {}", .tool.name(), .tool.by_hand())]
     ByHand {
+        /// What is missing.
+        tool: Tool,
         /// What stands in the way.
         why: &'static str,
     },
     /// apt failed; it has said why.
-    #[error("apt-get could not install {PACKAGE} (see above); {BY_HAND}")]
-    Apt,
+    #[error("apt-get could not install {} (see above); {}", .0.packages().join(" "), .0.by_hand())]
+    Apt(Tool),
     /// It is there and does not run.
     #[error("{QEMU} does not run: {0}")]
     Broken(String),
@@ -40,9 +142,7 @@ pub enum Error {
 /// # Errors
 /// If it is not; the message says what to do.
 pub fn ensure() -> Result<(), Error> {
-    if !works(QEMU) {
-        install()?;
-    }
+    ensure_tool(Tool::Qemu)?;
     let out = Command::new(QEMU).arg("--version").output();
     let out = out.map_err(|e| Error::Broken(e.to_string()))?;
     if !out.status.success() {
@@ -55,6 +155,39 @@ pub fn ensure() -> Result<(), Error> {
         Some(v) if v < (7, 2) => Err(Error::Old { found }),
         _ => Ok(()),
     }
+}
+
+/// Makes sure that `tool` is there, installing it where that is possible.
+///
+/// # Errors
+/// If it is not; the message says what to do.
+pub fn ensure_tool(tool: Tool) -> Result<(), Error> {
+    if tool.present() {
+        return Ok(());
+    }
+    if !works("apt-get") {
+        return Err(Error::ByHand { tool, why: "there is no apt-get" });
+    }
+    let way =
+        Way::find(is_root(), std::io::stdin().is_terminal(), succeeds).ok_or(Error::ByHand {
+            tool,
+            why: "not root, and sudo is missing or asks for a password",
+        })?;
+    let packages = tool.packages();
+    eprintln!(
+        "{} is missing: installing it with apt-get ({}, about {} MB to download)",
+        tool.name(),
+        packages.join(" "),
+        tool.megabytes()
+    );
+    if way == Way::AskingSudo {
+        eprintln!("sudo may ask for your password");
+    }
+    // The package lists may be absent (containers) or stale: one update, then a second try.
+    let install: Vec<&str> =
+        ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.to_vec()).collect();
+    let installed = way.apt(&install) || (way.apt(&["update"]) && way.apt(&install));
+    if installed && tool.present() { Ok(()) } else { Err(Error::Apt(tool)) }
 }
 
 /// Whether `program` is in the path and can be started.
@@ -73,24 +206,6 @@ fn version(line: &str) -> Option<(u32, u32)> {
     let word = line.split_whitespace().skip_while(|w| *w != "version").nth(1)?;
     let mut numbers = word.split('.').map(|n| n.parse().ok());
     Some((numbers.next()??, numbers.next()??))
-}
-
-fn install() -> Result<(), Error> {
-    if !works("apt-get") {
-        return Err(Error::ByHand { why: "there is no apt-get" });
-    }
-    let way = Way::find(is_root(), std::io::stdin().is_terminal(), succeeds)
-        .ok_or(Error::ByHand { why: "not root, and sudo is missing or asks for a password" })?;
-    eprintln!("{QEMU} is missing: installing it with apt-get ({PACKAGE}, about 40 MB to download)");
-    if way == Way::AskingSudo {
-        eprintln!("sudo may ask for your password");
-    }
-    // The package lists may be absent (containers) or stale: one update, then a second try.
-    let install = ["install", "-y", "--no-install-recommends", PACKAGE];
-    if way.apt(&install) || (way.apt(&["update"]) && way.apt(&install)) {
-        return Ok(());
-    }
-    Err(Error::Apt)
 }
 
 /// How apt-get gets the rights it needs.
@@ -190,8 +305,12 @@ mod tests {
 
     #[test]
     fn the_first_advice_is_for_debian() {
-        let text = Error::ByHand { why: "x" }.to_string();
+        let text = Error::ByHand { tool: Tool::Qemu, why: "x" }.to_string();
         let apt = text.find("`sudo apt-get install --no-install-recommends qemu-system-x86`");
         assert!(apt.is_some_and(|at| at < text.find("dnf").unwrap()), "{text}");
+        for tool in [Tool::Grub, Tool::Ovmf] {
+            let text = Error::Apt(tool).to_string();
+            assert!(tool.packages().iter().all(|p| text.matches(p).count() >= 2), "{text}");
+        }
     }
 }

@@ -29,6 +29,7 @@ pub mod elf;
 pub mod guest;
 pub mod harness;
 pub mod install;
+pub mod iso;
 pub mod manifest;
 pub mod net;
 pub mod ports;

@@ -9,8 +9,8 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use image::bench::figure::Format;
 use image::net::TapError;
-use image::run::Behind;
-use image::{bench, build, install, qemu, run, suite, workspace};
+use image::run::{Behind, Boot};
+use image::{bench, build, install, iso, qemu, run, suite, workspace};
 use netd::Addressing;
 use netd::addressing::ArgError;
 
@@ -59,6 +59,11 @@ enum Command {
     Run(Run),
     /// Build kernel, servers and programs, and pack the boot bundle
     Build(Build),
+    /// Write an image that BIOS and UEFI machines boot: for a CD, a stick, a virtual machine
+    ///
+    /// The image is a CD's and a disk's at once; docs/running.md says how to put it where. GRUB, which it
+    /// boots through, is installed when it is missing, where apt-get is there to do it.
+    Image(Disk),
     /// Boot the system once for each test, and check what it does
     ///
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
@@ -77,15 +82,11 @@ struct Run {
     /// gives nothing
     #[arg(long, value_name = "user|none|tap:IF", default_value = "user", value_parser = behind)]
     net: Behind,
-    /// Address of the system, instead of asking for one by DHCP
-    #[arg(long, value_name = "ADDRESS/LENGTH", value_parser = network)]
-    ip: Option<(Ipv4Addr, u8)>,
-    /// With --ip: where other networks are
-    #[arg(long, value_name = "ADDRESS", requires = "ip")]
-    gateway: Option<Ipv4Addr>,
-    /// With --ip: the name server
-    #[arg(long, value_name = "ADDRESS", requires = "ip")]
-    dns: Option<Ipv4Addr>,
+    #[command(flatten)]
+    own: Own,
+    /// Who loads the kernel: QEMU itself, or a BIOS or UEFI firmware from a disk, through GRUB
+    #[arg(long, value_enum, default_value = "kernel")]
+    boot: Boot,
     /// The machine
     #[arg(long, value_enum, default_value = "pc")]
     machine: qemu::Chipset,
@@ -107,6 +108,32 @@ struct Run {
     /// Show the console, but read nothing: for scripts and CI
     #[arg(long)]
     headless: bool,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
+}
+
+/// The system's own address.
+#[derive(Args)]
+struct Own {
+    /// Address of the system, instead of asking for one by DHCP
+    #[arg(long, value_name = "ADDRESS/LENGTH", value_parser = network)]
+    ip: Option<(Ipv4Addr, u8)>,
+    /// With --ip: where other networks are
+    #[arg(long, value_name = "ADDRESS", requires = "ip")]
+    gateway: Option<Ipv4Addr>,
+    /// With --ip: the name server
+    #[arg(long, value_name = "ADDRESS", requires = "ip")]
+    dns: Option<Ipv4Addr>,
+}
+
+#[derive(Args)]
+struct Disk {
+    /// Where to write it; call it .iso or .img
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    #[command(flatten)]
+    own: Own,
     /// Kernel command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
@@ -160,6 +187,9 @@ struct Bench {
     mem: u32,
 }
 
+/// Seconds for which an image's menu shows itself.
+const MENU: u32 = 2;
+
 /// Reads `--net`.
 fn behind(text: &str) -> std::result::Result<Behind, String> {
     match (text, text.strip_prefix("tap:")) {
@@ -177,7 +207,7 @@ fn network(text: &str) -> std::result::Result<(Ipv4Addr, u8), String> {
 }
 
 /// Reads `--ip`, `--gateway` and `--dns` together, as the stack will.
-fn addressing(o: &Run) -> Result<Option<Addressing>> {
+fn addressing(o: &Own) -> Result<Option<Addressing>> {
     let Some((addr, prefix)) = o.ip else { return Ok(None) };
     let addressing = Addressing::Static { addr, prefix, gateway: o.gateway, dns: o.dns };
     let text = addressing.to_string();
@@ -196,6 +226,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => boot(&cli.run, &manifest),
         Some(Command::Run(o)) => boot(&o, &manifest),
+        Some(Command::Image(o)) => disk(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),
@@ -212,6 +243,7 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
     let options = run::Options {
         net: o.net.clone(),
         chipset: o.machine,
+        boot: o.boot,
         nic: o.nic,
         accel: o.accel,
         mem_mib: o.mem,
@@ -220,11 +252,22 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
         headless: o.headless,
         append: o.append.clone(),
     };
-    let own = addressing(o)?;
+    let own = addressing(&o.own)?;
     options.check(&own.unwrap_or(Addressing::Dhcp))?;
     install::ensure()?;
     let image = build::build_with(manifest, own.as_ref(), false)?;
     Ok(run::run(&image, &options)?)
+}
+
+fn disk(o: &Disk, manifest: &Path) -> Result<ExitCode> {
+    let append = o.append.as_deref();
+    iso::check(&o.out, append)?;
+    let own = addressing(&o.own)?;
+    install::ensure_tool(install::Tool::Grub)?;
+    let image = build::build_with(manifest, own.as_ref(), false)?;
+    iso::write(&image, append, MENU, &o.out)?;
+    println!("{}: boots by BIOS and UEFI, from CD, disk or stick", o.out.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn make(o: &Build, manifest: &Path) -> Result<ExitCode> {

@@ -92,6 +92,17 @@ pub enum Console {
     Plain,
 }
 
+/// What the machine's firmware boots from.
+#[derive(Clone, Debug)]
+pub struct Medium {
+    /// An image that `iso` has written.
+    pub image: PathBuf,
+    /// A CD; else a disk.
+    pub cd: bool,
+    /// UEFI firmware; `None`: QEMU's BIOS.
+    pub uefi: Option<PathBuf>,
+}
+
 /// A machine to start.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -101,6 +112,8 @@ pub struct Machine {
     pub bundle: PathBuf,
     /// Kernel command line.
     pub append: Option<String>,
+    /// Where firmware finds them; `None`: QEMU itself loads them.
+    pub medium: Option<Medium>,
     /// RAM.
     pub mem_mib: u32,
     /// Resolved accelerator.
@@ -139,6 +152,11 @@ pub struct Pcap {
 /// A file name in an option list: a comma is doubled.
 pub(crate) fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+/// A disk whose image stays as it is.
+fn written_away(image: &Path) -> String {
+    format!("format=raw,snapshot=on,file={}", escaped(image))
 }
 
 impl Machine {
@@ -182,11 +200,23 @@ impl Machine {
         if self.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }
-        if let Some(append) = &self.append {
-            add(&["-append", append]);
+        let Some(medium) = &self.medium else {
+            if let Some(append) = &self.append {
+                add(&["-append", append]);
+            }
+            a.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
+            a.extend(["-initrd".into(), self.bundle.clone().into_os_string()]);
+            return a;
+        };
+        let file = |path| format!("format=raw,readonly=on,file={}", escaped(path));
+        if let Some(uefi) = &medium.uefi {
+            add(&["-drive", &format!("if=pflash,unit=0,{}", file(uefi))]);
         }
-        a.extend(["-kernel".into(), self.kernel.clone().into_os_string()]);
-        a.extend(["-initrd".into(), self.bundle.clone().into_os_string()]);
+        // A disk that is read-only is none for AHCI: what is written is thrown away instead.
+        let drive = if medium.cd { file(&medium.image) } else { written_away(&medium.image) };
+        add(&["-drive", &format!("if=none,id=boot,{drive}")]);
+        let device = if medium.cd { "ide-cd" } else { "ide-hd" };
+        add(&["-device", &format!("{device},drive=boot,bootindex=0")]);
         a
     }
 }
@@ -232,6 +262,7 @@ mod tests {
             kernel: "k".into(),
             bundle: "b".into(),
             append: None,
+            medium: None,
             mem_mib: 128,
             accel: Accel::Tcg,
             chipset: Chipset::Pc,
@@ -265,6 +296,12 @@ mod tests {
         let text = line(&m);
         assert!(text.contains("-machine q35,accel=tcg"), "{text}");
         assert!(text.contains("-device e1000e,netdev=n0"), "{text}");
+        let uefi = Some("code.fd".into());
+        m.medium = Some(Medium { image: "x,y.iso".into(), cd: true, uefi });
+        let text = line(&m);
+        assert!(!text.contains("-kernel") && !text.contains("-initrd"), "{text}");
+        assert!(text.contains("if=pflash,unit=0,format=raw,readonly=on,file=code.fd"), "{text}");
+        assert!(text.contains("file=x,,y.iso -device ide-cd,drive=boot"), "{text}");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use netd::Addressing;
 
 use crate::build::Image;
 use crate::net::{Net, Tap, TapError, user_has_room};
-use crate::qemu::{self, Accel, Chipset, Console, End, Machine, Nic, Pcap};
+use crate::qemu::{self, Accel, Chipset, Console, End, Machine, Medium, Nic, Pcap};
 use crate::qmp::Qmp;
-use crate::{install, ports};
+use crate::{install, iso, ports};
 
 /// What to run with.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Options {
     pub net: Behind,
     /// Chipset.
     pub chipset: Chipset,
+    /// Who loads the kernel.
+    pub boot: Boot,
     /// Network card.
     pub nic: Nic,
     /// Accelerator.
@@ -31,6 +33,40 @@ pub struct Options {
     pub headless: bool,
     /// Kernel command line.
     pub append: Option<String>,
+}
+
+/// Who loads the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Boot {
+    /// QEMU itself.
+    #[default]
+    Kernel,
+    /// A BIOS and GRUB, from a disk.
+    Bios,
+    /// UEFI firmware and GRUB, from a disk.
+    Uefi,
+}
+
+impl Boot {
+    /// The medium to boot `image` from, made beside its bundle; `None`: none is needed.
+    ///
+    /// # Errors
+    /// If a tool or a file is missing.
+    pub fn medium(
+        self,
+        image: &Image,
+        append: Option<&str>,
+        cd: bool,
+    ) -> Result<Option<Medium>, Error> {
+        let uefi = match self {
+            Self::Kernel => return Ok(None),
+            Self::Bios => None,
+            Self::Uefi => Some(install::firmware()?),
+        };
+        let path = image.bundle.with_extension("boot.iso");
+        iso::write(image, append, 0, &path)?;
+        Ok(Some(Medium { image: path, cd, uefi }))
+    }
 }
 
 /// What is to be behind the network card.
@@ -50,6 +86,9 @@ pub enum Error {
     /// No QEMU.
     #[error(transparent)]
     Install(#[from] install::Error),
+    /// No image to boot from.
+    #[error(transparent)]
+    Iso(#[from] iso::Error),
     /// No ports.
     #[error("no free port on 127.0.0.1 for the forwards of the manifest; try `--net none`")]
     Ports,
@@ -115,6 +154,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         kernel: image.kernel.clone(),
         bundle: image.bundle.clone(),
         append: o.append.clone(),
+        medium: o.boot.medium(image, o.append.as_deref(), false)?,
         mem_mib: o.mem_mib,
         accel: o.accel.resolve(),
         chipset: o.chipset,

@@ -6,6 +6,9 @@
 //! Nothing is kept: callers take what they need while the boot's own page tables still reach low
 //! and reserved memory.
 
+pub mod fadt;
+pub mod madt;
+
 /// Most bytes that a table may have; firmware's largest ones are a tenth of it.
 const TABLE_MAX: u64 = 1 << 20;
 /// Bytes of the header that all tables begin with.
@@ -58,6 +61,14 @@ impl<'m, M: Fn(u64, u64) -> Option<&'m [u8]>> Acpi<'m, M> {
     pub fn table(&self, signature: &[u8; 4]) -> Option<&'m [u8]> {
         let mut entries = self.root.chunks_exact(self.width);
         entries.find_map(|e| table(&self.memory, number(e, 0, e.len())?, signature))
+    }
+}
+
+impl<'m, M: Fn(u64, u64) -> Option<&'m [u8]>> Acpi<'m, M> {
+    /// How the machine is turned off, if the tables say so.
+    pub fn power_off(&self) -> Option<abi::PowerOff> {
+        let fadt = self.table(b"FACP")?;
+        fadt::power_off(fadt, table(&self.memory, fadt::dsdt(fadt)?, b"DSDT")?)
     }
 }
 

@@ -1,6 +1,8 @@
 //! ACPI tables as firmware writes them, and as it must not.
 
-use microkernel::acpi::{Acpi, Records, number, remapping_units};
+use abi::{IsaLine, PowerOff};
+use microkernel::acpi::madt::{Interrupts, IoApic, STANDARD_IO_APIC};
+use microkernel::acpi::{Acpi, Records, fadt, number, remapping_units};
 
 /// Memory from 0 on.
 struct Firmware {
@@ -146,5 +148,85 @@ fn any_firmware_is_survived() {
                 assert!(Records::madt(table).count() <= table.len() / 2);
             }
         }
+    }
+}
+
+fn madt(records: &[&[u8]]) -> Vec<u8> {
+    [&[0; 44][..], &records.concat()].concat()
+}
+
+const LOCAL: &[u8] = &[0, 8, 0, 0, 1, 0, 0, 0];
+const LOCAL_OFF: &[u8] = &[0, 8, 1, 1, 0, 0, 0, 0];
+const WIDE: &[u8] = &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0];
+const FIRST: &[u8] = &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0];
+const SECOND: &[u8] = &[1, 12, 1, 0, 0, 0x10, 0xc0, 0xfe, 24, 0, 0, 0];
+/// As QEMU has them: the timer at line 2; line 9 level triggered, active high; one active low.
+const TIMER: &[u8] = &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
+const LINE_9: &[u8] = &[2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0];
+const LINE_11: &[u8] = &[2, 10, 0, 11, 30, 0, 0, 0, 0x0f, 0];
+const NO_LINE: &[u8] = &[2, 10, 0, 16, 1, 0, 0, 0, 0, 0];
+
+#[test]
+fn interrupt_controllers_and_overrides_are_read() {
+    let records = [LOCAL, LOCAL_OFF, WIDE, FIRST, SECOND, TIMER, LINE_9, LINE_11, NO_LINE];
+    let it = Interrupts::read(&madt(&records)).expect("I/O APICs");
+    let units =
+        [(0xfec0_0000, 0), (0xfec0_1000, 24)].map(|(address, base)| IoApic { address, base });
+    assert_eq!((it.io_apics(), it.processors), (&units[..], 2));
+    let line = |gsi, flags| IsaLine { gsi, flags };
+    assert_eq!(
+        [0, 1, 4, 9, 11].map(|i| it.isa[i]),
+        [line(2, 0), line(1, 0), line(4, 0), line(9, 1), line(30, 3)]
+    );
+}
+
+#[test]
+fn without_a_table_there_is_what_every_pc_has() {
+    assert_eq!(Interrupts::read(&madt(&[LOCAL])), None);
+    let it = Interrupts::standard();
+    assert_eq!(it.io_apics(), [IoApic { address: STANDARD_IO_APIC, base: 0 }]);
+    assert_eq!((it.isa[4].gsi, it.processors), (4, 1));
+    // More than there is room for.
+    let many = vec![SECOND; 40];
+    assert_eq!(Interrupts::read(&madt(&many)).map(|i| i.io_apics().len()), Some(8));
+}
+
+fn facp(control: [u32; 2], flags: u32) -> Vec<u8> {
+    let mut t = vec![0; 276];
+    let mut put = |at: usize, bytes: &[u8]| t[at..at + bytes.len()].copy_from_slice(bytes);
+    put(40, &0x7fe_0040u32.to_le_bytes());
+    put(48, &[0xb2, 0, 0, 0, 0xf1]);
+    put(64, &control[0].to_le_bytes());
+    put(68, &control[1].to_le_bytes());
+    put(112, &flags.to_le_bytes());
+    t
+}
+
+#[test]
+fn the_way_to_turn_the_machine_off_is_found() {
+    let s5 = b"xx_S5_yy\x08_S5_\x12\x06\x04\x0a\x05\x0b\x07\x00\x00\x00zz";
+    let off = PowerOff { control: [0x604, 0], smi_command: 0xb2, enable: 0xf1, sleep_type: [5, 7] };
+    let table = facp([0x604, 0], 0);
+    assert_eq!(fadt::power_off(&table, s5), Some(off));
+    assert_eq!(fadt::dsdt(&table), Some(0x7fe_0040));
+    // With a root character, a long length, and small numbers as opcodes.
+    let other = b"\x08\\_S5_\x12\x47\x00\x04\x01\x00";
+    let types = fadt::power_off(&facp([0x604, 0x704], 0), other).map(|p| (p.control, p.sleep_type));
+    assert_eq!(types, Some(([0x604, 0x704], [1, 0])));
+    assert_eq!(fadt::power_off(&facp([0, 0], 0), s5), None);
+    assert_eq!(fadt::power_off(&table, b"\x08_S4_\x12\x06\x04\x0a\x05\x0a\x07"), None);
+    assert_eq!(fadt::power_off(&facp([0x604, 0], 1 << 20), s5), None);
+    // The register's address in the newer form; the DSDT's too.
+    let mut new = facp([0, 0], 0);
+    new[172] = 1;
+    new[176..178].copy_from_slice(&0x804u16.to_le_bytes());
+    new[140..148].copy_from_slice(&0x1234u64.to_le_bytes());
+    assert_eq!(fadt::power_off(&new, s5).map(|p| p.control), Some([0x804, 0]));
+    assert_eq!(fadt::dsdt(&new), Some(0x1234));
+    for len in 0..table.len() {
+        let _ = fadt::power_off(&table[..len], s5);
+    }
+    for len in 0..s5.len() {
+        let _ = fadt::power_off(&table, &s5[..len]);
     }
 }

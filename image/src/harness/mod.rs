@@ -28,6 +28,7 @@ use crate::net::Net;
 use crate::ports::{self, Mapping};
 use crate::qemu::{self, Accel, Chipset, End, Machine, Nic, Pcap};
 use crate::qmp::Qmp;
+use crate::run::Boot;
 use crate::workspace;
 
 /// What the shell shows when it waits for a command.
@@ -112,6 +113,10 @@ pub struct Setup {
     pub stretches: bool,
     /// Processor model.
     pub cpu: Option<&'static str>,
+    /// Who loads the kernel.
+    pub boot: Boot,
+    /// From a CD, where firmware loads it; else from a disk.
+    pub cd: bool,
 }
 
 impl Setup {
@@ -129,6 +134,8 @@ impl Setup {
             icount: false,
             stretches: false,
             cpu: None,
+            boot: Boot::Kernel,
+            cd: false,
         }
     }
 }
@@ -185,12 +192,15 @@ impl Guest {
             },
         };
         let ports = net.forwards().to_vec();
+        let medium = setup.boot.medium(image, setup.append.as_deref(), setup.cd);
+        let medium = medium.map_err(|e| Failure::Host(e.to_string()))?;
         let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
         let plugin = setup.stretches.then(|| plugin(&pcap)).transpose()?;
         let machine = Machine {
             kernel: image.kernel.clone(),
             bundle: image.bundle.clone(),
             append: setup.append.clone(),
+            medium,
             icount: setup.icount,
             plugin,
             cpu: setup.cpu,

@@ -3,6 +3,7 @@
 //! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
 
 mod basics;
+mod boot;
 mod closed;
 mod dhcp;
 mod hostile;
@@ -25,6 +26,7 @@ use netd::Addressing;
 use crate::build::Image;
 use crate::harness::{Failure, Guest, Setup, peer};
 use crate::qemu::{Chipset, Nic};
+use crate::run::Boot;
 
 /// A test.
 #[derive(Clone, Copy)]
@@ -60,6 +62,22 @@ fn peered(s: &mut Setup) {
 /// All of them.
 pub const ALL: &[Test] = &[
     test("boot", "the shell answers, poweroff ends with success", basics::boot),
+    Test {
+        setup: |s| s.boot = Boot::Bios,
+        ..test("boot-bios", "GRUB on a disk, BIOS: DHCP, HTTP, poweroff", boot::loaded)
+    },
+    Test {
+        setup: |s| (s.boot, s.cd, s.chipset) = (Boot::Bios, true, Chipset::Q35),
+        ..test("boot-bios-q35", "the same from a CD, on q35", boot::loaded)
+    },
+    Test {
+        setup: |s| (s.boot, s.cd) = (Boot::Uefi, true),
+        ..test("boot-uefi", "GRUB on a CD, UEFI: DHCP, HTTP, poweroff", boot::loaded)
+    },
+    Test {
+        setup: |s| (s.boot, s.chipset, s.nic) = (Boot::Uefi, Chipset::Q35, Nic::I82574l),
+        ..test("boot-uefi-q35", "the same from a disk, on q35 with a 82574L", boot::loaded)
+    },
     Test {
         setup: |s| s.mem_mib = 64,
         ..test("small-memory", "64 MiB are enough", traffic::small_memory)

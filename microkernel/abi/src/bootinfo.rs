@@ -74,6 +74,32 @@ impl Clock {
     }
 }
 
+/// Where a line of a PC's old interrupt controllers (an ISA interrupt) leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct IsaLine {
+    /// The line as the kernel counts.
+    pub gsi: u32,
+    /// As `IrqControl::Get` takes them: 1 level triggered, 2 active low.
+    pub flags: u32,
+}
+
+/// How the machine is turned off (ACPI specification 6.5, 4.8.3.2). All zero: the kernel does not
+/// know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PowerOff {
+    /// Ports of the control registers PM1a and PM1b (0: there is none): bit 0 says that ACPI is on;
+    /// the sleep type goes to bits 10 to 12, and bit 13 begins to sleep.
+    pub control: [u16; 2],
+    /// Port to which `enable` is written to turn ACPI on; 0: it always is.
+    pub smi_command: u16,
+    /// See `smi_command`.
+    pub enable: u8,
+    /// Sleep type of each control register for S5, off.
+    pub sleep_type: [u8; 2],
+}
+
 /// Mapped read-only at [`init_map::BOOT_INFO`].
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -87,6 +113,10 @@ pub struct BootInfo {
     /// Levels of page tables of an IoSpace: 3 (39-bit addresses) or 4 (48). 0: there is no IOMMU that
     /// the kernel can use, and devices reach all memory.
     pub dma_levels: u64,
+    /// Where ISA interrupts lead.
+    pub isa: [IsaLine; 16],
+    /// How the machine is turned off.
+    pub power: PowerOff,
     /// Number of valid entries in `untyped`.
     pub untyped_count: u64,
     /// Slot `init_slot::UNTYPED + i` holds the i-th.

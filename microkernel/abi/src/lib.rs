@@ -27,7 +27,9 @@ mod fault;
 mod label;
 mod trace;
 
-pub use bootinfo::{BootInfo, Clock, MAX_UNTYPED, UntypedDesc, init_map, init_slot};
+pub use bootinfo::{
+    BootInfo, Clock, IsaLine, MAX_UNTYPED, PowerOff, UntypedDesc, init_map, init_slot,
+};
 pub use fault::{FaultKind, NO_CONTEXT, SUPERVISOR_EXIT, SUPERVISOR_PANIC, UserRegs};
 pub use label::Label;
 pub use trace::{

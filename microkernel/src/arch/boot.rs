@@ -3,7 +3,8 @@
 //! PVH (Xen's public hvm_start_info.h) and Multiboot2 both end as [`Loaded`]; from there on it does
 //! not matter who loaded the kernel.
 
-use abi::Clock;
+use abi::{Clock, PowerOff};
+use microkernel::acpi::madt::Interrupts;
 use microkernel::acpi::{Acpi, remapping_units};
 use microkernel::loader::{Loaded, Ranges, multiboot2};
 use microkernel::{PHYS_BASE, obj};
@@ -32,6 +33,10 @@ pub struct Boot {
     pub iommus: [u64; MAX_UNITS],
     /// Valid entries of `iommus`.
     pub iommu_count: usize,
+    /// Interrupt controllers.
+    pub interrupts: Interrupts,
+    /// How the machine is turned off.
+    pub power: PowerOff,
     /// Clock parameters.
     pub clock: Clock,
     /// Memory for the first objects.
@@ -120,6 +125,12 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
             iommu_count += 1;
         }
     }
+    let interrupts = acpi.as_ref().and_then(|a| a.table(b"APIC")).and_then(Interrupts::read);
+    let interrupts = interrupts.unwrap_or_else(|| {
+        println!("ACPI names no I/O APIC: taking the one that every PC has");
+        Interrupts::standard()
+    });
+    let power = acpi.as_ref().and_then(|a| a.power_off()).unwrap_or_default();
 
     // Boot code included: its tables and descriptors are in use until the end of this function.
     let mut free = loaded.ram.clone();
@@ -127,10 +138,16 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     free.remove(bundle_phys, bundle_end);
     let (first, end) = largest(&free);
     let mut memory = BootMemory::new(first, end);
-    paging::init(&mut memory, image, loaded.ram.iter(), &iommus[..iommu_count]);
+    paging::init(
+        &mut memory,
+        image,
+        loaded.ram.iter(),
+        interrupts.io_apics(),
+        &iommus[..iommu_count],
+    );
 
     cpu::init();
-    apic::init();
+    apic::init(interrupts.io_apics());
     let (clock, hz) = clock::calibrate(apic::start_counting, apic::counted);
     apic::start(hz);
 
@@ -141,8 +158,11 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     };
     panic::set_bundle(bundle);
     let by = if magic == multiboot2::MAGIC { "Multiboot2" } else { "PVH" };
-    let mib = loaded.ram.bytes() >> 20;
+    let (mib, processors) = (loaded.ram.bytes() >> 20, interrupts.processors);
     println!("Breakwater kernel {}: {mib} MiB RAM, loaded by {by}", env!("CARGO_PKG_VERSION"));
+    if processors > 1 {
+        println!("{processors} processors, of which one is used");
+    }
     if loaded.ram.lost() + free.lost() > 0 {
         println!(
             "memory map in too many pieces: {} KiB not used",
@@ -160,6 +180,8 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
         free,
         iommus,
         iommu_count,
+        interrupts,
+        power,
         clock,
         memory,
         panic_test,

@@ -3,24 +3,25 @@
 //! ```text
 //! PHYS_BASE  all RAM, writable, never executable; the kernel's code and constants read-only
 //! -2 GiB     the kernel image: text executable, constants read-only, data writable
-//! -2 MiB     local APIC, I/O APIC, IOMMUs
+//! -2 MiB     local APIC, I/O APICs, IOMMUs
 //! ```
 //! No page is both writable and executable, and a guard page lies under each of the kernel's stacks.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use microkernel::acpi::madt::IoApic;
 use microkernel::vspace::Entry;
 use microkernel::{PHYS_BASE, obj};
+
+use super::apic;
 
 /// Where the kernel is linked, less the physical address that it is linked for.
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Local APIC registers.
 pub const LAPIC_VADDR: u64 = 0xffff_ffff_ffe0_0000;
-/// I/O APIC registers.
-pub const IOAPIC_VADDR: u64 = 0xffff_ffff_ffe0_1000;
-/// Registers of the first IOMMU; a page each.
+/// Registers of the first I/O APIC; a page for each.
+const IOAPIC_VADDR: u64 = 0xffff_ffff_ffe0_1000;
+/// Registers of the first IOMMU; a page for each.
 pub const IOMMU_VADDR: u64 = 0xffff_ffff_ffe1_0000;
-const LAPIC: u64 = 0xfee0_0000;
-const IOAPIC: u64 = 0xfec0_0000;
 const PAGE: u64 = 4096;
 const LARGE: u64 = 1 << 21;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
@@ -120,12 +121,18 @@ pub fn map(mem: &mut BootMemory, pml4: u64, vaddr: u64, pa: u64, level: u8, flag
     write(at, pa | (flags | Entry::PRESENT | large).bits());
 }
 
-/// Builds the kernel's half over `ram` (start, end) ranges, with the registers of IOMMUs at `iommus`,
-/// and switches to it.
+/// Where the registers of the I/O APIC with this index are.
+pub fn io_apic_vaddr(index: usize, unit: &IoApic) -> u64 {
+    IOAPIC_VADDR + PAGE * index as u64 + unit.address % PAGE
+}
+
+/// Builds the kernel's half over `ram` (start, end) ranges, with the registers of `io_apics` and
+/// `iommus`, and switches to it.
 pub fn init(
     mem: &mut BootMemory,
     image: Image,
     ram: impl Iterator<Item = (u64, u64)>,
+    io_apics: &[IoApic],
     iommus: &[u64],
 ) {
     let pml4 = mem.page();
@@ -156,8 +163,10 @@ pub fn init(
         map(mem, pml4, KERNEL_BASE + (at - image.moved), at, 1, flags);
     }
     let device = rw | Entry::PCD | Entry::PWT;
-    map(mem, pml4, LAPIC_VADDR, LAPIC, 1, device);
-    map(mem, pml4, IOAPIC_VADDR, IOAPIC, 1, device);
+    map(mem, pml4, LAPIC_VADDR, apic::local_address(), 1, device);
+    for (i, unit) in io_apics.iter().enumerate() {
+        map(mem, pml4, io_apic_vaddr(i, unit) & !(PAGE - 1), unit.address & !(PAGE - 1), 1, device);
+    }
     for (i, registers) in iommus.iter().enumerate() {
         map(mem, pml4, IOMMU_VADDR + i as u64 * PAGE, *registers, 1, device);
     }

@@ -8,13 +8,14 @@ use libipc::bundle::Bundle;
 use microkernel::cap::Cap;
 use microkernel::cspace::flat_guard;
 use microkernel::invoke::user_regs;
+use microkernel::loader::Ranges;
 use microkernel::thread::entered_by;
 use microkernel::vspace::Entry;
 use microkernel::{Kernel, PHYS_BASE, mdb};
 
-use super::Machine;
 use super::boot::Boot;
 use super::paging::{self, BootMemory};
+use super::{Machine, apic};
 
 /// Priority of the root task.
 const PRIORITY: u8 = 250;
@@ -22,8 +23,6 @@ const PRIORITY: u8 = 250;
 const STACK_PAGES: u64 = 16;
 /// The root task's program in the bundle.
 const PROGRAM: &str = "init";
-/// Pages that the kernel keeps for itself in the device range: the APICs.
-const KERNEL_DEVICES: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
 const FOUR_GIB: u64 = 1 << 32;
 
 /// Ranges of one kind, cut into power-of-two blocks.
@@ -148,6 +147,8 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
         bundle_len: boot.bundle.len() as u64,
         clock: boot.clock,
         dma_levels: dma.map_or(0, |dma| dma.levels as u64),
+        isa: boot.interrupts.isa,
+        power: boot.power,
         untyped_count: untypeds.count as u64,
         untyped: untypeds.list,
     };
@@ -165,14 +166,17 @@ fn remaining(boot: &Boot) -> Untypeds {
         all.add(start, end, false);
     }
     let below = boot.ram.iter().map(|r| r.1).filter(|e| *e <= FOUR_GIB);
-    let mut start = below.max().unwrap_or(0).next_multiple_of(1 << 20);
-    // In rising order, each once: two units may be said to lie in one place.
-    loop {
-        let kept = KERNEL_DEVICES.iter().chain(&boot.iommus[..boot.iommu_count]);
-        let Some(device) = kept.copied().filter(|d| *d >= start).min() else { break };
-        all.add(start, device, true);
-        start = device + PAGE_SIZE;
+    let mut devices = Ranges::EMPTY;
+    devices.add(below.max().unwrap_or(0).next_multiple_of(1 << 20), FOUR_GIB);
+    // What the kernel keeps for itself.
+    for unit in boot.interrupts.io_apics() {
+        devices.remove(unit.address, unit.address + 1);
     }
-    all.add(start, FOUR_GIB, true);
+    for registers in boot.iommus[..boot.iommu_count].iter().chain([&apic::local_address()]) {
+        devices.remove(*registers, *registers + 1);
+    }
+    for (start, end) in devices.iter() {
+        all.add(start, end, true);
+    }
     all
 }

@@ -1,6 +1,8 @@
 //! From the system description to standing objects: everything that is made once.
 
-use abi::{CPtr, Clock, Label, ObjType, PAGE_BITS, Rights, UntypedDesc, init_slot};
+use abi::{
+    CPtr, Clock, IsaLine, Label, ObjType, PAGE_BITS, PowerOff, Rights, UntypedDesc, init_slot,
+};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -9,7 +11,7 @@ use spec::System;
 
 use crate::draft::{Draft, bar_pages, draft, segment_pages, slots_needed};
 use crate::kernel::Kernel;
-use crate::layout::{MAX_PROCESSES, ROOT, UART_GSI, signal, slot, window};
+use crate::layout::{MAX_PROCESSES, ROOT, UART_LINE, signal, slot, window};
 use crate::maker::{MakeError, Maker};
 use crate::pci::{self, Function, Mechanism1};
 use crate::pool::Pool;
@@ -31,6 +33,10 @@ pub struct Machine<'a> {
     pub clock: Clock,
     /// Untypeds; the i-th is in slot [`init_slot::UNTYPED`]` + i`.
     pub untypeds: &'a [UntypedDesc],
+    /// Where ISA interrupts lead.
+    pub isa: [IsaLine; 16],
+    /// How the machine is turned off.
+    pub power: PowerOff,
 }
 
 /// Why the system cannot come up.
@@ -119,7 +125,7 @@ fn enlarge_root<K: Kernel>(m: &mut Maker<'_, K>, bits: u8) -> Result<(), MakeErr
 }
 
 /// init's own endpoint, notification, timer and interrupt.
-fn make_own<K: Kernel>(m: &mut Maker<'_, K>) -> Result<(), MakeError> {
+fn make_own<K: Kernel>(m: &mut Maker<'_, K>, uart: IsaLine) -> Result<(), MakeError> {
     m.make_in(slot::ENDPOINT, ObjType::Endpoint, 0, 1)?;
     m.make_in(slot::NOTIFICATION, ObjType::Notification, 0, 1)?;
     m.make_in(slot::REPLY, ObjType::Reply, 0, 1)?;
@@ -132,8 +138,7 @@ fn make_own<K: Kernel>(m: &mut Maker<'_, K>) -> Result<(), MakeError> {
     m.k.invoke(init_slot::TCB, Label::ThreadBindNotification, words, [0; 2])?;
     let words = [slot::TIMER_SIGNAL, 0, 0, 0];
     m.k.invoke(slot::TIMER, Label::TimerSetNotification, words, [0; 2])?;
-    // An ISA line: edge triggered, active high.
-    let words = [UART_GSI, 0, ROOT, slot::UART_IRQ];
+    let words = [uart.gsi as u64, uart.flags as u64, ROOT, slot::UART_IRQ];
     m.k.invoke(init_slot::IRQ_CONTROL, Label::IrqGet, words, [0; 2])?;
     let words = [slot::UART_SIGNAL, 0, 0, 0];
     m.k.invoke(slot::UART_IRQ, Label::IrqSetNotification, words, [0; 2])?;
@@ -244,7 +249,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let boot_slots = Slots::new(slot::FIRST, 1 << root_bits);
     let mut m = Maker { k, pool: core::mem::take(&mut pool), slots: boot_slots };
     enlarge_root(&mut m, root_bits).of("capability space")?;
-    make_own(&mut m).of("init's own objects")?;
+    make_own(&mut m, machine.isa[UART_LINE]).of("init's own objects")?;
     // Its window shares page tables with the scratch window, which is used from here on.
     let console = m.make(ObjType::Frame, PAGE_BITS, 1).of("console")?;
     m.map_own(console, window::CONSOLE, Rights::READ | Rights::WRITE).of("console")?;
@@ -289,6 +294,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         clock: machine.clock,
         utc_at_boot,
         emulated,
+        isa: machine.isa,
     };
     let mut processes = Vec::new();
     for (i, (p, draft)) in system.processes.iter().zip(drafts).enumerate() {
@@ -326,5 +332,6 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         untypeds,
         total,
         standing_slots,
+        power: machine.power,
     }))
 }

@@ -5,6 +5,7 @@ use libipc::log::RING;
 
 use crate::kernel::Kernel;
 use crate::layout::window;
+use crate::power;
 use crate::screen::{LineBuf, Screen};
 use crate::supervisor::{Supervisor, say};
 use crate::uart::READ_MAX;
@@ -105,17 +106,12 @@ impl Supervisor<'_> {
         more
     }
 
-    /// Empties the console's queue and turns the machine off: the ACPI PM1a control register of
-    /// QEMU's `pc` and `q35`, with the sleep type that its firmware tables name for S5.
+    /// Empties the console's queue and turns the machine off.
     pub(crate) fn power_off<K: Kernel>(&mut self, k: &mut K) {
         say!(self.screen, "[init] power off");
         self.uart.flush(k, &mut self.screen);
-        k.port_out(0x604, 2, 0x2000);
-        // It takes a moment; some tens of milliseconds of harmless reads.
-        for _ in 0..100_000 {
-            k.port_in(0x604, 2);
-        }
-        // Still here: another machine.
+        power::turn_off(k, &self.power);
+        // Still here.
         say!(self.screen, "[init] this machine did not turn itself off; it is safe to do so");
         self.uart.flush(k, &mut self.screen);
     }

@@ -154,7 +154,7 @@ pub fn draft<'a>(
             CapKind::Irq { device: d, notification: n, .. } => {
                 notification(n)?;
                 let (spec, function) = device(d)?;
-                function.gsi.ok_or_else(|| Refusal::NoIrq(spec.name.clone()))?;
+                function.line.ok_or_else(|| Refusal::NoIrq(spec.name.clone()))?;
             }
             CapKind::Reply => replies += 1,
             CapKind::Untyped { bits } => untyped = Some(bits),

@@ -89,5 +89,5 @@ pub mod badge {
 
 /// Bit of a console process's notification: console input, or room in its log ring again.
 pub const CONSOLE_BIT: u64 = 1 << 2;
-/// Interrupt line of the first serial port.
-pub const UART_GSI: u64 = 4;
+/// ISA interrupt of the first serial port.
+pub const UART_LINE: usize = 4;

@@ -38,6 +38,7 @@ pub mod pci;
 pub mod plan;
 pub mod policy;
 pub mod pool;
+pub mod power;
 pub mod process;
 pub mod random;
 pub mod report;

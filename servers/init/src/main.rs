@@ -145,6 +145,8 @@ fn machine() -> Machine<'static> {
         bundle: Bundle::new(bytes).expect("boot bundle"),
         clock: info.clock,
         untypeds: &info.untyped[..count],
+        isa: info.isa,
+        power: info.power,
     }
 }
 

@@ -95,9 +95,9 @@ pub struct Function {
     pub id: (u16, u16),
     /// Memory BARs by number; the upper half of a 64-bit one is empty.
     pub bars: [Bar; 6],
-    /// Interrupt line: on the machines supported, the GSI. `None`: it has no INTx pin, or firmware
-    /// gave it no line.
-    pub gsi: Option<u8>,
+    /// Interrupt line, as firmware has set it up. `None`: it has no INTx pin, or firmware gave it no
+    /// line.
+    pub line: Option<u8>,
     /// The subsystem id is QEMU's.
     pub emulated: bool,
 }
@@ -190,7 +190,7 @@ pub fn find(config: &mut impl Config, ids: &[(u16, u16)]) -> Option<Function> {
             address,
             id,
             bars: bars(config, address),
-            gsi: (pin != 0 && line != 0xFF).then_some(line),
+            line: (pin != 0 && line != 0xFF).then_some(line),
             emulated: subsystem == QEMU_SUBSYSTEM || machine && (id, subsystem) == QEMU_E1000E,
         });
         true
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(nic.bars[1], Bar::default());
         assert_eq!(nic.bars[2], Bar { paddr: 0x1_fd00_0000, len: 0x4000 });
         assert_eq!(nic.bars[3..], [Bar::default(); 3]);
-        assert_eq!(nic.gsi, Some(11));
+        assert_eq!(nic.line, Some(11));
         assert!(nic.emulated && machine_emulated(&mut s));
         assert!(!s.decoding_while_sized);
         // Sizing left the addresses as they were; the device can do nothing yet.
@@ -329,9 +329,9 @@ mod tests {
     fn no_line_without_a_pin() {
         let mut s = Space::machine();
         s.put((1, 3, 0), &[(0x3C, 0x0000_000b)]);
-        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().gsi, None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().line, None);
         s.put((1, 3, 0), &[(0x3C, 0x0000_01ff)]);
-        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().gsi, None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().line, None);
     }
 
     #[test]

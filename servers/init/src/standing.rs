@@ -1,6 +1,6 @@
 //! Making the standing part of one process.
 
-use abi::{CPtr, Clock, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
+use abi::{CPtr, Clock, IsaLine, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::bundle::File;
@@ -48,6 +48,8 @@ pub struct Shared {
     pub utc_at_boot: Option<u64>,
     /// Whether the machine is QEMU's.
     pub emulated: bool,
+    /// Where ISA interrupts lead.
+    pub isa: [IsaLine; 16],
 }
 
 impl Shared {
@@ -144,7 +146,8 @@ pub fn make_process<'a, K: Kernel>(
                     None => {
                         let signal = m.mint(ntfn(notification), Rights::WRITE, badge)?;
                         let function = found[device as usize].ok_or(MakeError::Device)?;
-                        let src = make_irq(m, function.gsi.ok_or(MakeError::Device)?, signal)?;
+                        let line = function.line.ok_or(MakeError::Device)?;
+                        let src = make_irq(m, pci_line(&shared.isa, line), signal)?;
                         shared.irqs[device as usize] = Some(src);
                         src
                     }
@@ -178,14 +181,33 @@ pub fn make_process<'a, K: Kernel>(
     Ok(Parts { plan, slots: own, caps, info, bound, notices, console, stop, suspend, devices })
 }
 
-/// The handler of a PCI interrupt line, bound for good: the notification is lent, so it outlives
-/// every driver, and an interrupt that comes while there is none waits there.
-fn make_irq<K: Kernel>(m: &mut Maker<'_, K>, gsi: u8, signal: CPtr) -> Result<CPtr, MakeError> {
+/// Where a PCI function's interrupt leads that firmware has given `line`. INTx is level triggered.
+///
+/// Up to 15, the line is an input of the old interrupt controllers. Firmware sets the machine up for
+/// those, its tables tell where such an input is found among the I/O APIC's, and that it is active
+/// high or low; untold, it is as the controller had it, active high. Above, it is a line of the I/O
+/// APIC, as the bus has it: active low. (What leads where without firmware's help would take an
+/// interpreter for its tables, \_PRT.)
+fn pci_line(isa: &[IsaLine; 16], line: u8) -> IsaLine {
+    match isa.get(line as usize) {
+        Some(isa) => IsaLine { gsi: isa.gsi, flags: isa.flags | LEVEL },
+        None => IsaLine { gsi: line as u32, flags: LEVEL | LOW },
+    }
+}
+
+/// Flags of an interrupt line.
+const LEVEL: u32 = 1;
+const LOW: u32 = 2;
+
+/// The handler of an interrupt line, bound for good: the notification is lent, so it outlives every
+/// driver, and an interrupt that comes while there is none waits there.
+fn make_irq<K: Kernel>(
+    m: &mut Maker<'_, K>,
+    line: IsaLine,
+    signal: CPtr,
+) -> Result<CPtr, MakeError> {
     let dest = m.slots(1)?;
-    // INTx is level triggered. The PC's firmware tables make the lines it routes to the old
-    // controller's inputs active high; those above are active low, as the bus has them.
-    let flags = if gsi < 16 { 1 } else { 3 };
-    let words = [gsi as u64, flags, ROOT, dest];
+    let words = [line.gsi as u64, line.flags as u64, ROOT, dest];
     m.k.invoke(abi::init_slot::IRQ_CONTROL, Label::IrqGet, words, [0; 2])?;
     m.k.invoke(dest, Label::IrqSetNotification, [signal, 0, 0, 0], [0; 2])?;
     Ok(dest)

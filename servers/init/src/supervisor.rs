@@ -1,6 +1,6 @@
 //! Life and death of processes: starting, faults, restarts, and what is printed about them.
 
-use abi::{CPtr, Label, UserRegs};
+use abi::{CPtr, Label, PowerOff, UserRegs};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use libipc::log::PANIC;
@@ -45,6 +45,8 @@ pub struct Setup<'a> {
     pub total: u64,
     /// Slots of init's CSpace that stay filled.
     pub standing_slots: u32,
+    /// How the machine is turned off.
+    pub power: PowerOff,
 }
 
 /// The supervisor.
@@ -62,6 +64,7 @@ pub struct Supervisor<'a> {
     pub(crate) untypeds: Vec<CPtr>,
     pub(crate) total: u64,
     pub(crate) standing_slots: u32,
+    pub(crate) power: PowerOff,
 }
 
 /// Prints a formatted line.
@@ -89,6 +92,7 @@ impl<'a> Supervisor<'a> {
             untypeds: setup.untypeds,
             total: setup.total,
             standing_slots: setup.standing_slots,
+            power: setup.power,
         }
     }
 

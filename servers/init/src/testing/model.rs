@@ -125,6 +125,11 @@ const UNTYPEDS: Object = 1 << 32;
 const IRQS: Object = 1 << 33;
 
 impl Model {
+    /// Interrupt lines that have a handler, with their flags.
+    pub fn lines(&self) -> BTreeSet<(u64, u64)> {
+        let irqs = self.slots.values().filter(|c| c.ty == ObjType::IrqHandler);
+        irqs.map(|c| (c.object - IRQS, c.badge)).collect()
+    }
     /// A machine as the kernel leaves it to init.
     pub fn new(untypeds: &[UntypedDesc]) -> Self {
         let mut m = Self {

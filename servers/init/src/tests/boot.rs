@@ -43,7 +43,7 @@ fn processes_run_with_what_the_manifest_gives_them() {
         [
             (1, Notification, write, crate::layout::signal::log(0)),
             (2, Notification, read, 0),
-            (3, IrqHandler, read | write, 1),
+            (3, IrqHandler, read | write, 3),
             (4, Timer, all, 0),
             (5, Notification, write, 1),
         ]
@@ -211,6 +211,20 @@ fn a_kernel_error_anywhere_in_boot_is_said_and_not_panicked_about() {
             Ok(mut b) => b.s.start_all(&mut b.k),
         }
     }
+}
+
+#[test]
+fn interrupts_are_taken_where_the_firmware_says_that_they_lead() {
+    // The serial port's; the NIC's, which the bus makes level triggered.
+    assert_eq!(booted().k.lines().into_iter().collect::<Vec<_>>(), [(104, 0), (111, 3)]);
+    let with_line = |line: u32| {
+        let mut k = machine();
+        k.outside.pci.insert(1 << 31 | 3 << 11 | 0x3c, 0x0100 | line);
+        try_boot(k, &system()).unwrap().k.lines()
+    };
+    assert!(with_line(5).contains(&(105, 1)));
+    // A line that is none of the old controllers'.
+    assert!(with_line(19).contains(&(19, 3)));
 }
 
 #[test]

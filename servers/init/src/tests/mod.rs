@@ -8,7 +8,7 @@ mod fuzz;
 mod reports;
 mod requests;
 
-use abi::{Clock, FaultKind, UntypedDesc};
+use abi::{Clock, FaultKind, IsaLine, PowerOff, UntypedDesc};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -170,6 +170,12 @@ pub fn machine() -> Model {
     k
 }
 
+/// A machine whose I/O APIC has the lines of the old controllers from 100 on, those of PCI level
+/// triggered and active low.
+fn isa(line: usize) -> IsaLine {
+    IsaLine { gsi: 100 + line as u32, flags: if line > 8 { 3 } else { 0 } }
+}
+
 pub fn try_boot(mut k: Model, system: &System) -> Result<Booted, BootError> {
     let spec = postcard::to_allocvec(system).unwrap();
     let image = bundle(&[program("prog"), program("srv"), data("system", spec)]);
@@ -177,6 +183,8 @@ pub fn try_boot(mut k: Model, system: &System) -> Result<Booted, BootError> {
         bundle: Bundle::new(Box::leak(image.into_boxed_slice())).unwrap(),
         clock: Clock { tsc_base: 5, mult: 6 },
         untypeds: Box::leak(untypeds().into_boxed_slice()),
+        isa: core::array::from_fn(isa),
+        power: PowerOff { control: [0x604, 0], ..PowerOff::default() },
     };
     let s = boot(&mut k, machine)?;
     Ok(Booted { k, s })

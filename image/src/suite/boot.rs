@@ -1,0 +1,21 @@
+//! Booting through firmware and a stock boot loader.
+
+use super::traffic::{self, outside};
+use crate::client;
+use crate::harness::{Failure, Guest, wrong};
+use crate::manifest::Protocol::Tcp;
+
+/// Bytes that are fetched: many frames, so that interrupts must keep coming.
+const LEN: u64 = 3_000_000;
+
+/// The network works, and the system was not loaded in QEMU's own way.
+pub fn loaded(g: &mut Guest) -> Result<(), Failure> {
+    traffic::ready(g)?;
+    if !g.console().text().contains("loaded by Multiboot2") {
+        return wrong("the kernel does not say that a Multiboot2 loader has started it");
+    }
+    let port = g.host_port(80, Tcp)?;
+    let body = outside(client::get(port, &format!("/bytes/{LEN}")))?;
+    traffic::check(&body, LEN)?;
+    g.power_off()
+}
