@@ -122,3 +122,56 @@ fn settle(e: Option<Obj<Event>>, all: bool) {
         at = e.up.get();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn event() -> Event {
+        let link = || Cell::new(None);
+        let (timer, sched) = (Cell::new(None), Cell::new(None));
+        let (at, rank) = (Cell::new(0), Cell::new(0));
+        Event { at, left: link(), right: link(), up: link(), rank, timer, sched }
+    }
+
+    /// Number of events below `link`, whose links, order and ranks are right.
+    fn check(link: &Link, up: Option<Obj<Event>>) -> usize {
+        let Some(e) = link.get() else { return 0 };
+        assert!(e.up.get() == up);
+        assert!(up.is_none_or(|u| u.at.get() <= e.at.get()));
+        assert!(rank(&e.left) >= rank(&e.right));
+        assert_eq!(e.rank.get(), rank(&e.right) + 1);
+        1 + check(&e.left, Some(e)) + check(&e.right, Some(e))
+    }
+
+    #[test]
+    fn random_events_leave_in_order_by_short_ways() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let events: Vec<Event> = (0..200).map(|_| event()).collect();
+            let (heap, mut model) = (Heap::new(), BTreeSet::new());
+            for step in 0..3000 {
+                let i = rng.usize(..events.len());
+                let e = Obj::of(&events[i]);
+                if rng.u8(..4) == 0 && !model.is_empty() {
+                    let due = heap.due(u64::MAX).expect("the model has one");
+                    assert!(model.remove(&(heap.next(), due.phys())));
+                    heap.remove(due);
+                } else if e.is_queued() {
+                    assert!(model.remove(&(e.at.get(), e.phys())));
+                    heap.remove(e);
+                } else {
+                    // Many at the same time, and many in order.
+                    let at = if seed % 2 == 0 { rng.u64(..50) } else { step };
+                    heap.insert(e, at);
+                    model.insert((at, e.phys()));
+                }
+                assert_eq!(heap.next(), model.first().map_or(u64::MAX, |m| m.0));
+                assert_eq!(check(&heap.root, None), model.len());
+                let longest = rank(&heap.root);
+                assert!(1 << longest <= model.len() + 1, "{longest} of {}", model.len());
+            }
+        }
+    }
+}

@@ -46,7 +46,14 @@ impl<P: Platform> Kernel<P> {
         s.thread.set(Some(to));
         to.sched.set(Some(s));
         to.borrows.set(true);
-        self.cpu.reschedule |= self.cpu.current == Some(to);
+        if self.cpu.current == Some(to) {
+            self.cpu.reschedule = true;
+            // The sender waited while its budget came to an end.
+            if !to.may_run() {
+                self.cpu.current = None;
+                self.enqueue(to);
+            }
+        }
     }
 
     /// Takes a context from the thread that is on it and gives it back to its last lender. Returns

@@ -30,6 +30,7 @@ struct Refill {
 
 /// A budget and what is left of it. All of it (`budget` ns) is in the refills at any time.
 #[repr(C)]
+#[derive(Default)]
 pub struct Refills {
     /// ns that may be spent in a period.
     pub(crate) budget: Cell<u64>,
@@ -109,6 +110,10 @@ impl Refills {
                     let head = if gapless { Refill { at: now, ..head } } else { head };
                     self.pop();
                     self.slot(0).set(merged(head, next));
+                    if self.count.get() == 1 {
+                        // What is spent now is not to wait for what comes back later.
+                        self.open_until.set(0);
+                    }
                     continue;
                 }
             }

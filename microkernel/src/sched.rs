@@ -42,11 +42,11 @@ pub enum Supply {
 #[repr(C, align(32))]
 pub struct SchedContext {
     /// The thread that is on it: the one it is bound to, or the one it was lent to.
-    pub(crate) thread: Cell<Option<Obj<Tcb>>>,
+    pub thread: Cell<Option<Obj<Tcb>>>,
     /// Who lent it last, while it is lent (see `lend.rs`).
-    pub(crate) lender: Cell<Option<Obj<Tcb>>>,
+    pub lender: Cell<Option<Obj<Tcb>>>,
     /// Whether it is charged.
-    pub(crate) supply: Cell<Supply>,
+    pub supply: Cell<Supply>,
     /// Named in time-out faults.
     pub(crate) badge: Cell<u64>,
     /// ns charged so far.
@@ -57,6 +57,13 @@ pub struct SchedContext {
 }
 
 const _: () = assert!(size_of::<SchedContext>() <= 256);
+
+impl SchedContext {
+    /// Whether a thread waits for its refill.
+    pub fn awaits_refill(&self) -> bool {
+        self.event.is_queued()
+    }
+}
 
 /// A queue of threads, linked through their TCBs.
 pub struct Queue {
@@ -389,7 +396,7 @@ impl<P: Platform> Kernel<P> {
     }
 
     fn await_refill(&mut self, s: Obj<SchedContext>) {
-        if !s.event.is_queued() {
+        if !s.awaits_refill() {
             s.event.sched.set(Some(s));
             self.events.insert(Obj::of(&s.event), s.refills.next());
             self.arm(s.refills.next());

@@ -73,7 +73,7 @@ pub struct Tcb {
     /// What it does.
     pub state: Cell<State>,
     /// Whether it stands in a ready queue.
-    pub(crate) queued: Cell<bool>,
+    pub queued: Cell<bool>,
     /// Priority.
     pub priority: Cell<u8>,
     /// Sending: whether it will wait for a reply.
@@ -98,15 +98,15 @@ pub struct Tcb {
     /// Its right to run.
     pub sched: Cell<Option<Obj<SchedContext>>>,
     /// Its neighbours in a stack of lenders (see `lend.rs`): who lent the context on,
-    pub(crate) above: Cell<Option<Obj<Tcb>>>,
+    pub above: Cell<Option<Obj<Tcb>>>,
     /// and who lent it to this one.
-    pub(crate) below: Cell<Option<Obj<Tcb>>>,
+    pub below: Cell<Option<Obj<Tcb>>>,
     /// What it lent, if it is the last lender.
-    pub(crate) lent: Cell<Option<Obj<SchedContext>>>,
+    pub lent: Cell<Option<Obj<SchedContext>>>,
     /// Lender: whom it lent to has left the stack, and somebody else has the context.
-    pub(crate) gap: Cell<bool>,
+    pub gap: Cell<bool>,
     /// Whether `sched` was lent to it.
-    pub(crate) borrows: Cell<bool>,
+    pub borrows: Cell<bool>,
     /// Unresolved fault.
     pub(crate) fault: Cell<Option<Fault>>,
     /// Reserved for foreign system-call ABIs: 0 is native.
@@ -164,6 +164,10 @@ impl Tcb {
     /// Whether it can run now.
     pub fn runnable(&self) -> bool {
         self.state.get() == State::Running && self.sched.get().is_some()
+    }
+    /// Whether no fault of it is unresolved.
+    pub fn fault_is_none(&self) -> bool {
+        self.fault.get().is_none()
     }
     /// Whether it may be switched to: it has a context, and that has budget left or needs none.
     #[inline]
