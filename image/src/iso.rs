@@ -33,6 +33,9 @@ pub enum Error {
     /// It would overwrite what is no file.
     #[error("{0} is not a file: name one, and copy it with `dd` if it is to go to a stick")]
     NoFile(String),
+    /// There is no place for it.
+    #[error("there is no folder {0}: make it first, or name another")]
+    NoFolder(String),
     /// GRUB's menu could not hold it.
     #[error("the kernel command line may hold printable ASCII without quotes and backslashes")]
     Append,
@@ -81,7 +84,9 @@ pub fn check(out: &Path, append: Option<&str>) -> Result<(), Error> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    parent.metadata().map_err(io(parent))?;
+    if !parent.is_dir() {
+        return Err(Error::NoFolder(parent.display().to_string()));
+    }
     menu(append, 0).map(|_| ())
 }
 
@@ -188,7 +193,7 @@ mod tests {
         assert!(refused("x.vdi").contains("VBoxManage convertfromraw"));
         assert!(refused("/dev/null").contains("`dd`"));
         assert!(refused("/").contains("not a file"));
-        assert!(refused("/no/such/folder/x.iso").starts_with("/no/such/folder: "));
+        assert!(refused("/no/such/folder/x.iso").contains("no folder /no/such/folder: "));
         assert!(check(Path::new("breakwater.iso"), None).is_ok());
     }
 

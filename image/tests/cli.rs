@@ -30,6 +30,8 @@ fn help_shows_every_subcommand_and_the_defaults() {
         "--dns",
         "--machine",
         "--nic",
+        "--boot",
+        "image",
         "--accel",
         "--mem",
         "--pcap",
@@ -57,6 +59,20 @@ fn wrong_values_name_the_right_ones() {
     assert!(text.contains("8 is not in 64..=65536"), "{text}");
     let text = refused(&["run", "--mem", "lots"]);
     assert!(text.contains("lots"), "{text}");
+}
+
+#[test]
+fn an_image_is_refused_before_anything_is_built() {
+    let text = refused(&["image"]);
+    assert!(text.contains("<OUT>"), "{text}");
+    let text = refused(&["image", "x.vmdk"]);
+    assert!(text.contains("called .iso or .img"), "{text}");
+    let text = refused(&["image", "/no/such/folder/x.iso"]);
+    assert!(text.contains("there is no folder /no/such/folder: make it first"), "{text}");
+    let text = refused(&["image", "x.iso", "--append", "it's"]);
+    assert!(text.contains("without quotes"), "{text}");
+    let text = refused(&["image", "x.iso", "--ip", "10.9.0.2"]);
+    assert!(text.contains("as in 10.9.0.2/24"), "{text}");
 }
 
 #[test]
