@@ -14,6 +14,8 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::paging;
+
 unsafe extern "C" {
     fn syscall_entry();
     fn trap_stubs();
@@ -176,8 +178,10 @@ pub fn draw() -> u64 {
     word
 }
 
-/// Enters user mode for the first time.
+/// Ends the boot and enters user mode. (Not a part of the boot code, which it gives away.)
+#[inline(never)]
 pub fn enter_user(t: Obj<Tcb>) -> ! {
+    paging::forget_boot_code();
     // SAFETY: `return_to_user` expects a runnable TCB in RAX and a kernel stack; boot is over.
     unsafe {
         core::arch::asm!(

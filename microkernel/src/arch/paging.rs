@@ -28,6 +28,7 @@ const ADDR: u64 = 0x000f_ffff_ffff_f000;
 
 unsafe extern "C" {
     fn image_start();
+    fn init_start();
     fn text_start();
     fn text_end();
     fn rodata_end();
@@ -57,7 +58,7 @@ impl Image {
     pub fn whole(self) -> (u64, u64) {
         (self.phys(image_start), self.phys(kernel_end))
     }
-    /// What the kernel keeps after boot.
+    /// What the kernel keeps after boot, which is not the code that [`forget_boot_code`] unmaps.
     pub fn kept(self) -> (u64, u64) {
         (self.phys(text_start), self.phys(kernel_end))
     }
@@ -154,7 +155,9 @@ pub fn init(
             }
         }
     }
-    for at in (text..image_to).step_by(PAGE as usize).filter(|at| !guards.contains(at)) {
+    for at in
+        (image.phys(init_start)..image_to).step_by(PAGE as usize).filter(|at| !guards.contains(at))
+    {
         let flags = match at {
             a if a < text_to => Entry::empty(),
             a if a < ro_to => Entry::NX,
@@ -173,6 +176,18 @@ pub fn init(
     KERNEL_PML4.store(pml4, Relaxed);
     // SAFETY: maps all that the kernel uses from here on: its image, its stack, RAM.
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) pml4) };
+}
+
+/// Takes the code that only the boot runs out of the kernel's address space: its memory is given
+/// away.
+pub fn forget_boot_code() {
+    let pages = init_start as *const () as u64..text_start as *const () as u64;
+    for vaddr in pages.step_by(PAGE as usize) {
+        let entry = |table: u64, level: u64| table + 8 * (vaddr >> (12 + 9 * (level - 1)) & 511);
+        let table = (2..=4).rev().fold(kernel_pml4(), |table, l| read(entry(table, l)) & ADDR);
+        write(entry(table, 1), 0);
+        x86_64::instructions::tlb::flush(x86_64::VirtAddr::new(vaddr));
+    }
 }
 
 /// The address space without user mappings.
