@@ -18,6 +18,7 @@
 //! | [`bench`] | what things cost, here and in a Linux guest |
 //! | [`client`] | what tests do from outside: HTTP, echo |
 //! | [`suite`] | the QEMU tests, by name |
+//! | [`trace`] | the `trace` command: a timeline of what happens |
 #![forbid(unsafe_code)]
 
 #[allow(clippy::float_arithmetic, reason = "figures are for people")]
@@ -37,4 +38,5 @@ pub mod qemu;
 pub mod qmp;
 pub mod run;
 pub mod suite;
+pub mod trace;
 pub mod workspace;

@@ -8,9 +8,10 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use image::bench::figure::Format;
+use image::harness::Setup;
 use image::net::TapError;
 use image::run::{Behind, Boot};
-use image::{bench, build, install, iso, qemu, run, suite, workspace};
+use image::{bench, build, install, iso, qemu, run, suite, trace, workspace};
 use netd::Addressing;
 use netd::addressing::ArgError;
 
@@ -69,6 +70,12 @@ enum Command {
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
     /// tests too, after those that need no machine.
     Test(Test),
+    /// Record what happens, as a timeline for a browser
+    ///
+    /// Boots the system, traces it under a small load, or while the commands after `--` run in
+    /// its shell, and writes OUT as Chrome trace JSON: open it at https://ui.perfetto.dev or
+    /// chrome://tracing.
+    Trace(Trace),
     /// Measure: instructions, time and memory, beside a Linux guest
     ///
     /// Without a name: prints which measurements there are.
@@ -157,6 +164,25 @@ struct Test {
 }
 
 #[derive(Args)]
+struct Trace {
+    /// Where to write the timeline
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Trace at least so long
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    seconds: u64,
+    /// Boot nothing: read a trace from a file, or from a system whose shell says `trace send`
+    #[arg(long, value_name = "FILE|ADDRESS:PORT", conflicts_with_all = ["seconds", "load"])]
+    from: Option<String>,
+    /// The machine
+    #[arg(long, value_enum, default_value = "pc")]
+    machine: qemu::Chipset,
+    /// Commands for the system's shell, one an argument, instead of pings and web pages
+    #[arg(value_name = "COMMAND", last = true)]
+    load: Vec<String>,
+}
+
+#[derive(Args)]
 struct Bench {
     /// Which
     #[arg(value_name = "NAME")]
@@ -229,6 +255,7 @@ fn main() -> ExitCode {
         Some(Command::Image(o)) => disk(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
+        Some(Command::Trace(o)) => record(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),
     };
     result.unwrap_or_else(|e| {
@@ -299,6 +326,22 @@ fn test(o: &Test, manifest: &Path) -> Result<ExitCode> {
     install::ensure()?;
     let image = build::build(manifest, false)?;
     Ok(suite::run(&tests, image, Default::default()).exit_code())
+}
+
+fn record(o: &Trace, manifest: &Path) -> Result<ExitCode> {
+    let capture = match &o.from {
+        Some(source) => trace::from(source)?,
+        None => {
+            install::ensure()?;
+            let image = build::build(manifest, false)?;
+            let setup = Setup { chipset: o.machine, ..Setup::new("trace-command") };
+            let time = std::time::Duration::from_secs(o.seconds);
+            let load = trace::Load { commands: o.load.clone(), time };
+            trace::of_guest(&image, &setup, &load)?
+        }
+    };
+    println!("{}", trace::write(&capture, &o.out)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(o: &Bench) -> Result<ExitCode> {

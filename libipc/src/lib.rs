@@ -17,6 +17,7 @@
 //! | [`bundle`] | the file in which init, programs and symbols travel |
 //! | [`log`] | log and console byte rings |
 //! | [`time`] | dates |
+//! | [`trace`] | traces on their way out of the system |
 #![no_std]
 
 pub mod bundle;
@@ -34,6 +35,7 @@ pub mod sock;
 pub mod start;
 pub mod sys;
 pub mod time;
+pub mod trace;
 
 /// Longest name of a process, region, capability or device.
 pub const NAME_MAX: usize = 24;

@@ -20,6 +20,17 @@ pub mod interface {
     pub const PROC: u16 = 3;
     /// To a NIC driver; none so far.
     pub const NIC: u16 = 4;
+
+    /// What people call it; `None`: it is none of these.
+    pub const fn name(number: u16) -> Option<&'static str> {
+        Some(match number {
+            SOCK => "sock",
+            NET => "net",
+            PROC => "proc",
+            NIC => "nic",
+            _ => return None,
+        })
+    }
 }
 
 /// Version of all interfaces.

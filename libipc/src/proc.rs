@@ -51,6 +51,19 @@ pub enum Request {
     Random,
     /// Turns the machine off.
     PowerOff,
+    /// The kernel's trace: [`Reply::Trace`], as it is then.
+    Trace(Trace),
+}
+
+/// What to do about the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trace {
+    /// Nothing.
+    Look,
+    /// Begin a new one, over the last.
+    Start,
+    /// Stop: the ring then keeps what it holds.
+    Stop,
 }
 
 /// Ways to crash.
@@ -94,6 +107,15 @@ pub enum Reply {
         bytes: [u8; 32],
         /// Whether the machine has a source of randomness that passes its tests.
         sound: bool,
+    },
+    /// The trace.
+    Trace {
+        /// Whether it is being written.
+        running: bool,
+        /// Records since it was started.
+        written: u64,
+        /// Records that the ring holds; the newest ones stay.
+        capacity: u64,
     },
 }
 
@@ -231,6 +253,8 @@ pub enum Error {
     CannotStart,
     /// The request makes no sense.
     Invalid,
+    /// The system has no memory for traces.
+    NoTrace,
 }
 
 impl core::fmt::Display for Error {
@@ -242,6 +266,7 @@ impl core::fmt::Display for Error {
             Self::NoDevice => f.write_str("the process drives no device"),
             Self::CannotStart => f.write_str("the process cannot be started; init's log says why"),
             Self::Invalid => f.write_str("the request makes no sense"),
+            Self::NoTrace => f.write_str("there is no ring: give the manifest a `[trace]` table"),
         }
     }
 }

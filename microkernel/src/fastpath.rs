@@ -170,11 +170,13 @@ impl<P: Platform> Kernel<P> {
     /// The switch has used up somebody's budget, or is to be traced.
     #[cold]
     fn end_slowly(&mut self, from: Obj<Tcb>, message: Handover, call: Syscall) -> Handover {
-        let to = message.to;
-        message.apply(&from);
-        if let Some(to) = to.filter(|_| self.cpu.tracing) {
-            self.trace_fast(from, to, call);
+        if let Some(to) = message.to.filter(|_| self.cpu.tracing) {
+            self.trace_fast(from, to, message.word, call);
         }
+        if !self.cpu.reschedule {
+            return message;
+        }
+        message.apply(&from);
         Handover::resume(self.schedule())
     }
 

@@ -108,11 +108,15 @@ impl<P: Platform> Kernel<P> {
             return;
         }
         let at = ring.next;
-        let words = [self.hw.ticks(), head, a, b];
-        for (i, word) in words.into_iter().enumerate() {
-            // SAFETY: the capability in its slot says that the frame lives, `next` lies in it: they
-            // are set together, and no frame is added while a trace runs.
-            unsafe { obj::write_word(at + 8 * i as u64, word) };
+        let ticks = self.hw.ticks();
+        // SAFETY: the capability in its slot says that the frame lives, and `next` lies in it: they
+        // are set together, and no frame is added while a trace runs.
+        unsafe {
+            // (As a loop this would be one, which costs more than the rest of a record.)
+            obj::write_word(at, ticks);
+            obj::write_word(at + 8, head);
+            obj::write_word(at + 16, a);
+            obj::write_word(at + 24, b);
         }
         ring.next = at + TRACE_RECORD;
         if ring.next == ring.end {
@@ -137,8 +141,7 @@ impl<P: Platform> Kernel<P> {
         self.trace.last = next;
         let state = before.map_or(0, |t| t.state.get() as u8);
         let head = TraceRecord::head(TraceKind::Switch, state, 0, 0, number(next) as u32);
-        let priority = next.map_or(0, |t| t.priority.get() as u64);
-        self.record(head, number(before) | priority << 32, 0);
+        self.record(head, number(before), 0);
     }
 
     /// `t` is about to end: it ran last no more.
@@ -148,17 +151,26 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// `t` has called `other`, or answered it, which runs now.
-    pub(crate) fn trace_fast(&mut self, t: Obj<Tcb>, other: Obj<Tcb>, call: Syscall) {
-        let regs = t.regs.get();
-        if call == Syscall::ReplyRecv {
-            self.trace_reply(t, other);
-        } else if let Ok(cap) = cspace::lookup_cap(&t, regs.rdi)
-            && let Some(ep) = cap.endpoint()
-        {
-            self.trace_message(t, other, ep, cap.data(), trace_flag::CALL);
+    /// The fast path's last act: `t` has called `to`, or answered it, which runs now.
+    pub(crate) fn trace_fast(&mut self, t: Obj<Tcb>, to: Obj<Tcb>, badge: u64, call: Syscall) {
+        let a = to.trace_id.get() as u64;
+        if call == Syscall::Call {
+            // (Its CSpace is flat, or this would not be the fast path.)
+            let slot = t.cspace().cap().cnode_slot(t.registers().rdi);
+            let ep = slot.map_or(0, |slot| self.identity(slot.cap().addr()) << 32);
+            self.record_message(TraceKind::Message, trace_flag::CALL, t, a | ep, badge);
+        } else {
+            self.record_message(TraceKind::Reply, 0, t, a, 0);
         }
-        self.trace_switch();
+        self.record_handover(t, to);
+    }
+
+    #[inline(always)]
+    fn record_handover(&mut self, from: Obj<Tcb>, to: Obj<Tcb>) {
+        self.trace.last = Some(to);
+        let state = from.state.get() as u8;
+        let head = TraceRecord::head(TraceKind::Switch, state, 0, 0, to.trace_id.get());
+        self.record(head, from.trace_id.get() as u64, 0);
     }
 
     /// What all records of messages have in common; the message is in `from`'s registers.

@@ -197,6 +197,13 @@ pub fn nic_status(info: &StartInfo) -> Option<&'static Status> {
     fits.then(|| unsafe { &*(region.vaddr as *const Status) })
 }
 
+/// The ring of the kernel's trace, if the manifest has this program read it.
+pub fn trace_ring(info: &StartInfo) -> Option<Bytes> {
+    let region = info.region(libipc::trace::REGION).filter(|r| r.vaddr != 0)?;
+    // SAFETY: init maps the region readable for the process's life; it is only read.
+    Some(unsafe { Bytes::new(region.vaddr as *mut u8, region.len as usize) })
+}
+
 /// Memory of a session for tests on the host.
 #[cfg(test)]
 pub mod testing {

@@ -18,7 +18,7 @@ pub struct Row {
     /// Whether it is an interrupt or exception, not a system call.
     trap: bool,
     /// Name in JSON.
-    name: &'static str,
+    pub name: &'static str,
     /// What it is.
     what: &'static str,
     /// The most that it should cost; `cargo test` holds it.

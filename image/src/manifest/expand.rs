@@ -10,7 +10,9 @@ use libipc::{Name, net, nic};
 use spec::{Budget, Cap, CapKind, Device, InitRights, Map, MapKind, Process, Region, System};
 use toml::Spanned;
 
-use super::file::{Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets};
+use super::file::{
+    Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets, Trace,
+};
 use super::problem::{Problem, Reason};
 
 /// Bit of a program's notification: netd has something ready for it.
@@ -64,6 +66,9 @@ pub fn expand(m: &Manifest) -> (System, Vec<Problem>) {
     if let Some(s) = &m.sessions {
         x.sessions(m, s.get_ref());
     }
+    if let Some(t) = &m.trace {
+        x.trace(t);
+    }
     let problems = limits(m, &x.system);
     (x.system, problems)
 }
@@ -101,6 +106,7 @@ impl<'a> Expansion<'a> {
             regions: regions.collect(),
             endpoints: endpoints.collect(),
             devices: devices.collect(),
+            trace: None,
         };
         Self { m, system }
     }
@@ -258,6 +264,17 @@ impl<'a> Expansion<'a> {
         for server in [stack, control] {
             self.map(server, "sessions", MapKind::Region { index, write: false });
         }
+    }
+}
+
+impl Expansion<'_> {
+    /// The ring of the kernel's trace, and who reads it.
+    fn trace(&mut self, t: &Trace) {
+        let name = libipc::trace::REGION;
+        let region = self.region(name.into(), *t.kib.get_ref(), None, Vec::new());
+        let reader = self.process_index(t.reader.get_ref());
+        self.map(reader, name, MapKind::Region { index: region, write: false });
+        self.system.trace = Some(spec::Trace { region, at_boot: t.at_boot });
     }
 }
 

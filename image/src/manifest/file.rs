@@ -21,6 +21,7 @@ pub struct Manifest {
     pub sessions: Option<Spanned<Sessions>>,
     #[serde(default)]
     pub program: Vec<Program>,
+    pub trace: Option<Trace>,
     #[serde(default)]
     pub forward: Vec<Forward>,
 }
@@ -188,6 +189,15 @@ pub struct Sockets {
     pub broadcast: bool,
     #[serde(default)]
     pub ping: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    pub kib: Spanned<u32>,
+    pub reader: Spanned<String>,
+    #[serde(default)]
+    pub at_boot: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

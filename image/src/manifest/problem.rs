@@ -116,6 +116,8 @@ pub enum Reason {
     DmaTaken { number: u8, owner: String },
     #[error("device `{device}` belongs to `{owner}` already")]
     DeviceTaken { device: String, owner: String },
+    #[error("kib is {kib}, but must be a multiple of 2048 up to {max}", max = super::check::TRACE_MAX)]
+    TraceSize { kib: u32 },
     #[error("no program may bind port {0}, so nothing would answer there")]
     ForwardToNobody(u16),
     #[error("host port {0} leads somewhere else already")]

@@ -12,9 +12,12 @@ mod netbench;
 mod recovery;
 mod reports;
 mod services;
+mod trace;
 mod traffic;
 mod usertests;
 mod vanish;
+
+pub use traffic::ready;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -150,6 +153,11 @@ pub const ALL: &[Test] = &[
         setup: |s| (s.nic, s.chipset) = (Nic::I82574l, Chipset::Q35),
         ..test("nic-82574l", "the same, on q35", |g| recovery::card(g, "82574L"))
     },
+    Test {
+        setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),
+        ..test("trace-cost", "a traced call costs 60 instructions an event more", trace::cost)
+    },
+    test("trace", "a timeline of threads, calls, interrupts and restarts", trace::trace),
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("restart-program", "a program serves in each of its lives", recovery::restart_program),

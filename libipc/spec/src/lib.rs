@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The whole system. Every `u16` index points into the list that its name says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,17 @@ pub struct System {
     pub notifications: Vec<String>,
     /// Devices.
     pub devices: Vec<Device>,
+    /// Where the kernel writes its trace.
+    pub trace: Option<Trace>,
+}
+
+/// The kernel's trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Index of the region that is its ring: large frames only, at most eight.
+    pub region: u16,
+    /// Whether it is written from the start.
+    pub at_boot: bool,
 }
 
 /// A process.

@@ -22,7 +22,7 @@ pub const TRACE_CODE_MAX: u64 = 0xffff;
 #[repr(u8)]
 pub enum TraceKind {
     /// `thread` begins to run (0: nobody). Flags: what the one before does now, as
-    /// [`trace_state`]. `a`: the one before, and the priority of the new one << 32.
+    /// [`trace_state`]. `a`: the one before.
     Switch = 1,
     /// A message of `thread` reached its receiver. Flags: [`trace_flag`]. Tag: the first byte of
     /// the payload, which names the request in the interfaces of `libipc`. Code: the lowest 16

@@ -12,7 +12,7 @@ use spec::System;
 use crate::draft::{Draft, bar_pages, draft, segment_pages, slots_needed};
 use crate::kernel::Kernel;
 use crate::layout::{MAX_PROCESSES, ROOT, UART_LINE, signal, slot, window};
-use crate::maker::{MakeError, Maker};
+use crate::maker::{MakeError, Maker, split};
 use crate::pci::{self, Function, Mechanism1};
 use crate::pool::Pool;
 use crate::process::write_frame;
@@ -180,6 +180,26 @@ fn make_region<K: Kernel>(
     Ok(made)
 }
 
+/// Gives the kernel the memory of its trace.
+fn give_ring<K: Kernel>(
+    m: &mut Maker<'_, K>,
+    system: &System,
+    regions: &[(CPtr, u64)],
+    trace: spec::Trace,
+) -> Result<(), MakeError> {
+    let index = trace.region as usize;
+    let region = system.regions.get(index).ok_or(MakeError::Memory)?;
+    let (large, small) = split(region.kib as u64 * 1024);
+    for frame in 0..large + small {
+        let words = [regions[index].0 + frame, 0, 0, 0];
+        m.k.invoke(init_slot::TRACE, Label::TraceAdd, words, [0; 2])?;
+    }
+    if trace.at_boot {
+        m.k.invoke(init_slot::TRACE, Label::TraceStart, [0; 4], [0; 2])?;
+    }
+    Ok(())
+}
+
 /// All BARs that processes map, in the order of their addresses, as device untypeds want it.
 fn make_bars<K: Kernel>(
     m: &mut Maker<'_, K>,
@@ -273,6 +293,9 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         let region = &system.regions[i];
         regions[i] = make_region(&mut m, region).of(&region.name)?;
     }
+    if let Some(trace) = system.trace {
+        give_ring(&mut m, &system, &regions, trace).of("trace")?;
+    }
     let bars = make_bars(&mut m, &system, &found, &drafts).of("device memory")?;
     let mut segments = Vec::new();
     for f in &files {
@@ -333,5 +356,6 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         total,
         standing_slots,
         power: machine.power,
+        tracing: system.trace.is_some_and(|t| t.at_boot),
     }))
 }

@@ -10,7 +10,7 @@
 //! | [`pool`], [`slots`], [`tables`], [`plan`] | memory, slots and page tables, planned |
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
 //! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`], `suspend` | life and death of processes |
-//! | [`cause`], [`backtrace`], [`report`], `restart` | why a process died, what followed, how that reads |
+//! | [`cause`], [`backtrace`], [`report`], `restart`, `trace` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`noise`], [`random`] | random bytes |
 //! | [`console`], [`lines`], [`allowance`], [`screen`], [`uart`] | log and console |
@@ -52,6 +52,7 @@ pub mod standing;
 pub mod supervisor;
 mod suspend;
 pub mod tables;
+mod trace;
 pub mod uart;
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use libipc::Name;
 use libipc::bundle::File;
 use libipc::log::Pace;
 use libipc::permission::Permission;
-use libipc::proc::{Crash, Request, State};
+use libipc::proc::{self, Crash, Request, State};
 use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
+use libipc::trace;
 use spec::{Budget, InitRights, Restart};
 
 use crate::allowance::Allowance;
@@ -224,7 +225,7 @@ impl Parts<'_> {
         self.map_memory(k)?;
         self.fill_cnode(k, index)?;
         self.write_info(k, index)?;
-        self.start_thread(k, priority, budget)
+        self.start_thread(k, index, priority, budget)
     }
     /// Ends the incarnation: all private objects are gone when this returns.
     pub fn stop(&self, k: &mut impl Kernel) {
@@ -311,6 +312,7 @@ impl Parts<'_> {
     fn start_thread(
         &self,
         k: &mut impl Kernel,
+        index: usize,
         priority: u8,
         budget: Option<Budget>,
     ) -> Result<(), Error> {
@@ -324,7 +326,8 @@ impl Parts<'_> {
         name[..n].copy_from_slice(&self.info.name.as_bytes()[..n]);
         let (a, b) = name.split_at(8);
         let word = |b: &[u8]| b.iter().rev().fold(0, |w, b| w << 8 | *b as u64);
-        set(k, Label::ThreadSetName, [word(a), word(b), 0, 0])?;
+        let number = trace::number(index, self.info.incarnation) as u64;
+        set(k, Label::ThreadSetName, [word(a), word(b), number, 0])?;
         if let Some(ntfn) = self.bound {
             set(k, Label::ThreadBindNotification, [ntfn, 0, 0, 0])?;
         }
@@ -381,6 +384,7 @@ impl Process<'_> {
             | Request::Reports { .. }
             | Request::Report(_)
             | Request::Backtrace { .. }
+            | Request::Trace(proc::Trace::Look)
             | Request::Memory => (self.asks.status, Permission::InitStatus),
             Request::Kill(_)
             | Request::Crash(..)
@@ -389,6 +393,7 @@ impl Process<'_> {
             | Request::Stop(_)
             | Request::Suspend(_)
             | Request::Resume(_)
+            | Request::Trace(_)
             | Request::PowerOff => (false, Permission::Init),
         };
         if may || self.asks.control { Ok(()) } else { Err(permission) }

@@ -50,6 +50,7 @@ impl Supervisor<'_> {
             Request::Backtrace { report, skip } => self.report_backtrace(*report, *skip),
             Request::Memory => Ok(self.memory(k)),
             Request::Random => Ok(self.random(k)),
+            Request::Trace(order) => self.order_trace(k, *order),
             Request::PowerOff => {
                 self.shut_down(k);
                 Ok(Reply::Done)

@@ -4,6 +4,7 @@ use abi::UserRegs;
 use core::fmt::Write;
 use libipc::log::READY;
 use libipc::proc::{self, Outcome};
+use libipc::trace::code;
 
 use crate::backtrace::{Frames, Place, is_code, walk};
 use crate::cause::printable;
@@ -90,6 +91,7 @@ impl Supervisor<'_> {
         let incarnation = p.starts.wrapping_sub(1);
         let Some(n) = k.log_ready(p.log_page(), incarnation, &mut text) else { return };
         (p.ready, p.says_ready) = (true, true);
+        self.trace(k, code::READY, i, 0);
         let (now, said) = (k.now_ns(), clip(&printable(&text[..n.min(READY)])));
         self.record(i, |r| (r.times.ready, r.said) = (Some(now), said));
         self.announce(i, "");

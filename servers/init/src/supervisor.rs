@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use libipc::log::PANIC;
 use libipc::proc::State;
+use libipc::trace::code;
 
 use crate::cause::{Cause, printable};
 use crate::kernel::Kernel;
@@ -47,6 +48,8 @@ pub struct Setup<'a> {
     pub standing_slots: u32,
     /// How the machine is turned off.
     pub power: PowerOff,
+    /// Whether the kernel writes its trace already.
+    pub tracing: bool,
 }
 
 /// The supervisor.
@@ -65,6 +68,7 @@ pub struct Supervisor<'a> {
     pub(crate) total: u64,
     pub(crate) standing_slots: u32,
     pub(crate) power: PowerOff,
+    pub(crate) tracing: bool,
 }
 
 /// Prints a formatted line.
@@ -93,6 +97,7 @@ impl<'a> Supervisor<'a> {
             total: setup.total,
             standing_slots: setup.standing_slots,
             power: setup.power,
+            tracing: setup.tracing,
         }
     }
 
@@ -160,6 +165,7 @@ impl<'a> Supervisor<'a> {
         p.started_ns = k.now_ns();
         p.history.started(p.started_ns);
         p.state = State::Running;
+        self.trace(k, code::STARTED, i, 0);
     }
 
     /// Where random bytes come from, when that has changed.
@@ -204,6 +210,7 @@ impl<'a> Supervisor<'a> {
         at: [u64; 2],
         order: Option<Next>,
     ) {
+        self.trace(k, code::DIED, i, at[0]);
         self.drain(k, i);
         self.dies(i);
         let p = &mut self.processes[i];
@@ -223,6 +230,7 @@ impl<'a> Supervisor<'a> {
         if let Some(parts) = &self.processes[i].parts {
             parts.stop(k);
         }
+        self.trace(k, code::GONE, i, 0);
         [record.times.died, record.times.noticed] = at;
         record.times.torn_down = k.now_ns();
         let exit = match record.cause {
@@ -256,6 +264,7 @@ impl<'a> Supervisor<'a> {
                 self.arm(k);
             }
             Next::Leave | Next::Never | Next::GiveUp => {
+                self.trace(k, code::STAYS, i, 0);
                 self.end_log(i);
                 self.processes[i].state = match exit {
                     _ if suspends => State::Suspended,
@@ -337,6 +346,7 @@ impl<'a> Supervisor<'a> {
 
     /// Starts a process whose restart was put off.
     pub(crate) fn start_pending<K: Kernel>(&mut self, k: &mut K, i: usize) {
+        self.trace(k, code::RESUMED, i, 0);
         self.resumes(i, k.now_ns());
         self.start(k, i);
         self.resumed(k, i);

@@ -31,6 +31,8 @@ const PERIOD_US: (u64, u64) = (1000, 1_000_000);
 const BUDGET_US_MIN: u64 = 100;
 /// Processes that init can tell apart by the bits of its own notification.
 const PROCESSES_MAX: usize = 60;
+/// Largest ring of the kernel's trace, KiB.
+pub const TRACE_MAX: u32 = (abi::TRACE_FRAMES as u32) << (abi::LARGE_BITS - 10);
 /// Highest priority of a program, so that servers always go first.
 const PROGRAM_PRIORITY: u64 = 100;
 
@@ -124,7 +126,7 @@ fn names(m: &Manifest, p: &mut Problems) {
                 p.add(name.span(), Reason::NameTooLong { name: text.clone() });
             } else if text.is_empty() || !text.chars().all(fine) {
                 p.add(name.span(), Reason::NameCharacters { name: text.clone() });
-            } else if ["init", "kernel", "sessions"].contains(&text.as_str())
+            } else if ["init", "kernel", "sessions", "trace"].contains(&text.as_str())
                 || text.starts_with("session.")
             {
                 p.add(name.span(), Reason::NameReserved { name: text.clone() });

@@ -2,7 +2,7 @@
 
 use libipc::sock;
 
-use super::{BIND_MAX, Problems, REGION_MAX, UNTYPED_KIB, wiring};
+use super::{BIND_MAX, Problems, REGION_MAX, TRACE_MAX, UNTYPED_KIB, wiring};
 use crate::manifest::expand::ports;
 use crate::manifest::file::{Manifest, Sockets};
 use crate::manifest::problem::Reason;
@@ -12,6 +12,21 @@ pub fn check(m: &Manifest, p: &mut Problems) {
     sessions(m, p);
     bound_ports(m, p);
     forwards(m, p);
+    trace(m, p);
+}
+
+/// The ring is made of large frames, and a program reads it.
+fn trace(m: &Manifest, p: &mut Problems) {
+    let Some(t) = &m.trace else { return };
+    let kib = *t.kib.get_ref();
+    if kib == 0 || kib > TRACE_MAX || !kib.is_multiple_of(2048) {
+        p.add(t.kib.span(), Reason::TraceSize { kib });
+    }
+    if !m.program.iter().any(|x| x.name.get_ref() == t.reader.get_ref()) {
+        let known = m.program.iter().map(|x| x.name.get_ref().clone()).collect();
+        let name = t.reader.get_ref().clone();
+        p.add(t.reader.span(), Reason::Unknown { what: "program", name, known });
+    }
 }
 
 fn console(m: &Manifest, p: &mut Problems) {

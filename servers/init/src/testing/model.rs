@@ -72,6 +72,8 @@ pub struct Thread {
     pub priority: u8,
     /// Name.
     pub name: Vec<u8>,
+    /// Number in traces.
+    pub number: u32,
     bound: Option<Object>,
     sched: Option<Object>,
     /// Budget and period of its scheduling context, ns.
@@ -100,6 +102,11 @@ pub struct Model {
     irqs: BTreeMap<u64, (Object, u64)>,
     /// Endpoints that were closed.
     closed: BTreeSet<Object>,
+    /// Frames of the trace's ring, whether it is written, and what was logged.
+    ring: Vec<Object>,
+    tracing: bool,
+    /// Code and words of each record that was logged.
+    pub logged: Vec<[u64; 3]>,
     memory: BTreeMap<u64, Box<[u8; 4096]>>,
     /// Signalled bits by notification.
     pub signals: BTreeMap<Object, u64>,
@@ -141,6 +148,9 @@ impl Model {
             scheds: BTreeMap::new(),
             irqs: BTreeMap::new(),
             closed: BTreeSet::new(),
+            ring: Vec::new(),
+            tracing: false,
+            logged: Vec::new(),
             memory: BTreeMap::new(),
             signals: BTreeMap::new(),
             root: 1,
@@ -160,6 +170,7 @@ impl Model {
         m.root_cap(init_slot::IO_PORTS, ObjType::IoPort, 5, 0, 0);
         m.root_cap(init_slot::IPC_BUFFER, ObjType::Frame, 6, 0x1000, PAGE_BITS);
         m.root_cap(init_slot::SCHED, ObjType::SchedContext, 7, 0, 0);
+        m.root_cap(init_slot::TRACE, ObjType::Trace, 8, 0, 0);
         m.spaces.insert(2, Space::default());
         m.threads.insert(3, Thread { cspace: 1, vspace: 2, ..Default::default() });
         for (slot, u) in (init_slot::UNTYPED..).zip(untypeds) {
@@ -462,6 +473,7 @@ impl Model {
             }
             Label::ThreadSetPriority => t.priority = w[0] as u8,
             Label::ThreadSetName => {
+                t.number = w[2] as u32;
                 t.name = [w[0].to_le_bytes(), w[1].to_le_bytes()].concat();
                 t.name.retain(|b| *b != 0);
             }
@@ -580,6 +592,27 @@ impl Kernel for Model {
                 self.irqs.insert(cap.object, target);
             }
             (ObjType::IrqHandler, Label::IrqAck) => {}
+            (ObjType::Trace, Label::TraceAdd) => {
+                let frame = self.typed(w[0], ObjType::Frame)?;
+                assert!(frame.bits == LARGE_BITS && self.ring.len() < abi::TRACE_FRAMES);
+                self.ring.push(frame.object);
+            }
+            (ObjType::Trace, Label::TraceStart) if self.ring.is_empty() => {
+                return Err(Error::NoMemory);
+            }
+            (ObjType::Trace, Label::TraceStart) => {
+                (self.tracing, self.logged) = (true, Vec::new());
+            }
+            (ObjType::Trace, Label::TraceStop) => self.tracing = false,
+            (ObjType::Trace, Label::TraceLog) => {
+                if self.tracing {
+                    self.logged.push([w[0], w[1], w[2]]);
+                }
+            }
+            (ObjType::Trace, Label::TraceInfo) => {
+                let frames = self.ring.len() as u64;
+                return Ok([self.logged.len() as u64, frames << (LARGE_BITS - 5), 0, 0]);
+            }
             (ObjType::IoPort, Label::PortIn | Label::PortOut) => {
                 let value = self.outside.port(label, w[0] as u16, w[2] as u32);
                 return Ok([value as u64, 0, 0, 0]);

@@ -7,6 +7,7 @@ mod faults;
 mod fuzz;
 mod reports;
 mod requests;
+mod trace;
 
 use abi::{Clock, FaultKind, IsaLine, PowerOff, UntypedDesc};
 use alloc::boxed::Box;
@@ -136,6 +137,7 @@ pub fn system() -> System {
         endpoints: vec!["srv".to_string()],
         notifications: vec!["drv".to_string(), "srv".to_string(), "sh".to_string()],
         devices: vec![device("nic0", (0x8086, 0x100e)), device("nic1", (0x8086, 0x10d3))],
+        trace: None,
     }
 }
 

@@ -41,6 +41,10 @@ pub enum Failure {
     Ping(sock::Error),
     Link(sock::Error),
     Nc(sock::Error),
+    /// The connection to which something is sent.
+    Send(sock::Error),
+    /// No memory for traces, or none that this program may read.
+    NoTrace,
     /// The machine has no clock, or it makes no sense.
     NoClock,
 }
@@ -112,6 +116,10 @@ impl fmt::Display for Failure {
             Self::Ping(e) => write!(f, "ping: {e}"),
             Self::Link(e) => write!(f, "link: {e}"),
             Self::Nc(e) => write!(f, "nc: {e}"),
+            Self::Send(e) => write!(f, "send: {e}"),
+            Self::NoTrace => f.write_str(
+                "trace: this program may not read one; `reader` of `[trace]` in the manifest names who may",
+            ),
             Self::NoClock => f.write_str(
                 "date: this machine's clock makes no sense; set it in the firmware, then start anew",
             ),

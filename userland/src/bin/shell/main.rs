@@ -7,6 +7,7 @@ mod nc;
 mod network;
 mod reports;
 mod system;
+mod trace;
 
 use core::fmt::Write;
 use libipc::proc::{self, Crash};
@@ -39,6 +40,9 @@ const HELP: &str = "\
   nc [-u] ADDRESS PORT   talk to a peer over TCP or UDP; Ctrl-D ends sending, Ctrl-C ends it
   nc -l [-u] PORT        the same with the first peer that comes
   stats                  memory, sockets, buffers and counters
+  trace                  whether the kernel records what happens, and how much of it
+  trace start|stop       begin a new record, end it
+  trace send PORT        stop, and give the record to the first who connects to PORT
   random                 32 random bytes, and whether the machine can make them
   date                   date and time, UTC
   echo TEXT              prints TEXT
@@ -125,6 +129,7 @@ impl Shell {
             ("ping", [to, count]) => return self.ping(to, count),
             ("nc", args) => return self.nc(args),
             ("stats", []) => return self.stats(),
+            ("trace", args) => return self.trace(args),
             ("date", []) => return self.date(),
             ("random", []) => self.random(),
             ("poweroff", []) => {

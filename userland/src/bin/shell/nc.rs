@@ -84,6 +84,14 @@ impl Shell {
     }
 
     fn listen(&mut self, at: SocketAddr) -> Result<(), Error> {
+        match self.accept(at)? {
+            Some(stream) => self.talk(stream),
+            None => Ok(()),
+        }
+    }
+
+    /// The first connection that comes; `None`: the user ended the wait.
+    pub(super) fn accept(&mut self, at: SocketAddr) -> Result<Option<TcpStream>, Error> {
         let listener = TcpListener::bind_with(self.rt, at, OPTIONS)?;
         listener.set_nonblocking(true);
         out!(self, "listening on port {}; Ctrl-C ends it", at.port());
@@ -94,12 +102,12 @@ impl Shell {
                 other => break other?,
             }
             if let Some(Input::Stop) = self.input(&mut wait) {
-                return Ok(());
+                return Ok(None);
             }
         };
         drop((wait, listener));
         out!(self, "connection from {peer}");
-        self.talk(stream)
+        Ok(Some(stream))
     }
 
     fn talk(&mut self, stream: TcpStream) -> Result<(), Error> {

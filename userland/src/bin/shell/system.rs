@@ -70,24 +70,33 @@ impl Shell {
         }
     }
 
-    /// The first process that `wanted` says.
-    fn find(
-        &self,
-        wanted: impl Fn(&proc::Process) -> bool,
-    ) -> Result<Option<proc::Process>, Failure> {
+    /// Shows `see` every process.
+    pub(super) fn each_process(&self, mut see: impl FnMut(&proc::Process)) -> Done {
         let mut skip = 0;
         loop {
             let proc::Reply::Processes(some) = self.init(&proc::Request::List { skip })? else {
                 return Err(Failure::Nonsense("init"));
             };
-            if let Some(found) = some.iter().find(|p| wanted(p)) {
-                return Ok(Some(found.clone()));
-            }
+            some.iter().for_each(&mut see);
             if !some.is_full() {
-                return Ok(None);
+                return Ok(());
             }
             skip += some.len() as u32;
         }
+    }
+
+    /// The first process that `wanted` says.
+    fn find(
+        &self,
+        wanted: impl Fn(&proc::Process) -> bool,
+    ) -> Result<Option<proc::Process>, Failure> {
+        let mut found = None;
+        self.each_process(|p| {
+            if found.is_none() && wanted(p) {
+                found = Some(p.clone());
+            }
+        })?;
+        Ok(found)
     }
 
     /// Stops or wakes the network card.
