@@ -1,7 +1,8 @@
 //! What every test works with: objects of its own, threads, their faults, and ways to say what is wrong.
 
-use abi::{CPtr, Error, FaultKind, ObjType, SUPERVISOR_EXIT};
+use abi::{CPtr, Error, FaultKind, MapAttr, ObjType, Rights, SUPERVISOR_EXIT};
 use alloc::string::String;
+use core::cell::Cell;
 use core::fmt::{self, Debug};
 use core::panic::Location;
 use libipc::sys;
@@ -39,6 +40,15 @@ pub fn equal<T: PartialEq + Debug>(got: T, want: T) -> Told {
     if got == want { Ok(()) } else { why(format_args!("{got:x?}, not {want:x?}")) }
 }
 
+/// The call is refused for this reason.
+#[track_caller]
+pub fn refused<T: Debug>(got: Result<T, Error>, want: Error) -> Told {
+    match got {
+        Err(e) if e == want => Ok(()),
+        other => why(format_args!("{other:x?}, not {want:?}")),
+    }
+}
+
 /// The call works.
 #[track_caller]
 pub fn works<T>(got: Result<T, Error>) -> Result<T, Why> {
@@ -71,6 +81,12 @@ pub struct Env {
     /// The notification bound to this thread, and the timer that signals it.
     pub events: CPtr,
     pub timer: CPtr,
+    /// The least urgent thread of a test.
+    idle: Cell<Option<Thread>>,
+}
+
+extern "C" fn nothing(_: u64) -> u64 {
+    0
 }
 
 impl Env {
@@ -78,11 +94,12 @@ impl Env {
     pub fn new(start: &'static StartInfo) -> Option<Self> {
         let own = Own::new(start)?;
         let (events, timer) = (start.cap("events")?, start.cap("timer")?);
-        Some(Self { start, own, faults: 0, reply: 0, events, timer })
+        Some(Self { start, own, faults: 0, reply: 0, events, timer, idle: Cell::new(None) })
     }
 
     /// Makes what every test needs.
     pub fn prepare(&mut self) -> Told {
+        self.idle.set(None);
         self.faults = works(self.own.make(ObjType::Endpoint, 0))?;
         self.reply = works(self.own.make(ObjType::Reply, 0))?;
         Ok(())
@@ -92,6 +109,43 @@ impl Env {
     #[track_caller]
     pub fn make(&self, ty: ObjType) -> Result<CPtr, Why> {
         works(self.own.make(ty, 0))
+    }
+
+    /// A new CNode of 2^`bits` slots.
+    #[track_caller]
+    pub fn cnode(&self, bits: u8) -> Result<CPtr, Why> {
+        works(self.own.make(ObjType::CNode, bits))
+    }
+
+    /// A new copy of `cap` with at most these rights.
+    #[track_caller]
+    pub fn copy(&self, cap: CPtr, rights: Rights) -> Result<CPtr, Why> {
+        works(self.own.copy(cap, rights))
+    }
+
+    /// A new copy of `cap` with all of its rights and a badge.
+    #[track_caller]
+    pub fn mint(&self, cap: CPtr, badge: u64) -> Result<CPtr, Why> {
+        works(self.own.mint(cap, Rights::all(), badge))
+    }
+
+    /// A page of these instructions; its address.
+    #[track_caller]
+    pub fn code(&self, bytes: &[u8]) -> Result<u64, Why> {
+        let (frame, at) = works(self.own.page())?;
+        crate::raw::write_bytes(at, bytes);
+        works(sys::unmap(frame))?;
+        works(self.own.map(frame, self.own.vspace, at, Rights::READ, MapAttr::EXEC))?;
+        Ok(at)
+    }
+
+    /// The fault that a new thread runs into that executes these instructions.
+    #[track_caller]
+    pub fn executes(&self, bytes: &[u8]) -> Result<Fault, Why> {
+        let at = self.code(bytes)?;
+        let thread = self.thread(1)?;
+        works(self.own.start_at(&thread, at, 0, 0))?;
+        self.fault()
     }
 
     /// A new thread, not started.
@@ -144,6 +198,27 @@ impl Env {
         let f = self.fault()?;
         let exit = f.kind == FaultKind::Syscall && f.addr == SUPERVISOR_EXIT;
         if exit && f.badge == thread.badge { Ok(f.code) } else { why(format_args!("{f:x?}")) }
+    }
+
+    /// Waits until no thread of the test can run: they wait, or are stopped. None of them faults.
+    #[track_caller]
+    pub fn settle(&self) -> Told {
+        let idle = match self.idle.get() {
+            Some(idle) => idle,
+            None => self.thread(0)?,
+        };
+        self.idle.set(Some(idle));
+        works(self.own.start(&idle, nothing, 0))?;
+        self.end(&idle).map(drop)
+    }
+
+    /// Lets others run for a while, however urgent they are. None of them faults.
+    #[track_caller]
+    pub fn pass(&self) -> Told {
+        match self.fault_within(200_000)? {
+            None => Ok(()),
+            Some(f) => why(format_args!("{f:x?}")),
+        }
     }
 
     /// Lets the thread go on whose fault came last.

@@ -9,10 +9,19 @@
 
 extern crate alloc;
 
+mod calls;
+mod capabilities;
+mod cycles;
+mod devices;
 mod env;
+mod ipc;
+mod memory;
 mod probe;
+mod processor;
 mod raw;
 mod registers;
+mod signals;
+mod threads;
 
 use env::{Env, Told, equal, works};
 
@@ -21,7 +30,18 @@ rt::entry!(main);
 /// A test.
 pub type Test = fn(&mut Env) -> Told;
 
-const ALL: &[&[(&str, Test)]] = &[registers::ALL];
+const ALL: &[&[(&str, Test)]] = &[
+    registers::ALL,
+    calls::ALL,
+    processor::ALL,
+    ipc::ALL,
+    signals::ALL,
+    capabilities::ALL,
+    memory::ALL,
+    threads::ALL,
+    devices::ALL,
+    cycles::ALL,
+];
 
 fn main(start: &'static rt::StartInfo) -> u64 {
     let Some(mut env) = Env::new(start) else {

@@ -2,7 +2,7 @@
 //! chosen, instructions that may fault.
 
 use abi::PAGE_SIZE;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use libipc::start::IPC_BUFFER;
 
 global_asm!(include_str!("probe.s"));
@@ -73,4 +73,48 @@ pub fn write_bytes(at: u64, bytes: &[u8]) {
 /// A word of this thread's IPC buffer.
 pub fn buffer(offset: usize) -> u64 {
     IPC_BUFFER + offset as u64
+}
+
+/// Registers of a system call, in: rax rdi rsi rdx r10 r8 r9 r12 r13 r14.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    pub rax: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub words: [u64; 6],
+    pub r14: u64,
+}
+
+/// What came back in rax, rdi, rsi and the first four words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Back {
+    pub rax: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub words: [u64; 4],
+}
+
+/// Makes any system call at all.
+pub fn syscall(c: Call) -> Back {
+    let (mut rax, mut rdi, mut rsi) = (c.rax, c.rdi, c.rsi);
+    let [mut w0, mut w1, mut w2, mut w3, w4, w5] = c.words;
+    // SAFETY: the kernel changes these registers and this thread's IPC buffer; what else a call does is
+    // for the test to know.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") rax,
+            inlateout("rdi") rdi,
+            inlateout("rsi") rsi,
+            inlateout("rdx") w0,
+            inlateout("r10") w1,
+            inlateout("r8") w2,
+            inlateout("r9") w3,
+            in("r12") w4,
+            in("r13") w5,
+            in("r14") c.r14,
+            clobber_abi("sysv64"),
+        );
+    }
+    Back { rax, rdi, rsi, words: [w0, w1, w2, w3] }
 }

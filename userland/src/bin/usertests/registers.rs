@@ -472,10 +472,9 @@ fn refusals(p: &Pair<'_>) -> Told {
 }
 
 fn invocations(p: &Pair<'_>) -> Told {
-    let info = MsgInfo::invoke(Label::ThreadSetName).0;
+    let info = MsgInfo::invoke(Label::TimerCancel).0;
     let done = [(r::RAX, 0), (r::RSI, 0), (r::RDX, 0), (r::R10, 0)];
-    let given = [(r::RDI, p.client.thread.tcb), (r::RSI, info), (r::R8, 0)];
-    p.at_once(Syscall::Call, &given, &done)?;
+    p.at_once(Syscall::Call, &[(r::RDI, p.make(ObjType::Timer)?), (r::RSI, info)], &done)?;
     let untyped = works(p.env.own.make(ObjType::Untyped, 12))?;
     let info = MsgInfo::invoke(Label::UntypedInfo).0;
     let done = [(r::RAX, 0), (r::RSI, 0), (r::RDX, 4096), (r::R10, 12)];
