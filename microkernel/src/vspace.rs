@@ -150,14 +150,18 @@ pub(crate) fn write(pa: u64, value: u64) {
     unsafe { obj::write_word(pa, value) }
 }
 
-/// Walks to the table of level `stop`. `Err`: the level of the table that is missing.
+/// Walks to the table of level `stop`. `Err`: the level of the table that is missing; 0: a large frame
+/// lies there.
 fn walk(tables: &Tables, vaddr: u64, stop: u8) -> Result<u64, u8> {
     let mut table = tables.root;
     let mut level = tables.top;
     while level > stop {
         let entry = read(entry_at(table, vaddr, level));
-        if entry & THERE == 0 || entry & Entry::LARGE.bits() != 0 {
+        if entry & THERE == 0 {
             return Err(level - 1);
+        }
+        if entry & Entry::LARGE.bits() != 0 {
+            return Err(0);
         }
         table = entry & ADDR;
         level -= 1;
@@ -296,12 +300,9 @@ impl<P: Platform> Kernel<P> {
         if vaddr >= tables.end {
             return Err(Error::Range);
         }
-        let Err(level) = walk(&tables, vaddr, 1) else { return Err(Error::Occupied) };
+        let Err(level @ 1..) = walk(&tables, vaddr, 1) else { return Err(Error::Occupied) };
         let parent = walk(&tables, vaddr, level + 1).map_err(|_| Error::Occupied)?;
         let entry = entry_at(parent, vaddr, level + 1);
-        if read(entry) & THERE != 0 {
-            return Err(Error::Occupied); // a large frame
-        }
         let span = 1u64 << (12 + 9 * level as u64);
         let (mapping, io) = (tables.mapping(vaddr & !(span - 1)), tables.is_io());
         let user = if io { 0 } else { Entry::USER.bits() };

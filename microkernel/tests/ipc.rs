@@ -303,6 +303,23 @@ fn an_address_space_that_is_gone_is_not_the_next_one() {
 }
 
 #[test]
+fn nothing_fits_inside_a_large_frame() {
+    let mut w = World::new();
+    w.retype(ObjType::PageTable, 0, FREE, 3).unwrap();
+    w.retype(ObjType::Frame, 21, FREE + 3, 1).unwrap();
+    w.retype(ObjType::Frame, 12, FREE + 4, 1).unwrap();
+    for i in 0..2 {
+        w.invoke(FREE + i, Label::TableMap, [VSPACE, VADDR, 0, 0, 0, 0]).unwrap();
+    }
+    let map = |w: &mut World, at| w.invoke(at, Label::FrameMap, [VSPACE, VADDR, 3, 0, 0, 0]);
+    assert_eq!(map(&mut w, FREE + 4), Err(Error::NoTable));
+    map(&mut w, FREE + 3).unwrap();
+    assert_eq!(map(&mut w, FREE + 4), Err(Error::Occupied));
+    let table = w.invoke(FREE + 2, Label::TableMap, [VSPACE, VADDR, 0, 0, 0, 0]);
+    assert_eq!(table, Err(Error::Occupied));
+}
+
+#[test]
 fn a_failed_reply_recv_has_no_effect() {
     let mut w = World::new();
     let s = w.thread(FREE, 50);

@@ -7,7 +7,7 @@ use crate::harness::{BOOT, COMMAND, Failure, Guest, PROMPT, wrong};
 /// How long they may take together, on a busy machine too.
 const ALL: Duration = Duration::from_secs(180);
 /// So many there are at least.
-const LEAST: usize = 20;
+const LEAST: usize = 150;
 
 pub fn usertests(g: &mut Guest) -> Result<(), Failure> {
     g.wait_for(PROMPT, BOOT)?;

@@ -176,7 +176,8 @@ fn wrong_label(e: &mut Env) -> Told {
         | Label::CNodeDelete
         | Label::CNodeRevoke
         | Label::CNodeCloseEndpoint => ObjType::CNode,
-        Label::SchedConfigure => ObjType::SchedContext,
+        Label::SchedConfigure | Label::SchedUnbind | Label::SchedConsumed => ObjType::SchedContext,
+        Label::IoBind | Label::IoFault => ObjType::IoControl,
         Label::TableMap | Label::TableUnmap => ObjType::PageTable,
         Label::FrameMap | Label::FrameUnmap | Label::FrameAddress => ObjType::Frame,
         Label::IrqGet => ObjType::IrqControl,
@@ -186,7 +187,7 @@ fn wrong_label(e: &mut Env) -> Told {
         _ => ObjType::Thread,
     };
     let all = each(e)?;
-    for label in (0..=70).filter_map(Label::from_raw) {
+    for label in (0..=81).filter_map(Label::from_raw) {
         for (ty, cap) in all.iter().filter(|(ty, _)| *ty != of(label)) {
             if matches!(ty, ObjType::Endpoint | ObjType::Notification) {
                 continue;

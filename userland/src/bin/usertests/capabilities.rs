@@ -1,6 +1,6 @@
 //! CNodes and CSpaces.
 
-use abi::{CPtr, Error, Label, ObjType, Rights};
+use abi::{CPtr, CSPACE_DEPTH_MAX, Error, Label, ObjType, Rights};
 use libipc::sys;
 use userland::own::Thread;
 
@@ -202,32 +202,33 @@ fn short_and_long(e: &mut Env) -> Told {
     equal(tries(e, &thread, root, 0x2b5)?, NO_CAP)?;
     equal(tries(e, &thread, root, 0x25)?, NO_CAP)?;
     // All but the last four bits in the guard.
-    let root = e.mint(inner, 0x0123_4567_89ab_cd << 8 | 56)?;
-    equal(tries(e, &thread, root, 0x0123_4567_89ab_cd << 4 | 5)?, NO_CAP)?;
-    let root = e.mint(inner, 0x0123_4567_89ab_cd << 8 | 60)?;
-    equal(tries(e, &thread, root, 0x0123_4567_89ab_cd << 4 | 5)?, 0)?;
+    let root = e.mint(inner, 0x0001_2345_6789_abcd << 8 | 56)?;
+    equal(tries(e, &thread, root, 0x0001_2345_6789_abcd << 4 | 5)?, NO_CAP)?;
+    let root = e.mint(inner, 0x0001_2345_6789_abcd << 8 | 60)?;
+    equal(tries(e, &thread, root, 0x0001_2345_6789_abcd << 4 | 5)?, 0)?;
     equal(tries(e, &thread, root, 5)?, NO_CAP)?;
     let signalled = sys::nb_recv(ntfn, 0);
     works(signalled).map(drop)
 }
 
-/// A CSpace of `levels` CNodes of two slots, each in slot 1 of the one before; the last holds `ntfn` in
-/// slot 1.
-fn tree(e: &Env, ntfn: CPtr, levels: usize) -> Result<CPtr, Why> {
+/// A CSpace of CNodes of 2^`radix` slots for each of `radixes`, innermost first, each in the last slot of
+/// the next; the innermost holds `ntfn` in its last slot.
+fn tree(e: &Env, ntfn: CPtr, radixes: &[u8]) -> Result<CPtr, Why> {
     let mut below = ntfn;
-    for _ in 0..levels {
-        let cnode = e.cnode(1)?;
+    for radix in radixes {
+        let cnode = e.cnode(*radix)?;
         let bare = e.mint(cnode, 0)?;
-        works(sys::copy(cnode, 1, e.own.cspace, below, Rights::all()))?;
+        works(sys::copy(cnode, (1 << radix) - 1, e.own.cspace, below, Rights::all()))?;
         below = bare;
     }
     Ok(below)
 }
 
+/// As many levels as may be, of which each takes as many bits as must be.
 fn deep(e: &mut Env) -> Told {
     let ntfn = e.make(ObjType::Notification)?;
     let thread = e.thread(1)?;
-    let root = tree(e, ntfn, 64)?;
+    let root = tree(e, ntfn, &[(64 / CSPACE_DEPTH_MAX) as u8; CSPACE_DEPTH_MAX])?;
     equal(tries(e, &thread, root, u64::MAX)?, 0)?;
     works(sys::nb_recv(ntfn, 0))?;
     for bit in [0, 1, 31, 63] {
@@ -239,28 +240,38 @@ fn deep(e: &mut Env) -> Told {
 fn too_deep(e: &mut Env) -> Told {
     let ntfn = e.make(ObjType::Notification)?;
     let thread = e.thread(1)?;
-    // A bit is left at the notification.
-    let root = tree(e, ntfn, 63)?;
-    equal(tries(e, &thread, root, u64::MAX)?, NO_CAP)?;
+    for radixes in [
+        // Bits are left at the notification.
+        &[8, 8, 8, 8, 8, 8, 8][..],
+        &[7, 8, 8, 8, 8, 8, 8, 8],
+        // A level too many: with a CNode left over, with all bits used, with bits left.
+        &[4, 4, 8, 8, 8, 8, 8, 8, 8],
+        &[1; 64],
+        &[1; 65],
+    ] {
+        let root = tree(e, ntfn, radixes)?;
+        equal(tries(e, &thread, root, u64::MAX)?, NO_CAP)?;
+    }
     // All are used up at a CNode.
-    let root = tree(e, ntfn, 65)?;
+    let root = tree(e, ntfn, &[2, 8, 8, 8, 8, 8, 8, 8, 8])?;
     equal(tries(e, &thread, root, u64::MAX)?, Error::WrongType as u64)?;
     refused(sys::nb_recv(ntfn, 0), Error::WouldBlock)
 }
 
 fn in_itself(e: &mut Env) -> Told {
     let thread = e.thread(1)?;
-    let cnode = e.cnode(2)?;
-    for slot in 0..4 {
-        works(sys::mint(cnode, slot, e.own.cspace, cnode, Rights::all(), 0))?;
+    for (radix, got) in [(8, Error::WrongType as u64), (2, NO_CAP)] {
+        let cnode = e.cnode(radix)?;
+        for slot in 0..1 << radix {
+            works(sys::mint(cnode, slot, e.own.cspace, cnode, Rights::all(), 0))?;
+        }
+        let root = e.mint(cnode, 0)?;
+        equal(tries(e, &thread, root, u64::MAX)?, got)?;
+        works(sys::delete(e.own.cspace, root))?;
+        // The last name from outside, but for the thread's: it goes, with the names that are in it.
+        works(sys::delete(e.own.cspace, cnode))?;
     }
-    let root = e.mint(cnode, 0)?;
-    // 32 turns, and then it is a CNode.
-    equal(tries(e, &thread, root, u64::MAX)?, Error::WrongType as u64)?;
-    works(sys::delete(e.own.cspace, thread.tcb))?;
-    works(sys::delete(e.own.cspace, root))?;
-    // The last name from outside: it goes, with the names that are in it.
-    works(sys::delete(e.own.cspace, cnode))
+    works(sys::delete(e.own.cspace, thread.tcb))
 }
 
 fn in_each_other(e: &mut Env) -> Told {
@@ -281,9 +292,9 @@ fn in_each_other(e: &mut Env) -> Told {
 fn chain(e: &mut Env) -> Told {
     const LINKS: u64 = 500;
     let first = e.own.slots(LINKS);
-    let all = [LINKS - 250, 250];
-    works(sys::retype(e.own.untyped, ObjType::CNode, 1, e.own.cspace, first, all[0]))?;
-    works(sys::retype(e.own.untyped, ObjType::CNode, 1, e.own.cspace, first + all[0], all[1]))?;
+    for at in (0..LINKS).step_by(50) {
+        works(sys::retype(e.own.untyped, ObjType::CNode, 1, e.own.cspace, first + at, 50))?;
+    }
     for i in (1..LINKS).rev() {
         let words = [0, e.own.cspace, first + i, 0];
         works(sys::invoke(first + i - 1, Label::CNodeMove, words, [0; 2]))?;

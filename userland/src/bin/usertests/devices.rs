@@ -64,7 +64,7 @@ fn devices_denied(e: &mut Env) -> Told {
         works(sys::invoke(e.own.untyped, Label::UntypedRetype, words, [1, offset]))?;
         let address = sys::invoke(slots, Label::FrameAddress, [0; 4], [0; 2]);
         let address = works(address)?.words[0];
-        if address >= 0xe000_0000 || address < 1 << 20 {
+        if !(1 << 20..0xe000_0000).contains(&address) {
             return why(format_args!("offset {offset:#x}: a page at {address:#x}"));
         }
         works(sys::delete(e.own.cspace, slots))?;
@@ -75,6 +75,21 @@ fn devices_denied(e: &mut Env) -> Told {
 /// Nothing tells it a bus address that a device could use, and no capability names a device.
 fn dma_denied(e: &mut Env) -> Told {
     equal(e.start.regions.iter().filter(|r| r.dma.is_some()).count(), 0)?;
+    // Without an IOMMU there are no IoSpaces; with one, they bind to devices by a capability that it lacks.
+    let space = e.own.slots(1);
+    let made = sys::retype(e.own.untyped, ObjType::IoSpace, 0, e.own.cspace, space, 1);
+    if made.is_err() {
+        refused(made, Error::NoMemory)?;
+    }
+    for cap in [e.own.untyped, e.own.cspace, e.own.vspace, e.own.thread, e.timer] {
+        for label in [Label::IoBind, Label::IoFault] {
+            refused(sys::invoke(cap, label, [space, 0x18, 0, 0], [0; 2]), Error::WrongType)?;
+        }
+    }
+    let control = sys::retype(e.own.untyped, ObjType::IoControl, 0, e.own.cspace, space + 1, 1);
+    if !matches!(control, Err(Error::WrongType | Error::Range)) {
+        return why(format_args!("{control:?}"));
+    }
     let names = ["irq", "nic", "ports", "iospace", "e1000d.events"];
     equal(names.iter().filter(|n| e.start.cap(n).is_some()).count(), 0)
 }

@@ -292,9 +292,8 @@ extern "C" fn sends_caps(ep: u64) -> u64 {
 /// many the message says, and the count in the buffer.
 fn passes(e: &Env, ep: CPtr, caps: &[CPtr], cnode: CPtr, index: u64) -> Result<(usize, u64), Why> {
     let thread = e.thread(1)?;
-    for i in 0..caps.len() {
-        let at = thread.buffer_at + (ipc_buffer::SEND_CAPS + 8 * i) as u64;
-        raw::write(at, caps[i]);
+    for (i, cap) in caps.iter().enumerate() {
+        raw::write(thread.buffer_at + (ipc_buffer::SEND_CAPS + 8 * i) as u64, *cap);
     }
     CAPS_INFO.store(INFO.with_caps(caps.len()).0, Relaxed);
     works(e.own.start(&thread, sends_caps, ep))?;

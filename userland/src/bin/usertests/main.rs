@@ -14,14 +14,17 @@ mod capabilities;
 mod cycles;
 mod devices;
 mod env;
+mod faults;
 mod ipc;
 mod memory;
+mod pair;
 mod probe;
 mod processor;
 mod raw;
 mod registers;
 mod signals;
 mod threads;
+mod untyped;
 
 use env::{Env, Told, equal, works};
 
@@ -37,8 +40,10 @@ const ALL: &[&[(&str, Test)]] = &[
     ipc::ALL,
     signals::ALL,
     capabilities::ALL,
+    untyped::ALL,
     memory::ALL,
     threads::ALL,
+    faults::ALL,
     devices::ALL,
     cycles::ALL,
 ];

@@ -251,7 +251,7 @@ fn timer_deleted(e: &mut Env) -> Told {
 
 /// Armed in any order, cancelled in any order, each fires once.
 fn timer_many(e: &mut Env) -> Told {
-    const TIMERS: u64 = 100;
+    const TIMERS: u64 = abi::RETYPE_MAX;
     let ntfn = e.make(ObjType::Notification)?;
     let badged = e.mint(ntfn, 1)?;
     let first = e.own.slots(TIMERS);
