@@ -116,6 +116,8 @@ pub struct Machine {
     pub medium: Option<Medium>,
     /// RAM.
     pub mem_mib: u32,
+    /// Processors, of which the system uses one.
+    pub processors: u32,
     /// Resolved accelerator.
     pub accel: Accel,
     /// Chipset.
@@ -177,6 +179,9 @@ impl Machine {
         add(&["-machine", &format!("{chipset},accel={accel}")]);
         add(&["-cpu", self.cpu.unwrap_or(if kvm { "host" } else { "max" })]);
         add(&["-m", &self.mem_mib.to_string()]);
+        if self.processors != 1 {
+            add(&["-smp", &self.processors.to_string()]);
+        }
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
         add(&["-netdev", &self.net.netdev()]);
@@ -264,6 +269,7 @@ mod tests {
             append: None,
             medium: None,
             mem_mib: 128,
+            processors: 1,
             accel: Accel::Tcg,
             chipset: Chipset::Pc,
             nic: Nic::I82540em,

@@ -156,6 +156,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         append: o.append.clone(),
         medium: o.boot.medium(image, o.append.as_deref(), false)?,
         mem_mib: o.mem_mib,
+        processors: 1,
         accel: o.accel.resolve(),
         chipset: o.chipset,
         nic: o.nic,

@@ -11,8 +11,8 @@
 //! - Every system call is decoded and checked completely before it changes anything.
 //! - No entry takes longer than a few thousand instructions: long operations stop and are restarted
 //!   ([`preempt`]).
-//! - The kernel is not preempted (interrupts are off), and one processor runs in it at a time;
-//!   state that would be per processor is in [`Kernel`]'s `cpu` field.
+//! - The kernel is not preempted (interrupts are off), and one processor runs in it at a time: the
+//!   one that holds the lock around [`Kernel`]. What belongs to a processor is in its `cpu` field.
 #![cfg_attr(not(test), no_std)]
 
 pub mod acpi;
@@ -31,6 +31,7 @@ pub mod loader;
 pub mod mdb;
 pub mod notification;
 pub mod obj;
+pub mod percpu;
 pub mod preempt;
 pub mod refill;
 pub mod sched;
@@ -43,6 +44,7 @@ pub mod vspace;
 pub mod zombie;
 
 pub use obj::{Obj, PHYS_BASE};
+use percpu::{CPUS, PerCpu};
 
 /// What the kernel's logic needs of the machine.
 pub trait Platform {
@@ -108,12 +110,29 @@ pub struct Cpu {
     work: u32,
 }
 
+impl Cpu {
+    const fn new() -> Self {
+        Self {
+            current: None,
+            loaded: 0,
+            reschedule: false,
+            slice_end: u64::MAX,
+            charged: None,
+            charged_since: 0,
+            budget_end: u64::MAX,
+            armed: u64::MAX,
+            tracing: false,
+            work: 0,
+        }
+    }
+}
+
 /// The kernel.
 pub struct Kernel<P> {
     /// The machine.
     pub hw: P,
-    /// This processor.
-    pub cpu: Cpu,
+    /// The processor that runs.
+    pub cpu: PerCpu<Cpu>,
     ready: sched::ReadyQueues,
     events: heap::Heap,
     irqs: [irq::Irq; irq::LINES],
@@ -131,18 +150,7 @@ impl<P: Platform> Kernel<P> {
     pub const fn new(hw: P) -> Self {
         Self {
             hw,
-            cpu: Cpu {
-                current: None,
-                loaded: 0,
-                reschedule: false,
-                slice_end: u64::MAX,
-                charged: None,
-                charged_since: 0,
-                budget_end: u64::MAX,
-                armed: u64::MAX,
-                tracing: false,
-                work: 0,
-            },
+            cpu: PerCpu::new([const { Cpu::new() }; CPUS]),
             ready: sched::ReadyQueues::new(),
             events: heap::Heap::new(),
             irqs: [const { irq::Irq::new() }; irq::LINES],

@@ -316,9 +316,9 @@ impl<P: Platform> Kernel<P> {
                 ring.before = 0;
                 ring.write_to(0);
                 ring.last = self.cpu.current;
-                self.cpu.tracing = true;
+                self.cpu.all_mut().iter_mut().for_each(|c| c.tracing = true);
             }
-            _ => self.cpu.tracing = false,
+            _ => self.cpu.all_mut().iter_mut().for_each(|c| c.tracing = false),
         }
         Ok([0; 2])
     }

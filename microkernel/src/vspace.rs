@@ -323,11 +323,21 @@ impl<P: Platform> Kernel<P> {
         write(entry, 0);
         if tables.is_io() {
             self.io_unmapped(entry, tables.number);
-        } else if self.cpu.loaded == tables.root {
-            match page {
-                Some(vaddr) => self.hw.flush_page(vaddr),
-                None => self.hw.flush_all(),
-            }
+        } else {
+            self.forget(tables.root, page);
+        }
+    }
+
+    /// Lets no processor keep a translation of the address space at `root`: of `page`, or of any.
+    /// Every change that takes something away passes here, with the kernel locked. (A processor
+    /// other than this one that has it loaded would have to be interrupted, and waited for.)
+    fn forget(&mut self, root: u64, page: Option<u64>) {
+        if self.cpu.loaded != root {
+            return;
+        }
+        match page {
+            Some(vaddr) => self.hw.flush_page(vaddr),
+            None => self.hw.flush_all(),
         }
     }
 

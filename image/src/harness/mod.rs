@@ -95,6 +95,8 @@ pub struct Setup {
     pub name: String,
     /// RAM.
     pub mem_mib: u32,
+    /// Processors.
+    pub processors: u32,
     /// Chipset.
     pub chipset: Chipset,
     /// Network card.
@@ -125,6 +127,7 @@ impl Setup {
         Self {
             name: name.into(),
             mem_mib: 128,
+            processors: 1,
             chipset: Chipset::default(),
             nic: Nic::default(),
             append: None,
@@ -205,6 +208,7 @@ impl Guest {
             plugin,
             cpu: setup.cpu,
             mem_mib: setup.mem_mib,
+            processors: setup.processors,
             accel: if setup.icount || setup.stretches { Accel::Tcg } else { Accel::Auto.resolve() },
             chipset: setup.chipset,
             nic: setup.nic,

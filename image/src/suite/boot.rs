@@ -19,3 +19,12 @@ pub fn loaded(g: &mut Guest) -> Result<(), Failure> {
     traffic::check(&body, LEN)?;
     g.power_off()
 }
+
+/// The same, and the system says that it uses one of the machine's two processors.
+pub fn two(g: &mut Guest) -> Result<(), Failure> {
+    loaded(g)?;
+    if !g.console().text().contains("2 processors, of which one is used") {
+        return wrong("the kernel does not say that it leaves the second processor alone");
+    }
+    Ok(())
+}

@@ -70,8 +70,10 @@ pub const ALL: &[Test] = &[
         ..test("boot-bios", "GRUB on a disk, BIOS: DHCP, HTTP, poweroff", boot::loaded)
     },
     Test {
-        setup: |s| (s.boot, s.cd, s.chipset) = (Boot::Bios, true, Chipset::Q35),
-        ..test("boot-bios-q35", "the same from a CD, on q35", boot::loaded)
+        setup: |s| {
+            (s.boot, s.cd, s.chipset, s.processors) = (Boot::Bios, true, Chipset::Q35, 2);
+        },
+        ..test("boot-bios-q35", "the same from a CD, on q35, with a second processor", boot::two)
     },
     Test {
         setup: |s| (s.boot, s.cd) = (Boot::Uefi, true),

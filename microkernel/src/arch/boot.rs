@@ -146,7 +146,7 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
         &iommus[..iommu_count],
     );
 
-    cpu::init();
+    cpu::init(0);
     apic::init(interrupts.io_apics());
     let (clock, hz) = clock::calibrate(apic::start_counting, apic::counted);
     apic::start(hz);

@@ -104,7 +104,7 @@ boot64:
     mov gs, ax
     mov esi, ebx                                        # kernel_main(loader's magic, information, moved by)
     mov edx, ebp
-    movabs rsp, offset kernel_stack_top
+    movabs rsp, offset kernel_stacks + 0x9000           # the first processor's (cpu.rs)
     xor ebp, ebp
     movabs rax, offset kernel_main
     call rax

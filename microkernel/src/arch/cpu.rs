@@ -1,9 +1,11 @@
-//! The processor: descriptor tables, model-specific registers, protection bits, per-CPU block.
+//! A processor: its block and stacks, descriptor tables, model-specific registers, protection bits.
 
 use abi::USER_END;
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use microkernel::Obj;
+use microkernel::percpu::{self, CPUS, PerCpu};
 use microkernel::thread::Tcb;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr4, Cr4Flags, Efer, EferFlags};
@@ -20,49 +22,113 @@ unsafe extern "C" {
     fn syscall_entry();
     fn trap_stubs();
     fn return_to_user();
-    fn kernel_stack_top();
-    fn fault_stack_top();
 }
 
-/// What the entry code reaches through GS. The order is known to `entry.s`.
+/// What a processor has for itself. The entry code reaches the first fields through GS, the kernel's
+/// logic the index.
 #[repr(C)]
-struct PerCpu {
+struct Block {
     current: u64,
     stack: u64,
     scratch: u64,
     vector_owner: u64,
+    _entry: [u64; 4],
+    index: usize,
+    tss: TaskStateSegment,
+    gdt: GlobalDescriptorTable,
 }
 
-/// Kernel data that the processor itself reads or that is set up once.
+const _: () = assert!(offset_of!(Block, index) == percpu::INDEX);
+const _: () = assert!(offset_of!(Block, vector_owner) == 24);
+
+impl Block {
+    const fn new() -> Self {
+        Self {
+            current: 0,
+            stack: 0,
+            scratch: 0,
+            vector_owner: 0,
+            _entry: [0; 4],
+            index: 0,
+            tss: TaskStateSegment::new(),
+            gdt: GlobalDescriptorTable::new(),
+        }
+    }
+}
+
+/// A processor's stacks, with a page below each that is not mapped. The first one's top is known to
+/// `boot.s`.
+#[repr(C, align(4096))]
+struct Stacks {
+    kernel_guard: [u8; 4096],
+    kernel: [u8; 32768],
+    fault_guard: [u8; 4096],
+    fault: [u8; 8192],
+}
+
+const _: () = assert!(offset_of!(Stacks, fault_guard) == 0x9000);
+
+impl Stacks {
+    const EMPTY: Self = Self {
+        kernel_guard: [0; 4096],
+        kernel: [0; 32768],
+        fault_guard: [0; 4096],
+        fault: [0; 8192],
+    };
+}
+
+/// Kernel data that processors themselves read and write.
 #[repr(transparent)]
 struct Static<T>(UnsafeCell<T>);
-// SAFETY: written in `init` only, before anything else runs; then used by the processor and by
-// `entry.s` with interrupts off.
+// SAFETY: a processor's part is written in its `init`, then used by it alone, in hardware and in
+// `entry.s`, with interrupts off; the IDT is written by the first before the others start.
 unsafe impl<T> Sync for Static<T> {}
 
-static PER_CPU: Static<PerCpu> =
-    Static(UnsafeCell::new(PerCpu { current: 0, stack: 0, scratch: 0, vector_owner: 0 }));
-static TSS: Static<TaskStateSegment> = Static(UnsafeCell::new(TaskStateSegment::new()));
-static GDT: Static<GlobalDescriptorTable> = Static(UnsafeCell::new(GlobalDescriptorTable::new()));
+static BLOCKS: Static<[Block; CPUS]> = Static(UnsafeCell::new([const { Block::new() }; CPUS]));
 static IDT: Static<[[u64; 2]; 256]> = Static(UnsafeCell::new([[0; 2]; 256]));
+#[unsafe(export_name = "kernel_stacks")]
+static STACKS: Static<[Stacks; CPUS]> = Static(UnsafeCell::new([Stacks::EMPTY; CPUS]));
+
+/// The pages below the stacks.
+pub fn guard_pages() -> impl Iterator<Item = u64> + Clone {
+    let guards = [offset_of!(Stacks, kernel_guard), offset_of!(Stacks, fault_guard)];
+    stacks().step_by(size_of::<Stacks>()).flat_map(move |at| guards.map(|g| at + g as u64))
+}
+
+/// Whether a word lies on a stack of a processor, where it can be read.
+pub fn on_stack(addr: u64) -> bool {
+    let guard = guard_pages().any(|g| (g..g + 4096).contains(&addr));
+    addr.is_multiple_of(8) && stacks().contains(&addr) && !guard
+}
+
+/// Where the stacks are.
+fn stacks() -> core::ops::Range<u64> {
+    let start = STACKS.0.get() as u64;
+    start..start + size_of::<[Stacks; CPUS]>() as u64
+}
 
 /// Size of a stub in `entry.s`.
 const STUB: u64 = 16;
 
-/// Sets everything up. Called once at boot.
-pub fn init() {
-    // SAFETY: called once, on the boot path; all addresses are of statics and code of the kernel.
+/// Sets the processor `index` up. Called once on each, the first one before all others.
+pub fn init(index: usize) {
+    let stacks = stacks().start + (index * size_of::<Stacks>()) as u64;
+    let stack = stacks + offset_of!(Stacks, fault_guard) as u64;
+    // SAFETY: called once on each processor, whose block this is; all addresses are of statics and
+    // code of the kernel.
     unsafe {
-        let tss = &mut *TSS.0.get();
-        let stack = kernel_stack_top as *const () as u64;
+        let base = &raw mut (*BLOCKS.0.get())[index];
+        let block = &mut *base;
+        (block.index, block.stack) = (index, stack);
+        let tss = &mut block.tss;
         tss.privilege_stack_table[0] = VirtAddr::new(stack);
-        tss.interrupt_stack_table[0] = VirtAddr::new(fault_stack_top as *const () as u64);
-        let gdt = &mut *GDT.0.get();
+        tss.interrupt_stack_table[0] = VirtAddr::new(stacks + size_of::<Stacks>() as u64);
+        let gdt = &mut block.gdt;
         let code = gdt.append(Descriptor::kernel_code_segment());
         let data = gdt.append(Descriptor::kernel_data_segment());
         let user_data = gdt.append(Descriptor::user_data_segment());
         let user_code = gdt.append(Descriptor::user_code_segment());
-        let tss_selector = gdt.append(Descriptor::tss_segment(&*TSS.0.get()));
+        let tss_selector = gdt.append(Descriptor::tss_segment(&block.tss));
         gdt.load();
         CS::set_reg(code);
         SS::set_reg(data);
@@ -89,8 +155,7 @@ pub fn init() {
             base: VirtAddr::from_ptr(IDT.0.get()),
         });
 
-        (*PER_CPU.0.get()).stack = stack;
-        GsBase::write(VirtAddr::from_ptr(PER_CPU.0.get()));
+        GsBase::write(VirtAddr::from_ptr(base));
         KernelGsBase::write(VirtAddr::new(0));
         Efer::update(|e| {
             e.insert(EferFlags::SYSTEM_CALL_EXTENSIONS | EferFlags::NO_EXECUTE_ENABLE)
@@ -136,7 +201,7 @@ pub fn keep_rip_canonical(t: &Tcb) {
 /// Clears DS, ES, FS and GS selectors, which user code may set to anything it could load and which
 /// its successor could read, and sets the FS base, which loading a selector changes.
 pub fn load_segments(fs_base: u64) {
-    static LAST: AtomicU64 = AtomicU64::new(0);
+    static LAST: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; CPUS]);
     let used: u32;
     // SAFETY: reads selectors.
     unsafe {
@@ -185,9 +250,8 @@ pub fn enter_user(t: Obj<Tcb>) -> ! {
     // SAFETY: `return_to_user` expects a runnable TCB in RAX and a kernel stack; boot is over.
     unsafe {
         core::arch::asm!(
-            "mov rsp, {stack}",
+            "mov rsp, gs:[8]",
             "jmp {target}",
-            stack = in(reg) kernel_stack_top as *const () as u64,
             target = sym return_to_user,
             in("rax") t.as_ptr(),
             options(noreturn)

@@ -1,5 +1,6 @@
 # Entries from user mode and the way back. Register offsets are those of abi::UserRegs in a TCB.
-# gs: 0 current TCB, 8 kernel stack, 16 scratch, 24 TCB whose vector state is in the processor.
+# gs: the processor's block (cpu.rs): 0 current TCB, 8 kernel stack, 16 scratch, 24 TCB whose vector state
+# is in the processor.
 
 .text
 .globl syscall_entry
@@ -347,16 +348,3 @@ syscall_handlers:
     .quad 0, handle_slow, handle_slow, handle_signal_wait, handle_ack_wait
 .balign 4
 default_mxcsr: .long 0x1f80
-
-.section .bss
-.balign 4096
-.globl kernel_stack_guard
-kernel_stack_guard: .skip 4096
-.skip 32768
-.globl kernel_stack_top
-kernel_stack_top:
-.globl fault_stack_guard
-fault_stack_guard: .skip 4096
-.skip 8192
-.globl fault_stack_top
-fault_stack_top:

@@ -12,7 +12,7 @@ use microkernel::acpi::madt::IoApic;
 use microkernel::vspace::Entry;
 use microkernel::{PHYS_BASE, obj};
 
-use super::apic;
+use super::{apic, cpu};
 
 /// Where the kernel is linked, less the physical address that it is linked for.
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -33,8 +33,6 @@ unsafe extern "C" {
     fn text_end();
     fn rodata_end();
     fn kernel_end();
-    fn kernel_stack_guard();
-    fn fault_stack_guard();
 }
 
 static KERNEL_PML4: AtomicU64 = AtomicU64::new(0);
@@ -52,7 +50,10 @@ impl Image {
     }
     /// Physical address of something in the kernel.
     fn phys(self, symbol: unsafe extern "C" fn()) -> u64 {
-        symbol as *const () as u64 - KERNEL_BASE + self.moved
+        self.phys_of(symbol as *const () as u64)
+    }
+    fn phys_of(self, vaddr: u64) -> u64 {
+        vaddr - KERNEL_BASE + self.moved
     }
     /// All of it, boot code first.
     pub fn whole(self) -> (u64, u64) {
@@ -140,7 +141,7 @@ pub fn init(
     let rw = Entry::WRITE | Entry::NX;
     let (text, image_to) = image.kept();
     let (text_to, ro_to) = (image.phys(text_end), image.phys(rodata_end));
-    let guards = [image.phys(kernel_stack_guard), image.phys(fault_stack_guard)];
+    let guards = cpu::guard_pages().map(|at| image.phys_of(at));
     for (start, end) in ram {
         let (mut at, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
         while at < end {
@@ -155,8 +156,9 @@ pub fn init(
             }
         }
     }
-    for at in
-        (image.phys(init_start)..image_to).step_by(PAGE as usize).filter(|at| !guards.contains(at))
+    for at in (image.phys(init_start)..image_to)
+        .step_by(PAGE as usize)
+        .filter(|at| guards.clone().all(|g| g != *at))
     {
         let flags = match at {
             a if a < text_to => Entry::empty(),

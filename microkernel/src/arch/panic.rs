@@ -16,10 +16,7 @@ const EXIT_STATUS: u32 = 0x7f;
 static BUNDLE: AtomicU64 = AtomicU64::new(0);
 static BUNDLE_LEN: AtomicU64 = AtomicU64::new(0);
 
-unsafe extern "C" {
-    fn kernel_stack_guard();
-    fn fault_stack_top();
-}
+unsafe extern "C" {}
 
 /// Tells where the boot bundle lies, whose symbols name the frames.
 pub fn set_bundle(bundle: &'static [u8]) {
@@ -58,12 +55,7 @@ fn backtrace(rip: Option<u64>, mut rbp: u64) {
         frame(index, rip);
         index += 1;
     }
-    let stacks = kernel_stack_guard as *const () as u64 + 4096..fault_stack_top as *const () as u64;
-    while index < DEPTH
-        && stacks.contains(&rbp)
-        && stacks.contains(&(rbp + 8))
-        && rbp.is_multiple_of(8)
-    {
+    while index < DEPTH && cpu::on_stack(rbp) && cpu::on_stack(rbp + 8) {
         // SAFETY: an aligned address on the kernel's stacks.
         let (next, ret) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
         if ret == 0 {
