@@ -7,12 +7,13 @@
 //! else is considered, which is right as long as no ready thread is more urgent. Whatever does not
 //! fit goes the general way, from the start: nothing is changed before the last check.
 
-use abi::{CPtr, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
+use abi::{CPtr, FaultKind, Label, MSG_MAX, MsgInfo, ObjType, Rights, Syscall};
 
 use crate::cap::Slot;
 use crate::ipc::{Endpoint, Reply};
 use crate::notification::Notification;
-use crate::thread::{State, Tcb};
+use crate::thread::{Fault, State, Tcb};
+use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
 /// How an entry ends.
@@ -116,13 +117,7 @@ impl<P: Platform> Kernel<P> {
         let len = plain(info, &t, &server)?;
         self.may_switch(server)?;
 
-        ep.take_receiver(server);
-        server.endpoint.set(None);
-        server.reply.set(None);
-        reply.offered_by.set(None);
-        reply.caller.set(Some(t));
-        t.reply.set(Some(reply));
-        t.state.set(State::AwaitingReply);
+        self.meet(t, ep, server, reply);
         copy(len, &t, &server);
         self.switch(server);
         Some(self.end(t, Handover { to: Some(server), word: cap.data() }, Syscall::Call))
@@ -140,8 +135,9 @@ impl<P: Platform> Kernel<P> {
         let cap = flat(&t, ep)?.cap();
         let ep: Obj<Endpoint> = cap.endpoint().filter(|_| cap.rights().contains(Rights::READ))?;
         let reply: Obj<Reply> = flat(&t, reply)?.cap().reply()?;
-        let caller = reply.caller.get().filter(|c| c.fault.get().is_none())?;
-        let len = plain(info, &t, &caller)?;
+        let caller = reply.caller.get()?;
+        let faulted = caller.fault.get().is_some();
+        let len = if faulted { 0 } else { plain(info, &t, &caller)? };
         // Nothing to receive now: neither a message nor a signal.
         let waits =
             !t.borrows.get() && !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
@@ -157,7 +153,49 @@ impl<P: Platform> Kernel<P> {
         t.reply.set(Some(reply));
         ep.add_receiver(t);
         self.switch(caller);
+        if faulted {
+            // It runs on as its registers say.
+            caller.fault.set(None);
+            event!(self, trace_fast(t, caller, Syscall::ReplyRecv));
+            return Some(Handover::resume(self.settle()));
+        }
         Some(self.end(t, Handover { to: Some(caller), word: 0 }, Syscall::ReplyRecv))
+    }
+
+    /// The fault of the running thread `t`, to a handler that waits and is more urgent than all others.
+    #[inline(always)]
+    pub fn fast_fault(&mut self, t: Obj<Tcb>, kind: FaultKind, addr: u64, code: u64) -> Option<()> {
+        let cap = t.fault_endpoint().cap();
+        let ep = cap.endpoint().filter(|_| cap.rights().contains(Rights::WRITE))?;
+        let handler = ep.waiting_receiver()?;
+        let reply = handler.reply.get()?;
+        self.may_switch(handler)?;
+        if self.cpu.tracing {
+            return None;
+        }
+
+        let at = self.hw.now();
+        t.fault.set(Some(Fault { kind, addr, code, at }));
+        self.meet(t, ep, handler, reply);
+        let rip = t.rip();
+        handler.with_regs(|r| {
+            (r.rax, r.rdi, r.rsi) = (0, cap.data(), MsgInfo::FAULT | (kind as u64) << 16);
+            (r.rdx, r.r10, r.r8, r.r9) = (rip, addr, code, at);
+        });
+        self.switch(handler);
+        Some(())
+    }
+
+    /// `t`, which runs, is held by the reply object of a receiver that waits.
+    #[inline(always)]
+    fn meet(&self, t: Obj<Tcb>, ep: Obj<Endpoint>, receiver: Obj<Tcb>, reply: Obj<Reply>) {
+        ep.take_receiver(receiver);
+        receiver.endpoint.set(None);
+        receiver.reply.set(None);
+        reply.offered_by.set(None);
+        reply.caller.set(Some(t));
+        t.reply.set(Some(reply));
+        t.state.set(State::AwaitingReply);
     }
 
     /// The end of a message's straight line.
@@ -191,7 +229,12 @@ impl<P: Platform> Kernel<P> {
         if slot.is_empty() || slot.cap().is(ObjType::Notification) {
             return None;
         }
-        self.invocation(t, slot, info);
+        if slot.cap().is(ObjType::IrqHandler) && info == MsgInfo::invoke(Label::IrqAck) {
+            self.irq_ack(slot.cap().addr());
+            t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, 0, 0));
+        } else {
+            self.invocation(t, slot, info);
+        }
         Some(self.settle())
     }
 

@@ -57,14 +57,10 @@ impl Endpoint {
     /// Takes it out of the queue.
     #[inline(always)]
     pub(crate) fn take_receiver(&self, first: Obj<Tcb>) {
-        let next = first.next.take();
-        self.queue.head.set(next);
-        match next {
-            Some(next) => next.prev.set(None),
-            None => {
-                self.queue.tail.set(None);
-                self.mode.set(Mode::Idle);
-            }
+        debug_assert!(self.queue.head.get() == Some(first));
+        self.queue.pop_front();
+        if self.queue.is_empty() {
+            self.mode.set(Mode::Idle);
         }
     }
     /// Has `t` wait for a message.

@@ -18,13 +18,6 @@ use spin::Mutex;
 /// held, but for the console's.
 static KERNEL: Mutex<Kernel<Machine>> = Mutex::new(Kernel::new(Machine::new()));
 
-/// Runs `f` on the kernel, then chooses the thread to return to (0: idle).
-fn enter(f: impl FnOnce(&mut Kernel<Machine>)) -> u64 {
-    let mut kernel = KERNEL.lock();
-    f(&mut kernel);
-    kernel.schedule().map_or(0, |t| t.as_ptr() as u64)
-}
-
 /// Called by the entry code for a call by `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
 extern "C" fn handle_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
@@ -85,36 +78,51 @@ fn slow_syscall(k: &mut Kernel<Machine>, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
     k.schedule()
 }
 
-/// Called by the entry code for exceptions and interrupts from user mode, and interrupts from idle.
+/// Called by the entry code for an exception in the running thread `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
-extern "C" fn handle_trap(vector: u64, code: u64) -> u64 {
-    enter(|k| {
-        if let Some(current) = &k.cpu.current {
-            cpu::keep_rip_canonical(current);
-        }
-        trap(k, vector, code);
-    })
+extern "C" fn handle_exception(vector: u64, code: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
+    let k = &mut *KERNEL.lock();
+    cpu::keep_rip_canonical(&t);
+    let (kind, addr, code) = match vector {
+        0 => (FaultKind::Divide, 0, code),
+        2 | 8 | 18 => panic::stop(format_args!("exception {vector} in user mode")),
+        6 => (FaultKind::Undefined, 0, code),
+        10..=13 => (FaultKind::Protection, 0, code),
+        14 => (FaultKind::Page, cpu::fault_address(), code),
+        _ => (FaultKind::Other, 0, vector),
+    };
+    if k.fast_fault(t, kind, addr, code).is_some() {
+        return k.settle();
+    }
+    slow_fault(k, t, kind, addr, code)
 }
 
-fn trap(k: &mut Kernel<Machine>, vector: u64, code: u64) {
+#[inline(never)]
+fn slow_fault(
+    k: &mut Kernel<Machine>,
+    t: Obj<Tcb>,
+    kind: FaultKind,
+    addr: u64,
+    code: u64,
+) -> Option<Obj<Tcb>> {
+    if k.fault(t, kind, addr, code).is_err() {
+        unhandled(k, t);
+    }
+    k.schedule()
+}
+
+/// Called by the entry code for an interrupt, in user mode or while idle.
+#[unsafe(no_mangle)]
+extern "C" fn handle_interrupt(vector: u64) -> Option<Obj<Tcb>> {
+    let k = &mut *KERNEL.lock();
+    if let Some(t) = &k.cpu.current {
+        cpu::keep_rip_canonical(t);
+    }
     match vector {
-        0..32 => {
-            let Some(current) = k.cpu.current else { return };
-            let (kind, addr, code) = match vector {
-                0 => (FaultKind::Divide, 0, code),
-                2 | 8 | 18 => panic::stop(format_args!("exception {vector} in user mode")),
-                6 => (FaultKind::Undefined, 0, code),
-                10..=13 => (FaultKind::Protection, 0, code),
-                14 => (FaultKind::Page, cpu::fault_address(), code),
-                _ => (FaultKind::Other, 0, vector),
-            };
-            if k.fault(current, kind, addr, code).is_err() {
-                unhandled(k, current);
-            }
-        }
         apic::TIMER => {
             apic::end_of_interrupt();
             k.timer_interrupt();
+            return k.schedule();
         }
         apic::SPURIOUS => {}
         _ => {
@@ -124,6 +132,7 @@ fn trap(k: &mut Kernel<Machine>, vector: u64, code: u64) {
             apic::end_of_interrupt();
         }
     }
+    k.settle()
 }
 
 /// A thread without a fault endpoint faulted: it stays stopped. For the root task that is the end.

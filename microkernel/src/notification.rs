@@ -50,6 +50,7 @@ impl<P: Platform> Kernel<P> {
 
     /// Ors `badge` into the word; if somebody waits, ends that wait with the word. The waiter is
     /// then running, but in no ready queue.
+    #[inline(always)]
     pub(crate) fn take_waiter(&mut self, ntfn: Obj<Notification>, badge: u64) -> Option<Obj<Tcb>> {
         let waiter = match ntfn.queue.pop_front() {
             Some(t) => {

@@ -108,9 +108,15 @@ impl Queue {
         }
     }
     /// Takes the first.
+    #[inline(always)]
     pub fn pop_front(&self) -> Option<Obj<Tcb>> {
         let first = self.head.get()?;
-        self.remove(first);
+        let next = first.next.take();
+        self.head.set(next);
+        match next {
+            Some(next) => next.prev.set(None),
+            None => self.tail.set(None),
+        }
         Some(first)
     }
     /// Whether nobody is in it.
@@ -135,18 +141,25 @@ impl ReadyQueues {
     fn highest(&self) -> Option<u8> {
         self.above.checked_sub(1).map(|p| p as u8)
     }
-    fn mark(&mut self, priority: u8) {
-        let (word, bit) = ((priority / 64) as usize, 1 << (priority % 64));
-        if !self.queues[priority as usize].is_empty() {
-            self.bitmap[word] |= bit;
-            self.above = self.above.max(priority as u16 + 1);
-        } else {
-            self.bitmap[word] &= !bit;
-            if self.above == priority as u16 + 1 {
-                let top = (0..4).rev().find(|i| self.bitmap[*i] != 0);
-                let above = |i: usize| i as u16 * 64 + 64 - self.bitmap[i].leading_zeros() as u16;
-                self.above = top.map_or(0, above);
-            }
+    /// Somebody was put into a queue.
+    #[inline(always)]
+    fn filled(&mut self, priority: u8) {
+        self.bitmap[(priority / 64) as usize] |= 1 << (priority % 64);
+        self.above = self.above.max(priority as u16 + 1);
+    }
+    /// Somebody was taken out of a queue.
+    #[inline(always)]
+    fn drained(&mut self, priority: u8) {
+        if self.queues[priority as usize].is_empty() {
+            self.emptied(priority);
+        }
+    }
+    fn emptied(&mut self, priority: u8) {
+        self.bitmap[(priority / 64) as usize] &= !(1 << (priority % 64));
+        if self.above == priority as u16 + 1 {
+            let top = (0..4).rev().find(|i| self.bitmap[*i] != 0);
+            let above = |i: usize| i as u16 * 64 + 64 - self.bitmap[i].leading_zeros() as u16;
+            self.above = top.map_or(0, above);
         }
     }
 }
@@ -167,7 +180,7 @@ impl<P: Platform> Kernel<P> {
         let priority = t.priority.get();
         self.ready.queues[priority as usize].push_back(t);
         t.queued.set(true);
-        self.ready.mark(priority);
+        self.ready.filled(priority);
         match self.cpu.current {
             // An equal one waits for the slice to end, which has to be timed from now on.
             Some(c) if c.priority.get() >= priority => {
@@ -185,7 +198,7 @@ impl<P: Platform> Kernel<P> {
         if t.queued.replace(false) {
             let priority = t.priority.get();
             self.ready.queues[priority as usize].remove(t);
-            self.ready.mark(priority);
+            self.ready.drained(priority);
         }
     }
 
@@ -259,7 +272,7 @@ impl<P: Platform> Kernel<P> {
             queue.push_front(t)
         }
         t.queued.set(true);
-        self.ready.mark(priority);
+        self.ready.filled(priority);
     }
 
     fn choose(&mut self, still: Option<Obj<Tcb>>) {
@@ -284,7 +297,7 @@ impl<P: Platform> Kernel<P> {
         match best {
             Some(t) => {
                 t.queued.set(false);
-                self.ready.mark(t.priority.get());
+                self.ready.drained(t.priority.get());
                 self.begin_slice(t);
                 self.run(t);
             }

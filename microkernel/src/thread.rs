@@ -198,6 +198,11 @@ impl Tcb {
             None => self.is_call.get() as u8 * trace_flag::CALL,
         }
     }
+    /// Its instruction pointer.
+    pub(crate) fn rip(&self) -> u64 {
+        // SAFETY: as in `with_regs`.
+        unsafe { (*self.regs.as_ptr()).rip }
+    }
     /// Sets what the current system call returns in `rax`.
     pub fn set_result(&self, result: Result<(), Error>) {
         self.with_regs(|r| r.rax = result.map_or_else(|e| e as u64, |()| 0));

@@ -290,11 +290,16 @@ trap_common:
     mov qword ptr [rax + 168], 1
     mov rdi, [rsp]
     mov rsi, [rsp + 8]
+    mov rdx, rax
     mov rsp, gs:[8]
     push 2                              # clears AC (SMAP), NT, TF of the user's flags
     popfq
     xor ebp, ebp
-    call handle_trap
+    cmp edi, 32
+    jb 1f
+    call handle_interrupt
+    jmp return_to_user
+1:  call handle_exception
     jmp return_to_user
 
 # From ring 0: an interrupt that ends idling, or a bug.
@@ -302,10 +307,9 @@ trap_in_kernel:
     cmp qword ptr [rsp], 32
     jb 6f
     mov rdi, [rsp]
-    mov rsi, [rsp + 8]
     mov rsp, gs:[8]
     xor ebp, ebp
-    call handle_trap
+    call handle_interrupt
     jmp return_to_user
 6:  push r15
     push r14
