@@ -107,6 +107,12 @@ impl<P: Platform> Kernel<P> {
         let slot = flat(&t, cptr)?;
         let cap = slot.cap();
         let Some(ep) = cap.endpoint() else {
+            let ack = cap.is(ObjType::IrqHandler) && info == MsgInfo::invoke(Label::IrqAck).0;
+            if ack && !self.cpu.tracing {
+                let signalled = self.irq_ack(cap.addr());
+                t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, 0, 0));
+                return Some(Handover::resume(if signalled { self.settle() } else { Some(t) }));
+            }
             return self.fast_invoke(t, slot, MsgInfo(info)).map(Handover::resume);
         };
         if !cap.rights().contains(Rights::WRITE) {
@@ -177,7 +183,7 @@ impl<P: Platform> Kernel<P> {
         let at = self.hw.now();
         t.fault.set(Some(Fault { kind, addr, code, at }));
         self.meet(t, ep, handler, reply);
-        let rip = t.rip();
+        let rip = t.with_regs(|r| r.rip);
         handler.with_regs(|r| {
             (r.rax, r.rdi, r.rsi) = (0, cap.data(), MsgInfo::FAULT | (kind as u64) << 16);
             (r.rdx, r.r10, r.r8, r.r9) = (rip, addr, code, at);
@@ -201,8 +207,11 @@ impl<P: Platform> Kernel<P> {
     /// The end of a message's straight line.
     #[inline(always)]
     fn end(&mut self, from: Obj<Tcb>, message: Handover, call: Syscall) -> Handover {
-        let plain = !self.cpu.reschedule && !self.cpu.tracing;
-        if plain { message } else { self.end_slowly(from, message, call) }
+        if self.cpu.reschedule | self.cpu.tracing {
+            self.end_slowly(from, message, call)
+        } else {
+            message
+        }
     }
 
     /// The switch has used up somebody's budget, or is to be traced.
@@ -218,7 +227,7 @@ impl<P: Platform> Kernel<P> {
         Handover::resume(self.schedule())
     }
 
-    /// An invocation; returns who runs then.
+    /// Invokes what is in `slot`, which is no endpoint; returns who runs then.
     #[inline(never)]
     fn fast_invoke(
         &mut self,
@@ -229,13 +238,23 @@ impl<P: Platform> Kernel<P> {
         if slot.is_empty() || slot.cap().is(ObjType::Notification) {
             return None;
         }
-        if slot.cap().is(ObjType::IrqHandler) && info == MsgInfo::invoke(Label::IrqAck) {
-            self.irq_ack(slot.cap().addr());
-            t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, 0, 0));
-        } else {
+        if info != MsgInfo::invoke(Label::FrameMap) || self.fast_map(t, slot).is_none() {
             self.invocation(t, slot, info);
         }
         Some(self.settle())
+    }
+
+    /// The mapping of a page of memory in a thread's address space, all tables being there.
+    #[inline(always)]
+    fn fast_map(&mut self, t: Obj<Tcb>, slot: Obj<Slot>) -> Option<()> {
+        let (space, vaddr, rights, attr) = t.with_regs(|r| (r.rdx, r.r10, r.r8, r.r9));
+        let space = flat(&t, space)?.cap();
+        let rights = Rights::from_bits(u8::try_from(rights).ok()?).filter(|_| attr == 0)?;
+        let cap = slot.cap();
+        let mapping = self.map_page(cap, space, vaddr, rights)?;
+        slot.set_cap(cap.with_data(mapping));
+        t.with_regs(|r| (r.rax, r.rsi, r.rdx, r.r10) = (0, 0, 0, 0));
+        Some(())
     }
 
     /// A signal.

@@ -84,6 +84,7 @@ impl<P: Platform> Kernel<P> {
     }
 
     /// Line `gsi` fired.
+    #[inline(always)]
     pub fn irq_fired(&mut self, gsi: u32) {
         let Some(irq) = self.irqs.get(gsi as usize) else { return };
         if irq.level.get() {
@@ -99,18 +100,24 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    /// The handler is done with the interrupt.
-    pub(crate) fn irq_ack(&mut self, gsi: u64) {
-        let irq = &self.irqs[gsi as usize];
+    /// The handler is done with the interrupt. Says whether another one was waiting for that.
+    #[inline(always)]
+    pub(crate) fn irq_ack(&mut self, gsi: u64) -> bool {
+        // (A capability names a line that exists; the mask says so to the compiler.)
+        let irq = &self.irqs[gsi as usize % LINES];
         if irq.level.get() {
-            self.hw.irq_mask(gsi as u32, irq.target.is_empty());
-        } else {
-            let again = irq.again.take();
-            irq.unacknowledged.set(again);
-            let cap = irq.target.cap();
-            if let Some(ntfn) = cap.notification().filter(|_| again) {
-                self.signal(ntfn, cap.data());
+            // Nobody to tell: it stays masked.
+            if !irq.target.is_empty() {
+                self.hw.irq_mask(gsi as u32, false);
             }
+            return false;
         }
+        let again = irq.again.take();
+        irq.unacknowledged.set(again);
+        let cap = irq.target.cap();
+        if let Some(ntfn) = cap.notification().filter(|_| again) {
+            self.signal(ntfn, cap.data());
+        }
+        again
     }
 }

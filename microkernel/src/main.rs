@@ -8,15 +8,15 @@ extern crate rt_mem;
 mod arch;
 
 use abi::FaultKind;
+use arch::lock::BigLock;
 use arch::{Machine, apic, console, cpu, panic};
 use microkernel::fastpath::Handover;
 use microkernel::thread::Tcb;
 use microkernel::{Kernel, Obj};
-use spin::Mutex;
 
 /// The kernel's state, and the lock that every entry takes. It is the only lock held while it is
 /// held, but for the console's.
-static KERNEL: Mutex<Kernel<Machine>> = Mutex::new(Kernel::new(Machine::new()));
+static KERNEL: BigLock<Kernel<Machine>> = BigLock::new(Kernel::new(Machine::new()));
 
 /// Called by the entry code for a call by `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
@@ -118,21 +118,22 @@ extern "C" fn handle_interrupt(vector: u64) -> Option<Obj<Tcb>> {
     if let Some(t) = &k.cpu.current {
         cpu::keep_rip_canonical(t);
     }
-    match vector {
-        apic::TIMER => {
+    if vector == apic::SPURIOUS {
+        return k.settle();
+    }
+    match apic::gsi_of(vector) {
+        Some(gsi) => {
+            // The line is masked before its interrupt ends: it would come again else.
+            k.irq_fired(gsi);
+            apic::end_of_interrupt();
+            k.settle()
+        }
+        None => {
             apic::end_of_interrupt();
             k.timer_interrupt();
-            return k.schedule();
-        }
-        apic::SPURIOUS => {}
-        _ => {
-            if let Some(gsi) = apic::gsi_of(vector) {
-                k.irq_fired(gsi);
-            }
-            apic::end_of_interrupt();
+            k.schedule()
         }
     }
-    k.settle()
 }
 
 /// A thread without a fault endpoint faulted: it stays stopped. For the root task that is the end.

@@ -239,7 +239,7 @@ impl<P: Platform> Kernel<P> {
     /// The end of a straight line ([`crate::fastpath`]), which has switched by itself if it could.
     #[inline(always)]
     pub fn settle(&mut self) -> Option<Obj<Tcb>> {
-        if self.cpu.reschedule || self.cpu.tracing {
+        if self.cpu.reschedule | self.cpu.tracing {
             return self.schedule();
         }
         self.cpu.current

@@ -44,9 +44,9 @@ pub struct Fault {
 /// How user code is resumed; tested by the exit path in assembly.
 pub mod entered_by {
     /// By a native system call: return with `sysret`; vector registers are dead.
-    pub const SYSCALL: u64 = 0;
+    pub const SYSCALL: u8 = 0;
     /// In any other way: return with `iretq`; vector registers are in the TCB if `vectors_saved`.
-    pub const OTHER: u64 = 1;
+    pub const OTHER: u8 = 1;
 }
 
 /// Where the vector area lies in a TCB: 16 registers of 16 bytes, then MXCSR.
@@ -58,10 +58,10 @@ pub struct Tcb {
     /// User registers, in the order of [`UserRegs`].
     pub regs: Cell<UserRegs>,
     /// [`entered_by`].
-    pub entered_by: Cell<u64>,
+    pub entered_by: Cell<u8>,
     /// 1: `vectors` holds the vector registers. 0: they are dead and come back as zero.
-    pub vectors_saved: Cell<u64>,
-    _pad: [u64; 10],
+    pub vectors_saved: Cell<u8>,
+    _pad: [u8; 94],
     /// XMM0..15 and MXCSR.
     pub vectors: [Cell<u64>; VECTOR_BYTES / 8],
     /// Room for a full FXSAVE image, for threads that will declare to use x87.
@@ -179,10 +179,10 @@ impl Tcb {
         self.sched.get().is_some_and(|s| s.supply.get() == Supply::Empty)
     }
     /// Changes registers in place.
-    pub fn with_regs(&self, change: impl FnOnce(&mut UserRegs)) {
+    pub fn with_regs<R>(&self, change: impl FnOnce(&mut UserRegs) -> R) -> R {
         // SAFETY: the TCB is only accessed by this processor, inside the kernel, and `change` has
         // no access to the cell.
-        change(unsafe { &mut *self.regs.as_ptr() });
+        change(unsafe { &mut *self.regs.as_ptr() })
     }
     /// Registers, read in place.
     #[inline(always)]
@@ -197,11 +197,6 @@ impl Tcb {
             Some(_) => trace_flag::FAULT,
             None => self.is_call.get() as u8 * trace_flag::CALL,
         }
-    }
-    /// Its instruction pointer.
-    pub(crate) fn rip(&self) -> u64 {
-        // SAFETY: as in `with_regs`.
-        unsafe { (*self.regs.as_ptr()).rip }
     }
     /// Sets what the current system call returns in `rax`.
     pub fn set_result(&self, result: Result<(), Error>) {

@@ -7,7 +7,7 @@
 //! one that is gone makes such a memory stale, never dangling. (These ASIDs are software only; the
 //! processor's PCIDs are not used.)
 
-use abi::{Error, MapAttr, ObjType, PAGE_BITS, Rights, USER_END};
+use abi::{Error, MapAttr, ObjType, PAGE_BITS, PAGE_SIZE, Rights, USER_END};
 use bitflags::bitflags;
 
 use crate::cap::Cap;
@@ -182,6 +182,7 @@ pub struct Map {
 
 /// Flags of an entry that maps `frame` for threads, and the rights that this takes. `None`: not both
 /// writable and executable.
+#[inline(always)]
 fn flags(frame: Cap, rights: Rights, attr: MapAttr) -> Option<(u64, Rights)> {
     let (write, exec) = (rights.contains(Rights::WRITE), attr.contains(MapAttr::EXEC));
     let mut flags = Entry::PRESENT | Entry::USER;
@@ -207,6 +208,7 @@ impl<P: Platform> Kernel<P> {
         self.asids.take(asid, pml4);
     }
 
+    #[inline(always)]
     fn asid_of(&self, vspace: Cap) -> Option<u16> {
         if !vspace.is(ObjType::VSpace) {
             return None;
@@ -316,6 +318,40 @@ impl<P: Platform> Kernel<P> {
             self.io_mapped(map.entry);
         }
         map.mapping
+    }
+
+    /// Maps a page of memory, not executable, if nothing stands against it; returns the capability's
+    /// new word 1.
+    #[inline(always)]
+    pub(crate) fn map_page(
+        &mut self,
+        frame: Cap,
+        space: Cap,
+        vaddr: u64,
+        rights: Rights,
+    ) -> Option<u64> {
+        let asid = self.asid_of(space)?;
+        let memory = frame.is(ObjType::Frame) && frame.size_bits() == PAGE_BITS && !frame.device();
+        let inside = vaddr.is_multiple_of(PAGE_SIZE) && vaddr != 0 && vaddr < USER_END;
+        let (flags, wanted) = flags(frame, rights, MapAttr::empty())?;
+        if !memory || frame.data() != 0 || !inside || !frame.rights().contains(wanted) {
+            return None;
+        }
+        let mut table = space.addr();
+        for level in [4, 3, 2] {
+            let entry = read(entry_at(table, vaddr, level));
+            if entry & THERE == 0 || entry & Entry::LARGE.bits() != 0 {
+                return None;
+            }
+            table = entry & ADDR;
+        }
+        let entry = entry_at(table, vaddr, 1);
+        if read(entry) & THERE != 0 {
+            return None;
+        }
+        write(entry, frame.addr() | flags);
+        let generation = self.asids.all[asid as usize].generation;
+        Some(Mapping { vaddr, asid, generation }.pack())
     }
 
     /// Clears an entry of `tables`, and forgets what was cached of it: `page`, or all.

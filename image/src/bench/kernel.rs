@@ -64,16 +64,6 @@ pub const ROWS: &[Row] = &[
     row(mark::MAP, "map", "map a page", 350, 734, 0),
 ];
 
-/// Those that do not reach their aim, and what the test allows them.
-const SHORT: &[(&str, u32)] = &[
-    ("irq", 390),
-    ("ack", 270),
-    ("ack_wait", 355),
-    ("fault", 570),
-    ("fault_reply", 715),
-    ("map", 570),
-];
-
 /// What an operation cost.
 pub struct Cost {
     /// Which.
@@ -87,10 +77,9 @@ pub struct Cost {
 impl Cost {
     /// What is wrong with it.
     pub fn excess(&self) -> Option<String> {
-        let Row { name, what, aim, .. } = self.row;
-        let most = SHORT.iter().find(|(n, _)| n == name).map_or(*aim, |(_, most)| *most);
+        let Row { what, aim, .. } = self.row;
         let cost = self.instructions;
-        (cost > most).then(|| format!("{what}: {cost} instructions, more than {most}"))
+        (cost > *aim).then(|| format!("{what}: {cost} instructions, more than {aim}"))
     }
 }
 

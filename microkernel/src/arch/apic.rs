@@ -160,14 +160,15 @@ pub fn message_address() -> u32 {
 
 /// Line of an interrupt vector.
 pub fn gsi_of(vector: u64) -> Option<u32> {
-    if vector == DMA_FAULT {
-        return Some(abi::DMA_FAULT_LINE as u32);
+    match vector.wrapping_sub(BASE) {
+        gsi if gsi < LINES as u64 => Some(gsi as u32),
+        _ if vector == DMA_FAULT => Some(abi::DMA_FAULT_LINE as u32),
+        _ => None,
     }
-    let gsi = vector.checked_sub(BASE)?;
-    (gsi < LINES as u64).then_some(gsi as u32)
 }
 
 /// A line that an I/O APIC has: its unit and its registers.
+#[inline(always)]
 fn line(gsi: u32) -> Option<(u64, &'static Line)> {
     let line = LINE.get(gsi as usize)?;
     let unit = line.unit.load(Relaxed);

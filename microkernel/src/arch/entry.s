@@ -26,11 +26,9 @@ syscall_entry:
     mov [rsp + 136], r11                # rflags
     mov rcx, gs:[16]
     mov [rsp + 144], rcx                # rsp
-    mov qword ptr [rsp + 160], 0        # entered by a native call:
-    mov qword ptr [rsp + 168], 0        # vector registers are dead
+    mov word ptr [rsp + 160], 0         # entered by a native call: vector registers are dead
     mov rbx, rsp
     mov rsp, gs:[8]
-    xor ebp, ebp
     mov rdx, rbx
     test rax, rax
     jz 1f
@@ -43,9 +41,9 @@ syscall_entry:
     jmp return_from_syscall
 4:  call handle_slow
     jmp return_from_syscall
-1:  call handle_call
-    jmp 3f
 2:  call handle_reply_recv
+    jmp 3f
+1:  call handle_call
 3:  test rax, rax
     jnz hand_over
     mov rax, rdx
@@ -74,7 +72,6 @@ return_from_syscall:
     mov rdx, [rax + 24]
     mov rsi, [rax + 32]
     mov rdi, [rax + 40]
-    mov rbp, [rax + 48]
     mov r8, [rax + 56]
     mov r9, [rax + 64]
     mov r10, [rax + 72]
@@ -91,7 +88,6 @@ return_from_syscall:
 hand_over:
     mov gs:[0], rax
     mov gs:[24], rax
-    fninit
     pxor mm0, mm0
     pxor mm1, mm1
     pxor mm2, mm2
@@ -100,7 +96,7 @@ hand_over:
     pxor mm5, mm5
     pxor mm6, mm6
     pxor mm7, mm7
-    emms
+    fninit
     ldmxcsr [rip + default_mxcsr]
     pxor xmm0, xmm0
     pxor xmm1, xmm1
@@ -146,9 +142,8 @@ return_to_user:
     mov gs:[0], rax
     cmp gs:[24], rax
     je 1f
-    # Another thread's x87/MMX state must not be seen (fninit alone leaves MM0..7 readable).
+    # Another thread's x87/MMX state must not be seen (fninit marks MM0..7 as empty and leaves what is in them).
     mov gs:[24], rax
-    fninit
     pxor mm0, mm0
     pxor mm1, mm1
     pxor mm2, mm2
@@ -157,9 +152,9 @@ return_to_user:
     pxor mm5, mm5
     pxor mm6, mm6
     pxor mm7, mm7
-    emms
+    fninit
     ldmxcsr [rip + default_mxcsr]
-1:  cmp qword ptr [rax + 168], 0
+1:  cmp byte ptr [rax + 161], 0
     jne 2f
     pxor xmm0, xmm0
     pxor xmm1, xmm1
@@ -207,7 +202,7 @@ return_to_user:
     mov r13, [rax + 96]
     mov r14, [rax + 104]
     mov r15, [rax + 112]
-    cmp qword ptr [rax + 160], 0
+    cmp byte ptr [rax + 160], 0
     jne 4f
     mov rcx, [rax + 120]
     mov r11, [rax + 136]
@@ -257,18 +252,14 @@ trap_common:
     mov [rax + 96], r13
     mov [rax + 104], r14
     mov [rax + 112], r15
-    pop rbx
-    mov [rax], rbx
-    mov rbx, [rsp + 16]
-    mov [rax + 120], rbx
-    mov rbx, [rsp + 24]
-    mov [rax + 128], rbx
-    mov rbx, [rsp + 32]
-    mov [rax + 136], rbx
-    mov rbx, [rsp + 40]
-    mov [rax + 144], rbx
-    mov rbx, [rsp + 48]
-    mov [rax + 152], rbx
+    pop [rax]                           # rax
+    pop rdi                             # vector
+    pop rsi                             # error code
+    pop [rax + 120]                     # rip
+    pop [rax + 128]                     # cs
+    pop [rax + 136]                     # rflags
+    pop [rax + 144]                     # rsp
+    pop [rax + 152]                     # ss
     movaps [rax + 256], xmm0
     movaps [rax + 272], xmm1
     movaps [rax + 288], xmm2
@@ -286,10 +277,7 @@ trap_common:
     movaps [rax + 480], xmm14
     movaps [rax + 496], xmm15
     stmxcsr [rax + 512]
-    mov qword ptr [rax + 160], 1
-    mov qword ptr [rax + 168], 1
-    mov rdi, [rsp]
-    mov rsi, [rsp + 8]
+    mov word ptr [rax + 160], 0x101
     mov rdx, rax
     mov rsp, gs:[8]
     push 2                              # clears AC (SMAP), NT, TF of the user's flags

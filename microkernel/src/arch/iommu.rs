@@ -5,7 +5,6 @@
 //! Invalidations go through the queue of a unit (6.5.2), followed by a wait descriptor that makes the
 //! unit write a number to memory when everything before it has taken effect.
 
-use abi::DMA_FAULT_LINE;
 use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::SeqCst, fence};
 use microkernel::iospace::IoFault;
 use microkernel::{PHYS_BASE, obj};
@@ -292,14 +291,10 @@ impl Iommu {
         self.list().iter().find_map(Unit::fault)
     }
 
-    /// Masks or unmasks `line`, if it is the one of faults; says whether it is. A fault while it is
-    /// masked interrupts when it is unmasked (10.4.10, FECTL.IP).
-    pub fn mask(&mut self, line: u32, masked: bool) -> bool {
-        if line as u64 != DMA_FAULT_LINE || self.count == 0 {
-            return false;
-        }
+    /// Masks or unmasks the interrupt of faults. A fault while it is masked interrupts when it is
+    /// unmasked (10.4.10, FECTL.IP).
+    pub fn mask(&mut self, masked: bool) {
         let value = if masked { MASKED } else { 0 };
         self.list().iter().for_each(|u| u.write(reg::FECTL, value));
-        true
     }
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod console;
 pub mod cpu;
 pub mod iommu;
+pub mod lock;
 pub mod paging;
 pub mod panic;
 pub mod root;
@@ -55,9 +56,11 @@ impl Platform for Machine {
     fn irq_configure(&mut self, gsi: u32, level: bool, low: bool) {
         apic::configure(gsi, level, low);
     }
+    #[inline(always)]
     fn irq_mask(&mut self, gsi: u32, masked: bool) {
-        if !self.iommu.mask(gsi, masked) {
-            apic::mask(gsi, masked);
+        match gsi as u64 {
+            abi::DMA_FAULT_LINE => self.iommu.mask(masked),
+            _ => apic::mask(gsi, masked),
         }
     }
     fn port_in(&mut self, port: u16, bytes: u8) -> u32 {
