@@ -162,7 +162,7 @@ impl<P: Platform> Kernel<P> {
         if faulted {
             // It runs on as its registers say.
             caller.fault.set(None);
-            event!(self, trace_fast(t, caller, Syscall::ReplyRecv));
+            event!(self, trace_fast(t, caller, 0, Syscall::ReplyRecv));
             return Some(Handover::resume(self.settle()));
         }
         Some(self.end(t, Handover { to: Some(caller), word: 0 }, Syscall::ReplyRecv))

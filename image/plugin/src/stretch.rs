@@ -15,6 +15,9 @@ use crate::api;
 /// Bits of the displacement that make it a mark.
 const MARK: u32 = 0x4257_0000;
 
+/// Instructions by which the kernel ends an entry: HLT, SYSRETQ, IRETQ.
+const ENDS: [&[u8]; 3] = [&[0xf4], &[0x48, 0x0f, 0x07], &[0x48, 0xcf]];
+
 /// The stretch that is under way, and those that are over.
 #[derive(Default)]
 struct Stretches {
@@ -88,11 +91,11 @@ pub unsafe fn watch(tb: *mut api::Tb, api: std::ffi::c_int) {
         let vaddr = api::qemu_plugin_tb_vaddr(tb);
         let count = api::qemu_plugin_tb_n_insns(tb);
         let kernel = vaddr >> 63 == 1;
-        let mut halts = false;
+        let mut ends = false;
         for i in 0..count {
             let insn = api::qemu_plugin_tb_get_insn(tb, i);
             let (bytes, len) = api::bytes(insn, api);
-            halts |= bytes[..len] == [0xf4];
+            ends |= ENDS.contains(&&bytes[..len]);
             if let (false, Some(mark)) = (kernel, mark_of(&bytes[..len])) {
                 let data = mark as usize as *mut c_void;
                 api::qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, api::NO_REGS, data);
@@ -111,7 +114,7 @@ pub unsafe fn watch(tb: *mut api::Tb, api: std::ffi::c_int) {
         // The address of a kernel block (whose low bits say enough beside a constant) and its length
         // fit in a word.
         let data = match kernel {
-            true => (vaddr << 16 | (count as u64) << 1 | u64::from(halts)) as *mut c_void,
+            true => (vaddr << 16 | (count as u64) << 1 | u64::from(ends)) as *mut c_void,
             false => std::ptr::null_mut(),
         };
         api::qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, api::NO_REGS, data);
@@ -138,7 +141,7 @@ extern "C" fn on_block(_vcpu: c_uint, block: *mut c_void) {
         }
         s.length += block >> 1 & 0x7fff;
         s.touch(vaddr);
-        // What comes after a halt is another entry.
+        // What comes next is another entry, even if no user code runs in between.
         if block & 1 == 1 {
             s.end();
         }
