@@ -97,6 +97,9 @@ struct Run {
     /// The machine
     #[arg(long, value_enum, default_value = "pc")]
     machine: qemu::Chipset,
+    /// With --machine q35: without an IOMMU, so that the network card reaches all memory
+    #[arg(long)]
+    no_iommu: bool,
     /// The network card
     #[arg(long, value_enum, default_value = "82540em")]
     nic: qemu::Nic,
@@ -271,6 +274,7 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
         net: o.net.clone(),
         chipset: o.machine,
         boot: o.boot,
+        iommu: !o.no_iommu,
         nic: o.nic,
         accel: o.accel,
         mem_mib: o.mem,

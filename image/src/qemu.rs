@@ -122,6 +122,8 @@ pub struct Machine {
     pub accel: Accel,
     /// Chipset.
     pub chipset: Chipset,
+    /// With an IOMMU, if it is a q35: the other chipset cannot have one.
+    pub iommu: bool,
     /// Network card.
     pub nic: Nic,
     /// What is behind it.
@@ -183,6 +185,10 @@ impl Machine {
             add(&["-smp", &self.processors.to_string()]);
         }
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        if self.iommu && self.chipset == Chipset::Q35 {
+            // Before the devices that it is to confine.
+            add(&["-device", "intel-iommu"]);
+        }
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
         add(&["-netdev", &self.net.netdev()]);
         // Without its boot ROM the firmware loses no time trying to boot from the network.
@@ -272,6 +278,7 @@ mod tests {
             processors: 1,
             accel: Accel::Tcg,
             chipset: Chipset::Pc,
+            iommu: true,
             nic: Nic::I82540em,
             net: Net::None,
             pcap: None,
@@ -297,6 +304,7 @@ mod tests {
         assert!(text.contains("-machine pc,accel=tcg"), "{text}");
         assert!(text.contains("-netdev stream,id=n0,server=on"), "{text}");
         assert!(text.contains("-device e1000,netdev=n0"), "{text}");
+        assert!(!text.contains("intel-iommu"), "{text}");
         assert!(text.contains("file=a,,b.pcap,maxlen=160"), "{text}");
         (m.chipset, m.nic) = (Chipset::Q35, Nic::I82574l);
         let text = line(&m);
@@ -308,6 +316,10 @@ mod tests {
         assert!(!text.contains("-kernel") && !text.contains("-initrd"), "{text}");
         assert!(text.contains("if=pflash,unit=0,format=raw,readonly=on,file=code.fd"), "{text}");
         assert!(text.contains("file=x,,y.iso -device ide-cd,drive=boot"), "{text}");
+        let at = |what| text.find(what).expect(what);
+        assert!(at("-device intel-iommu") < at("-device e1000e"), "{text}");
+        m.iommu = false;
+        assert!(!line(&m).contains("intel-iommu"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Options {
     pub chipset: Chipset,
     /// Who loads the kernel.
     pub boot: Boot,
+    /// With an IOMMU, if the chipset can have one.
+    pub iommu: bool,
     /// Network card.
     pub nic: Nic,
     /// Accelerator.
@@ -159,6 +161,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         processors: 1,
         accel: o.accel.resolve(),
         chipset: o.chipset,
+        iommu: o.iommu,
         nic: o.nic,
         net,
         pcap: o.pcap.clone().map(|path| Pcap { path, snap: None }),

@@ -79,10 +79,10 @@ fn map(p: &Process, name: &str) -> MapKind {
     p.maps.iter().find(|m| m.name == name).unwrap_or_else(|| panic!("{}: {name}", p.name)).kind
 }
 
-/// (kib, dma) of a region.
-fn region(s: &System, name: &str) -> (u32, Option<u8>) {
+/// Size of a region, and its window: number, whether the device reads and writes it.
+fn region(s: &System, name: &str) -> (u32, Option<(u8, bool, bool)>) {
     let r = s.regions.iter().find(|r| r.name == name).unwrap_or_else(|| panic!("{name}"));
-    (r.kib, r.dma)
+    (r.kib, r.dma.map(|d| (d.window, d.read, d.write)))
 }
 
 /// What a process may do with a region of the system, by the region's own name.
@@ -132,9 +132,9 @@ fn servers_get_exactly_what_the_manifest_says() {
         assert_eq!(access(&s, "e1000d", region), driver, "{region}");
         assert_eq!(access(&s, "netd", region), stack, "{region}");
     }
-    assert_eq!(region(&s, "nic.rx"), (1024, Some(nic::WINDOW_RX)));
-    assert_eq!(region(&s, "nic.tx"), (1024, Some(nic::WINDOW_TX)));
-    assert_eq!(region(&s, "nic.rings"), (64, Some(nic::WINDOW_RINGS)));
+    assert_eq!(region(&s, "nic.rx"), (1024, Some((nic::WINDOW_RX, false, true))));
+    assert_eq!(region(&s, "nic.tx"), (1024, Some((nic::WINDOW_TX, true, false))));
+    assert_eq!(region(&s, "nic.rings"), (64, Some((nic::WINDOW_RINGS, true, true))));
     assert!(region(&s, "nic.net").0 as usize * 1024 >= nic::offset::NET_BYTES);
     let ids = [0x100e, 0x100f, 0x100c, 0x10d3].map(|id| (0x8086, id));
     assert_eq!(s.devices[0].ids, ids);
@@ -163,7 +163,7 @@ fn a_session_gives_each_side_its_own_words() {
             assert_eq!(access(&s, "netd", &name), Some(stack), "{name}");
             assert_eq!(access(&s, "e1000d", &name), driver, "{name}");
             assert_eq!(access(&s, "sockd", &name), None, "{name}");
-            let window = (part == "tx").then_some(nic::WINDOW_SESSION + i as u8);
+            let window = (part == "tx").then_some((nic::WINDOW_SESSION + i as u8, true, false));
             assert_eq!(region(&s, &name).1, window, "{name}");
             map(p, &format!("session.{part}"));
         }

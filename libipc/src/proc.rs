@@ -53,6 +53,8 @@ pub enum Request {
     PowerOff,
     /// The kernel's trace: [`Reply::Trace`], as it is then.
     Trace(Trace),
+    /// What devices reach, and what they were refused: [`Reply::Dma`].
+    Dma,
 }
 
 /// What to do about the trace.
@@ -75,6 +77,9 @@ pub enum Crash {
     Pointer,
     /// An undefined instruction.
     Undefined,
+    /// A driver sends its device astray: it is to send from and receive into memory that is not its own.
+    /// Only where an IOMMU keeps it from that.
+    Dma,
 }
 
 /// What init answers.
@@ -117,6 +122,68 @@ pub enum Reply {
         /// Records that the ring holds; the newest ones stay.
         capacity: u64,
     },
+    /// Devices that may reach memory by themselves.
+    Dma {
+        /// At most the first eight.
+        devices: heapless::Vec<DmaDevice, 8>,
+        /// Transfers that were refused and recorded.
+        refused: u64,
+        /// Others were not recorded.
+        lost: bool,
+        /// The last of them.
+        last: Option<DmaFault>,
+    },
+}
+
+/// What a device reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmaDevice {
+    /// Bus, device and function: 8, 5 and 3 bits.
+    pub device: u16,
+    /// Who drives it.
+    pub driver: Name,
+    /// KiB that it may read and write. `None`: there is no IOMMU, it reaches all memory.
+    pub reach: Option<(u32, u32)>,
+}
+
+/// A transfer that the IOMMU refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmaFault {
+    /// Bus, device and function: 8, 5 and 3 bits.
+    pub device: u16,
+    /// Who drives it, if anybody does.
+    pub driver: Option<Name>,
+    /// The page that it aimed at.
+    pub address: u64,
+    /// It was a write.
+    pub write: bool,
+    /// Why (Intel VT-d specification 7.2.3): 1 and 2, the device is in no domain; 5 no write and 6 no
+    /// read access.
+    pub reason: u8,
+    /// When, microseconds since boot.
+    pub at_us: u64,
+}
+
+/// Writes a device's number as PCI does: bus, device, function.
+pub fn pci_address(device: u16) -> impl core::fmt::Display {
+    struct At(u16);
+    impl core::fmt::Display for At {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            write!(f, "{:02x}:{:02x}.{}", self.0 >> 8, self.0 >> 3 & 31, self.0 & 7)
+        }
+    }
+    At(device)
+}
+
+impl core::fmt::Display for DmaFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("dma fault: ")?;
+        if let Some(driver) = &self.driver {
+            write!(f, "{driver}'s ")?;
+        }
+        let (at, way) = (pci_address(self.device), if self.write { "wrote" } else { "read" });
+        write!(f, "device {at} {way} {:#x}: refused (reason {})", self.address, self.reason)
+    }
 }
 
 /// A process, as `ps` shows it.
@@ -255,6 +322,8 @@ pub enum Error {
     Invalid,
     /// The system has no memory for traces.
     NoTrace,
+    /// No IOMMU confines the process's device.
+    NotConfined,
 }
 
 impl core::fmt::Display for Error {
@@ -267,6 +336,9 @@ impl core::fmt::Display for Error {
             Self::CannotStart => f.write_str("the process cannot be started; init's log says why"),
             Self::Invalid => f.write_str("the request makes no sense"),
             Self::NoTrace => f.write_str("there is no ring: give the manifest a `[trace]` table"),
+            Self::NotConfined => f.write_str(
+                "its device would really do it: there is no IOMMU (`run --machine q35` has one)",
+            ),
         }
     }
 }

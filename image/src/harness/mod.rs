@@ -99,6 +99,8 @@ pub struct Setup {
     pub processors: u32,
     /// Chipset.
     pub chipset: Chipset,
+    /// With an IOMMU, on a q35.
+    pub iommu: bool,
     /// Network card.
     pub nic: Nic,
     /// Kernel command line.
@@ -129,6 +131,7 @@ impl Setup {
             mem_mib: 128,
             processors: 1,
             chipset: Chipset::default(),
+            iommu: true,
             nic: Nic::default(),
             append: None,
             manifest: None,
@@ -211,6 +214,7 @@ impl Guest {
             processors: setup.processors,
             accel: if setup.icount || setup.stretches { Accel::Tcg } else { Accel::Auto.resolve() },
             chipset: setup.chipset,
+            iommu: setup.iommu,
             nic: setup.nic,
             net,
             pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),

@@ -7,11 +7,11 @@
 use libipc::sock::{self, Layout, SessionSpec, SessionTable};
 use libipc::start::{self, StartInfo};
 use libipc::{Name, net, nic};
-use spec::{Budget, Cap, CapKind, Device, InitRights, Map, MapKind, Process, Region, System};
+use spec::{Budget, Cap, CapKind, Device, Dma, InitRights, Map, MapKind, Process, Region, System};
 use toml::Spanned;
 
 use super::file::{
-    Access, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets, Trace,
+    Access, Direction, Manifest, MapUse, Policy, Program, Restart, Server, Sessions, Sockets, Trace,
 };
 use super::problem::{Problem, Reason};
 
@@ -90,7 +90,11 @@ impl<'a> Expansion<'a> {
                 || contract_kib(r.name.get_ref()).expect("checked: has a size"),
                 |k| *k.get_ref(),
             ),
-            dma: r.dma.as_ref().map(|d| *d.get_ref()),
+            dma: r.dma.as_ref().map(|d| {
+                let how = r.device.as_ref().map_or(Direction::Rw, |d| *d.get_ref());
+                let (read, write) = (how != Direction::W, how != Direction::R);
+                Dma { window: *d.get_ref(), read, write }
+            }),
             content: Vec::new(),
         });
         let devices = m.device.iter().map(|d| Device {
@@ -130,7 +134,7 @@ impl<'a> Expansion<'a> {
         self.system.processes[process].maps.push(Map { name: name.into(), kind });
     }
     /// A new region; returns its index.
-    fn region(&mut self, name: String, kib: u32, dma: Option<u8>, content: Vec<u8>) -> u16 {
+    fn region(&mut self, name: String, kib: u32, dma: Option<Dma>, content: Vec<u8>) -> u16 {
         self.system.regions.push(Region { name, kib, dma, content });
         self.system.regions.len() as u16 - 1
     }
@@ -235,7 +239,8 @@ impl<'a> Expansion<'a> {
             let name = |part: &str| format!("session.{n}.{part}");
             let app = self.region(name("app"), app_kib, None, Vec::new());
             let net = self.region(name("net"), net_kib, None, Vec::new());
-            let tx = self.region(name("tx"), tx_kib, Some(window), Vec::new());
+            let dma = Some(Dma { window, read: true, write: false });
+            let tx = self.region(name("tx"), tx_kib, dma, Vec::new());
             let rx = self.region(name("rx"), rx_kib, None, Vec::new());
             // (region, its name, whether the program writes it; netd writes the others)
             for (index, part, app_writes) in

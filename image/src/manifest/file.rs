@@ -42,6 +42,7 @@ pub struct Region {
     pub name: Spanned<String>,
     pub kib: Option<Spanned<u32>>,
     pub dma: Option<Spanned<u8>>,
+    pub device: Option<Spanned<Direction>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -114,6 +115,15 @@ impl fmt::Display for Access {
             Self::Dma => "dma",
         })
     }
+}
+
+/// What a device does with a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    R,
+    W,
+    Rw,
 }
 
 #[derive(Clone, Debug, Deserialize)]

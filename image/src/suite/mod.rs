@@ -6,6 +6,7 @@ mod basics;
 mod boot;
 mod closed;
 mod dhcp;
+mod dma;
 mod hostile;
 mod link;
 mod netbench;
@@ -160,6 +161,18 @@ pub const ALL: &[Test] = &[
         ..test("trace-cost", "a traced call costs 60 instructions an event more", trace::cost)
     },
     test("trace", "a timeline of threads, calls, interrupts and restarts", trace::trace),
+    Test {
+        setup: |s| s.chipset = Chipset::Q35,
+        ..test(
+            "dma",
+            "a card sent astray is refused and reported, memory stays as it was",
+            dma::dma,
+        )
+    },
+    Test {
+        setup: |s| (s.chipset, s.iommu) = (Chipset::Q35, false),
+        ..test("dma-trusted", "without an IOMMU the boot log says so", dma::trusted)
+    },
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("restart-program", "a program serves in each of its lives", recovery::restart_program),

@@ -219,10 +219,21 @@ pub struct Region {
     pub name: String,
     /// KiB, a multiple of 4. Physically contiguous.
     pub kib: u32,
-    /// DMA window number, if a device reaches it.
-    pub dma: Option<u8>,
+    /// How a device reaches it, if one does.
+    pub dma: Option<Dma>,
     /// What it holds at boot; the rest is zero.
     pub content: Vec<u8>,
+}
+
+/// How a device reaches a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dma {
+    /// Its number to the driver (a DMA window).
+    pub window: u8,
+    /// The device reads it.
+    pub read: bool,
+    /// The device writes it.
+    pub write: bool,
 }
 
 /// A PCI device.

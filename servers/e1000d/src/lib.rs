@@ -16,6 +16,7 @@
 //! | [`rx`], [`tx`] | the two directions |
 //! | [`tally`] | their totals |
 //! | [`setup`] | reset, EEPROM, link, programming |
+//! | [`astray`] | fault injection: DMA where none may be |
 //! | [`driver`] | start (cold or warm), the polling loop, stop |
 //!
 //! Names are those of Intel's *PCI/PCI-X Family of Gigabit Ethernet Controllers Software
@@ -24,6 +25,7 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod astray;
 pub mod desc;
 pub mod driver;
 pub mod frame;

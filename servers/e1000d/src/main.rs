@@ -3,6 +3,8 @@
 #![no_main]
 
 use abi::CPtr;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use e1000d::astray;
 use e1000d::mmio::Mmio;
 use e1000d::models;
 use e1000d::regs::{BAR_BYTES, Reg};
@@ -24,12 +26,43 @@ const STOP: u64 = libipc::start::STOP;
 /// Bit by which init says that the NIC is to rest.
 const SUSPEND: u64 = libipc::start::SUSPEND;
 
+/// Where `crash NAME dma` sends the NIC: to the kernel's code, unless a boot loader has moved it.
+const ASTRAY: u64 = 0x21_0000;
+
+/// What the process was started with, for [`crash_dma`].
+static START: AtomicPtr<StartInfo> = AtomicPtr::new(core::ptr::null_mut());
+
 struct Machine {
     mmio: Mmio,
     start: &'static StartInfo,
     /// What became of what the predecessor had under way.
     found: Option<Event>,
 }
+
+impl Machine {
+    fn new(start: &'static StartInfo) -> Self {
+        let bar = region(start, "nic.bar0", BAR_BYTES as usize);
+        let rings = region(start, "nic.rings", lent::BYTES);
+        // SAFETY: init maps the BAR uncached and the rings writable, both for the life of the
+        // process; `region` checked the lengths; they are reached only here.
+        let mmio = unsafe { Mmio::new(bar.vaddr, rings.vaddr, rings.len) };
+        Self { mmio, start, found: None }
+    }
+}
+
+/// Instead of the driver's next instruction, when init is asked to send its device astray: see
+/// [`astray`].
+#[unsafe(no_mangle)]
+extern "C" fn crash_dma() -> ! {
+    // SAFETY: null, or what `main` was given for the life of the process.
+    let start = unsafe { START.load(Relaxed).as_ref() }.expect("not started yet");
+    let received = astray::lead(&mut Machine::new(start), ASTRAY);
+    let received = if received { "received into it" } else { "nothing was received" };
+    panic!("sent the NIC astray, to {ASTRAY:#x}: a frame was sent from there, {received}");
+}
+
+#[used]
+static KEEP: extern "C" fn() -> ! = crash_dma;
 
 impl Hardware for Machine {
     fn read(&mut self, reg: Reg) -> u32 {
@@ -119,12 +152,8 @@ fn main(start: &'static StartInfo) -> u64 {
     let irq_line = cap(start, "irq");
     let timer = cap(start, "timer");
     let netd = cap(start, "netd.events");
-    let bar = region(start, "nic.bar0", BAR_BYTES as usize);
-    let rings = region(start, "nic.rings", lent::BYTES);
-    // SAFETY: init maps the BAR uncached and the rings writable, both for the life of the
-    // process; `region` checked the lengths; they are reached only here.
-    let mmio = unsafe { Mmio::new(bar.vaddr, rings.vaddr, rings.len) };
-    let mut machine = Machine { mmio, start, found: None };
+    START.store((&raw const *start).cast_mut(), Relaxed);
+    let mut machine = Machine::new(start);
     let config = config(start);
     let wait = |bits: Result<u64, abi::Error>| bits.expect("waiting for events");
 

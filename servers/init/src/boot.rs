@@ -9,6 +9,7 @@ use core::fmt::{self, Write};
 use libipc::bundle::{Bundle, File};
 use spec::System;
 
+use crate::dma::{self, Reach};
 use crate::draft::{Draft, bar_pages, draft, segment_pages, slots_needed};
 use crate::kernel::Kernel;
 use crate::layout::{MAX_PROCESSES, ROOT, UART_LINE, signal, slot, window};
@@ -31,6 +32,8 @@ pub struct Machine<'a> {
     pub bundle: Bundle<'a>,
     /// Clock parameters.
     pub clock: Clock,
+    /// There is an IOMMU.
+    pub iommu: bool,
     /// Untypeds; the i-th is in slot [`init_slot::UNTYPED`]` + i`.
     pub untypeds: &'a [UntypedDesc],
     /// Where ISA interrupts lead.
@@ -297,6 +300,20 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         give_ring(&mut m, &system, &regions, trace).of("trace")?;
     }
     let bars = make_bars(&mut m, &system, &found, &drafts).of("device memory")?;
+    let reaches = match machine.iommu {
+        true => {
+            dma::listen(m.k).of("DMA faults")?;
+            dma::confine(&mut m, &system, &found, &drafts, &regions).of("what devices reach")?
+        }
+        false => alloc::vec![Reach::All; found.len()],
+    };
+    for (i, function) in found.iter().enumerate() {
+        if let Some(function) = function {
+            let mut line = LineBuf::default();
+            dma::describe(&mut line, &system, i, function, reaches[i]);
+            screen.log(line.as_bytes());
+        }
+    }
     let mut segments = Vec::new();
     for f in &files {
         segments.push(make_segments(&mut m, f).of(f.name())?);
@@ -337,7 +354,8 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let devices = found
         .iter()
         .zip(&system.devices)
-        .map(|(f, d)| f.map(|f| Device { function: f, dma: d.dma, on: false }));
+        .zip(reaches)
+        .map(|((f, d), reach)| f.map(|f| Device { function: f, dma: d.dma, reach, on: false }));
     let slots = (m.slots.next() - slot::FIRST) as u32;
     let standing_slots = slots
         - processes

@@ -9,6 +9,7 @@ use libipc::bundle::{File, Segment};
 use libipc::start;
 use spec::{CapKind, MapKind, System};
 
+use crate::dma;
 use crate::layout::{slot, window};
 use crate::maker::split;
 use crate::pci::Function;
@@ -251,8 +252,11 @@ pub fn slots_needed(system: &System, files: &[File<'_>], drafts: &[Option<Draft<
         });
         each.sum::<u64>() + d.plan.slots() + 16
     });
+    let dma = drafts.iter().zip(&system.processes).filter_map(|(d, p)| Some((d.as_ref()?, p)));
+    let dma = dma.map(|(d, p)| d.devices.len() as u64 * (8 + dma::slots_needed(system, p)));
     // Per process also: log and start pages, private untyped, notices, timers, IRQs.
     let caps: usize =
         system.processes.iter().map(|p| p.caps.len() + p.death_notices.len() + 8).sum();
-    slot::FIRST + 64 + regions + segments + named + processes.sum::<u64>() + caps as u64
+    let each = processes.sum::<u64>() + dma.sum::<u64>();
+    slot::FIRST + 64 + regions + segments + named + each + caps as u64
 }

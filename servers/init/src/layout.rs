@@ -26,6 +26,10 @@ pub mod slot {
     pub const SCRATCH: CPtr = ENDPOINT + 7;
     /// A process's own untyped, until its CNode is made.
     pub const UNTYPED: CPtr = ENDPOINT + 9;
+    /// Handler of the interrupt that tells of refused DMA.
+    pub const DMA_IRQ: CPtr = ENDPOINT + 10;
+    /// [`NOTIFICATION`] with the badge [`super::signal::DMA`].
+    pub const DMA_SIGNAL: CPtr = ENDPOINT + 11;
     /// The CNode that the kernel made, after init has moved to a larger one.
     pub const OLD_ROOT: CPtr = ENDPOINT + 8;
     /// First slot that [`crate::slots::Slots`] hands out.
@@ -58,8 +62,10 @@ pub mod signal {
     pub const TIMER: u64 = 1;
     /// The serial port interrupts.
     pub const UART: u64 = 2;
+    /// A device was refused a transfer.
+    pub const DMA: u64 = 4;
     /// Process 0 has logged something; process `i` uses the bit `i` above.
-    pub const LOG_FIRST: u32 = 2;
+    pub const LOG_FIRST: u32 = 3;
     /// The bit by which process `index` says that its log page has something new.
     pub const fn log(index: usize) -> u64 {
         1 << (LOG_FIRST + index as u32)

@@ -28,6 +28,7 @@ pub mod backtrace;
 pub mod boot;
 pub mod cause;
 pub mod console;
+pub mod dma;
 pub mod draft;
 pub mod kernel;
 pub mod layout;

@@ -144,6 +144,7 @@ fn machine() -> Machine<'static> {
     Machine {
         bundle: Bundle::new(bytes).expect("boot bundle"),
         clock: info.clock,
+        iommu: info.dma_levels != 0,
         untypeds: &info.untyped[..count],
         isa: info.isa,
         power: info.power,

@@ -45,6 +45,9 @@ pub fn split(bytes: u64) -> (u64, u64) {
     (large, (bytes - (large << LARGE_BITS)).div_ceil(PAGE_SIZE))
 }
 
+/// Most tables that can be missing above a page.
+pub const TABLES: u64 = 3;
+
 /// Makes objects.
 pub struct Maker<'k, K> {
     /// The kernel.
@@ -127,18 +130,26 @@ impl<K: Kernel> Maker<'_, K> {
     }
     /// Maps a frame capability into init's own address space, whose tables the kernel began.
     pub fn map_own(&mut self, frame: CPtr, vaddr: u64, rights: Rights) -> Result<(), MakeError> {
-        let vspace = init_slot::VSPACE;
-        // At most three tables can be missing.
-        for _ in 0..3 {
-            match self.k.map(frame, vspace, vaddr, rights, MapAttr::empty()) {
+        self.map_into(init_slot::VSPACE, frame, vaddr, rights)
+    }
+    /// Maps a frame capability, and the tables that this takes.
+    pub fn map_into(
+        &mut self,
+        space: CPtr,
+        frame: CPtr,
+        at: u64,
+        rights: Rights,
+    ) -> Result<(), MakeError> {
+        for _ in 0..TABLES {
+            match self.k.map(frame, space, at, rights, MapAttr::empty()) {
                 Err(Error::NoTable) => {
                     let table = self.make(ObjType::PageTable, 0, 1)?;
-                    self.k.map_table(table, vspace, vaddr)?;
+                    self.k.map_table(table, space, at)?;
                 }
                 other => return Ok(other?),
             }
         }
-        Ok(self.k.map(frame, vspace, vaddr, rights, MapAttr::empty())?)
+        Ok(self.k.map(frame, space, at, rights, MapAttr::empty())?)
     }
     /// Makes the page tables missing for `count` pages of 2^`bits` bytes from `vaddr`.
     pub fn make_tables(

@@ -385,7 +385,8 @@ impl Process<'_> {
             | Request::Report(_)
             | Request::Backtrace { .. }
             | Request::Trace(proc::Trace::Look)
-            | Request::Memory => (self.asks.status, Permission::InitStatus),
+            | Request::Memory
+            | Request::Dma => (self.asks.status, Permission::InitStatus),
             Request::Kill(_)
             | Request::Crash(..)
             | Request::Restart(_)

@@ -51,6 +51,7 @@ impl Supervisor<'_> {
             Request::Memory => Ok(self.memory(k)),
             Request::Random => Ok(self.random(k)),
             Request::Trace(order) => self.order_trace(k, *order),
+            Request::Dma => Ok(self.dma()),
             Request::PowerOff => {
                 self.shut_down(k);
                 Ok(Reply::Done)
@@ -210,6 +211,10 @@ impl Supervisor<'_> {
         if !p.is_running() {
             return Err(Error::NotRunning);
         }
+        // Without an IOMMU it would not be a crash of the driver alone.
+        if how == Crash::Dma && !self.is_confined(i)? {
+            return Err(Error::NotConfined);
+        }
         crash_function(p, how).ok_or(Error::Invalid)?;
         let mut bytes = [0; 8];
         self.random.fill(k, &mut bytes);
@@ -250,5 +255,6 @@ fn crash_function(p: &Process<'_>, how: Crash) -> Option<u64> {
         Crash::Panic => "rt_crash_panic",
         Crash::Pointer => "rt_crash_pointer",
         Crash::Undefined => "rt_crash_undefined",
+        Crash::Dma => "crash_dma",
     })
 }

@@ -244,7 +244,7 @@ fn start_info(
         let region = |index: u16, vaddr| {
             let spec = &system.regions[index as usize];
             let paddr = shared.regions[index as usize].1;
-            let dma = spec.dma.filter(|_| driver).map(|window| (window, paddr));
+            let dma = spec.dma.filter(|_| driver).map(|dma| (dma.window, paddr));
             start::Region { name: name(&map.name), vaddr, len: spec.kib as u64 * 1024, dma }
         };
         let region = match map.kind {

@@ -8,6 +8,7 @@ use libipc::proc::State;
 use libipc::trace::code;
 
 use crate::cause::{Cause, printable};
+use crate::dma::{Reach, Refused};
 use crate::kernel::Kernel;
 use crate::layout::{badge, signal, slot};
 use crate::pci::{self, Function, Mechanism1};
@@ -24,6 +25,8 @@ pub struct Device {
     pub function: Function,
     /// Whether its driver may make it a bus master.
     pub dma: bool,
+    /// What it reaches then.
+    pub reach: Reach,
     /// It decodes memory, and is a bus master if it may.
     pub on: bool,
 }
@@ -55,7 +58,8 @@ pub struct Setup<'a> {
 /// The supervisor.
 pub struct Supervisor<'a> {
     pub(crate) processes: Vec<Process<'a>>,
-    devices: Vec<Option<Device>>,
+    pub(crate) devices: Vec<Option<Device>>,
+    pub(crate) refused: Refused,
     /// The machine is to go off, at this time at the latest.
     pub(crate) off_at: Option<u64>,
     pub(crate) screen: Screen,
@@ -87,6 +91,7 @@ impl<'a> Supervisor<'a> {
         Self {
             processes: setup.processes,
             devices: setup.devices,
+            refused: Refused::default(),
             off_at: None,
             screen: setup.screen,
             uart: setup.uart,
@@ -318,8 +323,8 @@ impl<'a> Supervisor<'a> {
         let rests = self.processes.iter().filter_map(|p| p.suspend_due);
         let crashes = self.processes.iter().filter_map(|p| Some(p.doom?.1));
         let logs = self.processes.iter().filter_map(|p| p.log_due);
-        let due =
-            restarts.chain(ready).chain(rests).chain(crashes).chain(logs).chain(self.off_at).min();
+        let due = restarts.chain(ready).chain(rests).chain(crashes).chain(logs);
+        let due = due.chain(self.off_at).chain(self.refused.due).min();
         if let Some(due) = due {
             let _ = k.invoke(slot::TIMER, Label::TimerArm, [due, 0, 0, 0], [0; 2]);
         }
@@ -340,6 +345,7 @@ impl<'a> Supervisor<'a> {
                 self.drain(k, i);
             }
         }
+        self.listen_again(k, now);
         self.off_if_quiet(k);
         self.arm(k);
     }
@@ -361,6 +367,9 @@ impl<'a> Supervisor<'a> {
             // Before reading: what arrives after the last look is a new edge.
             let _ = k.invoke(slot::UART_IRQ, Label::IrqAck, [0; 4], [0; 2]);
             self.input(k);
+        }
+        if bits & signal::DMA != 0 {
+            self.dma_faults(k);
         }
         for i in 0..self.processes.len() {
             if bits & signal::log(i) != 0 {

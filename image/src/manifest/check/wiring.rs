@@ -73,6 +73,9 @@ fn regions(m: &Manifest, p: &mut Problems) {
             (Some(kib), _) => p.kib("kib", kib, 4, REGION_MAX),
             (None, Some(_)) => {}
         }
+        if let (Some(device), None) = (&r.device, &r.dma) {
+            p.add(device.span(), Reason::NoDmaNumber(name.clone()));
+        }
         if let Some(dma) = &r.dma {
             let number = *dma.get_ref();
             p.range("dma", dma.span(), number as u64, 0, nic::WINDOW_SESSION as u64 - 1);

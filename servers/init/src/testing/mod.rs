@@ -37,6 +37,7 @@ pub fn program(name: &str) -> Entry {
             (0x40_1100, "main"),
             (0x40_1200, "rt_crash_panic"),
             (0x40_1300, "rt_crash_pointer"),
+            (0x40_1380, "crash_dma"),
             (0x40_1400, "rt_crash_undefined"),
         ],
     }

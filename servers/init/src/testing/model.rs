@@ -7,7 +7,7 @@ use abi::{
     init_slot,
 };
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use libipc::log::{PANIC, READY};
@@ -43,6 +43,8 @@ pub struct Cap {
 pub struct Page {
     paddr: u64,
     bits: u8,
+    /// Readable.
+    pub read: bool,
     /// Writable.
     pub write: bool,
     /// Executable.
@@ -84,6 +86,17 @@ pub struct Thread {
     pub running: bool,
 }
 
+/// An IOMMU.
+#[derive(Default)]
+pub struct Iommu {
+    bound: BTreeMap<u16, Object>,
+    buses: BTreeSet<u8>,
+    /// Records of refused transfers: address, device and reason.
+    pub faults: VecDeque<[u64; 2]>,
+    /// How often init has let the interrupt through again.
+    pub acknowledged: u32,
+}
+
 /// A timer: notification and badge, deadline.
 #[derive(Default)]
 struct Timer {
@@ -116,6 +129,8 @@ pub struct Model {
     next: u64,
     /// Nanoseconds since boot.
     pub now: u64,
+    /// The IOMMU, if there is one.
+    pub iommu: Option<Iommu>,
     /// Everything around the kernel.
     pub outside: Outside,
     /// Invocations so far.
@@ -158,6 +173,7 @@ impl Model {
             dumped: UserRegs::default(),
             next: 100,
             now: 1_000_000,
+            iommu: None,
             outside: Outside::default(),
             invocations: 0,
             step_ns: 0,
@@ -179,6 +195,21 @@ impl Model {
             m.slots.get_mut(&(1, slot)).unwrap().device = u.device == 1;
         }
         m
+    }
+    /// With an IOMMU.
+    pub fn with_iommu(mut self) -> Self {
+        self.root_cap(init_slot::IO_CONTROL, ObjType::IoControl, 8, 0, 0);
+        self.iommu = Some(Iommu::default());
+        self
+    }
+    /// What a device reaches: pages by address.
+    pub fn reach(&self, device: u16) -> Option<&Space> {
+        self.spaces.get(self.iommu.as_ref()?.bound.get(&device)?)
+    }
+    /// The VSpace or IoSpace at `cptr`.
+    fn space(&self, cptr: CPtr) -> Result<Object, Error> {
+        let space = self.typed(cptr, ObjType::VSpace).or(self.typed(cptr, ObjType::IoSpace));
+        space.map(|c| c.object)
     }
     fn root_cap(&mut self, slot: u64, ty: ObjType, object: Object, paddr: u64, bits: u8) {
         let id = self.fresh();
@@ -337,8 +368,12 @@ impl Model {
         let ty = ObjType::from_raw(w[0]).ok_or(Error::Range)?;
         let bits = ty.bits(w[1] as u8).ok_or(Error::Range)?;
         let node = self.typed(w[2], ObjType::CNode)?.clone();
-        if count == 0 || count > 256 || (ty == ObjType::VSpace && count != 1) {
+        let numbered = matches!(ty, ObjType::VSpace | ObjType::IoSpace);
+        if count == 0 || count > 256 || (numbered && count != 1) {
             return Err(Error::Range);
+        }
+        if ty == ObjType::IoSpace && self.iommu.is_none() {
+            return Err(Error::NoMemory);
         }
         if w[3] + count > 1 << node.bits {
             return Err(Error::Range);
@@ -371,6 +406,11 @@ impl Model {
             match ty {
                 ObjType::Thread => drop(self.threads.insert(object, Thread::default())),
                 ObjType::VSpace => drop(self.spaces.insert(object, Space::default())),
+                ObjType::IoSpace => {
+                    // Three levels: the root stands where a thread's tables have two.
+                    let tables = (0..512).map(|i| (39, i)).collect();
+                    self.spaces.insert(object, Space { tables, ..Space::default() });
+                }
                 ObjType::Timer => drop(self.timers.insert(object, Timer::default())),
                 _ => {}
             }
@@ -414,10 +454,11 @@ impl Model {
     }
 
     fn map(&mut self, place: Place, frame: &Cap, w: [u64; 4]) -> Result<(), Error> {
-        let space = self.typed(w[0], ObjType::VSpace)?.object;
+        let space = self.space(w[0])?;
         let rights = Rights::from_bits(w[2] as u8).ok_or(Error::Range)?;
         let attr = MapAttr::from_bits(w[3] as u8).ok_or(Error::Range)?;
         let (write, exec) = (rights.contains(Rights::WRITE), attr.contains(MapAttr::EXEC));
+        let read = rights.contains(Rights::READ);
         let (vaddr, bits) = (w[1], frame.bits);
         if frame.mapped.is_some() {
             return Err(Error::Busy);
@@ -443,7 +484,7 @@ impl Model {
             return Err(Error::Occupied);
         }
         let uncached = frame.device || attr.contains(MapAttr::UNCACHED);
-        s.pages.insert(vaddr, Page { paddr: frame.paddr, bits, write, exec, uncached });
+        s.pages.insert(vaddr, Page { paddr: frame.paddr, bits, read, write, exec, uncached });
         self.slots.get_mut(&place).unwrap().mapped = Some((space, vaddr));
         Ok(())
     }
@@ -554,8 +595,25 @@ impl Kernel for Model {
             }
             (ObjType::Frame, Label::FrameMap) => self.map(place, &cap, w)?,
             (ObjType::Frame, Label::FrameAddress) => return Ok([cap.paddr, 0, 0, 0]),
+            (ObjType::PageTable, Label::TableMap) if w[0] == init_slot::IO_CONTROL => {
+                let iommu = self.iommu.as_mut().ok_or(Error::Range)?;
+                assert!(iommu.buses.insert((w[1] >> 20) as u8), "a bus has one table");
+            }
+            (ObjType::IoControl, Label::IoBind) => {
+                let space = self.typed(w[0], ObjType::IoSpace)?.object;
+                let iommu = self.iommu.as_mut().ok_or(Error::Range)?;
+                if !iommu.buses.contains(&((w[1] >> 8) as u8)) {
+                    return Err(Error::NoTable);
+                }
+                assert!(iommu.bound.insert(w[1] as u16, space).is_none(), "bound twice");
+            }
+            (ObjType::IoControl, Label::IoFault) => {
+                let iommu = self.iommu.as_mut().ok_or(Error::Range)?;
+                let [address, what] = iommu.faults.pop_front().ok_or(Error::WouldBlock)?;
+                return Ok([address, what, 0, 0]);
+            }
             (ObjType::PageTable, Label::TableMap) => {
-                let space = self.typed(w[0], ObjType::VSpace)?.object;
+                let space = self.space(w[0])?;
                 let tables = &mut self.spaces.get_mut(&space).unwrap().tables;
                 let missing = [39, 30, 21].into_iter().find(|l| !tables.contains(&(*l, w[1] >> l)));
                 let level = missing.ok_or(Error::Occupied)?;
@@ -591,7 +649,6 @@ impl Kernel for Model {
                 let target = (n.object, n.badge);
                 self.irqs.insert(cap.object, target);
             }
-            (ObjType::IrqHandler, Label::IrqAck) => {}
             (ObjType::Trace, Label::TraceAdd) => {
                 let frame = self.typed(w[0], ObjType::Frame)?;
                 assert!(frame.bits == LARGE_BITS && self.ring.len() < abi::TRACE_FRAMES);
@@ -612,6 +669,13 @@ impl Kernel for Model {
             (ObjType::Trace, Label::TraceInfo) => {
                 let frames = self.ring.len() as u64;
                 return Ok([self.logged.len() as u64, frames << (LARGE_BITS - 5), 0, 0]);
+            }
+            (ObjType::IrqHandler, Label::IrqAck) => {
+                if let Some(iommu) = &mut self.iommu
+                    && cap.object == IRQS + abi::DMA_FAULT_LINE
+                {
+                    iommu.acknowledged += 1;
+                }
             }
             (ObjType::IoPort, Label::PortIn | Label::PortOut) => {
                 let value = self.outside.port(label, w[0] as u16, w[2] as u32);

@@ -5,7 +5,7 @@ use abi::{PAGE_SIZE, Rights, init_slot};
 use libipc::proc::State;
 use libipc::start::{self, StartInfo};
 
-fn start_info(b: &Booted, i: usize) -> StartInfo {
+pub fn start_info(b: &Booted, i: usize) -> StartInfo {
     let len = b.k.peek(b.thread(i), start::START_INFO, 4);
     let len = u32::from_le_bytes(len.try_into().unwrap()) as usize;
     let bytes = b.k.peek(b.thread(i), start::START_INFO + 4, len);
@@ -20,6 +20,8 @@ fn processes_run_with_what_the_manifest_gives_them() {
         "[init] Breakwater 0.1.0, 55 MiB, 5 processes\n\
          [init] randomness from timing jitter\n\
          [init] ghost not started: device nic1 not found\n\
+         [init] DMA is trusted: there is no IOMMU, nic0 (00:03.0) reaches all memory, and its \
+         driver with it\n\
          [init] started drv, priority 200, 64 KiB\n\
          [init] started srv, priority 190, 4096 KiB\n\
          [init] started sh, priority 100, 64 KiB\n"
@@ -54,7 +56,7 @@ fn processes_run_with_what_the_manifest_gives_them() {
 }
 
 #[test]
-fn start_information_says_where_everything_is() {
+pub fn start_information_says_where_everything_is() {
     let b = booted();
     let info = start_info(&b, 0);
     assert_eq!((info.name.as_str(), info.incarnation, info.emulated), ("drv", 0, true));

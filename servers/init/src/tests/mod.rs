@@ -3,6 +3,7 @@ extern crate std;
 
 mod boot;
 mod console;
+mod dma;
 mod faults;
 mod fuzz;
 mod reports;
@@ -16,7 +17,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use libipc::bundle::Bundle;
 use spec::{
-    Budget, Cap, CapKind, Device, InitRights, Map, MapKind, Process, Region, Restart, System,
+    Budget, Cap, CapKind, Device, Dma, InitRights, Map, MapKind, Process, Region, Restart, System,
 };
 
 use crate::boot::{BootError, Machine, boot};
@@ -69,7 +70,7 @@ fn map(name: &str, kind: MapKind) -> Map {
     Map { name: name.to_string(), kind }
 }
 
-fn region(name: &str, kib: u32, dma: Option<u8>, content: &[u8]) -> Region {
+fn region(name: &str, kib: u32, dma: Option<Dma>, content: &[u8]) -> Region {
     Region { name: name.to_string(), kib, dma, content: content.to_vec() }
 }
 
@@ -130,8 +131,8 @@ pub fn system() -> System {
         version: spec::VERSION,
         processes: vec![drv, srv, sh, late, ghost],
         regions: vec![
-            region("rings", 16, Some(2), &[]),
-            region("pool", 4096 + 12, Some(0), &[]),
+            region("rings", 16, Some(Dma { window: 2, read: true, write: true }), &[]),
+            region("pool", 4096 + 12, Some(Dma { window: 0, read: false, write: true }), &[]),
             region("table", 8, None, &[b"table".to_vec(), vec![0; 4091], b"end".to_vec()].concat()),
         ],
         endpoints: vec!["srv".to_string()],
@@ -184,6 +185,7 @@ pub fn try_boot(mut k: Model, system: &System) -> Result<Booted, BootError> {
     let machine = Machine {
         bundle: Bundle::new(Box::leak(image.into_boxed_slice())).unwrap(),
         clock: Clock { tsc_base: 5, mult: 6 },
+        iommu: k.iommu.is_some(),
         untypeds: Box::leak(untypeds().into_boxed_slice()),
         isa: core::array::from_fn(isa),
         power: PowerOff { control: [0x604, 0], ..PowerOff::default() },

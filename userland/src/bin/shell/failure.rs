@@ -79,14 +79,14 @@ impl fmt::Display for Failure {
             Self::NoCommand(word) => write!(f, "{word}: no such command; `help` lists them"),
             Self::Usage(usage) => write!(f, "usage: {usage}"),
             Self::NoWay(word) => {
-                write!(f, "crash: no way called `{word}`: panic, pointer or undefined")
+                write!(f, "crash: no way called `{word}`: panic, pointer, undefined or dma")
             }
             Self::NoProcess(who) => write!(f, "{who}: no such process; `ps` lists them"),
             Self::NotRunning(who) => write!(f, "{who} does not run; `restart {who}` starts it"),
             Self::LongArguments => {
                 write!(f, "arguments have room for {} bytes; say it shorter", libipc::start::ARGS)
             }
-            Self::NoDevice(who) => write!(f, "{who} drives no device; only a driver can rest"),
+            Self::NoDevice(who) => write!(f, "{who} drives no device; only a driver can do that"),
             Self::NoDriver => {
                 f.write_str("nobody drives a device: no server in the manifest has one")
             }

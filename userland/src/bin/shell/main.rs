@@ -23,7 +23,8 @@ const PROMPT: &str = "breakwater> ";
 const HELP: &str = "\
   ps                     processes: state, priority, restarts, memory, time since start
   kill NAME              end a process; its restart policy decides what follows
-  crash NAME HOW         make it crash: HOW is panic, pointer or undefined
+  crash NAME HOW         make it crash: HOW is panic, pointer or undefined;
+                         of a driver also dma, which sends its device astray
   stop NAME              end a process and leave it down
   restart NAME           end a process if it runs, and start it
   start NAME ARGUMENTS   the same, with other arguments than the manifest's
@@ -39,6 +40,7 @@ const HELP: &str = "\
   ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
   nc [-u] ADDRESS PORT   talk to a peer over TCP or UDP; Ctrl-D ends sending, Ctrl-C ends it
   nc -l [-u] PORT        the same with the first peer that comes
+  dma                    what devices reach by themselves, and what they were refused
   stats                  memory, sockets, buffers and counters
   trace                  whether the kernel records what happens, and how much of it
   trace start|stop       begin a new record, end it
@@ -112,6 +114,7 @@ impl Shell {
                     "panic" => Crash::Panic,
                     "pointer" => Crash::Pointer,
                     "undefined" => Crash::Undefined,
+                    "dma" => Crash::Dma,
                     other => return Err(Failure::NoWay(clip(other))),
                 };
                 return self.change(proc::Request::Crash(name(who)?, how), who);
@@ -128,6 +131,7 @@ impl Shell {
             ("ping", [to]) => return self.ping(to, "4"),
             ("ping", [to, count]) => return self.ping(to, count),
             ("nc", args) => return self.nc(args),
+            ("dma", []) => return self.dma(),
             ("stats", []) => return self.stats(),
             ("trace", args) => return self.trace(args),
             ("date", []) => return self.date(),

@@ -15,6 +15,30 @@ const REST_LOOKS: u32 = 200;
 const REST_PAUSE: Duration = Duration::from_millis(5);
 
 impl Shell {
+    /// What devices reach.
+    pub(super) fn dma(&mut self) -> Done {
+        let proc::Reply::Dma { devices, refused, lost, last } = self.init(&proc::Request::Dma)?
+        else {
+            return Err(Failure::Nonsense("init"));
+        };
+        for d in &devices {
+            let at = proc::pci_address(d.device);
+            match d.reach {
+                Some((read, write)) => {
+                    out!(self, "{at} {} reads {read} KiB and writes {write} KiB", d.driver);
+                }
+                None => out!(self, "{at} {} reaches all memory: no IOMMU", d.driver),
+            }
+        }
+        let more = if lost { "; others were not recorded" } else { "" };
+        out!(self, "{refused} transfers refused{more}");
+        if let Some(fault) = last {
+            let (s, us) = (fault.at_us / 1_000_000, fault.at_us % 1_000_000);
+            out!(self, "the last at {s}.{us:06} s: {fault}");
+        }
+        Ok(())
+    }
+
     pub(super) fn processes(&mut self) -> Done {
         out!(
             self,
