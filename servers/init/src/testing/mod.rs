@@ -33,7 +33,7 @@ pub fn program(name: &str) -> Entry {
         ],
         data: vec![],
         symbols: vec![
-            (0x40_1000, "_ZN6e1000d4ring4poll17h0123456789abcdefE"),
+            (0x40_1000, "e1000d::ring::poll"),
             (0x40_1100, "main"),
             (0x40_1200, "rt_crash_panic"),
             (0x40_1300, "rt_crash_pointer"),
