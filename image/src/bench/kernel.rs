@@ -9,6 +9,7 @@ use libipc::mark;
 use super::figure::{Better, Figure};
 use super::{Error, Options};
 use crate::harness::{BOOT, Failure, Guest, Setup};
+use crate::qemu::Accel;
 use crate::{build, elf, workspace};
 
 /// What is measured.
@@ -83,6 +84,44 @@ impl Cost {
     }
 }
 
+/// What is timed, as the client names it: both switches of each, there and back.
+const TIMED: &[(&str, &str)] = &[
+    ("call_0", "call and reply"),
+    ("call_64", "call and reply, 64 bytes"),
+    ("call_512", "call and reply, 512 bytes"),
+    ("signal_wakes", "signal, wake, wait"),
+    ("signal_wait", "signal and wait, twice"),
+];
+
+/// Wall time of `what`, from the client's log.
+fn time_of(console: &str, what: &str) -> Option<f64> {
+    let line = console.split_once(&format!("wall {what} "))?.1;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Boots without the plugin, and has the client take the time.
+fn times(image: &build::Image, rounds: u32) -> Result<Vec<Figure>, Failure> {
+    let mut consoles = Vec::new();
+    for _ in 0..rounds {
+        let mut guest = Guest::boot(image, &Setup::new("bench-kernel"))?;
+        guest.wait_for("client ended", BOOT)?;
+        guest.power_off()?;
+        guest.forget_recording();
+        consoles.push(guest.console().text());
+    }
+    let kvm = Accel::Auto.resolve() == Accel::Kvm;
+    let figure = |(name, what): &(&str, &str)| Figure {
+        name: format!("kernel.wall.{name}"),
+        what: format!("{what}, time by {}", if kvm { "KVM" } else { "TCG" }),
+        unit: "ns",
+        better: Better::Less,
+        aim: None,
+        ours: consoles.iter().filter_map(|c| time_of(c, name)).collect(),
+        peers: BTreeMap::new(),
+    };
+    Ok(TIMED.iter().map(figure).collect())
+}
+
 /// One kind of stretch of kernel code: see the plugin's `stretch`.
 struct Stretch {
     mark: u32,
@@ -141,7 +180,7 @@ pub fn costs(guest: &mut Guest) -> Result<Vec<Cost>, Failure> {
 }
 
 /// Boots and measures.
-pub fn run(_: &Options) -> Result<Vec<Figure>, Error> {
+pub fn run(options: &Options) -> Result<Vec<Figure>, Error> {
     let image = build::build(&workspace::root().join("image/bench.toml"), true)?;
     let kernel = std::fs::read(&image.kernel).map_err(Error::io("reading the kernel"))?;
     let setup = Setup { stretches: true, ..Setup::new("bench-kernel") };
@@ -171,5 +210,6 @@ pub fn run(_: &Options) -> Result<Vec<Figure>, Error> {
         ours: vec![elf::code_bytes(&kernel).map_err(|e| Error::Symbols(e.to_string()))? / 1024.0],
         peers: BTreeMap::from([("seL4", vec![63.6])]),
     });
+    figures.extend(times(&image, options.reps).map_err(failed)?);
     Ok(figures)
 }

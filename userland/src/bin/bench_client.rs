@@ -38,22 +38,34 @@ fn calls<const MARK: u32>(server: CPtr, len: usize) -> Result<(), Error> {
 fn run(start: &'static rt::StartInfo) -> Result<(), Error> {
     let cap = |name| start.cap(name).ok_or(Error::InvalidCap);
     let (server, server_events, own) = (cap("server")?, cap("server.events")?, cap("events")?);
-    calls::<{ mark::CALL[0] }>(server, mark::PAYLOADS[0])?;
-    calls::<{ mark::CALL[1] }>(server, mark::PAYLOADS[1])?;
-    calls::<{ mark::CALL[2] }>(server, mark::PAYLOADS[2])?;
+    let timed = |what: &str, f: &dyn Fn() -> Result<(), Error>| {
+        let begun = start.now_ns();
+        let done = f();
+        rt::log!("wall {what} {}", (start.now_ns() - begun) / TIMES);
+        done
+    };
+    timed("call_0", &|| calls::<{ mark::CALL[0] }>(server, mark::PAYLOADS[0]))?;
+    timed("call_64", &|| calls::<{ mark::CALL[1] }>(server, mark::PAYLOADS[1]))?;
+    timed("call_512", &|| calls::<{ mark::CALL[2] }>(server, mark::PAYLOADS[2]))?;
     // The server signals while we wait for its answer, and then no more receives calls.
     mark::<{ mark::NOTHING }>();
     sys::call(server, info(LAST, 0), [0; 4])?;
     // Take what it signalled.
     sys::poll(own);
-    for _ in 0..TIMES {
-        mark::<{ mark::SIGNAL_WAKES }>();
-        sys::signal(server_events);
-    }
-    for _ in 0..TIMES {
-        mark::<{ mark::SIGNAL_WAIT }>();
-        sys::signal_wait(server_events, own)?;
-    }
+    timed("signal_wakes", &|| {
+        for _ in 0..TIMES {
+            mark::<{ mark::SIGNAL_WAKES }>();
+            sys::signal(server_events);
+        }
+        Ok(())
+    })?;
+    timed("signal_wait", &|| {
+        for _ in 0..TIMES {
+            mark::<{ mark::SIGNAL_WAIT }>();
+            sys::signal_wait(server_events, own)?;
+        }
+        Ok(())
+    })?;
     mark::<{ mark::NOTHING }>();
     sys::signal(server_events);
     // Interrupts of the server's device come while we do nothing; its signal ends that.
