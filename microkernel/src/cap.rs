@@ -170,6 +170,14 @@ const _: () = assert!(size_of::<Slot>() == 1 << abi::SLOT_BITS);
 const REVOCABLE: u64 = 1 << 48;
 const FIRST_BADGED: u64 = 1 << 49;
 
+impl Obj<Slot> {
+    /// The slot `n` before it in the same container, where there are as many.
+    pub(crate) fn before(self, n: u16) -> Self {
+        // SAFETY: the container lives; callers count its slots down.
+        unsafe { Self::from_phys(self.phys() - ((n as u64) << abi::SLOT_BITS)) }
+    }
+}
+
 impl Slot {
     /// An empty slot.
     pub const fn new() -> Self {
@@ -210,6 +218,13 @@ impl Slot {
     pub(crate) fn set_flags(&self, revocable: bool, first_badged: bool) {
         let flags = (revocable as u64 * REVOCABLE) | (first_badged as u64 * FIRST_BADGED);
         self.next.set(self.next.get() & ADDR | flags);
+    }
+    /// Puts a capability into an empty slot between these two; `revocable` stands for both flags.
+    pub(crate) fn fill(&self, cap: Cap, prev: Obj<Slot>, next: Option<Obj<Slot>>, revocable: bool) {
+        let flags = if revocable { REVOCABLE | FIRST_BADGED } else { 0 };
+        self.cap.set(cap);
+        self.next.set(next.map_or(0, Obj::phys) & ADDR | flags);
+        self.prev.set(prev.phys() & ADDR);
     }
     /// Whether revoking it can reach others.
     pub fn revocable(&self) -> bool {

@@ -18,33 +18,31 @@ const CPTR_BITS: u32 = 64;
 /// [`Error::InvalidCap`].
 pub fn lookup(root: Cap, cptr: CPtr) -> Result<Obj<Slot>, Error> {
     let mut node = root;
-    let mut left = CPTR_BITS;
+    // What is left of the pointer, from the top bit on, and how many bits those are.
+    let (mut rest, mut left) = (cptr, CPTR_BITS);
     for _ in 0..DEPTH_MAX {
-        if !node.is(ObjType::CNode) {
-            break;
-        }
         let (guard, guard_bits) = (node.data() >> 8, (node.data() & 0xff) as u32);
         let radix = node.size_bits() as u32;
         if radix == 0 || guard_bits + radix > left {
             break;
         }
-        left -= guard_bits + radix;
-        let bits = cptr >> left;
-        let found = if guard_bits == 0 { 0 } else { (bits >> radix) & mask(guard_bits) };
-        if found != guard & mask(guard_bits) {
+        // (Radix and guard together are at most 64 bits, the radix at least one.)
+        if guard_bits > 0
+            && (rest ^ guard << (CPTR_BITS - guard_bits)) >> (CPTR_BITS - guard_bits) != 0
+        {
             break;
         }
-        let slot = node.cnode_slot(bits & mask(radix)).ok_or(Error::InvalidCap)?;
+        rest <<= guard_bits;
+        // (No slot: it is no CNode.)
+        let Some(slot) = node.cnode_slot(rest >> (CPTR_BITS - radix)) else { break };
+        left -= guard_bits + radix;
         if left == 0 {
             return Ok(slot);
         }
+        rest <<= radix;
         node = slot.cap();
     }
     Err(Error::InvalidCap)
-}
-
-const fn mask(bits: u32) -> u64 {
-    if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
 }
 
 /// The guard word of a CNode of 2^`radix` slots by which pointers are plain slot numbers.

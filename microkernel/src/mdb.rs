@@ -83,11 +83,8 @@ pub fn is_final(slot: Obj<Slot>) -> bool {
 /// derived from it and taken back through it.
 pub fn insert(cap: Cap, source: Obj<Slot>, dest: Obj<Slot>, revocable: bool) {
     debug_assert!(dest.is_empty());
-    dest.set_cap(cap);
     let next = source.next();
-    dest.set_next(next);
-    dest.set_prev(Some(source));
-    dest.set_flags(revocable, revocable);
+    dest.fill(cap, source, next, revocable);
     if let Some(n) = next {
         n.set_prev(Some(dest));
     }

@@ -25,7 +25,7 @@ use crate::{Kernel, Obj, Platform};
 pub const WORK: u32 = 3000;
 
 /// Instructions, about, of waking a thread.
-pub const WAKE: u32 = 200;
+pub const WAKE: u32 = 280;
 
 /// The operation has done its share of work in this entry, and is to be restarted.
 pub struct Preempted;

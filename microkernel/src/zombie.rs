@@ -104,6 +104,12 @@ pub fn inner_slot(slot: Obj<Slot>, irqs: &[Irq], index: u16) -> Obj<Slot> {
     }
 }
 
+/// Whether nothing is to be done about an inner slot of the container that the zombie in `slot`
+/// stands for: its own slot, if it is buried or the container holds itself, goes last.
+pub fn passes(slot: Obj<Slot>, inner: Obj<Slot>) -> bool {
+    inner == slot || inner.is_empty()
+}
+
 /// Moves the exposed zombie of a deep container from `slot`, which dies as part of `walk`, into
 /// the container itself, at `place`, and into the list of `walk`. What was at `place` is then in `slot`.
 pub fn bury(slot: Obj<Slot>, place: Obj<Slot>, walk: Obj<Slot>) {

@@ -405,7 +405,9 @@ fn budgets_are_checked() {
 fn one_timer_interrupt_does_a_few_things_and_comes_back_for_the_rest() {
     let mut w = World::new();
     w.retype(ObjType::Notification, 0, FREE, 1).unwrap();
-    w.retype(ObjType::Timer, 0, FREE + 100, 50).unwrap();
+    for half in 0..2 {
+        w.retype(ObjType::Timer, 0, FREE + 100 + 25 * half, 25).unwrap();
+    }
     for i in 0..50 {
         w.mint(FREE + 1 + i, FREE, 1 << i).unwrap();
         w.invoke(FREE + 100 + i, Label::TimerSetNotification, [FREE + 1 + i, 0, 0, 0, 0, 0])

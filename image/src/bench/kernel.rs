@@ -7,7 +7,7 @@ use std::collections::hash_map::{Entry, HashMap};
 use libipc::mark;
 
 use super::figure::{Better, Figure};
-use super::{Error, Options};
+use super::{Error, Options, longest};
 use crate::harness::{BOOT, Failure, Guest, Setup};
 use crate::qemu::Accel;
 use crate::{build, elf, workspace};
@@ -123,15 +123,15 @@ fn times(image: &build::Image, rounds: u32) -> Result<Vec<Figure>, Failure> {
 }
 
 /// One kind of stretch of kernel code: see the plugin's `stretch`.
-struct Stretch {
-    mark: u32,
+pub(super) struct Stretch {
+    pub(super) mark: u32,
     entry: u64,
-    length: u32,
+    pub(super) length: u32,
     pages: u32,
     count: u64,
 }
 
-fn stretch(line: &str) -> Option<Stretch> {
+pub(super) fn stretch(line: &str) -> Option<Stretch> {
     let mut words = line.split(' ');
     let mut next = || words.next();
     Some(Stretch {
@@ -201,6 +201,7 @@ pub fn run(options: &Options) -> Result<Vec<Figure>, Error> {
         }
     };
     let mut figures: Vec<Figure> = costs.iter().map(figure).collect();
+    figures.push(longest::figure()?);
     figures.push(Figure {
         name: "kernel.text".into(),
         what: "code of the kernel".into(),

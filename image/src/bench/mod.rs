@@ -16,6 +16,7 @@ pub mod guests;
 pub mod kernel;
 pub mod linux;
 pub mod load;
+pub mod longest;
 pub mod machine;
 pub mod memory;
 pub mod namespace;

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use libipc::time::Date;
 
 use crate::bench::kernel::{self, Cost};
+use crate::bench::longest;
 use crate::harness::{BOOT, COMMAND, Failure, Guest, PANIC, PROMPT, wrong};
 use crate::qemu::End;
 
@@ -101,6 +102,14 @@ pub fn kernel_cost(g: &mut Guest) -> Result<(), Failure> {
     let costs = kernel::costs(g)?;
     let excess: Vec<String> = costs.iter().filter_map(Cost::excess).collect();
     if excess.is_empty() { Ok(()) } else { wrong(excess.join("\n")) }
+}
+
+/// What takes the kernel longest.
+pub fn longest(g: &mut Guest) -> Result<(), Failure> {
+    let over = longest::loads(g)?.into_iter().filter(|l| l.longest >= longest::MOST);
+    let over: Vec<String> =
+        over.map(|l| format!("{}: {} instructions", l.name, l.longest)).collect();
+    if over.is_empty() { Ok(()) } else { wrong(over.join("\n")) }
 }
 
 /// Processor and page tables as QEMU sees them, at some instants of a system at work.

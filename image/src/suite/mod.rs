@@ -101,6 +101,10 @@ pub const ALL: &[Test] = &[
         ..test("kernel-cost", "a call, a signal, … cost no more than they may", basics::kernel_cost)
     },
     Test {
+        setup: |s| (s.manifest, s.stretches) = (Some("longest.toml"), true),
+        ..test("longest", "no stretch of the kernel takes 5000 instructions", basics::longest)
+    },
+    Test {
         setup: |s| s.cpu = Some("qemu64"),
         ..test("jitter", "random bytes on a processor that makes none", basics::jitter)
     },

@@ -57,10 +57,11 @@ pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
 pub const MSG_MAX: usize = 1024;
 /// Capabilities that one message may carry.
 pub const CAPS_MAX: usize = 3;
-/// Most CNodes on the way from the root of a CSpace to a slot.
-pub const CSPACE_DEPTH_MAX: usize = 8;
+/// Most CNodes on the way from the root of a CSpace to a slot. (Four of the largest resolve all 64
+/// bits of a pointer.)
+pub const CSPACE_DEPTH_MAX: usize = 4;
 /// Most objects that one retype makes.
-pub const RETYPE_MAX: u64 = 64;
+pub const RETYPE_MAX: u64 = 32;
 /// The interrupt line (level triggered) by which refused DMA is told; it fires again after the
 /// acknowledgement if records are left or were added.
 pub const DMA_FAULT_LINE: u64 = 63;

@@ -211,17 +211,24 @@ fn short_and_long(e: &mut Env) -> Told {
     works(signalled).map(drop)
 }
 
-/// A CSpace of CNodes of 2^`radix` slots for each of `radixes`, innermost first, each in the last slot of
-/// the next; the innermost holds `ntfn` in its last slot.
-fn tree(e: &Env, ntfn: CPtr, radixes: &[u8]) -> Result<CPtr, Why> {
+/// A CSpace of CNodes that each take so many bits of a pointer, innermost first, each in the last slot of the
+/// next; the innermost holds `ntfn` in its last slot. At most four of those bits are index, the others a guard
+/// of ones.
+fn tree(e: &Env, ntfn: CPtr, levels: &[u8]) -> Result<CPtr, Why> {
     let mut below = ntfn;
-    for radix in radixes {
-        let cnode = e.cnode(*radix)?;
-        let bare = e.mint(cnode, 0)?;
+    for bits in levels {
+        let radix = *bits.min(&4);
+        let cnode = e.cnode(radix)?;
+        let bare = e.mint(cnode, ones(bits - radix))?;
         works(sys::copy(cnode, (1 << radix) - 1, e.own.cspace, below, Rights::all()))?;
         below = bare;
     }
     Ok(below)
+}
+
+/// A guard of `bits` ones.
+fn ones(bits: u8) -> u64 {
+    ((1 << bits) - 1) << 8 | bits as u64
 }
 
 /// As many levels as may be, of which each takes as many bits as must be.
@@ -240,32 +247,32 @@ fn deep(e: &mut Env) -> Told {
 fn too_deep(e: &mut Env) -> Told {
     let ntfn = e.make(ObjType::Notification)?;
     let thread = e.thread(1)?;
-    for radixes in [
+    for levels in [
         // Bits are left at the notification.
-        &[8, 8, 8, 8, 8, 8, 8][..],
-        &[7, 8, 8, 8, 8, 8, 8, 8],
+        &[16, 16, 16][..],
+        &[15, 16, 16, 16],
         // A level too many: with a CNode left over, with all bits used, with bits left.
-        &[4, 4, 8, 8, 8, 8, 8, 8, 8],
+        &[8, 8, 16, 16, 16],
         &[1; 64],
         &[1; 65],
     ] {
-        let root = tree(e, ntfn, radixes)?;
+        let root = tree(e, ntfn, levels)?;
         equal(tries(e, &thread, root, u64::MAX)?, NO_CAP)?;
     }
     // All are used up at a CNode.
-    let root = tree(e, ntfn, &[2, 8, 8, 8, 8, 8, 8, 8, 8])?;
+    let root = tree(e, ntfn, &[2, 16, 16, 16, 16])?;
     equal(tries(e, &thread, root, u64::MAX)?, Error::WrongType as u64)?;
     refused(sys::nb_recv(ntfn, 0), Error::WouldBlock)
 }
 
 fn in_itself(e: &mut Env) -> Told {
     let thread = e.thread(1)?;
-    for (radix, got) in [(8, Error::WrongType as u64), (2, NO_CAP)] {
+    for (radix, guard, got) in [(4, ones(12), Error::WrongType as u64), (2, 0, NO_CAP)] {
         let cnode = e.cnode(radix)?;
         for slot in 0..1 << radix {
-            works(sys::mint(cnode, slot, e.own.cspace, cnode, Rights::all(), 0))?;
+            works(sys::mint(cnode, slot, e.own.cspace, cnode, Rights::all(), guard))?;
         }
-        let root = e.mint(cnode, 0)?;
+        let root = e.mint(cnode, guard)?;
         equal(tries(e, &thread, root, u64::MAX)?, got)?;
         works(sys::delete(e.own.cspace, root))?;
         // The last name from outside, but for the thread's: it goes, with the names that are in it.
@@ -292,8 +299,8 @@ fn in_each_other(e: &mut Env) -> Told {
 fn chain(e: &mut Env) -> Told {
     const LINKS: u64 = 500;
     let first = e.own.slots(LINKS);
-    for at in (0..LINKS).step_by(50) {
-        works(sys::retype(e.own.untyped, ObjType::CNode, 1, e.own.cspace, first + at, 50))?;
+    for at in (0..LINKS).step_by(25) {
+        works(sys::retype(e.own.untyped, ObjType::CNode, 1, e.own.cspace, first + at, 25))?;
     }
     for i in (1..LINKS).rev() {
         let words = [0, e.own.cspace, first + i, 0];
