@@ -25,6 +25,7 @@
 pub mod bench;
 pub mod build;
 pub mod bundle;
+pub mod child;
 pub mod client;
 pub mod elf;
 pub mod guest;

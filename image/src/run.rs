@@ -5,6 +5,7 @@ use std::process::{ExitCode, Stdio};
 use netd::Addressing;
 
 use crate::build::Image;
+use crate::child::Guarded;
 use crate::net::{Net, Tap, TapError, user_has_room};
 use crate::qemu::{self, Accel, Chipset, Console, End, Machine, Medium, Nic, Pcap};
 use crate::qmp::Qmp;
@@ -177,7 +178,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
     if o.headless {
         command.stdin(Stdio::null());
     }
-    let status = command.status().map_err(Error::Start)?;
+    let status = Guarded::spawn(&mut command).and_then(|mut q| q.wait()).map_err(Error::Start)?;
     let end = qemu::end(status, qmp.stop());
     match end {
         End::Clean => {}

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Error;
 use super::counts::Counter;
+use crate::child::Guarded;
 use crate::harness::Console;
 use crate::{install, workspace};
 
@@ -53,7 +54,7 @@ pub struct Setup {
 
 /// A running guest.
 pub struct Machine {
-    qemu: Child,
+    qemu: Guarded,
     /// What it has written.
     pub console: Console,
     /// Its instructions, where the plugin is loaded.
@@ -82,7 +83,7 @@ impl Machine {
         let errors = log.try_clone().map_err(Error::io("cannot write the log"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let started = Instant::now();
-        let mut qemu = command.spawn().map_err(Error::io("cannot start QEMU"))?;
+        let mut qemu = Guarded::spawn(&mut command).map_err(Error::io("cannot start QEMU"))?;
         let console = Console::follow(qemu.stdout.take().expect("it is piped"), log);
         Ok(Self { qemu, console, counter, started })
     }
@@ -107,14 +108,6 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(1));
         }
         false
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Both fail when QEMU has exited already, which is fine.
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
     }
 }
 

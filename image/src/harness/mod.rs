@@ -13,7 +13,7 @@ pub mod peer;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 pub use console::{Console, PANIC, Wait};
@@ -23,6 +23,7 @@ use peer::Peer;
 
 use crate::bench::counts;
 use crate::build::Image;
+use crate::child::Guarded;
 use crate::manifest::Protocol;
 use crate::net::Net;
 use crate::ports::{self, Mapping};
@@ -148,7 +149,7 @@ impl Setup {
 
 /// A running system.
 pub struct Guest {
-    qemu: Child,
+    qemu: Guarded,
     stdin: ChildStdin,
     console: Console,
     /// Byte of the console up to which waits have looked.
@@ -225,7 +226,7 @@ impl Guest {
         let errors = log.try_clone().map_err(|e| host("cannot write the log", e))?;
         let mut command = machine.command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
-        let mut qemu = command.spawn().map_err(|e| host("cannot start QEMU", e))?;
+        let mut qemu = Guarded::spawn(&mut command).map_err(|e| host("cannot start QEMU", e))?;
         let (stdin, stdout) = (qemu.stdin.take(), qemu.stdout.take());
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(Failure::Host("QEMU has no console".into()));
@@ -435,13 +436,5 @@ impl Guest {
     /// Removes the recording: nothing went wrong.
     pub fn forget_recording(&self) {
         let _ = std::fs::remove_file(&self.pcap);
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // Both fail when QEMU has exited already, which is fine.
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
     }
 }
