@@ -127,13 +127,14 @@ impl Cpu {
     }
 }
 
-/// The kernel.
+/// The kernel. What every switch looks at lies together, at the beginning.
+#[repr(C)]
 pub struct Kernel<P> {
-    /// The machine.
-    pub hw: P,
     /// The processor that runs.
     pub cpu: PerCpu<Cpu>,
     ready: sched::ReadyQueues,
+    /// The machine.
+    pub hw: P,
     events: heap::Heap,
     irqs: [irq::Irq; irq::LINES],
     asids: vspace::Asids,

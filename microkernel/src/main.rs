@@ -20,6 +20,7 @@ static KERNEL: BigLock<Kernel<Machine>> = BigLock::new(Kernel::new(Machine::new(
 
 /// Called by the entry code for a call by `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
     let k = &mut *KERNEL.lock();
     k.fast_call(t, cptr, info).unwrap_or_else(|| Handover::resume(slow_syscall(k, t)))
@@ -27,6 +28,7 @@ extern "C" fn handle_call(cptr: u64, info: u64, t: Obj<Tcb>) -> Handover {
 
 /// The same for a reply followed by a receive.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_reply_recv(cptr: u64, info: u64, t: Obj<Tcb>, reply: u64) -> Handover {
     let k = &mut *KERNEL.lock();
     let done = k.fast_reply_recv(t, cptr, info, reply);
@@ -41,21 +43,25 @@ extern "C" fn handle_slow(_: u64, _: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_signal(cptr: u64, _: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
     enter_syscall(t, |k| k.fast_signal(t, cptr))
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_recv(cptr: u64, _: u64, t: Obj<Tcb>, reply: u64) -> Option<Obj<Tcb>> {
     enter_syscall(t, |k| k.fast_recv(t, cptr, reply))
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_signal_wait(cptr: u64, _: u64, t: Obj<Tcb>, own: u64) -> Option<Obj<Tcb>> {
     enter_syscall(t, |k| k.fast_signal_wait(t, cptr, own))
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_ack_wait(cptr: u64, _: u64, t: Obj<Tcb>, own: u64) -> Option<Obj<Tcb>> {
     enter_syscall(t, |k| k.fast_ack_wait(t, cptr, own))
 }
@@ -80,6 +86,7 @@ fn slow_syscall(k: &mut Kernel<Machine>, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
 
 /// Called by the entry code for an exception in the running thread `t`, whose registers have been saved.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_exception(vector: u64, code: u64, t: Obj<Tcb>) -> Option<Obj<Tcb>> {
     let k = &mut *KERNEL.lock();
     cpu::keep_rip_canonical(&t);
@@ -113,6 +120,7 @@ fn slow_fault(
 
 /// Called by the entry code for an interrupt, in user mode or while idle.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.hot")]
 extern "C" fn handle_interrupt(vector: u64) -> Option<Obj<Tcb>> {
     let k = &mut *KERNEL.lock();
     if let Some(t) = &k.cpu.current {

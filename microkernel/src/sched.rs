@@ -126,12 +126,13 @@ impl Queue {
 }
 
 /// Runnable threads, but for the running one.
+#[repr(C)]
 pub struct ReadyQueues {
-    queues: [Queue; 256],
-    /// Bit `p % 64` of word `p / 64`: queue `p` is not empty.
-    bitmap: [u64; 4],
     /// The highest priority of a queue that is not empty, plus one; 0: all are empty.
     above: u16,
+    /// Bit `p % 64` of word `p / 64`: queue `p` is not empty.
+    bitmap: [u64; 4],
+    queues: [Queue; 256],
 }
 
 impl ReadyQueues {

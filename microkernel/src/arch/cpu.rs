@@ -3,9 +3,8 @@
 use abi::USER_END;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use microkernel::Obj;
-use microkernel::percpu::{self, CPUS, PerCpu};
+use microkernel::percpu::{self, CPUS};
 use microkernel::thread::Tcb;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr2, Cr4, Cr4Flags, Efer, EferFlags};
@@ -32,7 +31,9 @@ struct Block {
     stack: u64,
     scratch: u64,
     vector_owner: u64,
-    _entry: [u64; 4],
+    /// FS base in the processor.
+    fs_base: u64,
+    _entry: [u64; 3],
     index: usize,
     tss: TaskStateSegment,
     gdt: GlobalDescriptorTable,
@@ -48,7 +49,8 @@ impl Block {
             stack: 0,
             scratch: 0,
             vector_owner: 0,
-            _entry: [0; 4],
+            fs_base: 0,
+            _entry: [0; 3],
             index: 0,
             tss: TaskStateSegment::new(),
             gdt: GlobalDescriptorTable::new(),
@@ -200,15 +202,17 @@ pub fn keep_rip_canonical(t: &Tcb) {
 
 /// Clears DS, ES, FS and GS selectors, which user code may set to anything it could load and which
 /// its successor could read, and sets the FS base, which loading a selector changes.
+#[inline(always)]
 pub fn load_segments(fs_base: u64) {
-    static LAST: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; CPUS]);
-    let used: u32;
-    // SAFETY: reads selectors.
+    let (used, last): (u32, u64);
+    // SAFETY: reads selectors, and `Block::fs_base`.
     unsafe {
         core::arch::asm!(
             "mov {0:e}, ds", "mov {1:e}, es", "or {0:e}, {1:e}",
             "mov {1:e}, fs", "or {0:e}, {1:e}", "mov {1:e}, gs", "or {0:e}, {1:e}",
-            out(reg) used, out(reg) _, options(nomem, nostack),
+            "mov {1}, gs:[{fs_base}]",
+            out(reg) used, out(reg) last, fs_base = const offset_of!(Block, fs_base),
+            options(nostack, readonly),
         );
     }
     if used != 0 {
@@ -222,8 +226,14 @@ pub fn load_segments(fs_base: u64) {
             );
         }
     }
-    if used != 0 || LAST.load(Relaxed) != fs_base {
-        LAST.store(fs_base, Relaxed);
+    if used != 0 || last != fs_base {
+        // SAFETY: `Block::fs_base`.
+        unsafe {
+            core::arch::asm!(
+                "mov gs:[{at}], {base}",
+                at = const offset_of!(Block, fs_base), base = in(reg) fs_base, options(nostack),
+            );
+        }
         FsBase::write(VirtAddr::new_truncate(fs_base));
     }
 }

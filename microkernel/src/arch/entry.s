@@ -2,7 +2,7 @@
 # gs: the processor's block (cpu.rs): 0 current TCB, 8 kernel stack, 16 scratch, 24 TCB whose vector state
 # is in the processor.
 
-.text
+.section .text.hot, "ax"
 .globl syscall_entry
 .balign 64
 syscall_entry:
@@ -319,6 +319,14 @@ trap_in_kernel:
     call handle_kernel_fault
     ud2
 
+.balign 8
+syscall_handlers:
+    .quad 0, handle_signal, handle_slow, handle_recv, handle_slow
+    .quad 0, handle_slow, handle_slow, handle_signal_wait, handle_ack_wait
+.balign 4
+default_mxcsr: .long 0x1f80
+
+.text
 .globl trap_stubs
 .balign 16
 trap_stubs:
@@ -332,11 +340,3 @@ trap_stubs:
     jmp trap_common
     .set vector, vector + 1
 .endr
-
-.section .rodata
-.balign 8
-syscall_handlers:
-    .quad 0, handle_signal, handle_slow, handle_recv, handle_slow
-    .quad 0, handle_slow, handle_slow, handle_signal_wait, handle_ack_wait
-.balign 4
-default_mxcsr: .long 0x1f80

@@ -3,13 +3,11 @@
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
+use microkernel::percpu::CPUS;
 use spin::{Mutex, MutexGuard};
 
-/// Processors that run the kernel. With one the lock costs nothing: interrupts are off in the kernel,
-/// and an exception there stops the machine, so that no entry ever finds another one inside.
-pub const CPUS: usize = 1;
-
-/// See the [module](self).
+/// See the [module](self). With one processor it costs nothing: interrupts are off in the kernel, and
+/// an exception there stops the machine, so that no entry ever finds another one inside.
 pub struct BigLock<T> {
     lock: Mutex<()>,
     value: UnsafeCell<T>,

@@ -101,6 +101,7 @@ impl Platform for Machine {
     fn kernel_half(&self) -> [u64; 256] {
         paging::kernel_half()
     }
+    #[inline(always)]
     fn load_segments(&mut self, fs_base: u64) {
         cpu::load_segments(fs_base);
     }
