@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use image::bench::figure::Format;
-use image::harness::Setup;
+use image::harness::{Guest, Setup};
 use image::net::TapError;
 use image::run::{Behind, Boot};
 use image::{bench, build, install, iso, qemu, run, suite, trace, workspace};
@@ -70,6 +70,11 @@ enum Command {
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
     /// tests too, after those that need no machine.
     Test(Test),
+    /// Throw random system calls at the kernel from an unprivileged program
+    ///
+    /// The network must go on answering, and nothing may be left behind. A seed does the same again: a
+    /// failure says which, and from where.
+    FuzzKernel(FuzzKernel),
     /// Record what happens, as a timeline for a browser
     ///
     /// Boots the system, traces it under a small load, or while the commands after `--` run in
@@ -186,6 +191,19 @@ struct Trace {
 }
 
 #[derive(Args)]
+struct FuzzKernel {
+    /// System calls
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: u64,
+    /// What decides them, instead of chance
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Number of the sandbox to begin with: where a failure was
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: u64,
+}
+
+#[derive(Args)]
 struct Bench {
     /// Which
     #[arg(value_name = "NAME")]
@@ -258,6 +276,7 @@ fn main() -> ExitCode {
         Some(Command::Image(o)) => disk(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
+        Some(Command::FuzzKernel(o)) => fuzz_kernel(&o),
         Some(Command::Trace(o)) => record(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),
     };
@@ -345,6 +364,19 @@ fn record(o: &Trace, manifest: &Path) -> Result<ExitCode> {
         }
     };
     println!("{}", trace::write(&capture, &o.out)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fuzz_kernel(o: &FuzzKernel) -> Result<ExitCode> {
+    install::ensure()?;
+    let image = build::build(&workspace::root().join("image/usertests.toml"), false)?;
+    let mut guest = Guest::boot(&image, &Setup::new("fuzz-kernel")).map_err(|e| e.to_string())?;
+    let what = suite::Fuzz { calls: o.calls, seed: o.seed, from: o.from };
+    match suite::fuzz(&mut guest, &what, |line| println!("{line}")) {
+        Ok(done) => println!("{done}"),
+        Err(e) => return Err(format!("{e}\n{}", guest.report()).into()),
+    }
+    guest.forget_recording();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -63,13 +63,13 @@ impl Own {
         })
     }
 
-    /// Takes all objects, capabilities and mappings back.
+    /// Takes all objects, the capabilities in slots handed out, and mappings back.
     ///
     /// # Errors
     /// What the kernel says; nothing, unless the program gave its capabilities away.
     pub fn reset(&self) -> Result<(), Error> {
         sys::revoke(self.cspace, self.untyped)?;
-        for slot in self.first..SLOTS {
+        for slot in self.first..self.next.get() {
             sys::delete(self.cspace, slot)?;
         }
         self.next.set(self.first);

@@ -20,7 +20,7 @@ const ALL: Duration = Duration::from_secs(240);
 const STILL: Duration = Duration::from_secs(10);
 
 /// Somebody at the echo server who must not notice anything.
-struct Bystander {
+pub struct Bystander {
     rounds: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<std::io::Result<()>>,
@@ -28,7 +28,14 @@ struct Bystander {
 
 impl Bystander {
     /// Sends a block, waits for it to come back, and so on, over one connection.
-    fn start(port: u16) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub fn start(port: u16) -> Result<Self, Failure> {
+        Self::talk(port).map_err(|e| Failure::Host(e.to_string()))
+    }
+
+    fn talk(port: u16) -> std::io::Result<Self> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(STILL))?;
         stream.set_write_timeout(Some(STILL))?;
@@ -53,7 +60,31 @@ impl Bystander {
         Ok(Self { rounds, stop, thread })
     }
 
-    fn end(self) -> Result<u64, Failure> {
+    /// How often it was answered.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Relaxed)
+    }
+
+    /// Waits until it is answered once more.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn answers(&self) -> Result<(), Failure> {
+        let (before, deadline) = (self.rounds(), Instant::now() + STILL);
+        while self.rounds() == before {
+            if Instant::now() > deadline {
+                return wrong("the bystander is not answered");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends it; returns how often it was answered.
+    ///
+    /// # Errors
+    /// If it noticed anything.
+    pub fn end(self) -> Result<u64, Failure> {
         self.stop.store(true, Relaxed);
         match self.thread.join() {
             Ok(Ok(())) => Ok(self.rounds.load(Relaxed)),
@@ -117,12 +148,9 @@ fn restarts(ps: &str) -> Vec<String> {
 pub fn hostile(g: &mut Guest) -> Result<(), Failure> {
     ready(g)?;
     let port = g.host_port(7, Tcp)?;
-    let bystander = Bystander::start(port).map_err(|e| Failure::Host(e.to_string()))?;
+    let bystander = Bystander::start(port)?;
     // The connection counts as held before and afterwards.
-    let deadline = Instant::now() + STILL;
-    while bystander.rounds.load(Relaxed) == 0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    bystander.answers()?;
     let before = kept(&g.command("stats", COMMAND)?);
     let running = restarts(&g.command("ps", COMMAND)?);
     if running.len() != 6 || before.len() != 3 {
@@ -134,11 +162,11 @@ pub fn hostile(g: &mut Guest) -> Result<(), Failure> {
     let mut seen: Vec<u64> = Vec::new();
     g.wait_until("the last lie", ALL, |text| {
         while LIES.get(seen.len()).is_some_and(|l| text.contains(&begins(l.name))) {
-            seen.push(bystander.rounds.load(Relaxed));
+            seen.push(bystander.rounds());
         }
         text.contains("[hostile] told ")
     })?;
-    seen.push(bystander.rounds.load(Relaxed));
+    seen.push(bystander.rounds());
 
     let text = g.console().text();
     let mut wrongs: Vec<String> = Vec::new();

@@ -13,11 +13,13 @@ mod netbench;
 mod recovery;
 mod reports;
 mod services;
+mod sysfuzz;
 mod trace;
 mod traffic;
 mod usertests;
 mod vanish;
 
+pub use sysfuzz::{Fuzz, fuzz};
 pub use traffic::ready;
 
 use std::io::Write;
@@ -95,6 +97,14 @@ pub const ALL: &[Test] = &[
     Test {
         setup: |s| s.manifest = Some("usertests.toml"),
         ..test("usertests", "the kernel's calls, from outside, by name", usertests::usertests)
+    },
+    Test {
+        setup: |s| s.manifest = Some("usertests.toml"),
+        ..test(
+            "sysfuzz",
+            "random system calls; the network goes on, nothing is left",
+            sysfuzz::test,
+        )
     },
     Test {
         setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),

@@ -20,6 +20,11 @@ pub fn ready(g: &mut Guest) -> Result<(), Failure> {
     g.wait_for(PROMPT, BOOT)?;
     let serving = ["[httpd] serving on port 80", "[services] serving"];
     g.wait_until("servers", BOOT, |text| serving.iter().all(|line| text.contains(line)))?;
+    addressed(g)
+}
+
+/// Waits until the interface has its address.
+pub fn addressed(g: &mut Guest) -> Result<(), Failure> {
     for _ in 0..50 {
         if g.command("ip", COMMAND)?.contains("10.0.2.15") {
             return Ok(());
