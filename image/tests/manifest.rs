@@ -214,7 +214,7 @@ fn programs_get_what_their_entry_buys() {
     assert!(!httpd.caps.iter().any(|c| c.name == "init" || c.name == "netd"));
     let victim = process(s, "victim");
     assert!(!victim.autostart);
-    assert_eq!(victim.budget, None, "no limit");
+    assert_eq!(victim.budget, Some(Budget { budget_us: 18_000, period_us: 20_000 }));
     assert_eq!(victim.restart, Restart::OnCrash { max: 0, window_s: 0 });
     assert_eq!(plan.forwards.len(), 15);
 

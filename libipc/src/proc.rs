@@ -77,6 +77,8 @@ pub enum Crash {
     Pointer,
     /// An undefined instruction.
     Undefined,
+    /// It does nothing any more but run, until it is ended.
+    Spin,
     /// A driver sends its device astray: it is to send from and receive into memory that is not its own.
     /// Only where an IOMMU keeps it from that.
     Dma,
@@ -201,6 +203,8 @@ pub struct Process {
     pub memory: u64,
     /// Microseconds since it was started.
     pub uptime_us: u64,
+    /// Microseconds that it ran since; `None`: it has no budget, so nobody counts.
+    pub ran_us: Option<u64>,
     /// Whether it drives a device.
     pub drives: bool,
 }

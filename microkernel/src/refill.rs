@@ -2,19 +2,20 @@
 //!
 //! The budget is a set of nanoseconds, each of which may be spent once and comes back a period after
 //! it was spent. They are kept as a few refills, earliest first: the `n`th nanosecond of a refill
-//! `(at, ns)` may be spent from `at + n` on. What was spent in one stretch from `start` on comes back
-//! as the refill `(start + period, spent)`. Two refills are merged by letting the earlier
+//! `(at, ns)` may be spent from `at + n` on. What is spent in one stretch that ends at `end` comes
+//! back as the refill `(end - spent + period, spent)`. Two refills are merged by letting the earlier
 //! nanoseconds wait until both are a single stretch: merging delays, it never hastens, so the rule
-//! holds whatever is merged. Spendings within a sixth of a period join the same refill, so the delay
-//! is below that, and eight refills always do.
+//! holds whatever is merged.
+//!
+//! What is spent within a fifth of a period counts as one stretch at its end, so the delay is below
+//! that, seven refills always do, and a switch costs an addition and a comparison.
 
 use core::cell::Cell;
 
 /// Refills of a context.
-const REFILLS: usize = 8;
-/// A period is told apart in this many parts: two less than refills, one of which is being spent,
-/// one of which is open.
-const PARTS: u64 = REFILLS as u64 - 2;
+const REFILLS: usize = 7;
+/// Stretches in a period: two less than refills, one of which is being spent.
+const STRETCHES: u64 = REFILLS as u64 - 2;
 /// A refill shorter than this waits to become one with the next, ns: below it lies the cost of
 /// switching.
 pub const SHORTEST_NS: u64 = 10_000;
@@ -28,16 +29,19 @@ struct Refill {
     ns: u64,
 }
 
-/// A budget and what is left of it. All of it (`budget` ns) is in the refills at any time.
+/// A budget and what is left of it.
 #[repr(C)]
 #[derive(Default)]
 pub struct Refills {
-    /// ns that may be spent in a period.
-    pub(crate) budget: Cell<u64>,
-    /// Length of a period, ns.
-    pub(crate) period: Cell<u64>,
-    /// What comes back before this joins the last refill.
-    open_until: Cell<u64>,
+    /// What was found to be there when this stretch began, less what was spent since.
+    left: Cell<u64>,
+    /// Spent in this stretch, and not yet taken from the refills;
+    spent: Cell<u64>,
+    /// when that ended,
+    end: Cell<u64>,
+    /// and when another stretch begins.
+    until: Cell<u64>,
+    period: Cell<u64>,
     first: Cell<u32>,
     count: Cell<u32>,
     ring: [Cell<Refill>; REFILLS],
@@ -54,30 +58,56 @@ impl Refills {
 
     /// A full budget from `now` on; `budget` is at least [`SHORTEST_NS`], at most `period`.
     pub fn reset(&self, budget: u64, period: u64, now: u64) {
-        self.budget.set(budget);
         self.period.set(period);
-        self.open_until.set(0);
+        self.spent.set(0);
+        self.until.set(0);
         self.first.set(0);
         self.count.set(1);
         self.ring[0].set(Refill { at: now, ns: budget });
     }
 
-    /// Spends what a stretch from `start` to `end` took. If more than was there (the timer was
-    /// late), what comes later pays; never more than everything.
-    pub fn spend(&self, start: u64, end: u64) {
-        let spent = end.saturating_sub(start).min(self.budget.get());
-        let mut left = spent;
-        while left > 0 {
+    /// How long the context may run from `now` on, ns; 0: not before [`Refills::next`].
+    #[inline(always)]
+    pub fn begin(&self, now: u64) -> u64 {
+        if now >= self.until.get() { self.begin_stretch(now) } else { self.left.get() }
+    }
+
+    fn begin_stretch(&self, now: u64) -> u64 {
+        self.settle();
+        let left = self.available(now);
+        self.left.set(left);
+        // Nothing to spend is no stretch.
+        self.until.set(if left > 0 { now + self.period.get() / STRETCHES } else { 0 });
+        left
+    }
+
+    /// It has run for `ns`, up to `now`. Whether it may no longer.
+    #[inline(always)]
+    pub fn spend(&self, ns: u64, now: u64) -> bool {
+        self.spent.set(self.spent.get() + ns);
+        self.end.set(now);
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(ns));
+        ns >= left && self.begin_stretch(now) == 0
+    }
+
+    /// Takes what was spent from the refills: it comes back a period later. If that is more than
+    /// was there (the timer was late), what comes later pays; never more than everything.
+    fn settle(&self) {
+        let mut left = self.spent.take();
+        let mut paid = 0;
+        while left > 0 && self.count.get() > 0 {
             let head = self.slot(0).get();
-            if head.ns > left {
-                self.slot(0).set(Refill { at: head.at + left, ns: head.ns - left });
-                break;
+            let n = left.min(head.ns);
+            (left, paid) = (left - n, paid + n);
+            if n < head.ns {
+                self.slot(0).set(Refill { at: head.at + n, ns: head.ns - n });
+            } else {
+                self.pop();
             }
-            left -= head.ns;
-            self.pop();
         }
-        if spent > 0 {
-            self.come_back(Refill { at: end - spent + self.period.get(), ns: spent });
+        if paid > 0 {
+            self.come_back(Refill { at: self.end.get() - paid + self.period.get(), ns: paid });
         }
     }
 
@@ -87,19 +117,16 @@ impl Refills {
         if count > 0 {
             let last = self.slot(count - 1);
             let old = last.get();
-            let touches = new.at <= old.at + old.ns;
-            if touches || new.at < self.open_until.get() || count == REFILLS as u32 {
+            if new.at <= old.at + old.ns || count == REFILLS as u32 {
                 return last.set(merged(old, new));
             }
         }
         self.count.set(count + 1);
         self.slot(count).set(new);
-        self.open_until.set(new.at + self.period.get() / PARTS);
     }
 
-    /// How long the context may run from `now` on without a pause, ns; 0: not before
-    /// [`Refills::next`].
-    pub fn available(&self, now: u64) -> u64 {
+    /// What may be spent from `now` on without a pause, if all is settled.
+    fn available(&self, now: u64) -> u64 {
         loop {
             let head = self.slot(0).get();
             if self.count.get() > 1 {
@@ -110,10 +137,6 @@ impl Refills {
                     let head = if gapless { Refill { at: now, ..head } } else { head };
                     self.pop();
                     self.slot(0).set(merged(head, next));
-                    if self.count.get() == 1 {
-                        // What is spent now is not to wait for what comes back later.
-                        self.open_until.set(0);
-                    }
                     continue;
                 }
             }
@@ -121,19 +144,9 @@ impl Refills {
         }
     }
 
-    /// Whether it may run.
-    pub fn ready(&self, now: u64) -> bool {
-        self.available(now) > 0
-    }
-
-    /// When it may run again.
+    /// When it may run again, if it may not now.
     pub fn next(&self) -> u64 {
         self.slot(0).get().at
-    }
-
-    /// ns in all refills: the budget, always.
-    pub fn total(&self) -> u64 {
-        (0..self.count.get()).map(|i| self.slot(i).get().ns).sum()
     }
 }
 

@@ -173,7 +173,7 @@ impl<P: Platform> Kernel<P> {
             return;
         }
         if let Some(s) = t.sched.get().filter(|s| s.supply.get() == Supply::Empty) {
-            if !s.refills.ready(self.hw.now()) {
+            if s.refills.begin(self.hw.now()) == 0 {
                 return self.await_refill(s);
             }
             s.supply.set(Supply::Limited);
@@ -380,23 +380,31 @@ impl<P: Platform> Kernel<P> {
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn charge(&mut self, next: Option<Obj<SchedContext>>) {
         let now = self.hw.now();
         let old = core::mem::replace(&mut self.cpu.charged, next);
-        let since = core::mem::replace(&mut self.cpu.charged_since, now);
-        self.cpu.budget_end = next.map_or(u64::MAX, |s| now + s.refills.available(now));
+        let ns = now.saturating_sub(core::mem::replace(&mut self.cpu.charged_since, now));
+        self.cpu.budget_end = match next {
+            Some(s) => now + s.refills.begin(now),
+            None => u64::MAX,
+        };
         self.arm(self.cpu.budget_end);
-        let Some(s) = old else { return };
-        s.consumed.set(s.consumed.get() + now.saturating_sub(since));
-        s.refills.spend(since, now);
-        if s.refills.available(now) == 0 {
-            s.supply.set(Supply::Empty);
-            if let Some(t) = s.thread.get().filter(|t| t.queued.get()) {
-                self.dequeue(t);
-                self.out_of_budget(t);
+        if let Some(s) = old {
+            s.consumed.set(s.consumed.get() + ns);
+            if s.refills.spend(ns, now) {
+                self.emptied(s);
             }
+        }
+    }
+
+    /// The budget of `s` has come to an end.
+    #[cold]
+    fn emptied(&mut self, s: Obj<SchedContext>) {
+        s.supply.set(Supply::Empty);
+        if let Some(t) = s.thread.get().filter(|t| t.queued.get()) {
+            self.dequeue(t);
+            self.out_of_budget(t);
         }
     }
 

@@ -62,23 +62,24 @@ fn no_window_of_a_period_holds_more_than_the_budget() {
             if rng.u8(..3) > 0 {
                 now += rng.u64(..=pause);
             }
-            let lent = SHORTEST_NS + 1;
-            let early = exact.ready(now.saturating_sub(period / 6 + 1)).saturating_sub(lent);
-            let may = refills.available(now);
-            assert!(may >= early, "seed {seed}: {may} ns, and {early} were due long ago");
+            let may = refills.begin(now);
             if may == 0 {
                 waited += 1;
+                let early = exact.ready(now.saturating_sub(period / 5 + 1));
+                assert!(
+                    early <= SHORTEST_NS,
+                    "seed {seed}: it waits, and {early} ns were long due"
+                );
                 assert!(refills.next() > now && refills.next() <= now + period, "seed {seed}");
                 now = refills.next();
-                assert!(refills.available(now) >= SHORTEST_NS.min(budget), "seed {seed}: a crumb");
+                assert!(refills.begin(now) >= SHORTEST_NS, "seed {seed}: a crumb");
                 continue;
             }
             let ns = rng.u64(1..=most).min(may);
-            refills.spend(now, now + ns);
             exact.spend(now, ns);
             stretches.push((now, now + ns));
             now += ns;
-            assert_eq!(refills.total(), budget, "seed {seed}");
+            assert_eq!(refills.spend(ns, now), ns == may && refills.begin(now) == 0);
             assert_eq!(exact.refills.iter().map(|r| r.1).sum::<u64>(), exact.budget);
         }
         check_windows(&stretches, budget, period);
@@ -93,11 +94,11 @@ fn who_always_runs_gets_all_of_its_budget() {
         refills.reset(budget, period, 0);
         let (mut now, mut used) = (0, 0);
         while now < 100 * period {
-            match refills.available(now) {
+            match refills.begin(now) {
                 0 => now = refills.next(),
                 n => {
-                    refills.spend(now, now + n);
                     (now, used) = (now + n, used + n);
+                    refills.spend(n, now);
                 }
             }
         }
@@ -110,8 +111,9 @@ fn a_late_timer_is_paid_for_later() {
     let refills = Refills::default();
     refills.reset(1_000_000, 10_000_000, 0);
     // Five times the budget at once, then as much as it may.
-    refills.spend(0, 5_000_000);
-    assert_eq!(refills.available(5_000_000), 0);
+    assert_eq!(refills.begin(0), 1_000_000);
+    assert!(refills.spend(5_000_000, 5_000_000), "it may no longer run");
     assert_eq!(refills.next(), 14_000_000);
-    assert_eq!((refills.available(14_000_000), refills.total()), (1_000_000, 1_000_000));
+    assert_eq!(refills.begin(13_999_999), 0);
+    assert_eq!(refills.begin(14_000_000), 1_000_000);
 }

@@ -13,6 +13,7 @@ mod netbench;
 mod recovery;
 mod reports;
 mod services;
+mod spin;
 mod sysfuzz;
 mod trace;
 mod traffic;
@@ -190,6 +191,7 @@ pub const ALL: &[Test] = &[
     test("restart-netd", "netd is killed twice within a download", recovery::restart_netd),
     test("restart-sockd", "sockd is killed twice within a download", recovery::restart_sockd),
     test("restart-program", "a program serves in each of its lives", recovery::restart_program),
+    test("spin", "a server that only runs leaves the others their share", spin::spin),
     test("reports", "each server's deaths, told with cause, place and phases", reports::reports),
     test("out-of-service", "calls to a server that stays down fail at once", recovery::down),
     test("suspend", "the card rests within a download, which then goes on", recovery::suspend),

@@ -187,5 +187,14 @@ extern "C" fn rt_crash_undefined() -> ! {
     unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
+/// Runs for ever, and does nothing.
+#[unsafe(no_mangle)]
+extern "C" fn rt_crash_spin() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
 #[used]
-static KEEP: [extern "C" fn() -> !; 3] = [rt_crash_panic, rt_crash_pointer, rt_crash_undefined];
+static KEEP: [extern "C" fn() -> !; 4] =
+    [rt_crash_panic, rt_crash_pointer, rt_crash_undefined, rt_crash_spin];

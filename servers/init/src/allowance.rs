@@ -52,6 +52,34 @@ impl Allowance {
     }
 }
 
+/// How often the budget of a process ended lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrun {
+    /// Counted since then, ns.
+    since_ns: u64,
+    times: u64,
+    /// Not told again before.
+    quiet_ns: u64,
+}
+
+impl Overrun {
+    /// Between two lines about a process.
+    const GAP_NS: u64 = 10 * SECOND;
+
+    /// It ended at `now_ns`. Whether to tell: it did in most periods of half a second.
+    pub fn admit(&mut self, now_ns: u64, period_us: u32) -> bool {
+        if now_ns >= self.since_ns + SECOND {
+            (self.since_ns, self.times) = (now_ns, 0);
+        }
+        self.times += 1;
+        let tell = self.times * period_us as u64 * 1000 >= SECOND / 2 && now_ns >= self.quiet_ns;
+        if tell {
+            self.quiet_ns = now_ns + Self::GAP_NS;
+        }
+        tell
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

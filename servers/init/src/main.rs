@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use abi::{BootInfo, CPtr, Error, Label, UserRegs, init_map, ipc_buffer};
+use abi::{BootInfo, CPtr, Error, Label, MsgInfo, UserRegs, init_map, ipc_buffer};
 use core::sync::atomic::Ordering::Relaxed;
 use init::boot::{Machine, boot};
 use init::console::last_words;
@@ -177,7 +177,9 @@ fn program_start() -> ! {
         if got.info.is_signal() {
             supervisor.signals(&mut k, got.badge);
         } else if got.info.is_fault() {
-            supervisor.fault(&mut k, got.badge, got.info.method(), got.words);
+            if supervisor.fault(&mut k, got.badge, got.info.method(), got.words) {
+                let _ = sys::reply(slot::REPLY, MsgInfo(0), [0; 4]);
+            }
         } else {
             let mut bytes = [0; abi::MSG_MAX];
             let payload = msg::take(got.info, &mut bytes);

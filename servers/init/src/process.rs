@@ -20,7 +20,7 @@ use libipc::start::{LOG_SIGNAL, STACK_TOP, StartInfo};
 use libipc::trace;
 use spec::{Budget, InitRights, Restart};
 
-use crate::allowance::Allowance;
+use crate::allowance::{Allowance, Overrun};
 use crate::kernel::Kernel;
 use crate::layout::{ROOT, badge, signal, slot, window};
 use crate::lines::Lines;
@@ -160,6 +160,8 @@ pub struct Process<'a> {
     pub asks: InitRights,
     /// Lines about what it asks.
     pub complaints: Pace,
+    /// How often its budget ended.
+    pub overrun: Overrun,
 }
 
 /// Retypes in calls that the kernel's limits allow.
@@ -334,6 +336,7 @@ impl Parts<'_> {
         let ns = |us: u32| us as u64 * 1000;
         let (time, period) = budget.map_or((u64::MAX, 0), |b| (ns(b.budget_us), ns(b.period_us)));
         k.invoke(s.sched, Label::SchedConfigure, [time, period, 0, 0], [0; 2])?;
+        set(k, Label::ThreadSetTimeout, [s.fault, 0, 0, 0])?;
         let set = |k: &mut _, label, words, more| Kernel::invoke(k, s.thread, label, words, more);
         set(k, Label::ThreadBindSched, [s.sched, 0, 0, 0], [0; 2])?;
         set(k, Label::ThreadWriteRegisters, [self.plan.entry, STACK_TOP, 0, 0], [1, 0])?;
@@ -398,6 +401,13 @@ impl Process<'_> {
             | Request::PowerOff => (false, Permission::Init),
         };
         if may || self.asks.control { Ok(()) } else { Err(permission) }
+    }
+    /// Microseconds that this incarnation ran, if it has a budget.
+    pub fn ran_us(&self, k: &mut impl Kernel) -> Option<u64> {
+        let sched = self.parts.as_ref().filter(|_| self.is_running())?.slots.sched;
+        self.budget?;
+        let words = k.invoke(sched, Label::SchedConsumed, [0; 4], [0; 2]).ok()?;
+        Some(words[0] / 1000)
     }
     /// Address of its log page in init.
     pub fn log_page(&self) -> u64 {

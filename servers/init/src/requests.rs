@@ -133,6 +133,7 @@ impl Supervisor<'_> {
             restarts: p.starts.saturating_sub(1),
             memory: p.parts.as_ref().filter(|_| p.is_running()).map_or(0, |x| x.private_bytes()),
             drives: p.parts.as_ref().is_some_and(|x| !x.devices.is_empty()),
+            ran_us: p.ran_us(k),
             uptime_us: if p.is_running() { now.saturating_sub(p.started_ns) / 1000 } else { 0 },
         });
         Reply::Processes(page.collect())
@@ -255,6 +256,7 @@ fn crash_function(p: &Process<'_>, how: Crash) -> Option<u64> {
         Crash::Panic => "rt_crash_panic",
         Crash::Pointer => "rt_crash_pointer",
         Crash::Undefined => "rt_crash_undefined",
+        Crash::Spin => "rt_crash_spin",
         Crash::Dma => "crash_dma",
     })
 }

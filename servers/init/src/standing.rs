@@ -313,5 +313,6 @@ pub fn process<'a>(
             })
             .unwrap_or_default(),
         complaints: Default::default(),
+        overrun: Default::default(),
     }
 }

@@ -1,11 +1,12 @@
 //! Life and death of processes: starting, faults, restarts, and what is printed about them.
 
-use abi::{CPtr, Label, PowerOff, UserRegs};
+use abi::{CPtr, FaultKind, Label, NO_CONTEXT, PowerOff, UserRegs};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use libipc::log::PANIC;
 use libipc::proc::State;
 use libipc::trace::code;
+use spec::Budget;
 
 use crate::cause::{Cause, printable};
 use crate::dma::{Reach, Refused};
@@ -179,11 +180,36 @@ impl<'a> Supervisor<'a> {
         say!(self.screen, "[init] randomness from {source} now");
     }
 
-    /// A thread's fault message arrived: its badge, method and words.
-    pub fn fault<K: Kernel>(&mut self, k: &mut K, from: u64, method: u16, words: [u64; 4]) {
-        let noticed = k.now_ns();
+    /// A thread's fault message arrived: its badge, method and words. Returns whether it is to be
+    /// answered, so that the thread goes on.
+    pub fn fault<K: Kernel>(&mut self, k: &mut K, from: u64, method: u16, words: [u64; 4]) -> bool {
         let index = badge::faulted(from).filter(|i| *i < self.processes.len());
-        let Some(i) = index.filter(|i| self.processes[*i].is_running()) else { return };
+        let Some(i) = index.filter(|i| self.processes[*i].is_running()) else { return false };
+        if FaultKind::from_raw(method) == Some(FaultKind::Budget) && words[2] != NO_CONTEXT {
+            self.overrun(k.now_ns(), i);
+            return true;
+        }
+        self.faulted(k, i, method, words);
+        false
+    }
+
+    /// A process has used up its budget, and goes on when there is some again. Once may be chance
+    /// (another machine's turn on the host's processor); half of a second is told.
+    fn overrun(&mut self, now: u64, i: usize) {
+        let p = &mut self.processes[i];
+        let Some(budget) = p.budget else { return };
+        if p.overrun.admit(now, budget.period_us) {
+            let (name, Budget { budget_us, period_us }) = (&p.name, budget);
+            say!(
+                self.screen,
+                "[init] {name} uses up its {budget_us} us of {period_us} us again and again: it \
+                 spins, or has too little"
+            );
+        }
+    }
+
+    fn faulted<K: Kernel>(&mut self, k: &mut K, i: usize, method: u16, words: [u64; 4]) {
+        let noticed = k.now_ns();
         let Some(regs) = self.registers(k, i) else { return };
         let p = &self.processes[i];
         let stack_end = p.parts.as_ref().map_or(0, |parts| parts.stack_end());

@@ -80,6 +80,8 @@ pub struct Thread {
     sched: Option<Object>,
     /// Budget and period of its scheduling context, ns.
     pub budget: (u64, u64),
+    /// Whether its time-outs go where its faults go.
+    pub tells_timeouts: bool,
     /// Registers.
     pub regs: UserRegs,
     /// Whether it may run.
@@ -537,6 +539,11 @@ impl Model {
                 t.running = more == 1;
                 assert!(t.sched.is_some() && t.buffer != 0, "started too early");
             }
+            Label::ThreadSetTimeout => {
+                let timeout = self.typed(w[0], ObjType::Endpoint)?;
+                assert!(timeout.rights.contains(Rights::WRITE) && timeout.badge == t.fault_badge);
+                t.tells_timeouts = true;
+            }
             Label::ThreadSuspend => t.running = false,
             Label::ThreadReadRegisters => self.dumped = t.regs,
             _ => return Err(Error::WrongType),
@@ -624,6 +631,7 @@ impl Kernel for Model {
             (ObjType::SchedContext, Label::SchedConfigure) => {
                 self.scheds.insert(cap.object, (w[0], w[1]));
             }
+            (ObjType::SchedContext, Label::SchedConsumed) => return Ok([7_000_000, 0, 0, 0]),
             (ObjType::Timer, Label::TimerSetNotification) => {
                 let n = self.typed(w[0], ObjType::Notification)?;
                 let target = (n.object, n.badge);

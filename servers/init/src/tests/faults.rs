@@ -221,3 +221,27 @@ fn a_stack_overflow_is_called_so() {
     assert!(printed.contains("(write, stack overflow), rip 0x401200 rt_crash_panic+0x0,"));
     assert_eq!(b.k.now_ns(), b.k.now);
 }
+
+#[test]
+fn budgets_that_end_again_and_again_are_told_and_the_process_goes_on() {
+    let mut b = booted();
+    let thread = b.thread(SRV);
+    assert!(b.k.thread(thread).tells_timeouts);
+    b.printed();
+    let mut spend = |b: &mut Booted, times: u64, pause: u64| {
+        for _ in 0..times {
+            assert!(b.told(SRV, FaultKind::Budget, [0x40_1012, 4_000_000, 0, 0]), "it goes on");
+            b.k.now += pause;
+        }
+        b.printed()
+    };
+    assert_eq!(spend(&mut b, 1000, 40_000_000), "", "now and then");
+    let line =
+        "[init] srv uses up its 4000 us of 10000 us again and again: it spins, or has too little\n";
+    assert_eq!(spend(&mut b, 150, 10_000_000), line);
+    assert_eq!(spend(&mut b, 2000, 10_000_000), [line, line].concat());
+    assert_eq!(b.thread(SRV), thread, "it was not restarted");
+    // One that has lost its context cannot go on.
+    b.fault(SRV, FaultKind::Budget, [0x40_1012, 0, abi::NO_CONTEXT, 0]);
+    assert!(b.printed().contains("restarted srv: no scheduling context"));
+}

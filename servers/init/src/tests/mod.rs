@@ -214,9 +214,13 @@ impl Booted {
         self.k.printed()
     }
     pub fn fault(&mut self, i: usize, kind: FaultKind, words: [u64; 4]) {
+        assert!(!self.told(i, kind, words), "a fault is not answered");
+    }
+    /// A fault message arrives. Returns whether it is answered.
+    pub fn told(&mut self, i: usize, kind: FaultKind, words: [u64; 4]) -> bool {
         let [rip, number, code, _] = words;
         let words = [rip, number, code, self.k.now];
-        self.s.fault(&mut self.k, badge::fault(i), kind as u16, words);
+        self.s.fault(&mut self.k, badge::fault(i), kind as u16, words)
     }
     /// Address of the log page of a process in init.
     pub fn log_page(&self, i: usize) -> u64 {

@@ -33,6 +33,7 @@ fn list_pages_through_all() {
     let names: Vec<&str> = list.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["drv", "srv", "sh", "late", "ghost"]);
     assert_eq!((list[0].priority, list[0].memory, list[0].uptime_us), (200, 65536, 5000));
+    assert_eq!([list[0].ran_us, list[1].ran_us, list[3].ran_us], [None, Some(7000), None]);
     assert_eq!((list[3].state, list[3].memory, list[3].uptime_us), (State::Stopped, 0, 0));
     let Some(Ok(Reply::Processes(list))) = ask(&mut b, Request::List { skip: 4 }) else { panic!() };
     assert_eq!(list.len(), 1);

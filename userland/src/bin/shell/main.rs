@@ -23,7 +23,7 @@ const PROMPT: &str = "breakwater> ";
 const HELP: &str = "\
   ps                     processes: state, priority, restarts, memory, time since start
   kill NAME              end a process; its restart policy decides what follows
-  crash NAME HOW         make it crash: HOW is panic, pointer or undefined;
+  crash NAME HOW         make it crash: HOW is panic, pointer, undefined or spin;
                          of a driver also dma, which sends its device astray
   stop NAME              end a process and leave it down
   restart NAME           end a process if it runs, and start it
@@ -114,6 +114,7 @@ impl Shell {
                     "panic" => Crash::Panic,
                     "pointer" => Crash::Pointer,
                     "undefined" => Crash::Undefined,
+                    "spin" => Crash::Spin,
                     "dma" => Crash::Dma,
                     other => return Err(Failure::NoWay(clip(other))),
                 };

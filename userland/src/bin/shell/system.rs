@@ -42,13 +42,14 @@ impl Shell {
     pub(super) fn processes(&mut self) -> Done {
         out!(
             self,
-            "{:<12} {:<12} {:>4} {:>8} {:>9} {:>10}",
+            "{:<12} {:<12} {:>4} {:>8} {:>9} {:>10} {:>9}",
             "NAME",
             "STATE",
             "PRIO",
             "RESTARTS",
             "MEMORY",
-            "UP"
+            "UP",
+            "RAN"
         );
         let mut skip = 0;
         loop {
@@ -65,15 +66,21 @@ impl Shell {
                     proc::State::Stopped => state.push_str("stopped").map_err(|_| ()),
                     proc::State::Suspended => state.push_str("suspended").map_err(|_| ()),
                 };
+                let mut ran = heapless::String::<24>::new();
+                let _ = match p.ran_us {
+                    Some(us) => write!(ran, "{} ms", us / 1000),
+                    None => write!(ran, "-"),
+                };
                 out!(
                     self,
-                    "{:<12} {:<12} {:>4} {:>8} {:>5} KiB {:>8} s",
+                    "{:<12} {:<12} {:>4} {:>8} {:>5} KiB {:>4}.{:03} s {ran:>9}",
                     p.name,
                     state,
                     p.priority,
                     p.restarts,
                     p.memory / 1024,
-                    p.uptime_us / 1_000_000
+                    p.uptime_us / 1_000_000,
+                    p.uptime_us / 1000 % 1000
                 );
             }
             if !some.is_full() {
