@@ -228,7 +228,7 @@ fn budgets_that_end_again_and_again_are_told_and_the_process_goes_on() {
     let thread = b.thread(SRV);
     assert!(b.k.thread(thread).tells_timeouts);
     b.printed();
-    let mut spend = |b: &mut Booted, times: u64, pause: u64| {
+    let spend = |b: &mut Booted, times: u64, pause: u64| {
         for _ in 0..times {
             assert!(b.told(SRV, FaultKind::Budget, [0x40_1012, 4_000_000, 0, 0]), "it goes on");
             b.k.now += pause;
