@@ -303,6 +303,22 @@ fn an_address_space_that_is_gone_is_not_the_next_one() {
 }
 
 #[test]
+fn nobody_makes_a_thread_more_urgent_than_itself() {
+    let mut w = World::new();
+    w.thread(FREE, 50);
+    let mut set =
+        |tcb, priority| w.invoke(tcb, Label::ThreadSetPriority, [priority, 0, 0, 0, 0, 0]);
+    for tcb in [FREE, TCB] {
+        assert_eq!(set(tcb, 101), Err(Error::NoRights));
+        assert_eq!(set(tcb, 255), Err(Error::NoRights));
+        assert_eq!(set(tcb, 256), Err(Error::Range));
+    }
+    set(FREE, 100).unwrap();
+    set(TCB, 40).unwrap();
+    assert_eq!(set(TCB, 41), Err(Error::NoRights));
+}
+
+#[test]
 fn nothing_fits_inside_a_large_frame() {
     let mut w = World::new();
     w.retype(ObjType::PageTable, 0, FREE, 3).unwrap();

@@ -241,6 +241,17 @@ fn timer_deleted(e: &mut Env) -> Told {
     works(sys::delete(e.own.cspace, timer))?;
     e.pass()?;
     equal(sys::poll(ntfn), 0)?;
+    // Another one in the same memory has nothing to do with it.
+    let small = works(e.own.make(ObjType::Untyped, 7))?;
+    let (badged, slot) = (e.mint(ntfn, 1)?, e.own.slots(1));
+    for _ in 0..2 {
+        works(sys::retype(small, ObjType::Timer, 0, e.own.cspace, slot, 1))?;
+        works(target(slot, badged))?;
+        e.pass()?;
+        equal(sys::poll(ntfn), 0)?;
+        works(sys::arm(slot, e.start.now_ns() + 100_000))?;
+        works(sys::revoke(e.own.cspace, small))?;
+    }
     // Its notification goes first.
     let (timer, ntfn) = self::timer(e)?;
     works(sys::revoke(e.own.cspace, ntfn))?;
