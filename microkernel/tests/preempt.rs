@@ -36,7 +36,11 @@ fn world() -> World {
 fn parts(w: &mut World, t: Obj<Tcb>, regs: UserRegs, parts: usize) -> bool {
     w.k.hw.always = true;
     t.regs.set(regs);
-    let ended = (0..parts).any(|_| w.attempt(t));
+    let ended = (0..parts).any(|_| {
+        let ended = w.attempt(t);
+        w.check();
+        ended
+    });
     w.k.hw.always = false;
     ended
 }
@@ -105,7 +109,7 @@ fn deletions_nest() {
     let mut w = world();
     let (root, before) = (w.root, w.free_bytes());
     w.retype(ObjType::CNode, 3, FREE, 1).unwrap();
-    for depth in 0..50 {
+    for depth in 0..120 {
         // Slots 0..4 of a new CNode: the last one (depth 0) or four of one slot pair each, half deleted.
         w.retype(ObjType::CNode, 3, FREE + 1, 1).unwrap();
         w.retype(ObjType::CNode, 1, FREE + 2, 4).unwrap();
@@ -121,6 +125,14 @@ fn deletions_nest() {
         let delete = invocation(FREE, Label::CNodeDelete, [5, 0, 0, 0, 0, 0]);
         assert!(!parts(&mut w, root, delete, 1 + depth % 17));
         w.delete(FREE + 1).unwrap();
+        // Now and then part of the outer one goes as well, and lies in the next.
+        if depth % 3 == 0 {
+            w.retype(ObjType::CNode, 3, FREE + 1, 1).unwrap();
+            w.invoke(FREE + 1, Label::CNodeMove, [7, CNODE, FREE, 0, 0, 0]).unwrap();
+            let delete = invocation(FREE + 1, Label::CNodeDelete, [7, 0, 0, 0, 0, 0]);
+            parts(&mut w, root, delete, depth % 23);
+            w.invoke(CNODE, Label::CNodeMove, [FREE, CNODE, FREE + 1, 0, 0, 0]).unwrap();
+        }
     }
     w.delete(FREE).unwrap();
     assert_eq!(w.free_bytes(), before);

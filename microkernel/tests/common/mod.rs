@@ -2,6 +2,8 @@
 //! system calls.
 #![allow(dead_code)]
 
+pub mod invariants;
+
 use abi::{Error, Label, MsgInfo, ObjType, Rights, Syscall, UserRegs};
 use microkernel::cap::{Cap, Slot};
 use microkernel::cspace::flat_guard;
@@ -42,6 +44,8 @@ pub struct Fake {
     pub io_faults: Vec<IoFault>,
     /// Where operations stop to be restarted: at random, or never.
     pub preempts: Option<fastrand::Rng>,
+    /// Translations that the processor has cached.
+    pub tlb: std::collections::HashMap<u64, u64>,
     /// They stop after every step.
     pub always: bool,
 }
@@ -65,12 +69,15 @@ impl Platform for Fake {
     }
     fn load_vspace(&mut self, pml4: u64) {
         self.loaded = pml4;
+        self.tlb.clear();
     }
     fn flush_page(&mut self, vaddr: u64) {
         self.flushed.push(vaddr);
+        self.tlb.remove(&vaddr);
     }
     fn flush_all(&mut self) {
         self.flushed.push(u64::MAX);
+        self.tlb.clear();
     }
     fn kernel_half(&self) -> [u64; 256] {
         [0; 256]
