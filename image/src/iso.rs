@@ -14,9 +14,11 @@ use crate::install::{self, Tool};
 const FOREIGN: [&str; 6] = ["vdi", "vmdk", "qcow2", "vhd", "vhdx", "ova"];
 /// The menu's only entry; shown on the screen too, where there is one.
 const TITLE: &str = "Breakwater: its console is the first serial port, 115200 8N1";
-/// What GRUB needs to read the image, load the kernel, and show and take text.
+/// What GRUB needs to read the image, load the kernel, and show and take text; and what
+/// grub-mkrescue's own script loads, which complains on the screen otherwise.
 const MODULES: &str = "normal iso9660 part_msdos part_gpt multiboot2 serial terminal echo keystatus \
-    sleep all_video test";
+    sleep all_video test part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_plan \
+    part_sun part_sunpc";
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,9 @@ const LEN: u64 = 3_000_000;
 /// The network works, and the system was not loaded in QEMU's own way.
 pub fn loaded(g: &mut Guest) -> Result<(), Failure> {
     traffic::ready(g)?;
-    if !g.console().text().contains("loaded by Multiboot2") {
-        return wrong("the kernel does not say that a Multiboot2 loader has started it");
+    let text = g.console().text();
+    if !text.contains("loaded by Multiboot2 at 0x") || text.contains("at 0x200000\n") {
+        return wrong("the kernel does not say that a Multiboot2 loader has loaded and moved it");
     }
     let port = g.host_port(80, Tcp)?;
     let body = outside(client::get(port, &format!("/bytes/{LEN}")))?;

@@ -159,7 +159,11 @@ pub fn start(magic: u32, info: u64, moved: u64) -> Boot {
     panic::set_bundle(bundle);
     let by = if magic == multiboot2::MAGIC { "Multiboot2" } else { "PVH" };
     let (mib, processors) = (loaded.ram.bytes() >> 20, interrupts.processors);
-    println!("Breakwater kernel {}: {mib} MiB RAM, loaded by {by}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "Breakwater kernel {}: {mib} MiB RAM, loaded by {by} at {:#x}",
+        env!("CARGO_PKG_VERSION"),
+        image.whole().0
+    );
     if processors > 1 {
         println!("{processors} processors, of which one is used");
     }

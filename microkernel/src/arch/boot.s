@@ -1,7 +1,7 @@
 # The way from a boot loader to long mode. Two entries, both in 32-bit protected mode with paging off:
 #  pvh_start  PVH (Xen public/arch-x86/hvm/start_info.h): EBX = start info; loaded where it is linked.
 #  mb2_start  Multiboot2: EAX = magic, EBX = information; the loader may have moved the image by a
-#             multiple of 2 MiB.
+#             multiple of 2 MiB (it is asked to, so that the tests see both).
 # Builds throw-away tables (first 4 GiB: identity and at PHYS_BASE; the image at -2 GiB) and jumps to
 # the kernel proper. EBP: how far the image was moved.
 
@@ -21,8 +21,8 @@ mb2_header:
     .short 6, 0                         # modules begin at pages
     .long 8
     .balign 8
-    .short 10, 0                        # may be moved: lowest, highest address, alignment, as low as can be
-    .long 24, 0x200000, 0xffffffff, 0x200000, 1
+    .short 10, 0                        # may be moved: lowest, highest address, alignment, as high as can be
+    .long 24, 0x200000, 0xffffffff, 0x200000, 2
     .balign 8
     .short 0, 0
     .long 8

@@ -97,9 +97,10 @@ pub fn read_system(bundle: &Bundle<'_>) -> Result<System, BootError> {
     Ok(system)
 }
 
-/// Finds the manifest's devices, with bus mastering off.
+/// Finds the manifest's devices. No device is a bus master then, in the manifest or not.
 fn find_devices(k: &mut impl Kernel, system: &System) -> Vec<Option<Function>> {
     let mut config = Mechanism1(k);
+    pci::quiet(&mut config);
     system.devices.iter().map(|d| pci::find(&mut config, &d.ids)).collect()
 }
 

@@ -139,6 +139,19 @@ fn scan(config: &mut impl Config, mut found: impl FnMut(&mut dyn Config, Address
     }
 }
 
+/// Takes bus mastering from every function but bridges: firmware and boot loader may have left devices
+/// running, which would write to memory that is somebody's now.
+pub fn quiet(config: &mut impl Config) {
+    scan(config, |config, address, _| {
+        let bridge = config.read(address, reg::CLASS) >> 24 == 0x06;
+        let command = config.read(address, reg::COMMAND) & command::MASK;
+        if !bridge && command & command::BUS_MASTER != 0 {
+            config.write(address, reg::COMMAND, command & !command::BUS_MASTER);
+        }
+        false
+    });
+}
+
 /// Size and address of the BARs, which needs memory decoding to be off.
 fn bars(config: &mut dyn Config, at: Address) -> [Bar; 6] {
     let mut bars = [Bar::default(); 6];
@@ -323,6 +336,19 @@ mod tests {
         assert_eq!(s.read(NIC, reg::COMMAND), 0x106);
         enable(&mut s, NIC, false);
         assert_eq!(s.read(NIC, reg::COMMAND), 0x102);
+    }
+
+    #[test]
+    fn what_firmware_left_running_is_stopped() {
+        let mut s = Space::machine();
+        // A bridge, which has to pass transfers on, and a disk controller.
+        s.put((0, 2, 0), &[(4, 7)]);
+        s.put((0, 1, 3), &[(4, 0x0290_0007), (8, 0x0106_0100)]);
+        quiet(&mut s);
+        let command = |device, function, bus| {
+            s.regs[&(Address { bus, device, function }, reg::COMMAND)] & command::MASK
+        };
+        assert_eq!([command(2, 0, 0), command(1, 3, 0), command(3, 0, 1)], [7, 3, 0x103]);
     }
 
     #[test]
