@@ -172,7 +172,7 @@ pub fn suspend(g: &mut Guest) -> Result<(), Failure> {
         return wrong(format!("the card was not woken as it was:\n{ip}\n{stats}"));
     }
     let refused = g.command("suspend netd", COMMAND)?;
-    if !refused.contains("netd drives no device; only a driver can rest") {
+    if !refused.contains("netd drives no device; only a driver can do that") {
         return wrong(format!("netd cannot rest:\n{refused}"));
     }
     // The clean end of a driver that rests.
