@@ -102,7 +102,7 @@ impl Figure {
         for peer in peers {
             cells.push(self.peers.get(peer).map_or_else(|| "-".into(), |v| spread(v)));
         }
-        cells.push(match self.ratio(peers.first().unwrap_or(&"")) {
+        cells.push(match self.ratio(reference(peers)) {
             // A program of ours that needs more, or does less, than the peer.
             Some(r) if (r > 1.0) == (self.better == Better::Less) && r != 1.0 => {
                 format!("{r:.2} !")
@@ -131,10 +131,16 @@ pub enum Format {
     Json,
 }
 
-/// The peer of the plots.
+/// The peer that ratios are of, where it was measured.
 pub const PEER: &str = "linux";
 
-/// All figures of one table, with the ratio to the first peer; `!` marks what is worse than there.
+/// The peer that a table's ratios are of: [`PEER`], or the first.
+fn reference<'a>(peers: &[&'a str]) -> &'a str {
+    let found = peers.iter().find(|p| **p == PEER);
+    found.or(peers.first()).copied().unwrap_or(PEER)
+}
+
+/// All figures of one table, with the ratio to a peer; `!` marks what is worse than there.
 pub fn table(figures: &[Figure], format: Format) -> String {
     if format == Format::Json {
         return figures.iter().filter_map(Figure::json).map(|l| l + "\n").collect();
@@ -144,7 +150,7 @@ pub fn table(figures: &[Figure], format: Format) -> String {
     peers.dedup();
     let mut head = vec!["".to_string(), "Breakwater".into()];
     head.extend(peers.iter().map(|p| p.to_string()));
-    head.extend([format!("to {}", peers.first().unwrap_or(&"peer")), "aim".into()]);
+    head.extend([format!("to {}", reference(&peers)), "aim".into()]);
     let mut rows = vec![head];
     rows.extend(figures.iter().map(|f| f.cells(&peers)));
     let columns = rows[0].len();
