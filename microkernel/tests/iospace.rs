@@ -47,7 +47,7 @@ impl World {
         }
         assert_eq!((root & 0xffe, read(context) & 0xffe), (0, 0), "reserved bits");
         let levels = (read(context + 8) & 7) + 2;
-        assert_eq!(levels, LEVELS as u64);
+        assert!(matches!(levels, 3 | 4));
         let mut entry = read(context) & !1 | 3;
         let mut rights = 3;
         for level in (1..=levels).rev() {
@@ -64,15 +64,20 @@ impl World {
         }
         Some(((read(context + 8) >> 8) as u16, entry & ADDR, rights & 3))
     }
-    /// An IoSpace with three tables above [`AT`] in which a frame is mapped, given to [`NIC`].
+    /// An IoSpace with the tables above [`AT`] in which a frame is mapped, given to [`NIC`].
     fn confined() -> Self {
+        Self::confined_by(LEVELS)
+    }
+    fn confined_by(levels: u8) -> Self {
         let mut w = Self::new();
+        let root = w.io_root();
+        w.k.start_io(levels, root, false);
         w.retype(ObjType::IoSpace, 0, SPACE, 1).unwrap();
         w.retype(ObjType::PageTable, 0, TABLES, 3).unwrap();
         w.retype(ObjType::Frame, 12, FRAME, 1).unwrap();
         w.retype(ObjType::PageTable, 0, CONTEXT, 1).unwrap();
         assert_eq!(w.table(CONTEXT, IO_CONTROL, (NIC as u64) << 12), Ok(7));
-        for i in (0..LEVELS as u64 - 1).rev() {
+        for i in (0..levels as u64 - 1).rev() {
             assert_eq!(w.frame(FRAME, SPACE, AT, READ), Err(Error::NoTable));
             assert_eq!(w.table(TABLES + i, SPACE, AT), Ok(i + 1));
         }
@@ -102,6 +107,24 @@ fn a_device_reaches_what_is_mapped_and_nothing_else() {
     assert_eq!(w.frame(FRAME + 8, SPACE, AT + 4096, READ), Err(Error::NoRights));
     w.frame(FRAME + 8, SPACE, AT + 4096, WRITE).unwrap();
     assert_eq!(w.walk(NIC, AT + 4096), Some((1, page, 2)));
+}
+
+#[test]
+fn four_levels_reach_further() {
+    let w = &mut World::confined_by(4);
+    let page = w.slot(FRAME).cap().addr();
+    assert_eq!(w.walk(NIC, AT), Some((1, page, 1)));
+    assert_eq!(w.walk(NIC, AT | 1 << 39), None);
+    let far = (1 << 48) - 4096;
+    w.retype(ObjType::PageTable, 0, FRAME + 8, 3).unwrap();
+    for i in 0..3 {
+        assert_eq!(w.table(FRAME + 8 + i, SPACE, far), Ok(3 - i));
+    }
+    w.copy(FRAME + 11, FRAME, READ).unwrap();
+    w.frame(FRAME + 11, SPACE, far, READ).unwrap();
+    assert_eq!(w.walk(NIC, far), Some((1, page, 1)));
+    w.delete(FRAME + 11).unwrap();
+    assert_eq!(w.walk(NIC, far), None);
 }
 
 #[test]

@@ -254,8 +254,9 @@ impl Iommu {
                 println!("IOMMU: no tables of three or four levels: not used");
                 return None;
             }
-            w if w & 2 != 0 => 3,
-            _ => 4,
+            // The wider one: whatever address RAM has, it can be mapped where it lies.
+            w if w & 4 != 0 => 4,
+            _ => 3,
         };
         let root_table = memory.page();
         publish(root_table, 4096);
