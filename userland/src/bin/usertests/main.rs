@@ -1,4 +1,5 @@
-//! Tests of the kernel from outside it, by name: `start usertests` runs all, `start usertests NAME…` some.
+//! Tests of the kernel from outside it, by name: `start usertests` runs all, `start usertests NAME…` some,
+//! `start usertests list` prints their names.
 //!
 //! The program has an untyped, its own CSpace, address space and thread, and nothing else that counts
 //! (image/usertests.toml). Each test makes what it needs from the untyped; afterwards everything is taken
@@ -53,6 +54,15 @@ fn main(start: &'static rt::StartInfo) -> u64 {
         rt::log!("the manifest entry lacks `untyped_kib`");
         return 1;
     };
+    let known = |word: &&str| ALL.iter().copied().flatten().any(|(name, _)| name == word);
+    if start.args == "list" {
+        ALL.iter().copied().flatten().for_each(|(name, _)| rt::log!("{name}"));
+        return 0;
+    }
+    if let Some(unknown) = start.args.split_whitespace().find(|word| !known(word)) {
+        rt::log!("there is no test called {unknown}; `start usertests list` prints their names");
+        return 1;
+    }
     let (mut run, mut failed) = (0, 0);
     let wanted =
         |name: &str| start.args.is_empty() || start.args.split_whitespace().any(|w| w == name);
