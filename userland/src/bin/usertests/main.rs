@@ -25,6 +25,7 @@ mod raw;
 mod registers;
 mod signals;
 mod threads;
+mod time;
 mod untyped;
 
 use env::{Env, Told, equal, works};
@@ -44,6 +45,7 @@ const ALL: &[&[(&str, Test)]] = &[
     untyped::ALL,
     memory::ALL,
     threads::ALL,
+    time::ALL,
     faults::ALL,
     devices::ALL,
     cycles::ALL,
