@@ -13,7 +13,6 @@ use crate::cap::Slot;
 use crate::ipc::{Endpoint, Reply};
 use crate::notification::Notification;
 use crate::thread::{Fault, State, Tcb};
-use crate::trace::event;
 use crate::{Kernel, Obj, Platform, cspace, obj};
 
 /// How an entry ends.
@@ -143,11 +142,13 @@ impl<P: Platform> Kernel<P> {
         let reply: Obj<Reply> = flat(&t, reply)?.cap().reply()?;
         let caller = reply.caller.get()?;
         let faulted = caller.fault.get().is_some();
-        let len = if faulted { 0 } else { plain(info, &t, &caller)? };
+        // (A fault's answer carries nothing, but what it says it carries is checked all the same.)
+        let len = plain(info, &t, &caller)?;
+        let len = if faulted { 0 } else { len };
         // Nothing to receive now: neither a message nor a signal.
         let waits =
             !t.borrows.get() && !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
-        if !waits || reply.offered_by.get().is_some() {
+        if !waits || reply.offered_by.get().is_some() || faulted && self.cpu.tracing {
             return None;
         }
         self.may_switch(caller)?;
@@ -162,7 +163,6 @@ impl<P: Platform> Kernel<P> {
         if faulted {
             // It runs on as its registers say.
             caller.fault.set(None);
-            event!(self, trace_fast(t, caller, 0, Syscall::ReplyRecv));
             return Some(Handover::resume(self.settle()));
         }
         Some(self.end(t, Handover { to: Some(caller), word: 0 }, Syscall::ReplyRecv))

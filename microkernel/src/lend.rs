@@ -160,6 +160,10 @@ impl<P: Platform> Kernel<P> {
 
     /// If `t` is in the midst of something without a context, its time-out endpoint is told.
     pub(crate) fn lost_context(&mut self, t: Obj<Tcb>) {
+        if self.cpu.current == Some(t) {
+            // It cannot run on, and an invocation's end looks at nothing but this.
+            self.cpu.reschedule = true;
+        }
         let lends = t.lent.get().is_some() || t.above.get().is_some();
         if t.state.get() == State::Running && t.sched.get().is_none() && !lends {
             // Without one it stops until somebody binds a context to it.

@@ -428,3 +428,30 @@ fn one_timer_interrupt_does_a_few_things_and_comes_back_for_the_rest() {
     }
     assert_eq!((fired, most, w.k.hw.deadline), ((1 << 50) - 1, 4, u64::MAX));
 }
+
+#[test]
+fn a_server_that_gives_up_its_call_runs_no_more() {
+    // Who is told of it is less urgent than the server, or nobody is told.
+    for told in [true, false] {
+        let mut c = Chain::new();
+        c.root(HANDLER, Label::ThreadSetPriority, [15, 0, 0, 0, 0, 0]);
+        if !told {
+            c.root(MIDDLE, Label::ThreadSetTimeout, [0; 6]);
+        }
+        c.first();
+        // It deletes the reply object that holds its client, as the entry code would have it done.
+        let regs = UserRegs {
+            rax: Syscall::Call as u64,
+            rsi: MsgInfo::invoke(Label::CNodeDelete).0,
+            rdx: REPLY,
+            ..at(CNODE, 0)
+        };
+        c.middle.regs.set(regs);
+        c.w.k.hw.preempts = None;
+        assert!(c.w.k.fast_path(c.middle));
+        assert!(c.w.slot(REPLY).is_empty() && c.middle.sched.get().is_none());
+        let next = if told { c.handler } else { c.client };
+        assert!(c.w.k.cpu.current == Some(next), "told: {told}");
+        assert_eq!(c.client.regs.get().rax, Error::ServerDied as u64);
+    }
+}
