@@ -201,7 +201,8 @@ pub fn keep_rip_canonical(t: &Tcb) {
 }
 
 /// Clears DS, ES, FS and GS selectors, which user code may set to anything it could load and which
-/// its successor could read, and sets the FS base, which loading a selector changes.
+/// its successor could read, and sets the FS base. Loading a selector, be it null, makes that 0 and
+/// leaves no trace when it is null: only a base of 0 behind one of 0 is sure to be there.
 #[inline(always)]
 pub fn load_segments(fs_base: u64) {
     let (used, last): (u32, u64);
@@ -226,7 +227,7 @@ pub fn load_segments(fs_base: u64) {
             );
         }
     }
-    if used != 0 || last != fs_base {
+    if used != 0 || last | fs_base != 0 {
         // SAFETY: `Block::fs_base`.
         unsafe {
             core::arch::asm!(

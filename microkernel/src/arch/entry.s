@@ -88,6 +88,7 @@ return_from_syscall:
 hand_over:
     mov gs:[0], rax
     mov gs:[24], rax
+    fnclex
     pxor mm0, mm0
     pxor mm1, mm1
     pxor mm2, mm2
@@ -143,7 +144,9 @@ return_to_user:
     cmp gs:[24], rax
     je 1f
     # Another thread's x87/MMX state must not be seen (fninit marks MM0..7 as empty and leaves what is in them).
+    # An exception of the x87 unit that it left pending would be raised by the first MMX instruction.
     mov gs:[24], rax
+    fnclex
     pxor mm0, mm0
     pxor mm1, mm1
     pxor mm2, mm2

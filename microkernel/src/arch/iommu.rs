@@ -166,6 +166,11 @@ impl Unit {
     /// Takes a fault record (10.4.14, 10.4.15). Bounded by their number; each is taken once.
     fn fault(&self) -> Option<IoFault> {
         let status = self.read(reg::FSTS);
+        let lost = status & OVERFLOW != 0;
+        if lost {
+            // Even if no record is left: as long as it is set, none is made, and nothing interrupts.
+            self.write(reg::FSTS, OVERFLOW);
+        }
         if status & PENDING == 0 {
             return None;
         }
@@ -174,10 +179,6 @@ impl Unit {
         let at = at.into_iter().find(|at| self.read(at + 12) >> 31 != 0)?;
         let (address, what) = (self.read_wide(at), self.read_wide(at + 8));
         self.write(at + 12, 1 << 31);
-        let lost = status & OVERFLOW != 0;
-        if lost {
-            self.write(reg::FSTS, OVERFLOW);
-        }
         let (device, reason) = (what as u16, (what >> 32) as u8);
         Some(IoFault {
             address: address & !0xfff,

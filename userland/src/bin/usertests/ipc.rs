@@ -164,11 +164,11 @@ fn reply_in_use(e: &mut Env) -> Told {
 fn reply_given_up(e: &mut Env) -> Told {
     let (thread, ep, reply) = called(e)?;
     refused(sys::nb_recv(ep, reply), Error::WouldBlock)?;
-    let other = e.spawn(1, sends, ep)?;
+    let other = e.spawn(2, sends, ep)?;
     e.settle()?;
     works(sys::recv(ep, reply))?;
-    equal(e.end(&thread)?, Error::ServerDied as u64)?;
-    equal(e.end(&other)?, 0)
+    equal(e.end(&other)?, 0)?;
+    equal(e.end(&thread)?, Error::ServerDied as u64)
 }
 
 fn caller_died(e: &mut Env) -> Told {

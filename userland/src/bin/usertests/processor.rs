@@ -17,6 +17,7 @@ pub const ALL: &[(&str, Test)] = &[
     ("rip-at-the-end", rip_at_the_end),
     ("rsp-non-canonical", rsp_non_canonical),
     ("fs-base", fs_base),
+    ("fs-base-of-another", fs_base_of_another),
     ("gs-base", gs_base),
     ("kernel-addresses", kernel_addresses),
     ("fault-kinds", fault_kinds),
@@ -244,6 +245,23 @@ fn fs_base(e: &mut Env) -> Told {
         equal((f.kind, f.addr), (FaultKind::Page, base + offset))?;
     }
     Ok(())
+}
+
+/// Two threads have the same base, and the first clears the processor's before it gives way.
+fn fs_base_of_another(e: &mut Env) -> Told {
+    const BASE: u64 = 0x7000;
+    // xor eax, eax; mov fs, eax; mov eax, 7; syscall; ud2
+    let clears = e.code(&[0x31, 0xc0, 0x8e, 0xe0, 0xb8, 7, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x0b])?;
+    // mov rax, fs:[rdi]
+    let reads = e.code(&[0x64, 0x48, 0x8b, 0x07])?;
+    for at in [clears, reads] {
+        let thread = e.thread(1)?;
+        works(sys::invoke(thread.tcb, Label::ThreadSetFsBase, [BASE, 0, 0, 0], [0; 2]))?;
+        works(e.own.start_at(&thread, at, 0x10, 0))?;
+    }
+    let f = e.fault()?;
+    equal((f.kind, f.rip, f.addr), (FaultKind::Page, reads, BASE + 0x10))?;
+    equal(e.fault()?.kind, FaultKind::Undefined)
 }
 
 /// The kernel's own base never stays behind.
