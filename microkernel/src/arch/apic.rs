@@ -23,6 +23,7 @@ pub const SPURIOUS: u64 = 0xff;
 const ID: u64 = 0x20;
 const EOI: u64 = 0xb0;
 const SVR: u64 = 0xf0;
+const COMMAND: u64 = 0x300;
 const LVT_TIMER: u64 = 0x320;
 const LVT_LINT0: u64 = 0x350;
 const INITIAL_COUNT: u64 = 0x380;
@@ -151,6 +152,11 @@ pub fn set_timer(ns: Option<u64>) {
 /// Ends the interrupt in service.
 pub fn end_of_interrupt() {
     write(EOI, 0);
+}
+
+/// Interrupts this processor, once it can be (SDM vol. 3, 11.6.1: fixed, to itself).
+pub fn interrupt_self(vector: u64) {
+    write(COMMAND, 1 << 18 | 1 << 14 | vector as u32);
 }
 
 /// Where messages that interrupt this processor go (SDM vol. 3, 11.11.1).

@@ -294,9 +294,16 @@ impl Iommu {
     }
 
     /// Masks or unmasks the interrupt of faults. A fault while it is masked interrupts when it is
-    /// unmasked (10.4.10, FECTL.IP).
+    /// unmasked (10.4.10, FECTL.IP), but not for what is left of earlier ones: a unit interrupts when
+    /// its first record comes, and says no more until all are taken. For those this asks itself.
     pub fn mask(&mut self, masked: bool) {
-        let value = if masked { MASKED } else { 0 };
-        self.list().iter().for_each(|u| u.write(reg::FECTL, value));
+        let mut left = 0;
+        for u in self.list() {
+            u.write(reg::FECTL, if masked { MASKED } else { 0 });
+            left |= u.read(reg::FSTS) & (PENDING | OVERFLOW);
+        }
+        if !masked && left != 0 {
+            apic::interrupt_self(apic::DMA_FAULT);
+        }
     }
 }
