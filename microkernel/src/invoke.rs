@@ -100,6 +100,7 @@ impl<P: Platform> Kernel<P> {
             if slot.is_empty() { Err(Error::InvalidCap) } else { Ok(slot) }
         };
         match label {
+            Label::CNodeInspect => return Ok(told(t, self.inspect_cnode(cnode, a.w[0]))),
             Label::CNodeCopy => cspace::copy(source()?, dest, rights(a.w[3])?, None)?,
             Label::CNodeMint => cspace::copy(source()?, dest, rights(a.w[3])?, Some(a.w[4]))?,
             Label::CNodeMove => cspace::move_cap(source()?, dest)?,
@@ -121,6 +122,7 @@ impl<P: Platform> Kernel<P> {
     fn invoke_thread(&mut self, t: Obj<Tcb>, slot: Obj<Slot>, label: Label, a: &Args) -> Answer {
         let target = slot.cap().thread().ok_or(Error::WrongType)?;
         match label {
+            Label::ThreadInspect => return Ok(told(t, self.inspect_thread(target, a.w[0])?)),
             Label::ThreadConfigure => {
                 let cspace = required(&t, a.w[0], ObjType::CNode)?;
                 let vspace = required(&t, a.w[1], ObjType::VSpace)?;
@@ -241,7 +243,7 @@ impl<P: Platform> Kernel<P> {
                 }
             }
             Label::ThreadSetName => {
-                target.trace_id.set(u32::try_from(a.w[2]).map_err(|_| Error::Range)?);
+                target.trace_id.set(a.w[2] as u32);
                 target.name.set([a.w[0], a.w[1]]);
                 event!(self, trace_named(target));
             }
@@ -386,6 +388,12 @@ impl<P: Platform> Kernel<P> {
         }
         Ok([0; 2])
     }
+}
+
+/// Four words of an answer: the last two go straight into the caller's registers.
+fn told(t: Obj<Tcb>, words: [u64; 4]) -> [u64; 2] {
+    t.with_regs(|r| (r.r8, r.r9) = (words[2], words[3]));
+    [words[0], words[1]]
 }
 
 /// A notification capability that may be signalled.

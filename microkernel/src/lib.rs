@@ -22,6 +22,7 @@ pub mod destroy;
 pub mod fastpath;
 pub mod fault;
 pub mod heap;
+pub mod inspect;
 pub mod invoke;
 pub mod iospace;
 pub mod ipc;

@@ -274,14 +274,6 @@ impl<P: Platform> Kernel<P> {
         self.record(TraceRecord::head(TraceKind::User, 0, 0, code, t.trace_id.get()), a, b);
     }
 
-    /// A number for the object at `phys` that stays the same as long as it lives and does not tell
-    /// where that is: a permutation of all addresses, drawn at boot.
-    pub(crate) fn identity(&self, phys: u64) -> u64 {
-        // Multiplying by an odd number can be undone, so no two objects share a number. The upper
-        // half, on which all bits have an influence, is what traces show.
-        (phys ^ self.secret).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
-    }
-
     /// Methods of the trace capability.
     pub(crate) fn invoke_trace(
         &mut self,

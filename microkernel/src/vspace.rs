@@ -241,6 +241,19 @@ impl<P: Platform> Kernel<P> {
         tables.filter(|t| t.generation == m.generation)
     }
 
+    /// Where a frame or table is mapped: root of the space, address, and the frame's entry.
+    pub(crate) fn mapping_of(&self, cap: Cap) -> Option<(u64, u64, u64)> {
+        let m = Mapping::unpack(cap.data())?;
+        let tables = self.tables_at(m)?;
+        let level = if cap.size_bits() == PAGE_BITS { 1 } else { 2 };
+        let entry = match cap.is(ObjType::Frame) {
+            true => read(entry_at(walk(&tables, m.vaddr, level).ok()?, m.vaddr, level)),
+            false => 0,
+        };
+        // Device tables have no bit against execution.
+        Some((tables.root, m.vaddr, entry | if tables.is_io() { Entry::NX.bits() } else { 0 }))
+    }
+
     /// Checks a frame mapping. `Err` carries the level of a missing table.
     pub(crate) fn decode_map(
         &self,

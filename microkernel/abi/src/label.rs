@@ -101,6 +101,12 @@ pub enum Label {
     TraceLog = 93,
     /// `()`. Words of the reply: records since the start, records that the ring holds.
     TraceInfo = 94,
+    /// `(index)`. The words of [`crate::CapInfo`] of the first capability in that slot or one behind
+    /// it. An empty one (type 0): there is none before the slot that it names, which is the one to
+    /// ask for next. [`crate::Error::Range`] behind the last slot.
+    CNodeInspect = 95,
+    /// `(which)`, a number of [`crate::thread_slot`]. The words of [`crate::CapInfo`]; all zero: none.
+    ThreadInspect = 96,
     /// `(IoSpace, device: bus << 8 | device << 3 | function)`. The device reaches what is mapped in
     /// the IoSpace, until that is deleted. Its bus needs a context table first: a page table mapped
     /// ([`Label::TableMap`]) into the IoControl at address `device << 12`.
@@ -157,6 +163,8 @@ impl Label {
             92 => Self::TraceStop,
             93 => Self::TraceLog,
             94 => Self::TraceInfo,
+            95 => Self::CNodeInspect,
+            96 => Self::ThreadInspect,
             80 => Self::IoBind,
             81 => Self::IoFault,
             _ => return None,

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 mod bootinfo;
 mod fault;
+mod inspect;
 mod label;
 mod trace;
 
@@ -31,6 +32,7 @@ pub use bootinfo::{
     BootInfo, Clock, IsaLine, MAX_UNTYPED, PowerOff, UntypedDesc, init_map, init_slot,
 };
 pub use fault::{FaultKind, NO_CONTEXT, SUPERVISOR_EXIT, SUPERVISOR_PANIC, UserRegs};
+pub use inspect::{CapInfo, INSPECT_SLOTS, thread_slot};
 pub use label::Label;
 pub use trace::{
     TRACE_CODE_MAX, TRACE_FRAMES, TRACE_RECORD, TraceKind, TraceRecord, trace_flag, trace_state,
