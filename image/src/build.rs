@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use netd::Addressing;
 
 use crate::workspace::{self, GuestBin};
-use crate::{bundle, elf, guest, manifest};
+use crate::{authority, bundle, elf, guest, manifest};
 
 /// What a build makes.
 #[derive(Clone, Debug)]
@@ -28,6 +28,9 @@ pub enum Error {
     /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
+    /// It hands out too much.
+    #[error(transparent)]
+    Authority(#[from] authority::Violations),
     /// The guest's binaries cannot be built.
     #[error(transparent)]
     Guest(#[from] guest::Error),
@@ -60,6 +63,7 @@ fn needed(
     let bins = workspace::guest_bins()?;
     let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
     let plan = manifest::load_with(manifest, &names, addressing)?;
+    authority::check(&plan.system)?;
     let files = plan.files();
     let wanted = |b: &GuestBin| ["kernel", "init"].contains(&&*b.name) || files.contains(&&*b.name);
     let bins = bins.iter().filter(|b| wanted(b)).cloned().collect();

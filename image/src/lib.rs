@@ -8,6 +8,7 @@
 //! | [`bundle`] | the boot bundle, written |
 //! | [`manifest`] | `system.toml`: parsed, checked, expanded into [`spec::System`] |
 //! | [`build`] | all of these together: kernel and bundle |
+//! | [`authority`] | who holds what: declared, running, checked, drawn |
 //! | [`net`] | what is behind the network card |
 //! | [`install`] | getting QEMU |
 //! | [`qemu`] | its command line, accelerator, exit status |
@@ -21,6 +22,7 @@
 //! | [`trace`] | the `trace` command: a timeline of what happens |
 #![forbid(unsafe_code)]
 
+pub mod authority;
 #[allow(clippy::float_arithmetic, reason = "figures are for people")]
 pub mod bench;
 pub mod build;

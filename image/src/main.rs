@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use image::bench::figure::Format;
+use image::authority::Format;
+use image::bench::figure;
 use image::harness::{Guest, Setup};
 use image::net::TapError;
 use image::run::{Behind, Boot};
-use image::{bench, build, install, iso, qemu, run, suite, trace, workspace};
+use image::{authority, bench, build, install, iso, qemu, run, suite, trace, workspace};
 use netd::Addressing;
 use netd::addressing::ArgError;
 
@@ -70,11 +71,9 @@ enum Command {
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
     /// tests too, after those that need no machine.
     Test(Test),
-    /// Throw random system calls at the kernel from an unprivileged program
-    ///
-    /// The network must go on answering, and nothing may be left behind. A seed does the same again: a
-    /// failure says which, and from where.
-    FuzzKernel(FuzzKernel),
+use image::authority::Format;
+use image::bench::figure;
+use image::harness::{Guest, Setup};
     /// Record what happens, as a timeline for a browser
     ///
     /// Boots the system, traces it under a small load, or while the commands after `--` run in
@@ -169,6 +168,22 @@ struct Test {
     /// Print their names instead, and what each shows
     #[arg(long)]
     list: bool,
+}
+
+#[derive(Args)]
+struct Authority {
+    /// Graphviz text
+    #[arg(long)]
+    dot: bool,
+    /// A picture
+    #[arg(long, conflicts_with = "dot")]
+    svg: bool,
+    /// JSON
+    #[arg(long, conflicts_with_all = ["dot", "svg"])]
+    json: bool,
+    /// Boot the system, ask its kernel, and compare
+    #[arg(long)]
+    running: bool,
 }
 
 #[derive(Args)]
@@ -276,7 +291,9 @@ fn main() -> ExitCode {
         Some(Command::Image(o)) => disk(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
-        Some(Command::FuzzKernel(o)) => fuzz_kernel(&o),
+use image::authority::Format;
+use image::bench::figure;
+use image::harness::{Guest, Setup};
         Some(Command::Trace(o)) => record(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),
     };
@@ -351,6 +368,40 @@ fn test(o: &Test, manifest: &Path) -> Result<ExitCode> {
     Ok(suite::run(&tests, image, Default::default()).exit_code())
 }
 
+fn show(o: &Authority, manifest: &Path) -> Result<ExitCode> {
+    let format = match (o.dot, o.svg, o.json) {
+        (true, ..) => Format::Dot,
+        (_, true, _) => Format::Svg,
+        (.., true) => Format::Json,
+        _ => Format::Text,
+    };
+    let bins = workspace::guest_bins()?;
+    let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
+    let plan = image::manifest::load(manifest, &names)?;
+    let declared = authority::declared::graph(&plan.system);
+    if !o.running {
+        print!("{}", authority::show(&declared, format));
+        authority::check(&plan.system)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    install::ensure()?;
+    let image = build::build(manifest, false)?;
+    let dump = authority::of_guest(&image, &Setup::new("authority-command"));
+    let dump = dump.map_err(|e| e.to_string())?;
+    let running = authority::running::graph(&image.plan.system, &dump);
+    print!("{}", authority::show(&running, format));
+    if format == Format::Text {
+        println!("{}", authority::accounts::Accounts::new(&image.plan.system, &dump));
+    }
+    let mut wrong = declared.differences(&running);
+    wrong.extend(authority::rules::violations(&running).iter().map(ToString::to_string));
+    if wrong.is_empty() {
+        eprintln!("the running system holds what the manifest declares, and nothing else");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(wrong.join("\n").into())
+}
+
 fn record(o: &Trace, manifest: &Path) -> Result<ExitCode> {
     let capture = match &o.from {
         Some(source) => trace::from(source)?,
@@ -390,9 +441,9 @@ fn measure(o: &Bench) -> Result<ExitCode> {
     install::ensure()?;
     let options = bench::Options {
         format: match (o.json, o.markdown) {
-            (true, _) => Format::Json,
-            (_, true) => Format::Markdown,
-            _ => Format::Text,
+            (true, _) => figure::Format::Json,
+            (_, true) => figure::Format::Markdown,
+            _ => figure::Format::Text,
         },
         plot: o.plot.clone(),
         only: o.only.clone(),

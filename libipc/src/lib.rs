@@ -15,11 +15,13 @@
 //! | [`permission`] | what a manifest entry may permit |
 //! | [`start`] | what a process finds when it starts |
 //! | [`bundle`] | the file in which init, programs and symbols travel |
+//! | [`authority`] | who holds what, on its way out of the system |
 //! | [`log`] | log and console byte rings |
 //! | [`time`] | dates |
 //! | [`trace`] | traces on their way out of the system |
 #![no_std]
 
+pub mod authority;
 pub mod bundle;
 pub mod link;
 pub mod log;

@@ -1,6 +1,7 @@
 //! Requests to init: processes and the machine.
 
 use crate::Name;
+use crate::authority;
 use crate::permission::Permission;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,15 @@ pub enum Request {
     Trace(Trace),
     /// What devices reach, and what they were refused: [`Reply::Dma`].
     Dma,
+    /// What is held in a place, from a slot on: [`Reply::Authority`].
+    Authority {
+        /// Where.
+        place: authority::Place,
+        /// First slot.
+        from: u32,
+    },
+    /// Bytes of RAM of the machine: [`Reply::Machine`].
+    Machine,
 }
 
 /// What to do about the trace.
@@ -135,6 +145,10 @@ pub enum Reply {
         /// The last of them.
         last: Option<DmaFault>,
     },
+    /// Capabilities.
+    Authority(authority::Page),
+    /// Bytes of RAM, the kernel's included.
+    Machine(u64),
 }
 
 /// What a device reaches.

@@ -160,6 +160,7 @@ pub struct Guest {
     commands: u32,
     qmp: Qmp,
     kernel: PathBuf,
+    system: spec::System,
     pcap: PathBuf,
     started: Instant,
 }
@@ -235,7 +236,21 @@ impl Guest {
         let started = Instant::now();
         let kernel = image.kernel.clone();
         let (seen, commands) = (0, 0);
-        Ok(Self { qemu, stdin, console, seen, commands, ports, peer, qmp, kernel, pcap, started })
+        let system = image.plan.system.clone();
+        Ok(Self {
+            qemu,
+            stdin,
+            console,
+            seen,
+            commands,
+            ports,
+            peer,
+            qmp,
+            kernel,
+            system,
+            pcap,
+            started,
+        })
     }
 
     /// Boots and waits for the shell's prompt.
@@ -337,6 +352,11 @@ impl Guest {
         let _ = std::fs::remove_file(self.pcap.with_extension("counts"));
         let path = self.pcap.with_extension("stretches");
         std::fs::read_to_string(&path).map_err(|e| host("the plugin wrote no stretches", e))
+    }
+
+    /// The system that was booted.
+    pub fn system(&self) -> &spec::System {
+        &self.system
     }
 
     /// The console.

@@ -2,6 +2,7 @@
 //!
 //! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
 
+mod authority;
 mod basics;
 mod boot;
 mod closed;
@@ -175,6 +176,11 @@ pub const ALL: &[Test] = &[
         setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),
         ..test("trace-cost", "a traced call costs 60 instructions an event more", trace::cost)
     },
+    test(
+        "authority",
+        "everybody holds what the manifest declares, and memory adds up",
+        authority::authority,
+    ),
     test("trace", "a timeline of threads, calls, interrupts and restarts", trace::trace),
     Test {
         setup: |s| s.chipset = Chipset::Q35,

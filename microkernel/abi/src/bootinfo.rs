@@ -117,6 +117,8 @@ pub struct BootInfo {
     pub isa: [IsaLine; 16],
     /// How the machine is turned off.
     pub power: PowerOff,
+    /// Bytes of RAM above 1 MiB that the firmware names, the kernel's own included.
+    pub ram: u64,
     /// Number of valid entries in `untyped`.
     pub untyped_count: u64,
     /// Slot `init_slot::UNTYPED + i` holds the i-th.
@@ -124,6 +126,6 @@ pub struct BootInfo {
 }
 
 impl BootInfo {
-    /// First word, "BWBOOT04".
-    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT04");
+    /// First word, "BWBOOT05".
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"BWBOOT05");
 }

@@ -258,7 +258,7 @@ impl Error {
 
 bitflags! {
     /// Rights of a capability. Copying can only remove them.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub struct Rights: u8 {
         /// Receive, wait; map readable.
         const READ = 1;

@@ -149,6 +149,7 @@ pub fn create(kernel: &mut Kernel<Machine>, mut boot: Boot) {
         dma_levels: dma.map_or(0, |dma| dma.levels as u64),
         isa: boot.interrupts.isa,
         power: boot.power,
+        ram: boot.ram.bytes(),
         untyped_count: untypeds.count as u64,
         untyped: untypeds.list,
     };

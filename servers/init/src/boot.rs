@@ -6,6 +6,7 @@ use abi::{
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use libipc::authority::Purpose;
 use libipc::bundle::{Bundle, File};
 use spec::System;
 
@@ -40,6 +41,8 @@ pub struct Machine<'a> {
     pub isa: [IsaLine; 16],
     /// How the machine is turned off.
     pub power: PowerOff,
+    /// Bytes of RAM, the kernel's included.
+    pub ram: u64,
 }
 
 /// Why the system cannot come up.
@@ -221,7 +224,10 @@ fn make_bars<K: Kernel>(
     }
     wanted.sort();
     wanted.dedup();
-    let make = |(paddr, pages, which)| Ok(BarFrames { which, first: m.make_device(paddr, pages)? });
+    let make = |(paddr, pages, which): (u64, u64, (u16, u8))| {
+        m.slots.are_for(Purpose::Device(which.0));
+        Ok(BarFrames { which, first: m.make_device(paddr, pages)? })
+    };
     wanted.into_iter().map(make).collect()
 }
 
@@ -287,6 +293,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     private.sort_by_key(|(_, bits)| core::cmp::Reverse(*bits));
     let mut untyped_of = alloc::vec![0; drafts.len()];
     for (i, bits) in private {
+        m.slots.are_for(Purpose::Private(i as u16));
         let made = m.make(ObjType::Untyped, bits, 1);
         untyped_of[i] = made.of(&system.processes[i].name)?;
     }
@@ -295,6 +302,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let mut regions = alloc::vec![(0, 0); order.len()];
     for i in order {
         let region = &system.regions[i];
+        m.slots.are_for(Purpose::Region(i as u16));
         regions[i] = make_region(&mut m, region).of(&region.name)?;
     }
     if let Some(trace) = system.trace {
@@ -317,12 +325,21 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     }
     let mut segments = Vec::new();
     for f in &files {
+        let runs = |p: &spec::Process| p.file == f.name();
+        let first = system.processes.iter().position(runs).unwrap_or(0);
+        m.slots.are_for(Purpose::Program(first as u16));
         segments.push(make_segments(&mut m, f).of(f.name())?);
     }
-    let endpoints = system.endpoints.len() as u64;
-    let endpoints = m.make(ObjType::Endpoint, 0, endpoints).of("endpoints")?;
-    let notifications = system.notifications.len() as u64;
-    let notifications = m.make(ObjType::Notification, 0, notifications).of("notifications")?;
+    let endpoints = m.slots.next();
+    for i in 0..system.endpoints.len() {
+        m.slots.are_for(Purpose::Endpoint(i as u16));
+        m.make(ObjType::Endpoint, 0, 1).of("endpoints")?;
+    }
+    let notifications = m.slots.next();
+    for i in 0..system.notifications.len() {
+        m.slots.are_for(Purpose::Notification(i as u16));
+        m.make(ObjType::Notification, 0, 1).of("notifications")?;
+    }
     let irqs = alloc::vec![None; found.len()];
     let mut shared = Shared {
         endpoints,
@@ -376,5 +393,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
         standing_slots,
         power: machine.power,
         tracing: system.trace.is_some_and(|t| t.at_boot),
+        purposes: m.slots.into_purposes(),
+        ram: machine.ram,
     }))
 }

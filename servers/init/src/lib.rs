@@ -9,7 +9,7 @@
 //! | [`kernel`], [`layout`] | what init needs of the kernel; its slots, windows, badges |
 //! | [`pool`], [`slots`], [`tables`], [`plan`] | memory, slots and page tables, planned |
 //! | [`draft`], [`maker`], [`standing`], [`boot`] | from the system description to objects |
-//! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`], `suspend` | life and death of processes |
+//! | [`process`], [`policy`], [`supervisor`], [`requests`], [`shutdown`], `suspend`, `authority` | life and death of processes |
 //! | [`cause`], [`backtrace`], [`report`], `restart`, `trace` | why a process died, what followed, how that reads |
 //! | [`pci`], [`rtc`] | devices, the clock on the wall |
 //! | [`noise`], [`random`] | random bytes |
@@ -24,6 +24,7 @@
 extern crate alloc;
 
 pub mod allowance;
+mod authority;
 pub mod backtrace;
 pub mod boot;
 pub mod cause;

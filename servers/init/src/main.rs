@@ -148,6 +148,7 @@ fn machine() -> Machine<'static> {
         untypeds: &info.untyped[..count],
         isa: info.isa,
         power: info.power,
+        ram: info.ram,
     }
 }
 

@@ -389,6 +389,7 @@ impl Process<'_> {
             | Request::Backtrace { .. }
             | Request::Trace(proc::Trace::Look)
             | Request::Memory
+            | Request::Machine
             | Request::Dma => (self.asks.status, Permission::InitStatus),
             Request::Kill(_)
             | Request::Crash(..)
@@ -398,6 +399,7 @@ impl Process<'_> {
             | Request::Suspend(_)
             | Request::Resume(_)
             | Request::Trace(_)
+            | Request::Authority { .. }
             | Request::PowerOff => (false, Permission::Init),
         };
         if may || self.asks.control { Ok(()) } else { Err(permission) }

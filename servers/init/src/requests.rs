@@ -52,6 +52,8 @@ impl Supervisor<'_> {
             Request::Random => Ok(self.random(k)),
             Request::Trace(order) => self.order_trace(k, *order),
             Request::Dma => Ok(self.dma()),
+            Request::Authority { place, from } => Ok(self.authority(k, *place, *from)),
+            Request::Machine => Ok(Reply::Machine(self.ram)),
             Request::PowerOff => {
                 self.shut_down(k);
                 Ok(Reply::Done)

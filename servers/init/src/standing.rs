@@ -3,6 +3,7 @@
 use abi::{CPtr, Clock, IsaLine, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use libipc::authority::Purpose;
 use libipc::bundle::File;
 use libipc::proc::State;
 use libipc::start::{self, StartInfo};
@@ -80,6 +81,7 @@ pub fn make_process<'a, K: Kernel>(
 ) -> Result<Parts<'a>, MakeError> {
     let process = &system.processes[index];
     let write = Rights::READ | Rights::WRITE;
+    m.slots.are_for(Purpose::Standing(index as u16));
     let log = m.make(ObjType::Frame, PAGE_BITS, 1)?;
     m.map_own(log, window::LOGS + index as u64 * PAGE_SIZE, write)?;
     let pages = window::START_BYTES / PAGE_SIZE;
@@ -102,7 +104,9 @@ pub fn make_process<'a, K: Kernel>(
     }
 
     let fault = m.mint(slot::ENDPOINT, Rights::WRITE, badge::fault(index))?;
+    m.slots.are_for(Purpose::Life(index as u16));
     let frames = m.slots(draft.plan.slots())?;
+    m.slots.are_for(Purpose::Standing(index as u16));
     let thread = frames + draft.plan.frames(LARGE_BITS) + draft.plan.frames(PAGE_BITS);
     let own = ProcessSlots {
         private,

@@ -18,6 +18,7 @@ use crate::process::Process;
 use crate::random::Random;
 use crate::report::{Record, Reports};
 use crate::screen::{LineBuf, Screen};
+use crate::slots::Purposes;
 use crate::uart::Uart;
 
 /// A device that was found.
@@ -54,6 +55,10 @@ pub struct Setup<'a> {
     pub power: PowerOff,
     /// Whether the kernel writes its trace already.
     pub tracing: bool,
+    /// What init's slots are for.
+    pub purposes: Purposes,
+    /// Bytes of RAM that the machine has.
+    pub ram: u64,
 }
 
 /// The supervisor.
@@ -74,6 +79,8 @@ pub struct Supervisor<'a> {
     pub(crate) standing_slots: u32,
     pub(crate) power: PowerOff,
     pub(crate) tracing: bool,
+    pub(crate) purposes: Purposes,
+    pub(crate) ram: u64,
 }
 
 /// Prints a formatted line.
@@ -104,6 +111,8 @@ impl<'a> Supervisor<'a> {
             standing_slots: setup.standing_slots,
             power: setup.power,
             tracing: setup.tracing,
+            purposes: setup.purposes,
+            ram: setup.ram,
         }
     }
 

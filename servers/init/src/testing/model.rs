@@ -316,6 +316,26 @@ impl Model {
         &mut page[(paddr & 4095) as usize]
     }
 
+    /// A capability as the kernel describes it.
+    fn told(cap: &Cap, slot: u64) -> [u64; 4] {
+        let (data, link) = match cap.mapped {
+            Some((space, vaddr)) => (vaddr, space),
+            None => (cap.badge, 0),
+        };
+        abi::CapInfo {
+            slot: slot as u32,
+            ty: cap.ty,
+            size_bits: cap.bits,
+            rights: cap.rights,
+            device: cap.device,
+            write: false,
+            attr: MapAttr::empty(),
+            object: cap.object,
+            data,
+            link,
+        }
+        .to_words()
+    }
     fn has_children(&self, id: CapId) -> bool {
         self.slots.values().any(|c| c.parent == Some(id))
     }
@@ -627,6 +647,12 @@ impl Kernel for Model {
                 tables.insert((level, w[1] >> level));
                 self.slots.get_mut(&place).unwrap().mapped = Some((space, w[1]));
             }
+            (ObjType::Thread, Label::ThreadInspect) => {
+                let t = &self.threads[&cap.object];
+                let object = [t.cspace, t.vspace, 0, 0, 0, 0, 0][w[0] as usize];
+                let ty = [ObjType::CNode, ObjType::VSpace][w[0] as usize % 2];
+                return Ok(if object == 0 { [0; 4] } else { [ty as u64, object, 0, 0] });
+            }
             (ObjType::Thread, _) => self.invoke_thread(&cap, label, w, more[0])?,
             (ObjType::SchedContext, Label::SchedConfigure) => {
                 self.scheds.insert(cap.object, (w[0], w[1]));
@@ -656,6 +682,16 @@ impl Kernel for Model {
                 let n = self.typed(w[0], ObjType::Notification)?;
                 let target = (n.object, n.badge);
                 self.irqs.insert(cap.object, target);
+            }
+            (ObjType::CNode, Label::CNodeInspect) => {
+                if w[0] >= 1 << cap.bits {
+                    return Err(Error::Range);
+                }
+                let mut later = self.slots.range((cap.object, w[0])..=(cap.object, u64::MAX));
+                return Ok(match later.next() {
+                    Some(((_, slot), c)) => Self::told(c, *slot),
+                    None => [(1 << cap.bits) << 32, 0, 0, 0],
+                });
             }
             (ObjType::Trace, Label::TraceAdd) => {
                 let frame = self.typed(w[0], ObjType::Frame)?;

@@ -1,6 +1,7 @@
 //! The whole of init against the model of the kernel.
 extern crate std;
 
+mod authority;
 mod boot;
 mod console;
 mod dma;
@@ -189,6 +190,7 @@ pub fn try_boot(mut k: Model, system: &System) -> Result<Booted, BootError> {
         untypeds: Box::leak(untypeds().into_boxed_slice()),
         isa: core::array::from_fn(isa),
         power: PowerOff { control: [0x604, 0], ..PowerOff::default() },
+        ram: 64 << 20,
     };
     let s = boot(&mut k, machine)?;
     Ok(Booted { k, s })

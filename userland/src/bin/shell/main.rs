@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod authority;
 mod failure;
 mod nc;
 mod network;
@@ -42,6 +43,8 @@ const HELP: &str = "\
   nc -l [-u] PORT        the same with the first peer that comes
   dma                    what devices reach by themselves, and what they were refused
   stats                  memory, sockets, buffers and counters
+  authority              who holds what: memory, interrupts, endpoints, and how much memory is left
+  authority send PORT    everything, for `cargo run -- authority`
   trace                  whether the kernel records what happens, and how much of it
   trace start|stop       begin a new record, end it
   trace send PORT        stop, and give the record to the first who connects to PORT
@@ -135,6 +138,7 @@ impl Shell {
             ("dma", []) => return self.dma(),
             ("stats", []) => return self.stats(),
             ("trace", args) => return self.trace(args),
+            ("authority", args) => return self.authority(args),
             ("date", []) => return self.date(),
             ("random", []) => self.random(),
             ("poweroff", []) => {

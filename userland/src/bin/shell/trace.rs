@@ -82,7 +82,7 @@ impl Shell {
         self.each_process(|p| drop(header.names.push(p.name.clone())))?;
         let Some(stream) = self.accept(at).map_err(Failure::Send)? else { return Ok(()) };
         stream.set_user_timeout(Some(PATIENCE));
-        send_header(&stream, &header)?;
+        send_header(&stream, &MAGIC, &header)?;
         // The oldest is where the next would go, once the ring has been filled.
         let oldest = if state.written > capacity { state.written % capacity } else { 0 };
         let (mut from, mut left) = ((oldest * abi::TRACE_RECORD) as usize, records as usize * 32);
@@ -101,9 +101,14 @@ impl Shell {
     }
 }
 
-fn send_header(stream: &TcpStream, header: &Header) -> Done {
+/// Sends what comes before the data: a mark, and a header with its length.
+pub(super) fn send_header(
+    stream: &TcpStream,
+    magic: &[u8; 8],
+    header: &impl serde::Serialize,
+) -> Done {
     let mut bytes = [0; 2048];
     let len = postcard::to_slice(header, &mut bytes).map_err(|_| Failure::Nonsense("init"))?.len();
-    let parts = [&MAGIC[..], &(len as u32).to_le_bytes(), &bytes[..len]];
+    let parts = [&magic[..], &(len as u32).to_le_bytes(), &bytes[..len]];
     parts.into_iter().try_for_each(|p| stream.write_all(p)).map_err(Failure::Send)
 }
