@@ -41,7 +41,7 @@ pub fn authority(g: &mut Guest) -> Result<(), Failure> {
         return wrong(format!("much memory is in no account:\n{accounts}"));
     }
     let said = g.command("authority", COMMAND)?;
-    for line in ["netd: memory of its own ", "  signals ", "memory: ", "interrupt "] {
+    for line in ["netd: memory of its own ", " signals 0x1 to netd ", "memory: ", "interrupt "] {
         if !said.contains(line) {
             return wrong(format!("the shell does not say {line:?}:\n{said}"));
         }

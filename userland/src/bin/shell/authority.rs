@@ -100,10 +100,8 @@ impl Shell {
         self.held(Place::Init, |e| {
             let cap = &e.cap;
             match (cap.ty, e.purpose) {
-                (ObjType::Endpoint, Purpose::Endpoint(_)) | (ObjType::Notification, _) => {
-                    if cap.data == 0 {
-                        let _ = ends.push((cap.object, e.purpose));
-                    }
+                (ObjType::Notification, _) if cap.data == 0 => {
+                    let _ = ends.push((cap.object, e.purpose));
                 }
                 (ObjType::Untyped, Purpose::Own) if !cap.device => {
                     untyped += 1 << cap.size_bits;
@@ -165,15 +163,16 @@ impl Shell {
             let found = ends.iter().find(|(o, _)| *o == object).map(|(_, purpose)| *purpose);
             match found {
                 Some(Purpose::Notification(n)) => names.get(n as usize).map_or("?", |n| n.as_str()),
-                Some(_) => "a server",
-                None => "init",
+                Some(Purpose::Own) => "init",
+                _ => "?",
             }
         };
         let mut text = heapless::String::<96>::new();
         let receives = cap.rights.contains(Rights::READ);
         let _ = match cap.ty {
-            ObjType::Endpoint if receives => write!(text, "receives calls, endpoint"),
-            ObjType::Endpoint => write!(text, "calls with badge {:#x}, endpoint", cap.data),
+            // (Which is which: by the numbers at the ends of the lines.)
+            ObjType::Endpoint if receives => write!(text, "receives calls"),
+            ObjType::Endpoint => write!(text, "calls with badge {:#x}", cap.data),
             ObjType::Notification if receives => {
                 write!(text, "waits on the signals of {}", whose(cap.object))
             }
