@@ -70,6 +70,14 @@ fn needed(
     Ok((plan, bins))
 }
 
+/// What `manifest` says, checked as every build does.
+///
+/// # Errors
+/// If it says something wrong, or hands out too much.
+pub fn plan(manifest: &Path) -> Result<manifest::Plan, Error> {
+    needed(manifest, None).map(|(plan, _)| plan)
+}
+
 /// Builds everything that `manifest` names, and the bundle.
 ///
 /// # Errors

@@ -71,9 +71,17 @@ enum Command {
     /// Console and frames of a failed test are kept in target/qemu-tests. `cargo test` runs these
     /// tests too, after those that need no machine.
     Test(Test),
-use image::authority::Format;
-use image::bench::figure;
-use image::harness::{Guest, Setup};
+    /// Throw random system calls at the kernel from an unprivileged program
+    ///
+    /// The network must go on answering, and nothing may be left behind. A seed does the same again: a
+    /// failure says which, and from where.
+    FuzzKernel(FuzzKernel),
+    /// Say who holds what: memory, devices, endpoints
+    ///
+    /// As the manifest declares it; with --running, as it is in a system that is booted for it, and
+    /// whether both are the same. Every build checks that no program reaches a device's
+    /// registers, another's memory, or what nobody declared.
+    Authority(Authority),
     /// Record what happens, as a timeline for a browser
     ///
     /// Boots the system, traces it under a small load, or while the commands after `--` run in
@@ -291,9 +299,8 @@ fn main() -> ExitCode {
         Some(Command::Image(o)) => disk(&o, &manifest),
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
-use image::authority::Format;
-use image::bench::figure;
-use image::harness::{Guest, Setup};
+        Some(Command::FuzzKernel(o)) => fuzz_kernel(&o),
+        Some(Command::Authority(o)) => show(&o, &manifest),
         Some(Command::Trace(o)) => record(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),
     };
@@ -375,26 +382,15 @@ fn show(o: &Authority, manifest: &Path) -> Result<ExitCode> {
         (.., true) => Format::Json,
         _ => Format::Text,
     };
-    let bins = workspace::guest_bins()?;
-    let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
-    let plan = image::manifest::load(manifest, &names)?;
-    let declared = authority::declared::graph(&plan.system);
     if !o.running {
-        print!("{}", authority::show(&declared, format));
-        authority::check(&plan.system)?;
+        let plan = build::plan(manifest)?;
+        print!("{}", authority::show(&authority::declared::graph(&plan.system), format));
         return Ok(ExitCode::SUCCESS);
     }
     install::ensure()?;
     let image = build::build(manifest, false)?;
-    let dump = authority::of_guest(&image, &Setup::new("authority-command"));
-    let dump = dump.map_err(|e| e.to_string())?;
-    let running = authority::running::graph(&image.plan.system, &dump);
-    print!("{}", authority::show(&running, format));
-    if format == Format::Text {
-        println!("{}", authority::accounts::Accounts::new(&image.plan.system, &dump));
-    }
-    let mut wrong = declared.differences(&running);
-    wrong.extend(authority::rules::violations(&running).iter().map(ToString::to_string));
+    let (shown, wrong) = authority::compare(&image, format).map_err(|e| e.to_string())?;
+    print!("{shown}");
     if wrong.is_empty() {
         eprintln!("the running system holds what the manifest declares, and nothing else");
         return Ok(ExitCode::SUCCESS);

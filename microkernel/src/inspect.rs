@@ -17,6 +17,7 @@ const NOTHING: [u64; 4] = [0; 4];
 impl<P: Platform> Kernel<P> {
     /// A number for the object at `phys` that stays the same as long as it lives and does not tell
     /// where that is: a permutation of all addresses, drawn at boot.
+    #[inline(always)]
     pub(crate) fn identity(&self, phys: u64) -> u64 {
         // Multiplying by an odd number can be undone, so no two objects share a number. The upper
         // half, on which all bits have an influence, is what traces show.

@@ -152,6 +152,7 @@ impl<P: Platform> Kernel<P> {
     }
 
     /// The fast path's last act: `t` has called `to`, or answered it, which runs now.
+    #[inline(always)]
     pub(crate) fn trace_fast(&mut self, t: Obj<Tcb>, to: Obj<Tcb>, badge: u64, call: Syscall) {
         let a = to.trace_id.get() as u64;
         if call == Syscall::Call {

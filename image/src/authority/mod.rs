@@ -22,7 +22,7 @@ use std::fmt;
 use spec::System;
 
 use crate::build::Image;
-use crate::harness::{COMMAND, Failure, Guest, Setup};
+use crate::harness::{Failure, Guest, Setup};
 use crate::trace;
 use dump::Dump;
 use graph::Graph;
@@ -82,16 +82,24 @@ pub fn ask(guest: &mut Guest) -> Result<Dump, Failure> {
     Dump::read(&bytes).map_err(|e| Failure::Wrong(e.to_string()))
 }
 
-/// Boots a system and asks what its capabilities are.
+/// Boots a system, asks what its capabilities are, and compares them with what is declared. Returns
+/// what to show (with the memory, as text), and what is wrong.
 ///
 /// # Errors
 /// If it does not say.
-pub fn of_guest(image: &Image, setup: &Setup) -> Result<Dump, Failure> {
-    let mut guest = Guest::boot(image, setup)?;
+pub fn compare(image: &Image, format: Format) -> Result<(String, Vec<String>), Failure> {
+    let mut guest = Guest::boot(image, &Setup::new("authority-command"))?;
     crate::suite::ready(&mut guest)?;
-    guest.command("ps", COMMAND)?;
     let dump = ask(&mut guest)?;
     guest.forget_recording();
     guest.power_off()?;
-    Ok(dump)
+    let system = &image.plan.system;
+    let running = running::graph(system, &dump);
+    let mut shown = show(&running, format);
+    if format == Format::Text {
+        shown += &format!("{}\n", accounts::Accounts::new(system, &dump));
+    }
+    let mut wrong = declared::graph(system).differences(&running);
+    wrong.extend(rules::violations(&running).iter().map(ToString::to_string));
+    Ok((shown, wrong))
 }
