@@ -73,6 +73,7 @@ pub fn graph(system: &System) -> Graph {
         }
         h.add(What::Notification("init".into()), write, signal::log(i));
         h.add(What::Faults("init".into()), write, badge::fault(i));
+        h.add(What::Timeouts("init".into()), write, badge::fault(i));
         if let Some(n) = p.bound {
             h.add(What::Bound(name(n)), Rights::empty(), 0);
         }
