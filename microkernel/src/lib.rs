@@ -145,6 +145,9 @@ pub struct Kernel<P> {
     pub secret: u64,
     /// The root task: without it the system cannot go on.
     pub root: Option<Obj<thread::Tcb>>,
+    /// Slots in it are reached by handles as well, so a `&mut Kernel` is not the only way to them:
+    /// this tells the compiler.
+    _slots: core::marker::PhantomPinned,
 }
 
 impl<P: Platform> Kernel<P> {
@@ -161,6 +164,7 @@ impl<P: Platform> Kernel<P> {
             trace: trace::Trace::new(),
             secret: 0,
             root: None,
+            _slots: core::marker::PhantomPinned,
         }
     }
 }

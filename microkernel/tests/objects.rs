@@ -70,6 +70,7 @@ fn a_cnode_that_holds_itself_can_be_destroyed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes hours")]
 fn deep_chains_of_cnodes_need_no_stack() {
     let mut w = World::new();
     let before = w.free_bytes();
@@ -85,6 +86,7 @@ fn deep_chains_of_cnodes_need_no_stack() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs frames of 2 MiB")]
 fn retype_refuses_what_it_cannot_make() {
     let mut w = World::new();
     assert_eq!(w.retype(ObjType::Frame, 13, FREE, 1), Err(Error::Range));

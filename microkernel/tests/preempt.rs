@@ -46,6 +46,7 @@ fn parts(w: &mut World, t: Obj<Tcb>, regs: UserRegs, parts: usize) -> bool {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "megabytes, byte by byte")]
 fn a_large_frame_is_cleared_in_parts_and_the_clear_part_serves_others() {
     let mut w = world();
     let root = w.root;
@@ -109,7 +110,7 @@ fn deletions_nest() {
     let mut w = world();
     let (root, before) = (w.root, w.free_bytes());
     w.retype(ObjType::CNode, 3, FREE, 1).unwrap();
-    for depth in 0..120 {
+    for depth in 0..if cfg!(miri) { 12 } else { 120 } {
         // Slots 0..4 of a new CNode: the last one (depth 0) or four of one slot pair each, half deleted.
         w.retype(ObjType::CNode, 3, FREE + 1, 1).unwrap();
         w.retype(ObjType::CNode, 1, FREE + 2, 4).unwrap();
@@ -141,7 +142,7 @@ fn deletions_nest() {
 /// The thread that deletes is itself among what is deleted.
 #[test]
 fn suicide_in_parts() {
-    for steps in 0..40 {
+    for steps in (0..40).step_by(if cfg!(miri) { 8 } else { 1 }) {
         let mut w = world();
         let before = w.free_bytes();
         w.retype(ObjType::Untyped, 18, INIT, 1).unwrap();
