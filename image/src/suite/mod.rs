@@ -176,6 +176,10 @@ pub const ALL: &[Test] = &[
         setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),
         ..test("trace-cost", "a traced call costs 60 instructions an event more", trace::cost)
     },
+    Test {
+        setup: |s| s.chipset = Chipset::Q35,
+        ..test("authority-q35", "the same where devices have domains", authority::authority)
+    },
     test(
         "authority",
         "everybody holds what the manifest declares, and memory adds up",

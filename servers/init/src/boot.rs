@@ -311,6 +311,7 @@ pub fn boot<'a, K: Kernel>(k: &mut K, machine: Machine<'a>) -> Result<Supervisor
     let bars = make_bars(&mut m, &system, &found, &drafts).of("device memory")?;
     let reaches = match machine.iommu {
         true => {
+            m.slots.are_for(Purpose::Own);
             dma::listen(m.k).of("DMA faults")?;
             dma::confine(&mut m, &system, &found, &drafts, &regions).of("what devices reach")?
         }
