@@ -21,6 +21,10 @@ pub const ACK: u32 = 15;
 pub const ACK_WAIT: u32 = 16;
 /// A reply to a fault, and then the next fault.
 pub const FAULT: u32 = 17;
+/// A call to a passive server.
+pub const PASSIVE_CALL: u32 = 20;
+/// Its reply, followed by a receive.
+pub const PASSIVE_REPLY: u32 = 21;
 /// A page is mapped.
 pub const MAP: u32 = 19;
 /// None of these.

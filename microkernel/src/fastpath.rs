@@ -120,9 +120,14 @@ impl<P: Platform> Kernel<P> {
         let server = ep.waiting_receiver()?;
         let reply = server.reply.get()?;
         let len = plain(info, &t, &server)?;
-        self.may_switch(server)?;
+        // A passive server runs on what its caller runs on.
+        let passive = server.sched.get().is_none();
+        self.may_switch_on(if passive { t } else { server }, server)?;
 
         self.meet(t, ep, server, reply);
+        if passive {
+            self.lend(t, server);
+        }
         copy(len, &t, &server);
         self.switch(server);
         Some(self.end(t, Handover { to: Some(server), word: cap.data() }, Syscall::Call))
@@ -146,15 +151,22 @@ impl<P: Platform> Kernel<P> {
         let len = plain(info, &t, &caller)?;
         let len = if faulted { 0 } else { len };
         // Nothing to receive now: neither a message nor a signal.
-        let waits =
-            !t.borrows.get() && !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
+        let waits = !ep.has_senders() && !t.bound.get().is_some_and(|n| n.is_active());
         if !waits || reply.offered_by.get().is_some() || faulted && self.cpu.tracing {
             return None;
         }
-        self.may_switch(caller)?;
+        // What a passive server borrows has to be its caller's.
+        let passive = t.borrows.get();
+        if passive && (caller.lent.get() != t.sched.get() || caller.gap.get()) {
+            return None;
+        }
+        self.may_switch_on(if passive { t } else { caller }, caller)?;
 
         reply.caller.set(None);
         caller.reply.set(None);
+        if passive {
+            self.call_over(caller);
+        }
         copy(len, &t, &caller);
         reply.offered_by.set(Some(t));
         t.reply.set(Some(reply));
@@ -361,7 +373,13 @@ impl<P: Platform> Kernel<P> {
     /// Whether `next` is the one to run once the current thread blocks.
     #[inline(always)]
     fn may_switch(&self, next: Obj<Tcb>) -> Option<()> {
-        let may = self.most_urgent(&next) && next.may_run() && !self.cpu.reschedule;
+        self.may_switch_on(next, next)
+    }
+
+    /// The same, if `next` will run on the scheduling context that `on` has.
+    #[inline(always)]
+    fn may_switch_on(&self, on: Obj<Tcb>, next: Obj<Tcb>) -> Option<()> {
+        let may = self.most_urgent(&next) && on.may_run() && !self.cpu.reschedule;
         may.then_some(())
     }
 

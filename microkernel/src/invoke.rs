@@ -43,7 +43,7 @@ impl<P: Platform> Kernel<P> {
             Some(ObjType::Untyped) => self.invoke_untyped(t, slot, label, &args),
             Some(ObjType::CNode) => self.invoke_cnode(t, slot.cap(), label, &args),
             Some(ObjType::Thread) => self.invoke_thread(t, slot, label, &args),
-            Some(ObjType::SchedContext) => self.invoke_sched(slot.cap(), label, &args),
+            Some(ObjType::SchedContext) => self.invoke_sched(t, slot.cap(), label, &args),
             Some(ObjType::Frame) => self.invoke_frame(t, slot, label, &args),
             Some(ObjType::PageTable) => self.invoke_table(t, slot, label, &args),
             Some(ObjType::IrqControl) => self.invoke_irq_control(t, slot, label, &args),
@@ -152,6 +152,10 @@ impl<P: Platform> Kernel<P> {
                 if a.w[1] > 1 {
                     return Err(Error::Range.into());
                 }
+                // Time is not for whoever has memory to make: it comes from who has all of it.
+                if sched.is_unlimited() && !t.has_all_time() {
+                    return Err(Error::NoRights.into());
+                }
                 self.bind(target, sched, a.w[1] == 1)?;
             }
             Label::ThreadBindNotification => {
@@ -252,9 +256,10 @@ impl<P: Platform> Kernel<P> {
         Ok([0; 2])
     }
 
-    fn invoke_sched(&mut self, cap: Cap, label: Label, a: &Args) -> Answer {
+    fn invoke_sched(&mut self, t: Obj<Tcb>, cap: Cap, label: Label, a: &Args) -> Answer {
         let sched = cap.sched_context().ok_or(Error::WrongType)?;
         match label {
+            Label::SchedConfigure if !t.has_all_time() => return Err(Error::NoRights.into()),
             Label::SchedConfigure => self.configure(sched, a.w[0], a.w[1], a.w[2])?,
             Label::SchedUnbind => self.unbind(sched),
             Label::SchedConsumed => return Ok([self.consumed(sched), 0]),

@@ -59,6 +59,10 @@ pub struct SchedContext {
 const _: () = assert!(size_of::<SchedContext>() <= 256);
 
 impl SchedContext {
+    /// Whether it has no budget, but all time that there is.
+    pub fn is_unlimited(&self) -> bool {
+        self.supply.get() == Supply::Unlimited
+    }
     /// Whether a thread waits for its refill.
     pub fn awaits_refill(&self) -> bool {
         self.event.is_queued()

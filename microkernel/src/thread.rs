@@ -169,6 +169,10 @@ impl Tcb {
     pub fn fault_is_none(&self) -> bool {
         self.fault.get().is_none()
     }
+    /// Whether it runs on an unlimited context of its own, and so may give time to others.
+    pub(crate) fn has_all_time(&self) -> bool {
+        !self.borrows.get() && self.sched.get().is_some_and(|s| s.is_unlimited())
+    }
     /// Whether it may be switched to: it has a context, and that has budget left or needs none.
     #[inline]
     pub(crate) fn may_run(&self) -> bool {

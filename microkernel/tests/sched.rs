@@ -455,3 +455,29 @@ fn a_server_that_gives_up_its_call_runs_no_more() {
         assert_eq!(c.client.regs.get().rax, Error::ServerDied as u64);
     }
 }
+
+/// A thread with a budget cannot get more: neither by configuring a context, nor by a fresh one, which
+/// is unlimited, for another thread.
+#[test]
+fn time_comes_from_who_has_all_of_it() {
+    let mut w = World::new();
+    let limited = w.thread(CLIENT, 10);
+    w.thread(MIDDLE, 10);
+    w.invoke(CLIENT + 1, Label::SchedConfigure, [100 * US, 1000 * US, 7, 0, 0, 0]).unwrap();
+    w.retype(ObjType::SchedContext, 0, LAST, 1).unwrap();
+    w.invoke(MIDDLE + 1, Label::SchedUnbind, [0; 6]).unwrap();
+    let asks = |w: &mut World, cap, label, words: [u64; 3]| {
+        let [rdx, r10, r8] = words;
+        let rsi = MsgInfo::invoke(label).0;
+        let regs = UserRegs { rdi: cap, rsi, rdx, r10, r8, ..UserRegs::default() };
+        Error::from_raw(w.syscall(limited, Syscall::Call, regs).rax)
+    };
+    let refused = Some(Error::NoRights);
+    let more = [u64::MAX, 0, 0];
+    assert_eq!(asks(&mut w, CLIENT + 1, Label::SchedConfigure, more), refused);
+    assert_eq!(asks(&mut w, LAST, Label::SchedConfigure, [900 * US, 1000 * US, 0]), refused);
+    assert_eq!(asks(&mut w, MIDDLE, Label::ThreadBindSched, [LAST, 0, 0]), refused);
+    // What it was given it may pass on.
+    w.invoke(LAST, Label::SchedConfigure, [100 * US, 1000 * US, 0, 0, 0, 0]).unwrap();
+    assert_eq!(asks(&mut w, MIDDLE, Label::ThreadBindSched, [LAST, 0, 0]), None);
+}

@@ -31,7 +31,7 @@ pub enum Label {
     ThreadSetPriority = 21,
     /// `(scheduling context, 0, or 1: only until the thread waits for a message)`. With 1 the
     /// context is free again when a passive server has set itself up, or has finished what it was
-    /// at.
+    /// at. Only who runs on an unlimited context of its own may bind an unlimited one.
     ThreadBindSched = 22,
     /// `(notification, or 0 to unbind)`. Signals on it also end a wait on an endpoint.
     ThreadBindNotification = 23,
@@ -50,7 +50,7 @@ pub enum Label {
     ThreadSetName = 29,
     /// `(budget ns, period ns, badge)`: a full budget from now on; at most so much in any time of
     /// one period. At least 10 µs, at most an hour; budget `u64::MAX`: unlimited. The badge is told
-    /// in time-out faults.
+    /// in time-out faults. Only who runs on an unlimited context of its own may.
     SchedConfigure = 35,
     /// `()`. Takes the context from whoever runs on it, and from those who lent it.
     SchedUnbind = 36,

@@ -4,7 +4,7 @@
 
 extern crate alloc;
 
-use abi::{Error, MapAttr, MsgInfo, ObjType, PAGE_BITS, Rights};
+use abi::{CPtr, Error, Label, MapAttr, MsgInfo, ObjType, PAGE_BITS, Rights};
 use libipc::mark::{self, TIMES, mark};
 use libipc::sys;
 use userland::own::Own;
@@ -34,6 +34,8 @@ fn run(start: &'static rt::StartInfo) -> Result<(), Error> {
     }
     mark::<{ mark::NOTHING }>();
 
+    passive(&own, faults)?;
+
     let frame = own.make(ObjType::Frame, PAGE_BITS)?;
     let at = own.addresses(1);
     let rights = Rights::READ | Rights::WRITE;
@@ -45,6 +47,33 @@ fn run(start: &'static rt::StartInfo) -> Result<(), Error> {
         mark::<{ mark::NOTHING }>();
     }
     Ok(())
+}
+
+/// Calls to a server without a scheduling context.
+fn passive(own: &Own, faults: CPtr) -> Result<(), Error> {
+    let (ep, reply) = (own.make(ObjType::Endpoint, 0)?, own.make(ObjType::Reply, 0)?);
+    let server = own.thread(faults, 70)?;
+    // It runs on a context of its own until it waits for the first time.
+    sys::invoke(server.sched, Label::SchedUnbind, [0; 4], [0; 2])?;
+    sys::invoke(server.tcb, Label::ThreadBindSched, [server.sched, 1, 0, 0], [0; 2])?;
+    own.start(&server, serve, ep << 32 | reply)?;
+    sys::yield_now();
+    for _ in 0..TIMES {
+        mark::<{ mark::PASSIVE_CALL }>();
+        sys::call(ep, MsgInfo::new(0x7f, 1, 0, 0), [0; 4])?;
+    }
+    mark::<{ mark::NOTHING }>();
+    Ok(())
+}
+
+extern "C" fn serve(caps: u64) -> u64 {
+    let (ep, reply) = (caps >> 32, caps & 0xffff_ffff);
+    let mut got = sys::recv(ep, reply);
+    while let Ok(call) = got {
+        mark::<{ mark::PASSIVE_REPLY }>();
+        got = sys::reply_recv(ep, reply, call.info, call.words);
+    }
+    1
 }
 
 extern "C" fn fault_for_ever(_: u64) -> u64 {
