@@ -1,6 +1,6 @@
 //! The common cases of IPC, each in one straight line: a call to a server that waits and its reply to
 //! a caller that waits, both without capabilities and with a payload of any length; a signal; a wait
-//! for signals or messages; and the two pairs of signal, acknowledge and wait.
+//! for signals or messages; the two pairs of signal, acknowledge and wait; a fault; a page to map.
 //!
 //! They do what the general path does (a test runs both side by side), but hand the processor to
 //! the other thread directly: who is switched to does not pass through a ready queue, and nobody
