@@ -198,6 +198,8 @@ pub struct Fixed {
     pub iss: Seq,
     /// Initial receive sequence number.
     pub irs: Seq,
+    /// Added to our timestamps (RFC 7323 7.1).
+    pub ts_offset: u32,
 }
 
 impl Fixed {
@@ -225,6 +227,7 @@ impl Fixed {
             snd_shift: (scale >> 8) as u8,
             iss: Seq(r.iss.load(Relaxed)),
             irs: Seq(r.irs.load(Relaxed)),
+            ts_offset: r.ts_offset.load(Relaxed),
         })
     }
 
@@ -250,7 +253,7 @@ impl Fixed {
                 0,
             ),
             self.iss.0 as u64 | (self.irs.0 as u64) << 32,
-            0,
+            self.ts_offset as u64,
         ]
     }
 }
@@ -296,6 +299,13 @@ pub fn set_snd(r: &Record, una: Seq, max: Seq) {
     crash::point();
 }
 
+/// The latest timestamp of the peer (`TS.Recent`, RFC 7323 4.3), before it is echoed.
+pub fn set_ts_recent(r: &Record, value: u32) {
+    crash::point();
+    r.ts_recent.store(value, Release);
+    crash::point();
+}
+
 /// Reads the two halves of `rcv` or `snd`.
 pub fn halves(word: u64) -> (Seq, Seq) {
     (Seq(word as u32), Seq((word >> 32) as u32))
@@ -334,6 +344,7 @@ mod tests {
             snd_shift: 7,
             iss: Seq(1),
             irs: Seq(2),
+            ts_offset: 3,
         }
     }
 

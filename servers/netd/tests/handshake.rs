@@ -14,7 +14,7 @@ fn active_open_offers_mss_and_scale_and_takes_the_peers() {
     s.host.connect(s.id, "10.0.0.2:5000").unwrap();
     s.settle();
     let (_, syn, _) = s.next();
-    assert_eq!((syn.flags, syn.mss, syn.scale), (Flags::SYN, Some(1460), Some(0)));
+    assert_eq!((syn.flags, syn.options.mss, syn.options.scale), (Flags::SYN, Some(1460), Some(0)));
     assert_eq!(syn.window, 16384, "the window of a SYN is not scaled");
     assert!((49152..).contains(&syn.src));
     assert_eq!(s.state(), State::SynSent);
@@ -48,7 +48,7 @@ fn passive_open_and_what_the_program_learns() {
     s.send_syn("S", 0, Some(1000), Some(2));
     let (_, answer, _) = s.next();
     assert_eq!((answer.flags, answer.ack), (Flags::SYN | Flags::ACK, Seq(1)));
-    assert_eq!((answer.mss, answer.scale), (Some(1460), Some(0)));
+    assert_eq!((answer.options.mss, answer.options.scale), (Some(1460), Some(0)));
     assert!(s.host.accept(listener).is_none(), "the handshake is not over");
     // Data may come with the ACK.
     s.send("PA", 1, 1, b"hello");

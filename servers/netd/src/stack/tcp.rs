@@ -9,7 +9,7 @@ use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
 use crate::tcp::{Config, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
-use crate::wire::tcp::{Flags, HEADER, Repr, SYN_OPTIONS, Seq};
+use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
 use crate::wire::{Malformed, ip};
 use core::net::{IpAddr, SocketAddr};
 use libipc::nic::Csum;
@@ -40,8 +40,8 @@ impl<E: Env> Stack<E> {
             ack: repr.ack,
             flags: repr.flags,
             window: repr.window,
-            mss: repr.mss,
-            scale: repr.scale,
+            urgent: repr.urgent,
+            options: repr.options,
             len: len as u32,
         };
         let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
@@ -259,7 +259,7 @@ impl<E: Env> Stack<E> {
         payload: Payload<'_>,
         segment: u16,
     ) {
-        let mut head = [0; NET + HEADER + SYN_OPTIONS];
+        let mut head = [0; NET + MAX_HEADER];
         let tcp_len = repr.header_len() + payload.len();
         let (net, tcp) = head.split_at_mut(NET);
         let ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
@@ -326,6 +326,7 @@ impl Fixed {
             snd_shift: 0,
             iss: Seq(0),
             irs: Seq(0),
+            ts_offset: 0,
         }
     }
 }
@@ -338,20 +339,11 @@ fn out_repr(out: &Out, src: u16, dst: u16) -> Repr {
         ack: out.ack,
         flags: out.flags,
         window: out.window,
-        mss: out.mss,
-        scale: out.scale,
+        urgent: out.urgent,
+        options: out.options,
     }
 }
 
 fn reset_repr(tuple: &Tuple, seq: Seq, ack: Seq, flags: Flags) -> Repr {
-    Repr {
-        src: tuple.local.port(),
-        dst: tuple.remote.port(),
-        seq,
-        ack,
-        flags,
-        window: 0,
-        mss: None,
-        scale: None,
-    }
+    Repr { seq, ack, flags, ..Repr::new(tuple.local.port(), tuple.remote.port()) }
 }

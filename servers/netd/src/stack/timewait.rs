@@ -102,14 +102,10 @@ impl<E: Env> Stack<E> {
     fn acknowledge(&mut self, waiting: &Waiting, link: Link) {
         let Tuple { local, remote, .. } = waiting.tuple;
         let repr = Repr {
-            src: local.port(),
-            dst: remote.port(),
             seq: waiting.snd_nxt,
             ack: waiting.rcv_nxt,
             flags: Flags::ACK,
-            window: 0,
-            mss: None,
-            scale: None,
+            ..Repr::new(local.port(), remote.port())
         };
         self.send_segment(link, local.ip(), remote.ip(), &repr, Payload::None, 0);
     }

@@ -26,7 +26,7 @@ use bitflags::bitflags;
 use libipc::sock::{Error, Record, State, event, flags};
 
 use crate::record::{self, Fixed, Hard};
-use crate::wire::tcp::{DEFAULT_MSS, Flags, Seq};
+use crate::wire::tcp::{DEFAULT_MSS, Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::Congestion;
 pub use output::Out;
@@ -91,10 +91,10 @@ pub struct Segment {
     pub flags: Flags,
     /// Window, unscaled.
     pub window: u16,
-    /// MSS option.
-    pub mss: Option<u16>,
-    /// Window-scale option.
-    pub scale: Option<u8>,
+    /// Urgent pointer; meaningful with [`Flags::URG`].
+    pub urgent: u16,
+    /// Options.
+    pub options: Options,
     /// Bytes of payload.
     pub len: u32,
 }
@@ -252,12 +252,12 @@ impl Conn {
     /// What a peer's SYN says, for the fixed part of the record. Window scale is in use if both
     /// sides have it in their SYN; ours always has.
     pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
-        let scaled = syn.scale.is_some();
+        let scaled = syn.options.scale.is_some();
         Fixed {
             irs: syn.seq,
-            peer_mss: syn.mss.unwrap_or(DEFAULT_MSS),
+            peer_mss: syn.options.mss.unwrap_or(DEFAULT_MSS),
             rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
-            snd_shift: syn.scale.unwrap_or(0),
+            snd_shift: syn.options.scale.unwrap_or(0),
             flags: fixed.flags | if scaled { flags::WINDOW_SCALE } else { 0 },
             ..fixed
         }

@@ -1,7 +1,7 @@
 //! What to send next.
 
 use super::{Conn, NEVER, Need};
-use crate::wire::tcp::{Flags, Seq};
+use crate::wire::tcp::{Flags, Options, Seq};
 use libipc::sock::State;
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
@@ -23,10 +23,10 @@ pub struct Out {
     pub flags: Flags,
     /// Window field.
     pub window: u16,
-    /// MSS option (SYN).
-    pub mss: Option<u16>,
-    /// Window-scale option (SYN).
-    pub scale: Option<u8>,
+    /// Urgent pointer; with [`Flags::URG`].
+    pub urgent: u16,
+    /// Options.
+    pub options: Options,
     /// Position of the payload in the stream, modulo 2^32.
     pub at: u32,
     /// Bytes of payload.
@@ -97,8 +97,8 @@ impl Conn {
             ack: self.rcv_nxt,
             flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
             window: self.rx_size.min(0xffff) as u16,
-            mss: Some(self.config.mss),
-            scale,
+            urgent: 0,
+            options: Options { mss: Some(self.config.mss), scale, ..Options::NONE },
             at: 0,
             len: 0,
             segment: 0,
@@ -270,8 +270,8 @@ impl Conn {
             ack: self.rcv_nxt,
             flags,
             window,
-            mss: None,
-            scale: None,
+            urgent: 0,
+            options: Options::NONE,
             at: self.send_position(seq),
             len,
             segment: 0,

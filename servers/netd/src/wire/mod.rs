@@ -12,6 +12,7 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod tcp;
+mod tcp_options;
 pub mod udp;
 
 /// Bytes of a frame that are copied for parsing: Ethernet 14, IPv4 at most 60, TCP at most 60.

@@ -1,17 +1,17 @@
-//! TCP headers (RFC 9293 3.1) and the options of a SYN.
+//! TCP headers (RFC 9293 3.1).
 
 use super::{Malformed, be16, be32};
 use bitflags::bitflags;
 use core::ops::{Add, Sub};
 
+pub use super::tcp_options::{Blocks, Cookie, MAX_OPTIONS, MAX_SHIFT, Options, Timestamps};
+
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
-/// Bytes of options that our SYNs carry: MSS, a pad, window scale.
-pub const SYN_OPTIONS: usize = 8;
+/// Most bytes of a header.
+pub const MAX_HEADER: usize = HEADER + MAX_OPTIONS;
 /// MSS of a peer that does not say (RFC 9293 3.7.1).
 pub const DEFAULT_MSS: u16 = 536;
-/// Largest window scale (RFC 7323 2.3).
-pub const MAX_SHIFT: u8 = 14;
 
 /// A sequence number. Comparison is modulo 2^32 (RFC 9293 3.4), so there is no `Ord`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,17 +96,29 @@ pub struct Repr {
     pub flags: Flags,
     /// Window, unscaled.
     pub window: u16,
-    /// MSS option.
-    pub mss: Option<u16>,
-    /// Window-scale option.
-    pub scale: Option<u8>,
+    /// Urgent pointer; meaningful with [`Flags::URG`].
+    pub urgent: u16,
+    /// Options.
+    pub options: Options,
 }
 
 impl Repr {
-    /// Reads a header; also yields its length. `b` must hold the whole header.
-    ///
-    /// Malformed options end the list (RFC 9293 3.1: MUST be prepared to handle an illegal
-    /// option length); the segment itself goes on.
+    /// A header of zeros and without options.
+    pub const fn new(src: u16, dst: u16) -> Self {
+        Self {
+            src,
+            dst,
+            seq: Seq(0),
+            ack: Seq(0),
+            flags: Flags::empty(),
+            window: 0,
+            urgent: 0,
+            options: Options::NONE,
+        }
+    }
+
+    /// Reads a header; also yields its length. `b` must hold the whole header. Malformed options are
+    /// passed over ([`Options::parse`]).
     ///
     /// # Errors
     /// [`Malformed::Length`] for a data offset below 5, [`Malformed::Address`] for port 0.
@@ -117,67 +129,40 @@ impl Repr {
             return Err(Malformed::Length);
         }
         let header = b.get(..header_len).ok_or(Malformed::Truncated)?;
-        let mut repr = Self {
+        let repr = Self {
             src: be16(b, 0)?,
             dst: be16(b, 2)?,
             seq: Seq(be32(b, 4)?),
             ack: Seq(be32(b, 8)?),
             flags: Flags::from_bits_retain(b[13]),
             window: be16(b, 14)?,
-            mss: None,
-            scale: None,
+            urgent: be16(b, 18)?,
+            options: Options::parse(&header[HEADER..]),
         };
         if repr.src == 0 || repr.dst == 0 {
             return Err(Malformed::Address);
         }
-        repr.options(&header[HEADER..]);
         Ok((repr, header_len))
-    }
-
-    fn options(&mut self, mut o: &[u8]) {
-        loop {
-            match *o {
-                [0, ..] | [] => return,
-                [1, ref rest @ ..] => o = rest,
-                [kind, len, ..] if len >= 2 && len as usize <= o.len() => {
-                    let (option, rest) = o.split_at(len as usize);
-                    match (kind, &option[2..]) {
-                        (2, &[hi, lo]) => self.mss = Some(u16::from_be_bytes([hi, lo])),
-                        (3, &[shift]) => self.scale = Some(shift.min(MAX_SHIFT)),
-                        _ => {}
-                    }
-                    o = rest;
-                }
-                _ => return,
-            }
-        }
     }
 
     /// Bytes that [`Repr::emit`] writes.
     pub const fn header_len(&self) -> usize {
-        HEADER + self.mss.is_some() as usize * 4 + self.scale.is_some() as usize * 4
+        HEADER + self.options.len()
     }
 
     /// Writes the header with a checksum field of zero; yields its length.
-    pub fn emit(&self, out: &mut [u8; HEADER + SYN_OPTIONS]) -> usize {
-        let len = self.header_len();
+    pub fn emit(&self, out: &mut [u8; MAX_HEADER]) -> usize {
         out[0..2].copy_from_slice(&self.src.to_be_bytes());
         out[2..4].copy_from_slice(&self.dst.to_be_bytes());
         out[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
         out[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
-        out[12] = (len as u8 / 4) << 4;
         out[13] = self.flags.bits();
         out[14..16].copy_from_slice(&self.window.to_be_bytes());
-        out[16..20].copy_from_slice(&[0; 4]);
-        let mut at = HEADER;
-        if let Some(mss) = self.mss {
-            let [hi, lo] = mss.to_be_bytes();
-            out[at..at + 4].copy_from_slice(&[2, 4, hi, lo]);
-            at += 4;
-        }
-        if let Some(shift) = self.scale {
-            out[at..at + 4].copy_from_slice(&[1, 3, 3, shift]);
-        }
+        out[16..18].copy_from_slice(&[0; 2]);
+        out[18..20].copy_from_slice(&self.urgent.to_be_bytes());
+        let options = out.last_chunk_mut().map_or(0, |room| self.options.emit(room));
+        let len = HEADER + options;
+        out[12] = (len as u8 / 4) << 4;
         len
     }
 }
@@ -186,47 +171,22 @@ impl Repr {
 mod tests {
     use super::*;
 
-    fn syn() -> Repr {
-        Repr {
-            src: 49152,
-            dst: 80,
-            seq: Seq(0x0102_0304),
-            ack: Seq(0),
-            flags: Flags::SYN,
-            window: 65535,
-            mss: Some(1460),
-            scale: Some(7),
-        }
-    }
-
     #[test]
     fn bytes_both_ways() {
-        let mut out = [0; HEADER + SYN_OPTIONS];
-        assert_eq!(syn().emit(&mut out), 28);
+        let syn = Repr {
+            seq: Seq(0x0102_0304),
+            flags: Flags::SYN,
+            window: 65535,
+            urgent: 0x0506,
+            options: Options { mss: Some(1460), scale: Some(7), ..Options::NONE },
+            ..Repr::new(49152, 80)
+        };
+        let mut out = [0; MAX_HEADER];
+        assert_eq!((syn.emit(&mut out), syn.header_len()), (28, 28));
         assert_eq!(out[..4], [0xc0, 0, 0, 80]);
         assert_eq!(out[12..14], [0x70, 2]);
-        assert_eq!(out[20..], [2, 4, 5, 0xb4, 1, 3, 3, 7]);
-        assert_eq!(Repr::parse(&out), Ok((syn(), 28)));
-    }
-
-    #[test]
-    fn illegal_options_end_the_list() {
-        let mut out = [0; HEADER + SYN_OPTIONS];
-        syn().emit(&mut out);
-        for (at, value, mss, scale) in [
-            (21, 0, None, None),
-            (21, 1, None, None),
-            (21, 40, None, None),
-            (26, 9, Some(1460), None),
-            (24, 0, Some(1460), None),
-        ] {
-            let mut bytes = out;
-            bytes[at] = value;
-            let (repr, _) = Repr::parse(&bytes).unwrap();
-            assert_eq!((repr.mss, repr.scale), (mss, scale), "byte {at}");
-        }
-        out[27] = 200;
-        assert_eq!(Repr::parse(&out).unwrap().0.scale, Some(MAX_SHIFT));
+        assert_eq!(out[18..28], [5, 6, 2, 4, 5, 0xb4, 1, 3, 3, 7]);
+        assert_eq!(Repr::parse(&out), Ok((syn, 28)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use netd::wire::checksum::Sum;
 use netd::wire::ethernet::{self, EtherType, Mac};
-use netd::wire::tcp::{Flags, Repr, Seq};
+use netd::wire::tcp::{MAX_HEADER, Repr};
 use netd::wire::{arp, icmp, ip, ipv4, udp};
 use std::net::Ipv4Addr;
 
@@ -39,7 +39,7 @@ pub fn ip_frame(from: End, to: End, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn tcp_frame(from: End, to: End, repr: &Repr, data: &[u8]) -> Vec<u8> {
-    let mut head = [0; 28];
+    let mut head = [0; MAX_HEADER];
     let len = repr.emit(&mut head);
     let mut segment = [&head[..len], data].concat();
     let sum =
@@ -117,16 +117,7 @@ pub fn dissect(frame: &[u8]) -> Frame {
 
 /// A TCP header to begin with.
 pub fn seg(src: u16, dst: u16) -> Repr {
-    Repr {
-        src,
-        dst,
-        seq: Seq(0),
-        ack: Seq(0),
-        flags: Flags::empty(),
-        window: 65535,
-        mss: None,
-        scale: None,
-    }
+    Repr { window: 65535, ..Repr::new(src, dst) }
 }
 
 /// A frame in a line, for traces.

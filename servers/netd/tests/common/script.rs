@@ -6,7 +6,7 @@ use super::frames::{End, Frame, arp_frame, dissect, seg, tcp_frame};
 use super::{Host, HostSpec, MS};
 use libipc::sock::{Error, Kind, State};
 use netd::wire::arp;
-use netd::wire::tcp::{Flags, Repr, Seq};
+use netd::wire::tcp::{Flags, Options, Repr, Seq};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -128,8 +128,7 @@ impl Script {
             ack: Seq(self.iss.unwrap_or(0).wrapping_add(ack)),
             flags: flags(f),
             window: self.window,
-            mss,
-            scale,
+            options: Options { mss, scale, ..Options::NONE },
             ..seg(self.ports.1, self.ports.0)
         };
         self.send_repr(&repr, &[]);
