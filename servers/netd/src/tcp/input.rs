@@ -2,7 +2,7 @@
 
 use super::congestion::OnDuplicate;
 use super::{ACK_DELAY_NS, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
-use crate::record::{self, Fixed};
+use crate::record;
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State, event};
 
@@ -48,47 +48,6 @@ impl Conn {
             State::SynSent => self.in_syn_sent(seg, now),
             _ => self.synchronised(seg, plan, now),
         }
-    }
-
-    /// RFC 9293 3.10.7.3.
-    fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
-        let has_ack = seg.flags.contains(Flags::ACK);
-        if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
-            return Outcome::REFUSE;
-        }
-        if seg.flags.contains(Flags::RST) {
-            return if has_ack {
-                self.end(Some(Error::ConnectionRefused))
-            } else {
-                Outcome::empty()
-            };
-        }
-        if !seg.flags.contains(Flags::SYN) {
-            return Outcome::empty();
-        }
-        self.agree_by_syn(seg);
-        if !has_ack {
-            // Simultaneous open.
-            self.publish_rcv();
-            self.enter(State::SynReceived);
-            self.need |= Need::SYN;
-            return Outcome::empty();
-        }
-        self.una = seg.ack;
-        self.rtt.acked(seg.ack, now);
-        self.publish_snd();
-        self.publish_rcv();
-        self.need |= Need::ACK;
-        self.established(now)
-    }
-
-    /// Takes what a peer's SYN says into the sealed part of the record.
-    fn agree_by_syn(&mut self, syn: &Segment) {
-        let Some(fixed) = Fixed::load(self.rec) else { return };
-        let fixed = Self::agreed(fixed, syn);
-        self.hard.store(&fixed);
-        self.agree(&fixed);
-        self.window_of_syn(syn);
     }
 
     /// RFC 9293 3.10.7.4.
@@ -155,23 +114,6 @@ impl Conn {
             outcome |= self.take_fin(now);
         }
         outcome
-    }
-
-    /// The peer repeats its SYN: our SYN-ACK was lost, or, after a simultaneous open, this is its
-    /// SYN-ACK.
-    fn syn_again(&mut self, seg: &Segment, now: u64) -> Outcome {
-        if seg.flags.contains(Flags::ACK) && self.una.lt(seg.ack) && seg.ack.le(self.max) {
-            self.una = seg.ack;
-            self.rtt.acked(seg.ack, now);
-            self.publish_snd();
-            self.need |= Need::ACK;
-            self.need.remove(Need::SYN);
-            return self.established(now);
-        }
-        if !seg.flags.intersects(Flags::ACK | Flags::RST) {
-            self.need |= Need::SYN;
-        }
-        Outcome::empty()
     }
 
     /// RFC 9293 3.10.7.4, first: the four cases, and ACKs that come with a closed window.

@@ -8,6 +8,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `handshake` | opening, and the SYNs on the way out (RFC 9293 3.5) |
 //! | `input` | segment arrives (RFC 9293 3.10.7, RFC 5961) |
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
@@ -16,6 +17,7 @@
 
 mod assembler;
 mod congestion;
+mod handshake;
 mod input;
 mod output;
 mod recover;
@@ -23,10 +25,10 @@ mod rtt;
 mod timers;
 
 use bitflags::bitflags;
-use libipc::sock::{Error, Record, State, event, flags};
+use libipc::sock::{Error, Record, State};
 
 use crate::record::{self, Fixed, Hard};
-use crate::wire::tcp::{DEFAULT_MSS, Flags, Options, Seq};
+use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::Congestion;
 pub use output::Out;
@@ -227,67 +229,6 @@ impl Conn {
         }
     }
 
-    /// An active open. `fixed` is in the record already, as far as it is known.
-    pub fn connect(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
-        let mut c = Self::new(hard, fixed, config, now);
-        c.need = Need::SYN;
-        c.publish_snd();
-        c.enter(State::SynSent);
-        c
-    }
-
-    /// A passive open: `syn` has arrived, and what it says is in the record.
-    pub fn accept(hard: Hard, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
-        let mut c = Self::new(hard, fixed, config, now);
-        c.passive = true;
-        c.need = Need::SYN;
-        c.agree(fixed);
-        c.window_of_syn(syn);
-        c.publish_snd();
-        c.publish_rcv();
-        c.enter(State::SynReceived);
-        c
-    }
-
-    /// What a peer's SYN says, for the fixed part of the record. Window scale is in use if both
-    /// sides have it in their SYN; ours always has.
-    pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
-        let scaled = syn.options.scale.is_some();
-        Fixed {
-            irs: syn.seq,
-            peer_mss: syn.options.mss.unwrap_or(DEFAULT_MSS),
-            rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
-            snd_shift: syn.options.scale.unwrap_or(0),
-            flags: fixed.flags | if scaled { flags::WINDOW_SCALE } else { 0 },
-            ..fixed
-        }
-    }
-
-    /// The window scale for a receive ring of `2^rx_bits` bytes: the least that can express it.
-    pub fn shift_for(rx_bits: u8) -> u8 {
-        rx_bits.saturating_sub(16).min(crate::wire::tcp::MAX_SHIFT) + (rx_bits >= 16) as u8
-    }
-
-    /// Takes over what the handshake has fixed.
-    fn agree(&mut self, agreed: &Fixed) {
-        self.irs = agreed.irs;
-        self.rcv_nxt = agreed.irs + 1;
-        self.head = self.rcv_nxt;
-        // The window in our SYN is not scaled (RFC 7323 2.2).
-        self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
-        self.rcv_shift = agreed.rcv_shift;
-        self.snd_shift = agreed.snd_shift;
-        // A peer that says less than 64 wants to make us send headers only.
-        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32);
-        self.cc = Congestion::new(self.mss, self.iss);
-    }
-
-    fn window_of_syn(&mut self, syn: &Segment) {
-        self.wnd = syn.window as u32;
-        self.max_wnd = self.wnd;
-        (self.wl1, self.wl2) = (syn.seq, syn.ack);
-    }
-
     /// State.
     pub fn state(&self) -> State {
         self.state
@@ -357,19 +298,6 @@ impl Conn {
         self.need = Need::empty();
         self.duplicate_acks = 0;
         Outcome::ENDED | Outcome::READY
-    }
-
-    fn established(&mut self, now: u64) -> Outcome {
-        record::add_events(self.rec, event::ESTABLISHED);
-        self.enter(if self.fin.is_some() { State::FinWait1 } else { State::Established });
-        if self.retries > 0 {
-            self.rtt.handshake_was_lossy();
-            self.cc.handshake_was_lossy();
-        }
-        self.retries = 0;
-        self.rto_at = NEVER;
-        self.last_sent = now;
-        Outcome::ESTABLISHED | Outcome::READY
     }
 
     /// The program's send index, as a count modulo 2^32. `false`: it is impossible.

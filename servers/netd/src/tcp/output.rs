@@ -2,7 +2,6 @@
 
 use super::{Conn, NEVER, Need};
 use crate::wire::tcp::{Flags, Options, Seq};
-use libipc::sock::State;
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
 /// MSS with which there are such.
@@ -75,40 +74,6 @@ impl Conn {
 
     fn fin_pending(&self) -> bool {
         self.fin.is_some_and(|fin| self.nxt.le(fin)) && self.is_synchronised()
-    }
-
-    fn syn(&mut self, now: u64) -> Out {
-        self.need.remove(Need::SYN);
-        let again = self.iss.lt(self.max);
-        let answer = self.state == State::SynReceived;
-        (self.nxt, self.max) = (self.iss + 1, self.iss + 1);
-        self.publish_snd();
-        if again {
-            self.rtt.sent_again();
-        } else {
-            self.rtt.sent(self.max, now);
-        }
-        self.rto_at = self.within_user_timeout(now + self.rtt.rto());
-        // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
-        let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
-        let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
-        Out {
-            seq: self.iss,
-            ack: self.rcv_nxt,
-            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
-            window: self.rx_size.min(0xffff) as u16,
-            urgent: 0,
-            options: Options { mss: Some(self.config.mss), scale, ..Options::NONE },
-            at: 0,
-            len: 0,
-            segment: 0,
-            again,
-        }
-    }
-
-    fn scaled(&self) -> bool {
-        use core::sync::atomic::Ordering::Relaxed;
-        self.rec.flags.load(Relaxed) & libipc::sock::flags::WINDOW_SCALE != 0
     }
 
     /// A segment with data or FIN, if one may be sent.

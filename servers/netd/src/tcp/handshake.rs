@@ -1,0 +1,175 @@
+//! Handshakes: active, passive, simultaneous (RFC 9293 3.5, 3.10.7.3).
+
+use super::congestion::Congestion;
+use super::{Config, Conn, NEVER, Need, Out, Outcome, Segment};
+use crate::record::{self, Fixed, Hard};
+use crate::wire::tcp::{DEFAULT_MSS, Flags, Options};
+use libipc::sock::{Error, State, event, flags};
+
+impl Conn {
+    /// An active open. `fixed` is in the record already, as far as it is known.
+    pub fn connect(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
+        let mut c = Self::new(hard, fixed, config, now);
+        c.need = Need::SYN;
+        c.publish_snd();
+        c.enter(State::SynSent);
+        c
+    }
+
+    /// A passive open: `syn` has arrived, and what it says is in the record.
+    pub fn accept(hard: Hard, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
+        let mut c = Self::new(hard, fixed, config, now);
+        c.passive = true;
+        c.need = Need::SYN;
+        c.agree(fixed);
+        c.window_of_syn(syn);
+        c.publish_snd();
+        c.publish_rcv();
+        c.enter(State::SynReceived);
+        c
+    }
+
+    /// What a peer's SYN says, for the fixed part of the record. Window scale is in use if both
+    /// sides have it in their SYN; ours always has.
+    pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
+        let scaled = syn.options.scale.is_some();
+        Fixed {
+            irs: syn.seq,
+            peer_mss: syn.options.mss.unwrap_or(DEFAULT_MSS),
+            rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
+            snd_shift: syn.options.scale.unwrap_or(0),
+            flags: fixed.flags | if scaled { flags::WINDOW_SCALE } else { 0 },
+            ..fixed
+        }
+    }
+
+    /// The window scale for a receive ring of `2^rx_bits` bytes: the least that can express it.
+    pub fn shift_for(rx_bits: u8) -> u8 {
+        rx_bits.saturating_sub(16).min(crate::wire::tcp::MAX_SHIFT) + (rx_bits >= 16) as u8
+    }
+
+    /// Takes over what the handshake has fixed.
+    pub(super) fn agree(&mut self, agreed: &Fixed) {
+        self.irs = agreed.irs;
+        self.rcv_nxt = agreed.irs + 1;
+        self.head = self.rcv_nxt;
+        // The window in our SYN is not scaled (RFC 7323 2.2).
+        self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
+        self.rcv_shift = agreed.rcv_shift;
+        self.snd_shift = agreed.snd_shift;
+        // A peer that says less than 64 wants to make us send headers only.
+        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32);
+        self.cc = Congestion::new(self.mss, self.iss);
+    }
+
+    fn window_of_syn(&mut self, syn: &Segment) {
+        self.wnd = syn.window as u32;
+        self.max_wnd = self.wnd;
+        (self.wl1, self.wl2) = (syn.seq, syn.ack);
+    }
+
+    /// RFC 9293 3.10.7.3.
+    pub(super) fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
+        let has_ack = seg.flags.contains(Flags::ACK);
+        if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
+            return Outcome::REFUSE;
+        }
+        if seg.flags.contains(Flags::RST) {
+            return if has_ack {
+                self.end(Some(Error::ConnectionRefused))
+            } else {
+                Outcome::empty()
+            };
+        }
+        if !seg.flags.contains(Flags::SYN) {
+            return Outcome::empty();
+        }
+        self.agree_by_syn(seg);
+        if !has_ack {
+            // Simultaneous open.
+            self.publish_rcv();
+            self.enter(State::SynReceived);
+            self.need |= Need::SYN;
+            return Outcome::empty();
+        }
+        self.una = seg.ack;
+        self.rtt.acked(seg.ack, now);
+        self.publish_snd();
+        self.publish_rcv();
+        self.need |= Need::ACK;
+        self.established(now)
+    }
+
+    /// Takes what a peer's SYN says into the sealed part of the record.
+    fn agree_by_syn(&mut self, syn: &Segment) {
+        let Some(fixed) = Fixed::load(self.rec) else { return };
+        let fixed = Self::agreed(fixed, syn);
+        self.hard.store(&fixed);
+        self.agree(&fixed);
+        self.window_of_syn(syn);
+    }
+
+    /// The peer repeats its SYN: our SYN-ACK was lost, or, after a simultaneous open, this is its
+    /// SYN-ACK.
+    pub(super) fn syn_again(&mut self, seg: &Segment, now: u64) -> Outcome {
+        if seg.flags.contains(Flags::ACK) && self.una.lt(seg.ack) && seg.ack.le(self.max) {
+            self.una = seg.ack;
+            self.rtt.acked(seg.ack, now);
+            self.publish_snd();
+            self.need |= Need::ACK;
+            self.need.remove(Need::SYN);
+            return self.established(now);
+        }
+        if !seg.flags.intersects(Flags::ACK | Flags::RST) {
+            self.need |= Need::SYN;
+        }
+        Outcome::empty()
+    }
+
+    pub(super) fn established(&mut self, now: u64) -> Outcome {
+        record::add_events(self.rec, event::ESTABLISHED);
+        self.enter(if self.fin.is_some() { State::FinWait1 } else { State::Established });
+        if self.retries > 0 {
+            self.rtt.handshake_was_lossy();
+            self.cc.handshake_was_lossy();
+        }
+        self.retries = 0;
+        self.rto_at = NEVER;
+        self.last_sent = now;
+        Outcome::ESTABLISHED | Outcome::READY
+    }
+
+    pub(super) fn syn(&mut self, now: u64) -> Out {
+        self.need.remove(Need::SYN);
+        let again = self.iss.lt(self.max);
+        let answer = self.state == State::SynReceived;
+        (self.nxt, self.max) = (self.iss + 1, self.iss + 1);
+        self.publish_snd();
+        if again {
+            self.rtt.sent_again();
+        } else {
+            self.rtt.sent(self.max, now);
+        }
+        self.rto_at = self.within_user_timeout(now + self.rtt.rto());
+        // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
+        let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
+        let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
+        Out {
+            seq: self.iss,
+            ack: self.rcv_nxt,
+            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            window: self.rx_size.min(0xffff) as u16,
+            urgent: 0,
+            options: Options { mss: Some(self.config.mss), scale, ..Options::NONE },
+            at: 0,
+            len: 0,
+            segment: 0,
+            again,
+        }
+    }
+
+    fn scaled(&self) -> bool {
+        use core::sync::atomic::Ordering::Relaxed;
+        self.rec.flags.load(Relaxed) & libipc::sock::flags::WINDOW_SCALE != 0
+    }
+}
