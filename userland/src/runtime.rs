@@ -393,11 +393,7 @@ impl Runtime {
         }
         let mem = self.open_session()?;
         for id in 0..mem.sockets() {
-            let words = mem.app_sock(id);
-            words.tx_tail.store(0, Relaxed);
-            words.user_timeout_ms.store(0, Relaxed);
-            words.options.store(0, Relaxed);
-            words.rx_head.store(0, Release);
+            mem.app_sock(id).clear();
         }
         let submit = mem.submit().producer().map_err(|_| Error::Server)?;
         let ready = mem.ready().consumer().map_err(|_| Error::Server)?;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The whole system. Every `u16` index points into the list that its name says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -50,20 +50,22 @@
 //!
 //! The [`AppSock`] words of an id that the program does not hold are 0: it zeroes all of them after
 //! `OpenSession`, and those of a socket after `Close` has returned (not before: `Close` still sends
-//! what `tx_tail` says). netd reads them when the id is submitted, at `Shutdown` and `Close`, and,
+//! what `tx_tail` says), and of an accepted one takes over the listener's options. netd reads them when the id is submitted, at `Shutdown` and `Close`, and,
 //! for sockets that were opened or accepted, when it is restarted.
 
+mod app;
 mod calls;
 mod dgram;
 mod error;
 mod kind;
 mod record;
 
+pub use app::{AppSock, congestion, option};
 pub use calls::{REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, ip_from_words, ip_words};
 pub use error::Error;
 pub use kind::{Kind, State};
-pub use record::{AppSock, Record, event, flags, option};
+pub use record::{Record, event, flags};
 
 use serde::{Deserialize, Serialize};
 

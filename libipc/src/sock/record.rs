@@ -1,31 +1,8 @@
-//! The words of one socket: its program's, and netd's.
+//! netd's words of one socket.
 
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::*};
 
 use super::{Error, State};
-
-/// The program's words of one socket.
-#[repr(C, align(32))]
-pub struct AppSock {
-    /// Bytes ever written into the send ring.
-    pub tx_tail: AtomicU64,
-    /// Bytes ever taken from the receive ring.
-    pub rx_head: AtomicU64,
-    /// Streams: for how many milliseconds data may go unacknowledged, or a connect unanswered, before
-    /// the connection ends with [`Error::TimedOut`] (RFC 5482, TCP_USER_TIMEOUT); 0: as TCP does,
-    /// minutes. netd reads it when a retransmission is due.
-    pub user_timeout_ms: AtomicU32,
-    /// [`option`] bits. netd looks at them when it looks at the indices.
-    pub options: AtomicU32,
-    _reserved: [AtomicU32; 2],
-}
-
-/// Bits of [`AppSock::options`].
-pub mod option {
-    /// TCP: a small segment does not wait for an ACK of the one before (TCP_NODELAY; RFC 9293
-    /// 3.7.4 asks for the choice).
-    pub const NODELAY: u32 = 1;
-}
 
 /// netd's words of one socket: its hard state, 128 bytes. Written by netd only.
 ///
@@ -95,11 +72,12 @@ pub struct Record {
     /// [`Error`] that ended the socket, 0: none.
     pub error: AtomicU16,
     /// Listener: connections that wait to be accepted. Datagrams: datagrams dropped for lack of
-    /// room (saturating).
+    /// room (saturating). Streams, with [`event::URGENT`]: the count (as `rx_head`, modulo 2^32) of the
+    /// last urgent byte that the peer announced; it may not have arrived yet.
     pub pending: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Record>() == 128 && size_of::<AppSock>() == 32);
+const _: () = assert!(size_of::<Record>() == 128);
 
 /// Bits of [`Record::flags`]: fixed at the handshake.
 pub mod flags {
@@ -126,6 +104,10 @@ pub mod event {
     pub const FIN_QUEUED: u32 = 2;
     /// The handshake was completed.
     pub const ESTABLISHED: u32 = 4;
+    /// The peer has sent urgent data; [`Record::pending`](super::Record::pending) says where it ends.
+    pub const URGENT: u32 = 8;
+    /// The program shut down its receiving half.
+    pub const SHUT_READ: u32 = 16;
 }
 
 impl Default for Record {

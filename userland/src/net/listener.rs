@@ -59,6 +59,7 @@ impl TcpListener {
         }
         let reply: Reply = self.socket.rt.call(&Request::Accept { id: self.socket.id })?;
         let (socket, peer) = Socket::from_reply(self.socket.rt, reply)?;
+        socket.words().inherit(self.socket.words());
         // A connection that has ended already may have lost its peer's name; it is one all the same.
         let peer = peer.or_else(|| socket.peer_addr().ok());
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));

@@ -74,7 +74,7 @@ impl Socket {
         self.mem.record(self.id)
     }
 
-    fn words(&self) -> &'static AppSock {
+    pub fn words(&self) -> &'static AppSock {
         self.mem.app_sock(self.id)
     }
 
@@ -267,10 +267,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let _ = self.rt.call(&Request::Close { id: self.id, abort: self.abort.get() });
         // Not earlier: netd reads `tx_tail` once more while the call lasts.
-        self.words().tx_tail.store(0, Relaxed);
-        self.words().user_timeout_ms.store(0, Relaxed);
-        self.words().options.store(0, Relaxed);
-        self.words().rx_head.store(0, Release);
+        self.words().clear();
         self.rt.forget(self.id);
     }
 }
