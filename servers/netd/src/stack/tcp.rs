@@ -225,18 +225,28 @@ impl<E: Env> Stack<E> {
             }
         };
         let burst = if self.tso && link != Link::Loop { MAX_BURST } else { 0 };
+        let served = self.send_segments(i, link, burst);
+        let now = self.now;
+        if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
+            conn.turn_over(now);
+        }
+        self.arm(i);
+        served
+    }
+
+    fn send_segments(&mut self, i: u32, link: Link, burst: u32) -> Served {
+        let (local, remote) = {
+            let s = &self.socks[i as usize];
+            (s.local, s.remote)
+        };
         let mut sent = 0;
         while sent < QUOTA {
             if !self.link_ready(link) {
-                self.arm(i);
                 return Served::Blocked;
             }
             let now = self.now;
             let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
-            let Some(out) = conn.next_segment(now, burst) else {
-                self.arm(i);
-                return Served::Done;
-            };
+            let Some(out) = conn.next_segment(now, burst) else { return Served::Done };
             let payload = self.ring_pieces(i, out.at, out.len);
             let repr = out_repr(&out, local.port(), remote.port());
             self.counters.retransmits += out.again as u64;
@@ -246,7 +256,6 @@ impl<E: Env> Stack<E> {
             };
             self.send_segment(link, local.ip(), remote.ip(), &repr, payload, out.segment);
         }
-        self.arm(i);
         Served::More
     }
 

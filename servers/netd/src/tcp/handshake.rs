@@ -59,7 +59,7 @@ impl Conn {
         self.snd_shift = agreed.snd_shift;
         // A peer that says less than 64 wants to make us send headers only.
         self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32);
-        self.cc = Congestion::new(self.mss, self.iss);
+        self.cc = Congestion::new(self.cc.algorithm(), self.mss, self.iss);
     }
 
     fn window_of_syn(&mut self, syn: &Segment) {
@@ -131,6 +131,9 @@ impl Conn {
         self.enter(if self.fin.is_some() { State::FinWait1 } else { State::Established });
         if self.retries > 0 {
             self.rtt.handshake_was_lossy();
+        }
+        if self.retries > 1 {
+            // Once is no sign, with an RTO of a second to begin with (RFC 6298; Linux's limit).
             self.cc.handshake_was_lossy();
         }
         self.retries = 0;

@@ -1,7 +1,7 @@
 //! Segment arrives (RFC 9293 3.10.7, with the blind-attack defences of RFC 5961).
 
-use super::congestion::OnDuplicate;
-use super::{ACK_DELAY_NS, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
+use super::recovery::{OnAck, OnDuplicate};
+use super::{ACK_DELAY_NS, Ack, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
 use crate::record;
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State, event};
@@ -193,7 +193,7 @@ impl Conn {
         } else if seg.ack == self.una && self.una.lt(self.max) {
             let same = seg.space() == 0 && self.wnd == old_window && self.wnd != 0;
             if same
-                && self.cc.on_duplicate(self.una, self.max, self.max - self.una)
+                && self.recovery.on_duplicate(&mut self.cc, self.una, self.max, self.mss)
                     == OnDuplicate::Retransmit
             {
                 self.need |= Need::RESEND;
@@ -209,10 +209,15 @@ impl Conn {
         let acked = ack - self.una;
         self.una = ack;
         self.nxt = self.nxt.max(ack);
-        self.rtt.acked(ack, now);
+        let rtt = self.rtt.acked(ack, now);
         self.retries = 0;
-        if self.cc.on_ack(acked, ack, flight) {
-            self.need |= Need::RESEND;
+        match self.recovery.on_ack(&mut self.cc, acked, ack, flight, self.mss) {
+            OnAck::Grow => {
+                let (max, srtt) = (self.max, self.rtt.srtt());
+                self.cc.on_ack(&Ack { acked, una: ack, max, rtt, srtt, now });
+            }
+            OnAck::Partial => self.need |= Need::RESEND,
+            OnAck::Full => {}
         }
         // Before space is freed: this store frees it.
         self.publish_snd();

@@ -13,14 +13,17 @@
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
-//! | `rtt`, `congestion`, `assembler` | the parts by their RFCs |
+//! | `recovery` | what is lost and sent again |
+//! | `congestion` | how much may be in flight |
+//! | `rtt`, `assembler` | the parts by their RFCs |
 
 mod assembler;
-mod congestion;
+pub mod congestion;
 mod handshake;
 mod input;
 mod output;
 mod recover;
+mod recovery;
 mod rtt;
 mod timers;
 
@@ -30,9 +33,10 @@ use libipc::sock::{Error, Record, State};
 use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
-use congestion::Congestion;
+use congestion::{Ack, Algorithm, Congestion};
 pub use output::Out;
 pub use recover::AppWords;
+use recovery::Recovery;
 use rtt::Rtt;
 pub use timers::{ACK_DELAY_NS, MSL_NS};
 
@@ -146,6 +150,7 @@ pub struct Conn {
     /// End of the last segment smaller than MSS (Minshall's variant of Nagle).
     small: Seq,
     cc: Congestion,
+    recovery: Recovery,
     rtt: Rtt,
     retries: u8,
     /// What is not acknowledged was first sent about then; valid while `retries` is not 0.
@@ -203,7 +208,8 @@ impl Conn {
             mss,
             tx_size: 1 << fixed.rings.tx_bits,
             small: iss,
-            cc: Congestion::new(mss, iss),
+            cc: Congestion::new(Algorithm::default(), mss, iss),
+            recovery: Recovery::new(iss),
             rtt: Rtt::new(),
             retries: 0,
             stuck_since: now,

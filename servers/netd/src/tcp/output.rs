@@ -64,6 +64,13 @@ impl Conn {
         self.max.min(self.una + self.wnd).max(self.una)
     }
 
+    /// A turn of sending is over: how much of the window is in use.
+    pub fn turn_over(&mut self, now: u64) {
+        if self.una.lt(self.max) && self.is_synchronised() {
+            self.cc.on_sent(self.max - self.una, self.una, self.max, self.rtt.rto(), now);
+        }
+    }
+
     /// Whether [`Conn::next_segment`] may have something.
     pub fn wants_output(&self) -> bool {
         !self.need.is_empty()
@@ -98,13 +105,12 @@ impl Conn {
                 return Some(self.emit(self.nxt, len, self.is_fin(self.nxt + len), now));
             }
         }
-        if self.nxt == self.una
-            && self.nxt == self.max
-            && now.saturating_sub(self.last_sent) > self.rtt.rto()
-        {
-            self.cc.on_idle();
+        if self.una == self.max && avail > 0 {
+            // Nothing is in flight, something is about to be.
+            self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
         }
-        let limit = self.una + self.wnd.min(self.cc.window());
+        let limited = self.recovery.limited(self.mss);
+        let limit = self.una + self.wnd.min(self.cc.window().saturating_add(limited));
         let room = if self.nxt.lt(limit) { limit - self.nxt } else { 0 };
         let most = room.min(burst).min(MAX_SEGMENTS * self.mss);
         let long = avail.min(most) >= MIN_SEGMENTS * self.mss;

@@ -33,7 +33,6 @@ impl Rtt {
         (self.rto << self.backoff.min(16)).min(MAX)
     }
     /// Smoothed round-trip time; 0 without a sample.
-    #[cfg(test)]
     pub fn srtt(&self) -> u64 {
         self.srtt
     }
@@ -51,17 +50,18 @@ impl Rtt {
     pub fn sent_again(&mut self) {
         self.timed = None;
     }
-    /// Everything up to `una` is acknowledged.
-    pub fn acked(&mut self, una: Seq, now: u64) {
+    /// Everything up to `una` is acknowledged. Yields the sample that this gives; 0: none.
+    pub fn acked(&mut self, una: Seq, now: u64) -> u64 {
         if let Some((end, at)) = self.timed
             && end.le(una)
         {
             self.timed = None;
-            self.sample(now.saturating_sub(at));
+            return self.sample(now.saturating_sub(at));
         }
+        0
     }
     /// A sample, RFC 6298 (2.2) and (2.3).
-    fn sample(&mut self, r: u64) {
+    fn sample(&mut self, r: u64) -> u64 {
         let r = r.clamp(1, MAX);
         if self.srtt == 0 {
             (self.srtt, self.rttvar) = (r, r / 2);
@@ -71,6 +71,7 @@ impl Rtt {
         }
         self.rto = (self.srtt + (4 * self.rttvar).max(MIN_VARIANCE)).min(MAX);
         self.backoff = 0;
+        r
     }
     /// The handshake lost its SYN or SYN-ACK: RFC 6298 (5.7) begins data with 3 seconds.
     pub fn handshake_was_lossy(&mut self) {

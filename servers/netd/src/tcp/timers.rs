@@ -77,7 +77,8 @@ impl Conn {
             self.need |= Need::PROBE;
             // The FIN alone needs no window; see `data`.
         } else {
-            self.cc.on_timeout(self.max, flight, self.retries == 1);
+            self.cc.on_rto(0, self.retries == 1);
+            self.recovery.on_timeout(self.max);
         }
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         Outcome::empty()

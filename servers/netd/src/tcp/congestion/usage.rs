@@ -1,0 +1,54 @@
+//! How much of the window is used. What is not used has not been tried and says nothing about the
+//! network: it must not grow (RFC 9438 5.8, RFC 7661).
+
+use crate::wire::tcp::Seq;
+
+/// The measure, by flights: like Linux's `tcp_cwnd_validate`.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// The measure holds until this is acknowledged.
+    until: Seq,
+    /// Most bytes in flight in that time.
+    most: u32,
+    /// The window was what held the sender back.
+    limited: bool,
+    /// Most bytes in flight since `used_at`.
+    used: u32,
+    /// When the window was last used up.
+    used_at: u64,
+}
+
+impl Usage {
+    pub const fn new(iss: Seq) -> Self {
+        Self { until: iss, most: 0, limited: false, used: 0, used_at: 0 }
+    }
+
+    /// A turn of sending has left `flight` bytes in flight.
+    pub fn sent(&mut self, flight: u32, limited: bool, una: Seq, nxt: Seq) {
+        if limited || self.until.le(una) || (!self.limited && flight > self.most) {
+            (self.until, self.most, self.limited) = (nxt, flight, limited);
+        }
+    }
+
+    /// Whether the window may grow: it held the sender back, or slow start has not come to twice
+    /// of what was in flight.
+    pub fn allows_growth(&self, cwnd: u32, slow_start: bool) -> bool {
+        self.limited || (slow_start && cwnd / 2 < self.most)
+    }
+
+    /// The window is used.
+    pub fn used_up(&mut self, now: u64) {
+        (self.used, self.used_at) = (0, now);
+    }
+
+    /// It is not; yields how much was, once an RTO.
+    pub fn unused(&mut self, flight: u32, rto: u64, now: u64) -> Option<u32> {
+        self.used = self.used.max(flight);
+        if now.saturating_sub(self.used_at) < rto {
+            return None;
+        }
+        let used = self.used;
+        self.used_up(now);
+        Some(used)
+    }
+}
