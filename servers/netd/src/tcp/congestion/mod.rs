@@ -245,7 +245,6 @@ impl Congestion {
     }
 
     /// A turn of sending is over: `flight` bytes are in flight from `una` up to `nxt`.
-    /// `undisturbed`: neither in recovery nor held up by a full send ring.
     pub fn on_sent(&mut self, flight: u32, una: Seq, nxt: Seq, rto: u64, now: u64) {
         let limited = flight.saturating_add(self.mss) > self.cwnd;
         self.usage.sent(flight, limited, una, nxt);
