@@ -266,6 +266,8 @@ pub struct Counters {
     pub rx_checksum: u64,
     pub rx_fragments: u64,
     pub rx_address: u64,
+    /// An option or extension header that cannot be, or asks to be refused.
+    pub rx_options: u64,
     /// For nobody here.
     pub rx_unclaimed: u64,
     /// No room in a receive ring, or in the loop queue.
@@ -296,6 +298,7 @@ impl Counters {
             Malformed::Checksum => &mut self.rx_checksum,
             Malformed::Fragment => &mut self.rx_fragments,
             Malformed::Address => &mut self.rx_address,
+            Malformed::Option => &mut self.rx_options,
         } += 1;
     }
     /// Frames dropped on receive, all reasons.
@@ -306,6 +309,7 @@ impl Counters {
             + self.rx_checksum
             + self.rx_fragments
             + self.rx_address
+            + self.rx_options
             + self.rx_unclaimed
             + self.rx_no_room
     }

@@ -76,6 +76,7 @@ impl<E: Env> Stack<E> {
         let rest = &head[ethernet::HEADER..];
         match eth.ty {
             EtherType::Arp => self.arp_in(rest),
+            EtherType::Ipv6 => Err(Malformed::Unsupported),
             EtherType::Ipv4 => {
                 let (ip, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
                 let (header, head) = rest.split_at(header_len);

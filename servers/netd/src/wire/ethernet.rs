@@ -2,6 +2,7 @@
 
 use super::{Malformed, array, be16};
 use core::fmt;
+use core::net::IpAddr;
 
 /// Bytes of the header.
 pub const HEADER: usize = 14;
@@ -15,6 +16,19 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// All ones.
     pub const BROADCAST: Self = Self([0xff; 6]);
+    /// The group that Ethernet sends a multicast packet to (RFC 1112 6.4, RFC 2464 7).
+    pub const fn of_group(group: IpAddr) -> Self {
+        match group {
+            IpAddr::V4(ip) => {
+                let [_, b, c, d] = ip.octets();
+                Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(ip) => {
+                let [.., a, b, c, d] = ip.octets();
+                Self([0x33, 0x33, a, b, c, d])
+            }
+        }
+    }
     /// Whether it names a group (including broadcast).
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0
@@ -42,6 +56,8 @@ pub enum EtherType {
     Ipv4,
     /// 0x0806.
     Arp,
+    /// 0x86dd (RFC 2464 3).
+    Ipv6,
 }
 
 /// An Ethernet header.
@@ -65,6 +81,7 @@ impl Repr {
         let ty = match be16(b, 12)? {
             0x0800 => EtherType::Ipv4,
             0x0806 => EtherType::Arp,
+            0x86dd => EtherType::Ipv6,
             _ => return Err(Malformed::Unsupported),
         };
         if !src.is_station() {
@@ -79,6 +96,7 @@ impl Repr {
         let ty: u16 = match self.ty {
             EtherType::Ipv4 => 0x0800,
             EtherType::Arp => 0x0806,
+            EtherType::Ipv6 => 0x86dd,
         };
         out[12..].copy_from_slice(&ty.to_be_bytes());
     }
@@ -100,6 +118,13 @@ mod tests {
         let mut out = [0; HEADER];
         repr.emit(&mut out);
         assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn groups_have_addresses_of_their_own() {
+        let of = |ip: &str| Mac::of_group(ip.parse().unwrap());
+        assert_eq!(of("224.129.2.3"), Mac([1, 0, 0x5e, 1, 2, 3]), "the 24th bit is cut");
+        assert_eq!(of("ff02::1:ff12:3456"), Mac([0x33, 0x33, 0xff, 0x12, 0x34, 0x56]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What transports know of an IP header: the same for both families.
 
-use super::{checksum::Sum, ethernet::EtherType, ipv4};
+use super::{checksum::Sum, ethernet::EtherType, ipv4, ipv6};
 use core::net::IpAddr;
 
 /// Room for the header of either family; IPv6's is the longer (RFC 8200 3).
@@ -16,6 +16,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
 }
 
 /// An IP header, of either family.
@@ -45,13 +47,34 @@ impl Repr {
     /// Writes the header so that it ends where `out` ends; yields its length and what Ethernet
     /// calls it. `id` is the identification, where there is one.
     ///
-    /// `None`: no such header is written here. IPv6 output is not there yet, and a header has
-    /// addresses of one family.
+    /// `None`: there is no such header, as it has addresses of one family.
     pub fn emit(&self, id: u16, out: &mut [u8; HEADER]) -> Option<(usize, EtherType)> {
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (self.src, self.dst) else { return None };
-        let &Self { protocol, hop_limit: ttl, payload_len, .. } = self;
-        ipv4::Repr { src, dst, protocol, ttl, id, payload_len }.emit(out.last_chunk_mut()?);
-        Some((ipv4::HEADER, EtherType::Ipv4))
+        let &Self { protocol, hop_limit, payload_len, .. } = self;
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let ttl = hop_limit;
+                ipv4::Repr { src, dst, protocol, ttl, id, payload_len }.emit(out.last_chunk_mut()?);
+                Some((ipv4::HEADER, EtherType::Ipv4))
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let (class, flow, next) = (0, 0, protocol);
+                ipv6::Repr { src, dst, next, hop_limit, class, flow, payload_len }.emit(out);
+                Some((ipv6::HEADER, EtherType::Ipv6))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<ipv6::Repr> for Repr {
+    fn from(r: ipv6::Repr) -> Self {
+        Self {
+            src: IpAddr::V6(r.src),
+            dst: IpAddr::V6(r.dst),
+            protocol: r.next,
+            hop_limit: r.hop_limit,
+            payload_len: r.payload_len,
+        }
     }
 }
 
@@ -86,9 +109,17 @@ mod tests {
     }
 
     #[test]
+    fn both_families_are_written() {
+        let mut out = [0xaa; HEADER];
+        let ours = repr("fe80::1", "fe80::2");
+        assert_eq!(ours.emit(7, &mut out), Some((40, EtherType::Ipv6)));
+        assert_eq!(ipv6::Repr::parse(&out, 140).map(Repr::from), Ok(ours));
+    }
+
+    #[test]
     fn what_is_not_written_is_left_alone() {
         let mut out = [0xaa; HEADER];
-        for (src, dst) in [("fe80::1", "fe80::2"), ("10.0.2.15", "fe80::2"), ("::1", "127.0.0.1")] {
+        for (src, dst) in [("10.0.2.15", "fe80::2"), ("::1", "127.0.0.1")] {
             assert_eq!(repr(src, dst).emit(0, &mut out), None);
         }
         assert_eq!(out, [0xaa; HEADER]);

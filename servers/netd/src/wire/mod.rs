@@ -8,9 +8,14 @@ pub mod arp;
 pub mod checksum;
 pub mod dhcp;
 pub mod ethernet;
+pub mod ext;
 pub mod icmp;
+pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
+pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod tcp;
 mod tcp_options;
 pub mod udp;
@@ -33,6 +38,8 @@ pub enum Malformed {
     Fragment,
     /// An address that cannot be where it stands.
     Address,
+    /// An option, or an extension header, that cannot be or is not wanted.
+    Option,
 }
 
 /// `N` bytes at `at`.
