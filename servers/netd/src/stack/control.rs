@@ -337,10 +337,16 @@ impl<E: Env> Stack<E> {
         }
         debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
         let (iss, now, config) = (self.initial_sequence(&tuple), self.now, self.tcp_config());
+        let ts_offset = self.timestamp_offset(&tuple);
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
-        let fixed =
-            Fixed { local: s.local, remote: s.remote, iss, ..Fixed::open(Kind::Tcp, s.rings) };
+        let fixed = Fixed {
+            local: s.local,
+            remote: s.remote,
+            iss,
+            ts_offset,
+            ..Fixed::open(Kind::Tcp, s.rings)
+        };
         s.hard.store(&fixed);
         s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
         self.want_send(i);

@@ -84,6 +84,7 @@ impl<E: Env> Stack<E> {
             return;
         }
         let (iss, now, config) = (self.initial_sequence(tuple), self.now, self.tcp_config());
+        let ts_offset = self.timestamp_offset(tuple);
         let lid = self.socks[l as usize].id;
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
@@ -93,6 +94,7 @@ impl<E: Env> Stack<E> {
             listener: lid,
             flags: flags::PASSIVE,
             iss,
+            ts_offset,
             ..Fixed::open(Kind::Tcp, s.rings)
         };
         let fixed = Conn::agreed(fixed, seg);

@@ -30,6 +30,15 @@ impl<E: Env> Stack<E> {
         Seq(clock.wrapping_add(self.keyed(self.secrets.isn, tuple) as u32))
     }
 
+    /// What is added to our timestamps: by pair of hosts, so that a new connection between the same
+    /// ports goes on where the old one was (RFC 6191). Port 0 makes it differ from every ISN's hash.
+    pub(super) fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
+        let (mut local, mut remote) = (tuple.local, tuple.remote);
+        local.set_port(0);
+        remote.set_port(0);
+        self.keyed(self.secrets.isn, &Tuple { local, remote, ..*tuple }) as u32
+    }
+
     pub(super) fn tcp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         let (repr, header_len) = Repr::parse(p.head)?;
         let len = p.len().checked_sub(header_len).ok_or(Malformed::Length)?;

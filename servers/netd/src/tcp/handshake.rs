@@ -3,7 +3,7 @@
 use super::congestion::Congestion;
 use super::{Config, Conn, NEVER, Need, Out, Outcome, Segment};
 use crate::record::{self, Fixed, Hard};
-use crate::wire::tcp::{DEFAULT_MSS, Flags, Options};
+use crate::wire::tcp::{DEFAULT_MSS, Flags, Options, TIMESTAMPS};
 use libipc::sock::{Error, State, event, flags};
 
 impl Conn {
@@ -22,23 +22,26 @@ impl Conn {
         c.passive = true;
         c.need = Need::SYN;
         c.agree(fixed);
-        c.window_of_syn(syn);
+        c.window_of_syn(syn, now);
         c.publish_snd();
         c.publish_rcv();
         c.enter(State::SynReceived);
         c
     }
 
-    /// What a peer's SYN says, for the fixed part of the record. Window scale is in use if both
-    /// sides have it in their SYN; ours always has.
+    /// What a peer's SYN says, for the fixed part of the record. Window scale and timestamps are in
+    /// use if both sides have them in their SYN; ours always has.
     pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
         let scaled = syn.options.scale.is_some();
+        let timed = syn.options.timestamps.is_some();
         Fixed {
             irs: syn.seq,
             peer_mss: syn.options.mss.unwrap_or(DEFAULT_MSS),
             rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
             snd_shift: syn.options.scale.unwrap_or(0),
-            flags: fixed.flags | if scaled { flags::WINDOW_SCALE } else { 0 },
+            flags: fixed.flags
+                | if scaled { flags::WINDOW_SCALE } else { 0 }
+                | if timed { flags::TIMESTAMPS } else { 0 },
             ..fixed
         }
     }
@@ -51,18 +54,26 @@ impl Conn {
     /// Takes over what the handshake has fixed.
     pub(super) fn agree(&mut self, agreed: &Fixed) {
         self.irs = agreed.irs;
+        self.agreed = agreed.flags;
         self.rcv_nxt = agreed.irs + 1;
+        self.acked = self.rcv_nxt;
         self.head = self.rcv_nxt;
         // The window in our SYN is not scaled (RFC 7323 2.2).
         self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
         self.rcv_shift = agreed.rcv_shift;
         self.snd_shift = agreed.snd_shift;
         // A peer that says less than 64 wants to make us send headers only.
-        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32);
+        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32) - self.overhead();
         self.cc = Congestion::new(self.cc.algorithm(), self.mss, self.iss);
     }
 
-    fn window_of_syn(&mut self, syn: &Segment) {
+    /// Bytes of options in every segment with data, which the peer's MSS has to hold, too (RFC 6691).
+    pub(super) fn overhead(&self) -> u32 {
+        if self.timed() { TIMESTAMPS as u32 } else { 0 }
+    }
+
+    fn window_of_syn(&mut self, syn: &Segment, now: u64) {
+        self.timestamp_of_syn(syn, now);
         self.wnd = syn.window as u32;
         self.max_wnd = self.wnd;
         (self.wl1, self.wl2) = (syn.seq, syn.ack);
@@ -72,6 +83,9 @@ impl Conn {
     pub(super) fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
         let has_ack = seg.flags.contains(Flags::ACK);
         if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
+            return Outcome::REFUSE;
+        }
+        if has_ack && self.echoes_another(seg, now) {
             return Outcome::REFUSE;
         }
         if seg.flags.contains(Flags::RST) {
@@ -84,7 +98,7 @@ impl Conn {
         if !seg.flags.contains(Flags::SYN) {
             return Outcome::empty();
         }
-        self.agree_by_syn(seg);
+        self.agree_by_syn(seg, now);
         if !has_ack {
             // Simultaneous open.
             self.publish_rcv();
@@ -101,12 +115,12 @@ impl Conn {
     }
 
     /// Takes what a peer's SYN says into the sealed part of the record.
-    fn agree_by_syn(&mut self, syn: &Segment) {
+    fn agree_by_syn(&mut self, syn: &Segment, now: u64) {
         let Some(fixed) = Fixed::load(self.rec) else { return };
         let fixed = Self::agreed(fixed, syn);
         self.hard.store(&fixed);
         self.agree(&fixed);
-        self.window_of_syn(syn);
+        self.window_of_syn(syn, now);
     }
 
     /// The peer repeats its SYN: our SYN-ACK was lost, or, after a simultaneous open, this is its
@@ -151,11 +165,13 @@ impl Conn {
         if again {
             self.rtt.sent_again();
         } else {
+            self.syn_at = now;
             self.rtt.sent(self.max, now);
         }
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
         let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
+        let timestamps = self.timestamps(now);
         let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
         Out {
             seq: self.iss,
@@ -163,7 +179,7 @@ impl Conn {
             flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
             window: self.rx_size.min(0xffff) as u16,
             urgent: 0,
-            options: Options { mss: Some(self.config.mss), scale, ..Options::NONE },
+            options: Options { mss: Some(self.config.mss), scale, timestamps, ..Options::NONE },
             at: 0,
             len: 0,
             segment: 0,
@@ -172,7 +188,6 @@ impl Conn {
     }
 
     fn scaled(&self) -> bool {
-        use core::sync::atomic::Ordering::Relaxed;
-        self.rec.flags.load(Relaxed) & libipc::sock::flags::WINDOW_SCALE != 0
+        self.agreed & flags::WINDOW_SCALE != 0
     }
 }

@@ -62,6 +62,10 @@ impl Conn {
         {
             return Outcome::REOPEN;
         }
+        if self.is_outdated(seg, now) {
+            self.answer_unacceptable(seg, now);
+            return Outcome::empty();
+        }
         if !self.acceptable(seg) {
             if !seg.flags.contains(Flags::RST) {
                 self.answer_unacceptable(seg, now);
@@ -99,6 +103,7 @@ impl Conn {
             self.challenge(now);
             return outcome;
         }
+        self.note_timestamp(seg, now);
         outcome |= self.acknowledgment(seg, now);
         if self.state == State::Closed {
             return outcome;
@@ -314,7 +319,7 @@ impl Conn {
 
     /// The path carries at most `mtu` bytes (RFC 1191, RFC 5927 7.2).
     pub fn too_big(&mut self, mtu: u16) -> Outcome {
-        let mss = (mtu as u32).saturating_sub(40).max(512);
+        let mss = (mtu as u32).saturating_sub(40).max(512) - self.overhead();
         if self.is_synchronised() && mss < self.mss {
             self.mss = mss;
             self.cc.set_mss(mss);

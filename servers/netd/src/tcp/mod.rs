@@ -13,6 +13,7 @@
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
+//! | `timestamps` | RFC 7323: what is echoed, PAWS |
 //! | `recovery` | what is lost and sent again |
 //! | `congestion` | how much may be in flight |
 //! | `rtt`, `assembler` | the parts by their RFCs |
@@ -26,6 +27,7 @@ mod recover;
 mod recovery;
 mod rtt;
 mod timers;
+mod timestamps;
 
 use bitflags::bitflags;
 use libipc::sock::{Error, Record, State};
@@ -39,6 +41,7 @@ pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
 pub use timers::{ACK_DELAY_NS, MSL_NS};
+use timestamps::PeerClock;
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
@@ -130,6 +133,8 @@ pub struct Conn {
     config: Config,
     /// State; the record shows the same.
     state: State,
+    /// [`libipc::sock::flags`] of the handshake.
+    agreed: u16,
     passive: bool,
     orphan: bool,
 
@@ -159,8 +164,15 @@ pub struct Conn {
     pub user_timeout: u64,
     last_sent: u64,
 
+    ts_offset: u32,
+    /// When the first SYN left.
+    syn_at: u64,
+    peer_clock: PeerClock,
+
     irs: Seq,
     rcv_nxt: Seq,
+    /// What the last segment that we sent acknowledged (`Last.ACK.sent`, RFC 7323).
+    acked: Seq,
     rcv_adv: Seq,
     rcv_shift: u8,
     rx_size: u32,
@@ -192,6 +204,7 @@ impl Conn {
             hard,
             config,
             state: State::SynSent,
+            agreed: fixed.flags,
             passive: false,
             orphan: false,
             iss,
@@ -215,7 +228,11 @@ impl Conn {
             stuck_since: now,
             user_timeout: 0,
             last_sent: now,
+            ts_offset: fixed.ts_offset,
+            syn_at: now,
+            peer_clock: PeerClock::UNKNOWN,
             irs: Seq(0),
+            acked: Seq(0),
             rcv_nxt: Seq(0),
             rcv_adv: Seq(0),
             rcv_shift: 0,

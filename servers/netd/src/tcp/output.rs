@@ -234,6 +234,7 @@ impl Conn {
             self.last_sent = now;
         }
         self.need.remove(Need::ACK);
+        self.acked = self.rcv_nxt;
         self.unacked = 0;
         self.ack_at = NEVER;
         Out {
@@ -242,7 +243,7 @@ impl Conn {
             flags,
             window,
             urgent: 0,
-            options: Options::NONE,
+            options: Options { timestamps: self.timestamps(now), ..Options::NONE },
             at: self.send_position(seq),
             len,
             segment: 0,

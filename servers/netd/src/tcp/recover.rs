@@ -28,6 +28,8 @@ impl Conn {
         let rec = hard.rec;
         let state = rec.state();
         let mut c = Self::new(hard, fixed, config, now);
+        // The peer may echo any of ours.
+        c.syn_at = 0;
         c.passive = fixed.flags & flags::PASSIVE != 0;
         c.orphan = fixed.flags & flags::ORPHAN != 0;
         let events = rec.events.load(Acquire);
@@ -42,6 +44,7 @@ impl Conn {
             return Some((c, Outcome::empty()));
         }
         c.agree(fixed);
+        c.recover_timestamps(now);
         if state == State::SynReceived && !established {
             c.max = fixed.iss + 1;
             c.nxt = c.max;
@@ -80,7 +83,7 @@ impl Conn {
     fn receiver(&mut self, app: Option<AppWords>) -> Option<()> {
         let (nxt, adv) = record::halves(self.rec.rcv.load(Acquire));
         self.fin_taken = adv == nxt - 1;
-        self.rcv_nxt = nxt;
+        (self.rcv_nxt, self.acked) = (nxt, nxt);
         self.rcv_adv = if self.fin_taken { nxt } else { adv };
         let first = self.irs + 1;
         let end = nxt - self.fin_taken as u32;

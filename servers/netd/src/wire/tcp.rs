@@ -4,7 +4,9 @@ use super::{Malformed, be16, be32};
 use bitflags::bitflags;
 use core::ops::{Add, Sub};
 
-pub use super::tcp_options::{Blocks, Cookie, MAX_OPTIONS, MAX_SHIFT, Options, Timestamps};
+pub use super::tcp_options::{
+    Blocks, Cookie, MAX_OPTIONS, MAX_SHIFT, Options, TIMESTAMPS, Timestamps,
+};
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
