@@ -6,26 +6,29 @@
 
 #[cfg(feature = "crash-points")]
 mod armed {
-    use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+    extern crate std;
+    use core::cell::Cell;
 
-    /// Points to pass before the crash; negative: none is planned.
-    pub static COUNTDOWN: AtomicI64 = AtomicI64::new(-1);
+    std::thread_local! {
+        /// Points to pass before the crash; negative: none is planned.
+        static COUNTDOWN: Cell<i64> = const { Cell::new(-1) };
+    }
 
-    /// Plans a crash at the `n`-th point from now on. For one stack at a time in a process.
+    /// Plans a crash at the `n`-th point from now on, for the stacks of this thread.
     pub fn plan(n: i64) {
-        COUNTDOWN.store(n, Relaxed);
+        COUNTDOWN.set(n);
     }
 
     /// Forgets the plan; `true`: it had not come to pass.
     pub fn cancel() -> bool {
-        COUNTDOWN.swap(-1, Relaxed) >= 0
+        COUNTDOWN.replace(-1) >= 0
     }
 
     /// Passes a point.
     pub fn point() {
-        let left = COUNTDOWN.load(Relaxed);
+        let left = COUNTDOWN.get();
         if left >= 0 {
-            COUNTDOWN.store(left - 1, Relaxed);
+            COUNTDOWN.set(left - 1);
             assert!(left > 0, "planned crash");
         }
     }

@@ -7,28 +7,16 @@ use common::net::{Net, Weather};
 use common::talk::{Talk, converse, world};
 use common::{Host, HostSpec};
 
-/// Crash points are counted in a process-wide variable: one test at a time.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-/// Runs `f` for each seed (or for that in the environment variable `SEED`), without a word about
-/// the crashes that were planned.
-fn seeds(range: std::ops::Range<u64>, mut f: impl FnMut(u64) -> u64) -> u64 {
-    let _alone = ALONE.lock();
-    let old = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let planned = info.payload().downcast_ref::<&str>().is_some_and(|s| *s == "planned crash");
-        if !planned {
-            old(info);
-        }
-    }));
-    let only: Option<u64> = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
-    only.map_or(range, |s| s..s + 1)
-        .map(|seed| {
-            println!("seed {seed}");
-            netd::crash::cancel();
-            f(seed)
-        })
-        .sum()
+/// Runs `f` for each seed (see [`fuzz::each`]) and adds up what it returns.
+fn seeds(usual: u64, mut f: impl FnMut(u64) -> u64) -> u64 {
+    common::quiet_crashes();
+    let mut total = 0;
+    let ran = fuzz::each(usual, |r| {
+        netd::crash::cancel();
+        total += f(r.word() >> 1);
+    });
+    // One alone proves nothing by its number.
+    if ran == 1 { u64::MAX } else { total }
 }
 
 /// Plans a crash within the next `points` points, now and then.
@@ -45,7 +33,7 @@ fn crashes(net: &Net) -> u64 {
 
 #[test]
 fn streams() {
-    let total = seeds(0..150, |seed| {
+    let total = seeds(150, |seed| {
         let weather = if seed % 2 == 0 { Weather::FINE } else { Weather::BAD };
         let mut net = world(weather, seed, true);
         let talk = Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 4, 40_000, 80_000);
@@ -58,7 +46,7 @@ fn streams() {
 /// Short conversations: most crashes come while connections begin, are accepted, and end.
 #[test]
 fn beginnings_and_ends() {
-    let total = seeds(0..100, |seed| {
+    let total = seeds(100, |seed| {
         let spec = |n| HostSpec { sockets: 64, ..HostSpec::fixed(n) };
         let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], Weather::FINE, seed);
         let mut talks = Vec::new();
@@ -75,7 +63,7 @@ fn beginnings_and_ends() {
 
 #[test]
 fn with_ourselves() {
-    seeds(0..40, |seed| {
+    seeds(40, |seed| {
         let mut net = Net::new(vec![Host::new(HostSpec::fixed(1))], Weather::FINE, seed);
         let talk = Talk::begin(&mut net, [0, 0], "127.0.0.1:80", 2, 30_000, 30_000);
         converse(&mut net, &mut [talk], seed, |net| sometimes(net, 300, 60));

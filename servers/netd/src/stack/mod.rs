@@ -19,6 +19,8 @@
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
 
+#[cfg(feature = "crash-points")]
+mod check;
 mod control;
 mod dgram;
 mod icmp;

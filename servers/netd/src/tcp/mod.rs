@@ -19,6 +19,8 @@
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
 mod assembler;
+#[cfg(feature = "crash-points")]
+mod check;
 pub mod congestion;
 mod handshake;
 mod input;

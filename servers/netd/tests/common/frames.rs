@@ -68,6 +68,16 @@ pub fn echo_frame(from: End, to: End, reply: bool, id: u16, seq: u16, data: &[u8
     ip_frame(from, to, ip::protocol::ICMP, &message)
 }
 
+/// The ICMP error that `router` sends about `frame`, quoting its first 28 bytes of IP.
+pub fn icmp_error(router: End, frame: &[u8], ty: u8, code: u8, rest: u32) -> Vec<u8> {
+    let (ip, _) = ipv4::Repr::parse(&frame[14..], frame.len() - 14).expect("IPv4");
+    let to = End { mac: Mac(frame[6..12].try_into().unwrap()), ip: ip.src };
+    let mut message = [&[ty, code, 0, 0], &rest.to_be_bytes()[..], &frame[14..42]].concat();
+    let sum = Sum::ZERO.bytes(&message).finish();
+    message[2..4].copy_from_slice(&sum);
+    ip_frame(router, to, ip::protocol::ICMP, &message)
+}
+
 pub fn arp_frame(to: Mac, packet: &arp::Repr) -> Vec<u8> {
     let mut eth = [0; ethernet::HEADER];
     ethernet::Repr { dst: to, src: packet.sender_mac, ty: EtherType::Arp }.emit(&mut eth);

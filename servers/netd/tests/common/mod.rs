@@ -54,6 +54,19 @@ impl Rng {
     }
 }
 
+/// Says nothing of panics that were planned ([`netd::crash`]).
+pub fn quiet_crashes() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>().is_none_or(|s| *s != "planned crash") {
+                loud(info);
+            }
+        }));
+    });
+}
+
 /// Byte `at` of stream number `stream`.
 pub fn pattern(stream: u64, at: u64) -> u8 {
     let w =
@@ -413,6 +426,14 @@ impl Host {
             tx_used: port.tx_used.consumer().expect("netd has formatted it"),
             tx_free: port.tx_free.producer().unwrap(),
         });
+    }
+
+    /// Puts the cable in, or pulls it.
+    pub fn plug(&mut self, up: bool) {
+        let status = &self.drv.view::<Status>(offset::STATUS, 1)[0];
+        if status.link.swap(up as u32, Relaxed) != up as u32 {
+            status.version.fetch_add(1, Release);
+        }
     }
 
     pub fn stack(&mut self) -> &mut Stack<Log> {

@@ -1,8 +1,9 @@
 //! Hosts on a wire: frames are lost, doubled, delayed and overtaken as a seed decides.
 
+use super::frames::{self, End, icmp_error};
 use super::{Host, Rng};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// What the wire does, per mille and in ns.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,37 @@ impl Weather {
         Self { loss: 50, duplication: 20, corruption: 20, delay: 5_000_000, jitter: 10_000_000 };
 }
 
+/// What is wrong with the path besides the weather.
+#[derive(Clone, Debug, Default)]
+pub struct Path {
+    /// Longest IP packet that the router between the hosts passes on; it tells the sender of a longer
+    /// one (RFC 1191).
+    pub mtu: Option<u16>,
+    /// ARP frames lost, per mille.
+    pub arp_loss: u64,
+    /// Hosts that nothing reaches and nothing leaves (a bit each).
+    pub silent: u32,
+}
+
+/// Frames kept for the timeline of a failed run.
+const TIMELINE: usize = 200;
+
+/// A frame on the wire and what became of it.
+struct Seen {
+    at: u64,
+    way: (usize, usize),
+    fate: &'static str,
+    frame: Vec<u8>,
+}
+
+impl Seen {
+    fn print(&self) {
+        let at = self.at / 1000;
+        let (from, to) = self.way;
+        println!("{at:>10} us {from}>{to} {:<9}{}", self.fate, frames::line(&self.frame));
+    }
+}
+
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Flying {
     at: u64,
@@ -35,6 +67,7 @@ struct Flying {
 pub struct Net {
     pub hosts: Vec<Host>,
     pub weather: Weather,
+    pub path: Path,
     pub rng: Rng,
     pub now: u64,
     flying: BinaryHeap<Reverse<Flying>>,
@@ -45,6 +78,16 @@ pub struct Net {
     pub resets: u64,
     /// Print frames: set `TRACE` in the environment.
     trace: bool,
+    seen: VecDeque<Seen>,
+}
+
+/// A run that failed shows what was on the wire last.
+impl Drop for Net {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.trace {
+            self.seen.iter().for_each(Seen::print);
+        }
+    }
 }
 
 impl Net {
@@ -52,6 +95,7 @@ impl Net {
         Self {
             hosts,
             weather,
+            path: Path::default(),
             rng: Rng(seed),
             now: 0,
             flying: BinaryHeap::new(),
@@ -59,32 +103,67 @@ impl Net {
             frames: 0,
             resets: 0,
             trace: std::env::var_os("TRACE").is_some(),
+            seen: VecDeque::new(),
         }
+    }
+
+    fn note(&mut self, way: (usize, usize), fate: &'static str, frame: &[u8]) {
+        let seen = Seen { at: self.now, way, fate, frame: frame.to_vec() };
+        if self.trace {
+            seen.print();
+        }
+        if self.seen.len() == TIMELINE {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(seen);
+    }
+
+    fn fly(&mut self, to: usize, frame: Vec<u8>) {
+        let at = self.now + self.weather.delay + self.rng.below(self.weather.jitter);
+        self.number += 1;
+        self.flying.push(Reverse(Flying { at, number: self.number, to, frame }));
+    }
+
+    /// Whether the path stops `frame`, and what the log calls it.
+    fn stopped(&mut self, from: usize, to: usize, frame: &[u8]) -> Option<&'static str> {
+        if self.path.silent & (1 << from | 1 << to) != 0 {
+            return Some("silence");
+        }
+        if frame[12..14] == [8, 6] && self.rng.chance(self.path.arp_loss) {
+            return Some("no ARP");
+        }
+        if let Some(mtu) = self.path.mtu
+            && frame[12..14] == [8, 0]
+            && u16::from_be_bytes([frame[16], frame[17]]) > mtu
+        {
+            // The router is number 250; 3, 4: fragmentation needed.
+            let reply = icmp_error(End::number(250), frame, 3, 4, mtu as u32);
+            self.fly(from, reply);
+            return Some("too big");
+        }
+        self.rng.chance(self.weather.loss).then_some("lost")
     }
 
     fn launch(&mut self, from: usize, frame: Vec<u8>) {
         self.frames += 1;
-        if self.trace {
-            println!("{:>9} us {from} {}", self.now / 1000, super::frames::line(&frame));
-        }
         if frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 4 != 0 {
             self.resets += 1;
         }
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
-            if self.rng.chance(self.weather.loss) {
+            if let Some(why) = self.stopped(from, to, &frame) {
+                self.note((from, to), why, &frame);
                 continue;
             }
+            self.note((from, to), "", &frame);
             let copies = 1 + self.rng.chance(self.weather.duplication) as u64;
             for _ in 0..copies {
-                let at = self.now + self.weather.delay + self.rng.below(self.weather.jitter);
                 let mut frame = frame.clone();
                 // What the FCS of a link cannot see happened in some router: ARP never passes one.
                 if self.rng.chance(self.weather.corruption) && frame[12..14] == [8, 0] {
                     let bit = 14 * 8 + self.rng.below((frame.len() as u64 - 14) * 8);
                     frame[bit as usize / 8] ^= 1 << (bit % 8);
                 }
-                self.number += 1;
-                self.flying.push(Reverse(Flying { at, number: self.number, to, frame }));
+                self.fly(to, frame);
             }
         }
     }

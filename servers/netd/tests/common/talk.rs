@@ -3,7 +3,7 @@
 
 use super::net::{Net, Weather};
 use super::{Host, HostSpec, S, pattern};
-use libipc::sock::{Kind, State};
+use libipc::sock::{Error, Kind, State};
 
 /// One direction of a conversation as its programs see it.
 struct Flow {
@@ -16,6 +16,7 @@ struct Flow {
 pub struct Talk {
     /// Which hosts they are on.
     at: [usize; 2],
+    addr: String,
     client: u16,
     server: Option<u16>,
     listener: u16,
@@ -24,6 +25,10 @@ pub struct Talk {
     closed: [bool; 2],
     /// The program has reason to look at its socket.
     look: [bool; 2],
+    /// Errors that may end it early.
+    pub allowed: &'static [Error],
+    /// What ended each side early.
+    pub errors: [Option<Error>; 2],
 }
 
 impl Talk {
@@ -43,13 +48,26 @@ impl Talk {
         let flow = |total| Flow { total, read: 0, shut: false };
         Self {
             at,
+            addr: addr.into(),
             client,
             server: None,
             listener,
             flows: [flow(up), flow(down)],
             closed: [false; 2],
             look: [false; 2],
+            allowed: &[],
+            errors: [None; 2],
         }
+    }
+
+    /// A number that moves when the conversation gets on.
+    pub fn progress(&self, net: &Net) -> u64 {
+        let side = |i: usize| {
+            let Some(id) = self.id(i).filter(|_| !self.closed[i]) else { return 1 << 40 };
+            let prog = &net.hosts[self.at[i]].progs[0];
+            prog.tail[id as usize] + prog.record(id).acknowledged() as u64
+        };
+        side(0) + side(1) + self.flows[0].read + self.flows[1].read
     }
 
     pub fn read(&self) -> [u64; 2] {
@@ -87,7 +105,24 @@ impl Talk {
                 continue;
             }
             let error = net.hosts[self.at[side]].progs[0].record(id).error();
-            assert_eq!(error, None, "side {side}, read {:?}", self.read());
+            if error == Some(Error::HostUnreachable) && side == 0 && self.server.is_none() {
+                // Nobody answered ARP: as a program would, again.
+                let host = &mut net.hosts[self.at[0]];
+                host.close(id);
+                self.client = host.open(Kind::Tcp);
+                host.connect(self.client, &self.addr).unwrap();
+                continue;
+            }
+            if let Some(error) = error {
+                assert!(
+                    self.allowed.contains(&error),
+                    "{error:?} on side {side} at {:?}",
+                    self.read()
+                );
+                net.hosts[self.at[side]].close(id);
+                (self.closed[side], self.errors[side]) = (true, Some(error));
+                continue;
+            }
             if net.hosts[self.at[side]].progs[0].established(id) {
                 self.serve(net, side, id);
             }
@@ -136,7 +171,7 @@ impl Talk {
 }
 
 /// Lets all programs act. `true`: all conversations are over.
-fn act(net: &mut Net, talks: &mut [Talk]) -> bool {
+pub fn act(net: &mut Net, talks: &mut [Talk]) -> bool {
     for host in 0..net.hosts.len() {
         let prog = &mut net.hosts[host].progs[0];
         if std::mem::take(&mut prog.signalled) {
@@ -161,7 +196,7 @@ pub fn world(weather: Weather, seed: u64, offload: bool) -> Net {
 }
 
 /// Runs conversations to their end; `disturb` may plan crashes. The pauses between turns let slow
-/// readers be slow. Afterwards every socket but the listeners and their spares is free.
+/// readers be slow. Then [`finish`].
 pub fn converse(net: &mut Net, talks: &mut [Talk], seed: u64, mut disturb: impl FnMut(&mut Net)) {
     let mut done = false;
     let limit = net.now + 3000 * S;
@@ -173,6 +208,11 @@ pub fn converse(net: &mut Net, talks: &mut [Talk], seed: u64, mut disturb: impl 
     }
     let read: Vec<_> = talks.iter().map(Talk::read).collect();
     assert!(done, "seed {seed}: stuck at {read:?}");
+    finish(net, talks);
+}
+
+/// Conversations are over: soon every socket but the listeners and their spares is free.
+pub fn finish(net: &mut Net, talks: &[Talk]) {
     netd::crash::cancel();
     net.pass(200 * S);
     for host in &mut net.hosts {
@@ -186,10 +226,6 @@ pub fn converse(net: &mut Net, talks: &mut [Talk], seed: u64, mut disturb: impl 
                 1 + host.spares_of(t.listener)
             })
             .sum();
-        assert_eq!(
-            host.progs[0].in_use(),
-            left,
-            "seed {seed}: host {i} has listeners and spares left"
-        );
+        assert_eq!(host.progs[0].in_use(), left, "host {i} has listeners and spares left");
     }
 }

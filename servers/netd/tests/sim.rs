@@ -1,0 +1,228 @@
+//! Everything that goes wrong in networks, one thing after another and together, as a seed decides:
+//! loss, delay, reordering, duplication, corruption, links that flap, routers with a smaller MTU, no
+//! answer to ARP, stacks that die at any store or emission and are built again from their records,
+//! peers that vanish or forget.
+//!
+//! `SEED=n cargo test -p netd --test sim NAME` repeats one and prints its timeline when it fails
+//! (`TRACE=1 … -- --nocapture`: all of it); `SEEDS=1000000` runs that many. Times are virtual.
+
+mod common;
+
+use common::net::{Net, Path, Weather};
+use common::talk::{Talk, act, finish};
+use common::{Host, HostSpec, MS, Rng, S};
+use libipc::sock::Error;
+
+/// One thing that is wrong for a while.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Weather(Weather),
+    Mtu(u16),
+    NoArp,
+    /// The cable of a host is out.
+    Unplugged(usize),
+    /// Nothing gets through between any two.
+    Cut,
+    /// Stacks die within so many crash points, so often (per mille of the looks at it).
+    Crashes(u64, u64),
+}
+
+impl Trouble {
+    fn any(rng: &mut Rng, hosts: u64) -> Self {
+        match rng.below(8) {
+            0 | 1 => Self::Weather(Weather {
+                loss: rng.below(300),
+                duplication: rng.below(100),
+                corruption: rng.below(60),
+                delay: 1 + rng.below(100 * MS),
+                jitter: rng.below(60 * MS),
+            }),
+            // Only order: what looks like loss is none.
+            2 => Self::Weather(Weather { jitter: rng.below(40 * MS), ..Weather::FINE }),
+            3 => Self::Mtu(600 + rng.below(900) as u16),
+            4 => Self::NoArp,
+            5 => Self::Unplugged(rng.below(hosts) as usize),
+            6 => Self::Cut,
+            _ => Self::Crashes(100 + rng.below(600), 1 + rng.below(80)),
+        }
+    }
+}
+
+/// Times of trouble; calm between them.
+struct Plan {
+    phases: Vec<(u64, u64, Vec<Trouble>)>,
+    calm: Weather,
+}
+
+impl Plan {
+    fn new(rng: &mut Rng, hosts: u64) -> Self {
+        let mut at = rng.below(300 * MS);
+        let phases = (0..1 + rng.below(5))
+            .map(|_| {
+                // Mostly short, as the data goes by fast.
+                let len = if rng.chance(200) { rng.below(8 * S) } else { rng.below(500 * MS) };
+                let from = at;
+                at = from + len + rng.below(S);
+                let troubles = (0..1 + rng.below(2)).map(|_| Trouble::any(rng, hosts)).collect();
+                (from, from + len, troubles)
+            })
+            .collect();
+        let calm = Weather { delay: 1 + rng.below(50 * MS), ..Weather::FINE };
+        Self { phases, calm }
+    }
+
+    /// Sets the world as it is to be now. Returns when trouble last ended, `None` while there is some.
+    fn apply(&self, net: &mut Net) -> Option<u64> {
+        (net.weather, net.path) = (self.calm, Path::default());
+        netd::crash::cancel();
+        let mut unplugged = 0;
+        let now = net.now;
+        let mut last = Some(0);
+        for (from, until, troubles) in &self.phases {
+            if *until <= now {
+                last = Some(*until);
+            } else if *from <= now {
+                last = None;
+                for t in troubles {
+                    match *t {
+                        Trouble::Weather(w) => net.weather = w,
+                        Trouble::Mtu(mtu) => net.path.mtu = Some(mtu),
+                        Trouble::NoArp => net.path.arp_loss = 1000,
+                        Trouble::Unplugged(host) => unplugged |= 1 << host,
+                        Trouble::Cut => net.path.silent = !0,
+                        Trouble::Crashes(often, points) => {
+                            if net.rng.chance(often) {
+                                netd::crash::plan(net.rng.below(points) as i64);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (i, host) in net.hosts.iter_mut().enumerate() {
+            host.plug(unplugged >> i & 1 == 0);
+        }
+        net.path.silent |= unplugged;
+        last
+    }
+}
+
+fn spec(rng: &mut Rng, n: u8) -> HostSpec {
+    let offload = rng.chance(500);
+    HostSpec {
+        sockets: 32,
+        offload,
+        tx_bits: 12 + rng.below(5) as u8,
+        rx_bits: 12 + rng.below(5) as u8,
+        ..HostSpec::fixed(n)
+    }
+}
+
+fn world(rng: &mut Rng, hosts: u8) -> Net {
+    let hosts = (1..=hosts).map(|n| Host::new(spec(rng, n))).collect();
+    Net::new(hosts, Weather::FINE, rng.next())
+}
+
+fn size(rng: &mut Rng) -> u64 {
+    match rng.below(4) {
+        0 => rng.below(10),
+        1 => rng.below(3000),
+        _ => rng.below(200_000),
+    }
+}
+
+/// Lets conversations go on to their end. `trouble` changes the world and says since when it is
+/// calm, if it is. A conversation that does not get on must have a reason: the back-off of RFC 6298
+/// at most doubles the time since trouble began, and stays until something is measured again.
+fn run(net: &mut Net, talks: &mut [Talk], mut trouble: impl FnMut(&mut Net) -> Option<u64>) {
+    let mut moved: Vec<(u64, u64)> = talks.iter().map(|_| (u64::MAX, net.now)).collect();
+    let limit = net.now + 3000 * S;
+    loop {
+        let calm = trouble(net);
+        let until = net.now + 1 + net.rng.below(20 * MS);
+        if net.run(until, &mut |net| act(net, talks)) {
+            return;
+        }
+        net.now = net.now.max(until);
+        net.hosts.iter_mut().for_each(|h| h.stack().check());
+        assert!(net.now < limit, "no end in sight");
+        for (talk, moved) in talks.iter().zip(&mut moved) {
+            let progress = talk.progress(net);
+            if progress != moved.0 {
+                *moved = (progress, net.now);
+            } else if let Some(since) = calm
+                && !talk.is_over()
+            {
+                assert!(
+                    net.now <= since.max(moved.1) + since + 5 * S,
+                    "stalled since {} ms, calm since {} ms: {:?}",
+                    moved.1 / MS,
+                    since / MS,
+                    talk.read()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn troubles() {
+    common::quiet_crashes();
+    let mut crashes = 0;
+    let ran = fuzz::each(1200, |r| {
+        let mut rng = Rng(r.word());
+        let hosts = 2 + rng.below(2);
+        let mut net = world(&mut rng, hosts as u8);
+        let mut talks: Vec<_> = (0..1 + rng.below(4))
+            .map(|i| {
+                let (from, to) = (rng.below(hosts), rng.below(hosts));
+                let addr = format!("10.0.0.{}:{}", to + 1, 80 + i);
+                let at = [from as usize, to as usize];
+                Talk::begin(&mut net, at, &addr, 2, size(&mut rng), size(&mut rng))
+            })
+            .collect();
+        let plan = Plan::new(&mut rng, hosts);
+        run(&mut net, &mut talks, |net| plan.apply(net));
+        finish(&mut net, &talks);
+        crashes += net.hosts.iter().map(|h| h.crashes).sum::<u64>();
+    });
+    assert!(ran == 1 || crashes > ran / 2, "{crashes} crashes");
+}
+
+/// A peer that is gone for ever, or back without a memory, ends connections with the right error.
+#[test]
+fn vanished() {
+    common::quiet_crashes();
+    let (mut timed_out, mut reset) = (0, 0);
+    let ran = fuzz::each(200, |r| {
+        let mut rng = Rng(r.word());
+        let mut net = world(&mut rng, 2);
+        let mut talks = [Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 2, 9_000_000, 300_000)];
+        talks[0].allowed = &[Error::TimedOut, Error::ConnectionReset];
+        // Long enough for the handshake, never for the data.
+        let gone = 10 * MS + rng.below(40 * MS);
+        net.weather.delay = 2 * MS;
+        net.run(gone, &mut |net| act(net, &mut talks));
+        let forgets = rng.chance(500);
+        if forgets {
+            net.pass(rng.below(3 * S));
+            let spec = net.hosts[1].spec.clone();
+            let now = net.now;
+            net.hosts[1] = Host::new(spec);
+            net.hosts[1].now = now;
+        } else {
+            net.path.silent = 2;
+        }
+        // The last retransmission of tcp_retries2 = 15 waits for up to 924.6 s and more.
+        net.run(net.now + 1500 * S, &mut |net| {
+            act(net, &mut talks);
+            talks[0].errors[0].is_some()
+        });
+        match talks[0].errors[0] {
+            Some(Error::TimedOut) if !forgets => timed_out += 1,
+            Some(Error::ConnectionReset) if forgets => reset += 1,
+            other => panic!("forgets: {forgets}, ended with {other:?}"),
+        }
+    });
+    assert!(ran == 1 || timed_out > 0 && reset > 0);
+}
