@@ -169,7 +169,7 @@ fn run(net: &mut Net, talks: &mut [Talk], mut trouble: impl FnMut(&mut Net) -> O
 fn troubles() {
     common::quiet_crashes();
     let mut crashes = 0;
-    let ran = fuzz::each(1200, |r| {
+    let ran = fuzz::each(300, |r| {
         let mut rng = Rng(r.word());
         let hosts = 2 + rng.below(2);
         let mut net = world(&mut rng, hosts as u8);
@@ -194,7 +194,7 @@ fn troubles() {
 fn vanished() {
     common::quiet_crashes();
     let (mut timed_out, mut reset) = (0, 0);
-    let ran = fuzz::each(200, |r| {
+    let ran = fuzz::each(60, |r| {
         let mut rng = Rng(r.word());
         let mut net = world(&mut rng, 2);
         let mut talks = [Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 2, 9_000_000, 300_000)];
