@@ -23,6 +23,7 @@
 
 pub mod authority;
 pub mod bundle;
+pub mod counters;
 pub mod link;
 pub mod log;
 pub mod mark;

@@ -44,6 +44,9 @@ pub const SPARES: usize = 16;
 /// Freed ids that are worth a signal to sockd although it waits for none.
 pub const FREED_MANY: u32 = 16;
 
+/// Most values in one [`Reply::Counters`].
+pub const COUNTERS: usize = 64;
+
 /// A request; the reply is `Result<Reply, Error>`. All complete at once.
 ///
 /// A caller whose request ended with `ServerDied` makes it again, and the answer tells what the
@@ -148,6 +151,11 @@ pub enum Request {
     },
     /// Counters.
     Stats,
+    /// The values of [`crate::counters::Counters`] from number `skip` on: [`Reply::Counters`].
+    Counters {
+        /// How many to pass over.
+        skip: u32,
+    },
     /// Programs whose sessions were ended for nonsense in their memory, from number `skip` on:
     /// [`Reply::Misbehaved`].
     Misbehaved {
@@ -191,6 +199,8 @@ pub enum Reply {
     Sockets(heapless::Vec<SockInfo, 8>),
     /// Counters by [`Stats`].
     Stats(Stats),
+    /// Some counters; fewer than [`COUNTERS`]: these were the last.
+    Counters(heapless::Vec<u64, COUNTERS>),
     /// Some programs, and how often their sessions were ended; fewer than 8: these were the last.
     Misbehaved(heapless::Vec<(Name, u32), 8>),
 }
@@ -255,9 +265,9 @@ pub struct Stats {
     /// Send descriptors with the driver.
     pub tx_in_flight: u32,
     /// Sessions ended because of nonsense in their memory.
-    pub peer_errors: u32,
+    pub peer_errors: u64,
     /// Connections rebuilt from records at the last start.
-    pub recovered: u32,
+    pub recovered: u64,
     /// Calls and datagrams refused for lack of a permission.
     pub not_permitted: u64,
     /// Messages that were no requests.

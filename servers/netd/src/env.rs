@@ -1,10 +1,11 @@
 //! What the stack needs of its surroundings, besides time: a copy routine and somewhere to tell
 //! what happens.
 
-use crate::wire::{Malformed, checksum::Sum, ethernet::Mac};
+use crate::wire::{checksum::Sum, ethernet::Mac};
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use libipc::Name;
+pub use libipc::counters::Counters;
 use libipc::log::Held;
 use libipc::msg::Nonsense;
 use libipc::ring::PeerError;
@@ -249,68 +250,5 @@ impl fmt::Display for Event {
                 )
             }
         }
-    }
-}
-
-/// Counters, by reason where a reason is worth knowing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Counters {
-    pub rx_frames: u64,
-    pub tx_frames: u64,
-    /// Frames for a link that was down.
-    pub tx_no_link: u64,
-    pub rx_truncated: u64,
-    pub rx_length: u64,
-    pub rx_unsupported: u64,
-    pub rx_checksum: u64,
-    pub rx_fragments: u64,
-    pub rx_address: u64,
-    /// An option or extension header that cannot be, or asks to be refused.
-    pub rx_options: u64,
-    /// For nobody here.
-    pub rx_unclaimed: u64,
-    /// No room in a receive ring, or in the loop queue.
-    pub rx_no_room: u64,
-    pub retransmits: u64,
-    pub resets_sent: u64,
-    pub challenge_acks: u64,
-    pub syns_dropped: u64,
-    /// Sessions ended because of nonsense in their memory.
-    pub peer_errors: u32,
-    /// Calls and datagrams refused for lack of a permission.
-    pub not_permitted: u64,
-    /// Messages that were no requests.
-    pub nonsense: u64,
-    pub driver_errors: u32,
-    /// Frames of ours that the driver found malformed.
-    pub tx_refused: u64,
-    pub recovered: u32,
-}
-
-impl Counters {
-    /// Counts a malformed packet.
-    pub fn malformed(&mut self, why: Malformed) {
-        *match why {
-            Malformed::Truncated => &mut self.rx_truncated,
-            Malformed::Length => &mut self.rx_length,
-            Malformed::Unsupported => &mut self.rx_unsupported,
-            Malformed::Checksum => &mut self.rx_checksum,
-            Malformed::Fragment => &mut self.rx_fragments,
-            Malformed::Address => &mut self.rx_address,
-            Malformed::Option => &mut self.rx_options,
-        } += 1;
-    }
-    /// Frames dropped on receive, all reasons.
-    pub fn dropped(&self) -> u64 {
-        self.rx_truncated
-            + self.rx_length
-            + self.rx_unsupported
-            + self.rx_checksum
-            + self.rx_fragments
-            + self.rx_address
-            + self.rx_options
-            + self.rx_unclaimed
-            + self.rx_no_room
     }
 }

@@ -226,7 +226,7 @@ fn run(r: &mut Random) -> (u64, u64) {
     let Ok(Reply::Sockets(list)) = net.hosts[0].ask(Request::Sockets { skip: 0 }) else { panic!() };
     assert!(list.iter().all(|s| s.sock.session == 0), "left behind: {list:?}");
     let counters = net.hosts[0].stack().counters();
-    (counters.peer_errors as u64, counters.nonsense)
+    (counters.peer_errors, counters.nonsense)
 }
 
 #[test]

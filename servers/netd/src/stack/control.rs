@@ -67,6 +67,7 @@ impl<E: Env> Stack<E> {
             Request::Interface => Ok(Reply::Interface(self.interface())),
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
             Request::Stats => Ok(Reply::Stats(self.stats())),
+            Request::Counters { skip } => Ok(Reply::Counters(self.counter_values(skip))),
             Request::Misbehaved { skip } => Ok(Reply::Misbehaved(self.misbehaved(skip))),
         }
     }
@@ -485,7 +486,11 @@ impl<E: Env> Stack<E> {
 fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission> {
     let reads = matches!(
         request,
-        Request::Interface | Request::Sockets { .. } | Request::Stats | Request::Misbehaved { .. }
+        Request::Interface
+            | Request::Sockets { .. }
+            | Request::Stats
+            | Request::Counters { .. }
+            | Request::Misbehaved { .. }
     );
     match badge {
         badge::SOCKD => Ok(()),

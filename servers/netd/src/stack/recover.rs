@@ -54,7 +54,7 @@ impl<E: Env> Stack<E> {
         }
         self.recover_time_wait();
         let Found { connections, listeners, datagrams, dropped } = found;
-        self.counters.recovered = connections;
+        self.counters.recovered = connections as u64;
         if connections + listeners + datagrams + dropped > 0 {
             self.env.event(Event::Recovered { connections, listeners, datagrams, dropped });
         }

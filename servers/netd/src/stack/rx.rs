@@ -51,7 +51,7 @@ impl<E: Env> Stack<E> {
         }
         let head = &head[..len.min(HEAD)];
         if let Err(why) = self.ethernet(mem, at, len, head, checked, looped) {
-            self.counters.malformed(why);
+            *why.counter(&mut self.counters) += 1;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::env::Env;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::Name;
-use libipc::net::{Interface, SockId, SockInfo, Stats};
+use libipc::net::{COUNTERS, Interface, SockId, SockInfo, Stats};
 
 impl<E: Env> Stack<E> {
     pub(super) fn interface(&self) -> Interface {
@@ -56,6 +56,10 @@ impl<E: Env> Stack<E> {
         let some = self.sessions.iter().filter(|s| s.faults > 0);
         let some = some.map(|s| (s.spec.program.clone(), s.faults));
         some.skip(skip as usize).take(8).collect()
+    }
+
+    pub(super) fn counter_values(&self, skip: u32) -> heapless::Vec<u64, COUNTERS> {
+        self.counters.values().into_iter().skip(skip as usize).take(COUNTERS).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -20,6 +20,8 @@ pub mod tcp;
 mod tcp_options;
 pub mod udp;
 
+use libipc::counters::Counters;
+
 /// Bytes of a frame that are copied for parsing: Ethernet 14, IPv4 at most 60, TCP at most 60.
 pub const HEAD: usize = 14 + 60 + 60;
 
@@ -40,6 +42,21 @@ pub enum Malformed {
     Address,
     /// An option, or an extension header, that cannot be or is not wanted.
     Option,
+}
+
+impl Malformed {
+    /// Where it is counted.
+    pub(crate) fn counter(self, counters: &mut Counters) -> &mut u64 {
+        match self {
+            Self::Truncated => &mut counters.rx_truncated,
+            Self::Length => &mut counters.rx_length,
+            Self::Unsupported => &mut counters.rx_unsupported,
+            Self::Checksum => &mut counters.rx_checksum,
+            Self::Fragment => &mut counters.rx_fragments,
+            Self::Address => &mut counters.rx_address,
+            Self::Option => &mut counters.rx_options,
+        }
+    }
 }
 
 /// `N` bytes at `at`.

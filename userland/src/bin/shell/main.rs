@@ -43,6 +43,7 @@ const HELP: &str = "\
   nc -l [-u] PORT        the same with the first peer that comes
   dma                    what devices reach by themselves, and what they were refused
   stats                  memory, sockets, buffers and counters
+  netstat -s             every counter of the stack, and what was dropped why
   authority              who holds what: memory, interrupts, endpoints, and how much memory is left
   authority send PORT    everything, for `cargo run -- authority`
   trace                  whether the kernel records what happens, and how much of it
@@ -137,6 +138,7 @@ impl Shell {
             ("nc", args) => return self.nc(args),
             ("dma", []) => return self.dma(),
             ("stats", []) => return self.stats(),
+            ("netstat", ["-s"]) => return self.counters(),
             ("trace", args) => return self.trace(args),
             ("authority", args) => return self.authority(args),
             ("date", []) => return self.date(),

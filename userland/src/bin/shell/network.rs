@@ -3,6 +3,7 @@
 use core::fmt::Write;
 use core::net::IpAddr;
 use core::time::Duration;
+use libipc::counters::Counters;
 use libipc::msg::{self, CallError, interface};
 use libipc::nic::Counter;
 use libipc::sock::{self, State};
@@ -246,6 +247,27 @@ impl Shell {
                 return Ok(());
             }
             skip += some.len() as u32;
+        }
+    }
+
+    /// Every counter of netd that has counted something.
+    pub(super) fn counters(&mut self) -> Done {
+        let mut skip = 0;
+        loop {
+            let net::Reply::Counters(some) =
+                self.netd(&net::Request::Counters { skip: skip as u32 })?
+            else {
+                return Err(Failure::Nonsense("netd"));
+            };
+            for (name, value) in Counters::NAMES.iter().skip(skip).zip(&some) {
+                if *value > 0 {
+                    out!(self, "{name:<28} {value}");
+                }
+            }
+            if !some.is_full() {
+                return Ok(());
+            }
+            skip += some.len();
         }
     }
 

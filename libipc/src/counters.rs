@@ -1,0 +1,92 @@
+//! Counters of netd, named as SNMP's are (RFC 1213, RFC 4113, RFC 4022, Linux's `nstat`) where it has one.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident = $name:literal,)*) => {
+        /// Counters of netd since it started. Whatever is dropped is counted under a name that
+        /// begins with `Drop.` and says why.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Counters {
+            /// The names, in the order of [`Self::values`].
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// All values.
+            pub fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$field),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames from the driver.
+    rx_frames = "If.InFrames",
+    /// Frames to the driver.
+    tx_frames = "If.OutFrames",
+    /// Frames for a link that was down.
+    tx_no_link = "Drop.OutNoLink",
+    /// Frames of ours that the driver found malformed.
+    tx_refused = "Drop.OutRefused",
+    /// Shorter than its headers say.
+    rx_truncated = "Drop.InTruncated",
+    /// A length that cannot be.
+    rx_length = "Drop.InLength",
+    /// A protocol, version or operation that nobody here speaks.
+    rx_unsupported = "Drop.InUnsupported",
+    /// A wrong checksum.
+    rx_checksum = "Drop.InChecksum",
+    /// A fragment that cannot be used.
+    rx_fragments = "Drop.InFragment",
+    /// An address that cannot be there.
+    rx_address = "Drop.InAddress",
+    /// An option or extension header that cannot be, or asks to be refused.
+    rx_options = "Drop.InOption",
+    /// For nobody here.
+    rx_unclaimed = "Drop.InUnclaimed",
+    /// No room in a receive ring, or in the loop queue.
+    rx_no_room = "Drop.InNoRoom",
+    /// TCP segments sent again.
+    retransmits = "Tcp.RetransSegs",
+    /// Resets sent.
+    resets_sent = "Tcp.OutRsts",
+    /// Challenge ACKs sent (RFC 5961).
+    challenge_acks = "Tcp.ChallengeAcks",
+    /// SYNs for which there was no room.
+    syns_dropped = "Drop.Syn",
+    /// Sessions ended because of nonsense in their memory.
+    peer_errors = "Stack.SessionFaults",
+    /// Calls and datagrams refused for lack of a permission.
+    not_permitted = "Stack.NotPermitted",
+    /// Messages that were no requests.
+    nonsense = "Stack.Nonsense",
+    /// Times that the driver said something impossible.
+    driver_errors = "Stack.DriverFaults",
+    /// Connections rebuilt from records at the last start.
+    recovered = "Stack.Recovered",
+}
+
+impl Counters {
+    /// All that was dropped on receive.
+    pub fn dropped(&self) -> u64 {
+        let values = self.values();
+        let named = Self::NAMES.iter().zip(values);
+        named.filter(|(name, _)| name.starts_with("Drop.In")).map(|(_, n)| n).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_order() {
+        for (i, name) in Counters::NAMES.iter().enumerate() {
+            assert!(!Counters::NAMES[..i].contains(name), "{name}");
+        }
+        let c = Counters { rx_checksum: 3, tx_frames: 2, ..Default::default() };
+        assert_eq!((c.values()[1], c.dropped()), (2, 3));
+    }
+}
