@@ -248,6 +248,7 @@ impl Model {
             Request::Interface
             | Request::Sockets { .. }
             | Request::Stats
+            | Request::Counters { .. }
             | Request::Misbehaved { .. } => Err(Error::Invalid),
         }
     }
