@@ -93,6 +93,8 @@ pub mod flags {
     pub const ECN: u16 = 16;
     /// The program closed it; it goes on until its data and FIN are acknowledged.
     pub const ORPHAN: u16 = 32;
+    /// Bound to any address of IPv6, it takes that family only.
+    pub const V6ONLY: u16 = 1 << 15;
 }
 
 /// Bits of [`Record::events`].

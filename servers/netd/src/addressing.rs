@@ -1,5 +1,6 @@
 //! What the manifest may say about the interface, in `args`: how it gets its address.
 
+use crate::addressing6;
 use core::fmt;
 use core::net::Ipv4Addr;
 
@@ -38,12 +39,18 @@ pub enum ArgError<'a> {
     NoAddress(&'a str),
     /// `dhcp`, and an address.
     Both,
+    /// Not ADDRESS/LENGTH of IPv6, nor a word about it.
+    Address6(&'a str),
+    /// `gw6=` or `dns6=`, and no address.
+    NoAddress6(&'a str),
 }
 
 impl fmt::Display for ArgError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(arg) => write!(f, "argument {arg}: known are dhcp, ip=, gw= and dns="),
+            Self::Unknown(arg) => {
+                write!(f, "argument {arg}: known are dhcp, ip=, gw=, dns=, ip6=, gw6= and dns6=")
+            }
             Self::Twice(arg) => write!(f, "argument {arg}: given before"),
             Self::Address(arg) => {
                 write!(
@@ -57,6 +64,12 @@ impl fmt::Display for ArgError<'_> {
             }
             Self::NoAddress(arg) => {
                 write!(f, "argument {arg}: goes with ip=, without it DHCP says")
+            }
+            Self::Address6(arg) => {
+                write!(f, "argument {arg}: write ip6=auto, ip6=off, or ip6=2001:db8::2/64")
+            }
+            Self::NoAddress6(arg) => {
+                write!(f, "argument {arg}: goes with ip6=ADDRESS/LENGTH, without it routers say")
             }
             Self::Both => f.write_str("arguments dhcp and ip=: one or the other"),
         }
@@ -74,7 +87,7 @@ impl Addressing {
     /// misspelt must not become one that somebody else chooses.
     pub fn parse(args: &str) -> Result<Self, ArgError<'_>> {
         let (mut dhcp, mut ip, mut gw, mut dns) = (None, None, None, None);
-        for arg in args.split_whitespace() {
+        for arg in args.split_whitespace().filter(|a| !addressing6::is_word(a)) {
             let seen = match arg.split_once('=') {
                 None if arg == "dhcp" => dhcp.replace(arg).is_some(),
                 Some(("ip", v)) => ip.replace(network(v).ok_or(ArgError::Address(arg))?).is_some(),

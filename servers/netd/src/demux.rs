@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use foldhash::quality::FixedState;
 
 const NONE: u32 = u32::MAX;
@@ -36,6 +36,8 @@ pub struct Tuple {
 
 /// No address, no port.
 pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Any address of IPv6, or of both families.
+pub const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 impl Tuple {
     /// Of a socket with no peer.
@@ -69,6 +71,8 @@ struct Entry {
     tuple: Tuple,
     next: u32,
     linked: bool,
+    /// Under the unspecified address of IPv6: does not take packets of IPv4.
+    only_v6: bool,
 }
 
 /// The table.
@@ -86,7 +90,7 @@ impl Demux {
         Self {
             buckets: alloc::vec![NONE; buckets],
             entries: (0..sockets)
-                .map(|_| Entry { tuple: none, next: NONE, linked: false })
+                .map(|_| Entry { tuple: none, next: NONE, linked: false, only_v6: false })
                 .collect(),
             hash: FixedState::with_seed(key),
         }
@@ -117,10 +121,25 @@ impl Demux {
         self.find(&Tuple { space, local, remote }).or_else(|| self.lookup_local(space, local))
     }
 
-    /// As [`Self::lookup`] without connections.
+    /// As [`Self::lookup`] without connections. A socket bound to any address of IPv6 takes what
+    /// is for any of IPv4, too, unless it has been told not to (RFC 3493 3.7, 5.3).
     pub fn lookup_local(&self, space: Space, local: SocketAddr) -> Option<u32> {
-        let any = SocketAddr::new(ANY.ip(), local.port());
-        self.find(&Tuple::local(space, local)).or_else(|| self.find(&Tuple::local(space, any)))
+        let at = |ip| self.find(&Tuple::local(space, SocketAddr::new(ip, local.port())));
+        at(local.ip()).or_else(|| match local.ip() {
+            IpAddr::V4(_) => at(ANY.ip()).or_else(|| self.find_dual(space, local.port())),
+            IpAddr::V6(_) => at(ANY_V6),
+        })
+    }
+
+    /// The socket bound to `port` of any address of both families.
+    pub fn find_dual(&self, space: Space, port: u16) -> Option<u32> {
+        let found = self.find(&Tuple::local(space, SocketAddr::new(ANY_V6, port)));
+        found.filter(|i| !self.entries[*i as usize].only_v6)
+    }
+
+    /// Says whether `socket`, when it is bound to any address of IPv6, takes that only.
+    pub fn set_only_v6(&mut self, socket: u32, only: bool) {
+        self.entries[socket as usize].only_v6 = only;
     }
 
     /// Enters `socket`, taking it from where it was. `false`: the tuple is taken by another.
@@ -132,7 +151,8 @@ impl Demux {
         }
         let bucket = self.bucket(&tuple);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
-        self.entries[socket as usize] = Entry { tuple, next, linked: true };
+        let only_v6 = self.entries[socket as usize].only_v6;
+        self.entries[socket as usize] = Entry { tuple, next, linked: true, only_v6 };
         true
     }
 
@@ -190,6 +210,19 @@ mod tests {
         assert!(d.insert(3, connection));
         assert!(d.insert(3, Tuple::local(Space::Udp, at("0.0.0.0:53"))), "moves");
         assert_eq!(d.find(&connection), None);
+    }
+
+    #[test]
+    fn any_address_of_ipv6_is_any_of_both_families() {
+        let mut d = Demux::new(2, 1);
+        let (v4, v6) = (at("10.0.2.15:80"), at("[fe80::1]:80"));
+        assert!(d.insert(0, Tuple::local(Space::Tcp, at("[::]:80"))));
+        let both = |d: &Demux| (d.lookup_local(Space::Tcp, v4), d.lookup_local(Space::Tcp, v6));
+        assert_eq!(both(&d), (Some(0), Some(0)));
+        d.set_only_v6(0, true);
+        assert_eq!(both(&d), (None, Some(0)));
+        assert!(d.insert(1, Tuple::local(Space::Tcp, at("0.0.0.0:80"))));
+        assert_eq!(both(&d), (Some(1), Some(0)));
     }
 
     #[test]

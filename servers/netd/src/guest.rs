@@ -18,7 +18,7 @@ use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
-use netd::{Addressing, Setup};
+use netd::{Addressing, Addressing6, Setup};
 
 /// Own notification: the timer.
 pub const TIMER_BIT: u64 = 2;
@@ -83,7 +83,10 @@ fn ring<E: Entry>(
 ///
 /// # Errors
 /// The name of what is missing or too small.
-pub fn setup(start: &'static StartInfo, addressing: Addressing) -> Result<(Setup, Caps), Missing> {
+pub fn setup(
+    start: &'static StartInfo,
+    (addressing, ip6): (Addressing, Addressing6),
+) -> Result<(Setup, Caps), Missing> {
     let drv = region(start, "nic.drv", offset::DRV_BYTES, "nic.drv")?;
     let net = region(start, "nic.net", offset::NET_BYTES, "nic.net")?;
     let pool = region(start, "nic.rx", (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize, "nic.rx")?;
@@ -112,6 +115,7 @@ pub fn setup(start: &'static StartInfo, addressing: Addressing) -> Result<(Setup
         time_wait: unsafe { core::slice::from_raw_parts(waits_at, waits) },
         sessions,
         addressing,
+        ip6,
         seed: start.seed,
         nagle: true,
     };

@@ -9,7 +9,8 @@
 //! | [`state`] | hard state of the stack |
 //! | [`port`] | netd's end of the driver's rings |
 //! | [`session`] | a program's session: id rings and memory |
-//! | [`addressing`] | the arguments: DHCP, or an address |
+//! | [`addressing`], [`addressing6`] | the arguments: DHCP, or an address; of IPv6: routers, or an address |
+//! | `ip6` | what a host does of its own accord on a link that speaks IPv6 |
 //! | `iface` | addresses of both families, the next hop, the source |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`timewait`] | TIME-WAIT without a socket |
@@ -24,11 +25,14 @@
 extern crate alloc;
 
 pub mod addressing;
+pub mod addressing6;
 pub mod crash;
 pub mod demux;
 pub mod dhcp;
 pub mod env;
 mod iface;
+#[expect(dead_code, reason = "nothing is received yet")]
+mod ip6;
 pub mod list;
 pub mod neigh;
 pub mod port;
@@ -42,4 +46,5 @@ pub mod wheel;
 pub mod wire;
 
 pub use addressing::Addressing;
+pub use addressing6::Addressing6;
 pub use stack::{Setup, Signals, Stack};

@@ -13,15 +13,17 @@ mod guest;
 use libipc::sock::DOORBELL_SHIFT;
 use libipc::{msg, sys};
 use netd::env::Env;
-use netd::{Addressing, Stack};
+use netd::{Addressing, Addressing6, Stack};
 
 use guest::{Caps, Guest};
 
 rt::entry!(main);
 
 fn main(start: &'static rt::StartInfo) -> u64 {
-    let addressing = match Addressing::parse(&start.args) {
-        Ok(addressing) => addressing,
+    let both = Addressing::parse(&start.args)
+        .and_then(|v4| Addressing6::parse(&start.args).map(|v6| (v4, v6)));
+    let addressing = match both {
+        Ok(both) => both,
         Err(e) => {
             rt::log!("{e}");
             return 1;

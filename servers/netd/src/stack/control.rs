@@ -3,22 +3,16 @@
 use super::dgram::Dgram;
 use super::status::peer;
 use super::{Body, Listener, Stack};
-use crate::demux::{ANY, Space, Tuple};
+use crate::demux::ANY;
 use crate::env::{Env, Event, SessionFault};
 use crate::list::NONE;
 use crate::record::{self, Fixed};
-use crate::tcp::Conn;
 use abi::MsgInfo;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use libipc::msg;
 use libipc::net::{Reply, Request, Result, Rings, SockId, badge};
 use libipc::permission::Permission;
 use libipc::sock::{Error, Kind, State};
 
-/// Ephemeral ports (RFC 6335).
-const EPHEMERAL: core::ops::RangeInclusive<u16> = 49152..=65535;
-/// How many are tried.
-const PORT_TRIES: u32 = 4096;
 /// Sizes of rings, as log2: 256 bytes to 256 MiB.
 const RING_BITS: core::ops::RangeInclusive<u8> = 8..=28;
 
@@ -97,7 +91,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// The number of a socket in use.
-    fn existing(&self, sock: SockId) -> Result<u32> {
+    pub(super) fn existing(&self, sock: SockId) -> Result<u32> {
         let i = self.number(sock.session, sock.id).ok_or(Error::BadSocket)?;
         if self.sessions[sock.session as usize].dead {
             return Err(Error::NoSession);
@@ -145,89 +139,6 @@ impl<E: Env> Stack<E> {
             _ => Body::Open,
         };
         Ok(Reply::Done)
-    }
-
-    fn space(&self, i: u32) -> Option<Space> {
-        match &self.socks[i as usize].body {
-            Body::Open => Some(Space::Tcp),
-            Body::Dgram(d) => Some(d.space()),
-            _ => None,
-        }
-    }
-
-    /// Whether somebody holds `local` or an address that overlaps with it.
-    fn taken(&self, space: Space, local: SocketAddr) -> bool {
-        let at = |ip: IpAddr| {
-            self.demux.find(&Tuple::local(space, SocketAddr::new(ip, local.port()))).is_some()
-        };
-        if local.ip().is_unspecified() {
-            at(ANY.ip())
-                || at(IpAddr::V4(Ipv4Addr::LOCALHOST))
-                || self.iface.addrs.iter().any(|a| at(a.addr))
-        } else {
-            at(local.ip()) || at(ANY.ip())
-        }
-    }
-
-    fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
-        let space = self.space(i).ok_or(Error::Invalid)?;
-        let ip = spoken(addr)?;
-        if self.socks[i as usize].local.port() != 0 {
-            return Err(Error::Invalid);
-        }
-        if !ip.is_unspecified() && !ip.is_loopback() && !self.iface.is_ours(ip) {
-            return Err(Error::AddrNotAvailable);
-        }
-        let mut local = SocketAddr::new(ip, addr.port());
-        if local.port() == 0 {
-            local.set_port(self.ephemeral(space, local, ANY)?);
-        } else if self.taken(space, local) {
-            return Err(Error::AddrInUse);
-        }
-        self.enter(i, Tuple::local(space, local))?;
-        Ok(local)
-    }
-
-    /// Binds a datagram socket that is not bound yet to any address.
-    pub(super) fn bind_any(&mut self, i: u32) -> Result<()> {
-        match self.socks[i as usize].local.port() {
-            0 => self.bind(i, ANY).map(|_| ()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives socket `i` its addresses, in the table and in its record.
-    fn enter(&mut self, i: u32, tuple: Tuple) -> Result<()> {
-        if !self.demux.insert(i, tuple) {
-            return Err(Error::AddrInUse);
-        }
-        let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
-        if let Some(fixed) = Fixed::load(s.rec) {
-            s.hard.store(&Fixed { local: s.local, remote: s.remote, ..fixed });
-        }
-        Ok(())
-    }
-
-    /// RFC 6056 3.3.3 (simple hash-based): ports that others cannot guess, and that seldom collide.
-    fn ephemeral(&mut self, space: Space, local: SocketAddr, remote: SocketAddr) -> Result<u16> {
-        let offset = self.keyed(self.secrets.port, &Tuple { space, local, remote }) as u32;
-        let count = EPHEMERAL.len() as u32;
-        for _ in 0..PORT_TRIES {
-            self.port_counter = self.port_counter.wrapping_add(1);
-            let port = EPHEMERAL.start() + (offset.wrapping_add(self.port_counter) % count) as u16;
-            let at = SocketAddr::new(local.ip(), port);
-            let free = if remote == ANY {
-                !self.taken(space, at)
-            } else {
-                !self.taken(space, at)
-                    && self.demux.find(&Tuple { space, local: at, remote }).is_none()
-            };
-            if free {
-                return Ok(port);
-            }
-        }
-        Err(Error::AddrInUse)
     }
 
     fn listen(&mut self, sock: SockId, backlog: u16) -> Result<Reply> {
@@ -288,70 +199,6 @@ impl<E: Env> Stack<E> {
         // What has arrived meanwhile was announced to nobody.
         self.ready(i);
         Ok(Reply::Accepted { sock: SockId { session: listener.session, id }, peer })
-    }
-
-    fn connect(&mut self, sock: SockId, addr: SocketAddr) -> Result<Reply> {
-        let i = self.existing(sock)?;
-        let dst = spoken(addr)?;
-        let space = match &self.socks[i as usize].body {
-            Body::Tcp(conn) if conn.state() == State::SynSent => return Err(Error::InProgress),
-            Body::Tcp(_) => return Err(Error::AlreadyConnected),
-            _ => self.space(i).ok_or(Error::Invalid)?,
-        };
-        let portless = addr.port() == 0 && space != Space::Ping;
-        if portless || dst.is_unspecified() || dst.is_multicast() {
-            return Err(Error::Invalid);
-        }
-        if self.iface.is_broadcast(dst) {
-            if space == Space::Tcp {
-                return Err(Error::NetworkUnreachable);
-            }
-            if !self.sessions[sock.session as usize].spec.broadcast {
-                self.counters.not_permitted += 1;
-                return Err(Error::NotPermitted(Permission::Broadcast));
-            }
-        }
-        let src = self.iface.source(dst).ok_or(Error::NetworkUnreachable)?;
-        if !dst.is_loopback() {
-            self.iface.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
-        }
-        let mut local = self.socks[i as usize].local;
-        if local.ip().is_unspecified() {
-            local.set_ip(src);
-        }
-        let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
-        if local.port() == 0 {
-            local.set_port(self.ephemeral(space, local, remote)?);
-        }
-        let tuple = Tuple { space, local, remote };
-        if space == Space::Tcp {
-            return self.connect_tcp(i, tuple);
-        }
-        self.enter(i, tuple)?;
-        Ok(Reply::Done)
-    }
-
-    fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
-        let bound = self.demux.tuple(i);
-        if !self.demux.insert(i, tuple) {
-            return Err(Error::AddrInUse);
-        }
-        debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
-        let (iss, now, config) = (self.initial_sequence(&tuple), self.now, self.tcp_config());
-        let ts_offset = self.timestamp_offset(&tuple);
-        let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
-        let fixed = Fixed {
-            local: s.local,
-            remote: s.remote,
-            iss,
-            ts_offset,
-            ..Fixed::open(Kind::Tcp, s.rings)
-        };
-        s.hard.store(&fixed);
-        s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
-        self.want_send(i);
-        Ok(Reply::Done)
     }
 
     fn shutdown(&mut self, sock: SockId, how: u8) -> Result<Reply> {
@@ -497,13 +344,5 @@ fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission
         _ if !reads => Err(Permission::Control),
         badge::STATUS => Ok(()),
         _ => Err(Permission::NetStatus),
-    }
-}
-
-/// The address a program named, if packets of its family are sent and taken here.
-fn spoken(addr: SocketAddr) -> Result<IpAddr> {
-    match addr.ip().to_canonical() {
-        IpAddr::V6(_) => Err(Error::Unsupported),
-        ip => Ok(ip),
     }
 }

@@ -81,6 +81,16 @@ impl<E: Env> Stack<E> {
         tx.read(s.rings.tx_off as usize + start, a) && tx.read(s.rings.tx_off as usize, b)
     }
 
+    /// Where the first datagram in the send ring of socket `i` goes, if it says so.
+    pub(super) fn first_destination(&self, i: u32) -> Option<IpAddr> {
+        let d = self.dgram(i)?;
+        let mut bytes = [0; Header::BYTES];
+        let there = d.tx_tail - d.tx_head >= Header::BYTES as u64;
+        let ip = (there && self.read_ring(i, d.tx_head, &mut bytes))
+            .then(|| Header::from_bytes(&bytes).ip)?;
+        (ip != [0, 0]).then(|| ip_from_words(ip))
+    }
+
     /// Sends the datagrams of socket `i`.
     pub(super) fn dgram_output(&mut self, i: u32) -> Served {
         for _ in 0..QUOTA {

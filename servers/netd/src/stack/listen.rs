@@ -83,7 +83,8 @@ impl<E: Env> Stack<E> {
             self.enlist(i, l, Place::Spare);
             return;
         }
-        let (iss, now, config) = (self.initial_sequence(tuple), self.now, self.tcp_config());
+        let (iss, now, config) =
+            (self.initial_sequence(tuple), self.now, self.tcp_config(tuple.local.ip()));
         let ts_offset = self.timestamp_offset(tuple);
         let lid = self.socks[l as usize].id;
         let s = self.sock(i);

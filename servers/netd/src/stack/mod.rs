@@ -16,15 +16,18 @@
 //! | `iface` | address, DHCP, ARP |
 //! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
+//! | `bind` | which addresses and ports sockets have |
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
 
+mod bind;
 #[cfg(feature = "crash-points")]
 mod check;
 mod control;
 mod dgram;
 mod icmp;
 mod iface;
+mod ip6;
 mod link;
 mod listen;
 mod recover;
@@ -49,6 +52,7 @@ use crate::demux::{Demux, Tuple};
 use crate::dhcp;
 use crate::env::{Counters, Env};
 use crate::iface::Iface;
+use crate::ip6::Ip6;
 use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::Port;
@@ -95,6 +99,7 @@ pub struct Stack<E> {
     addressing: Addressing,
     dhcp: Option<dhcp::Client>,
     iface: Iface,
+    ip6: Ip6,
     link: LinkNews,
     mss: u16,
     nagle: bool,

@@ -129,6 +129,8 @@ impl<E: Env> Stack<E> {
     }
 
     fn claim(&mut self, i: u32, tuple: Tuple) -> Option<()> {
+        let flags = self.socks[i as usize].rec.flags.load(Relaxed);
+        self.demux.set_only_v6(i, flags & flags::V6ONLY != 0);
         self.demux.insert(i, tuple).then_some(())
     }
 
@@ -137,7 +139,7 @@ impl<E: Env> Stack<E> {
         let held = fixed.listener == NO_LISTENER && fixed.flags & flags::ORPHAN == 0;
         let session = &self.sessions[s.session as usize];
         let (tail, head) = session.words(s.id);
-        let mut config = self.tcp_config();
+        let mut config = self.tcp_config(fixed.local.ip());
         config.nagle &= session.options(s.id) & option::NODELAY == 0;
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
         let (conn, outcome) = Conn::recover(s.hard, fixed, config, app, self.now)?;

@@ -6,9 +6,11 @@ use super::sock::{Body, Place, Queued};
 use super::tx::LoopQueue;
 use super::{Stack, icmp};
 use crate::addressing::Addressing;
+use crate::addressing6::Addressing6;
 use crate::demux::{ANY, Demux};
 use crate::env::{Counters, Env, SessionFault};
 use crate::iface::Iface;
+use crate::ip6::Ip6;
 use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::{Port, PortHard, PortMemory};
@@ -40,6 +42,8 @@ pub struct Setup {
     pub sessions: Vec<(SessionSpec, SessionMemory)>,
     /// Address.
     pub addressing: Addressing,
+    /// Addresses of IPv6.
+    pub ip6: Addressing6,
     /// Random bytes.
     pub seed: [u8; 32],
     /// Whether small TCP segments wait for ACKs.
@@ -109,6 +113,7 @@ impl<E: Env> Stack<E> {
             addressing: setup.addressing,
             dhcp: None,
             iface: Iface::new(),
+            ip6: Ip6::new(setup.ip6),
             link: LinkNews::new(said),
             mss: 1460,
             nagle: setup.nagle,

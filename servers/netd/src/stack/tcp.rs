@@ -15,12 +15,19 @@ use core::net::{IpAddr, SocketAddr};
 use libipc::nic::Csum;
 use libipc::sock::{Error, Kind};
 
+/// Headers of IPv6 and TCP without options.
+const HEADERS_V6: u16 = 60;
 /// Segments that one connection sends before others have their turn.
 const QUOTA: usize = 16;
 
 impl<E: Env> Stack<E> {
-    pub(super) fn tcp_config(&self) -> Config {
-        Config { mss: self.mss, nagle: self.nagle }
+    /// Of a connection from address `local`.
+    pub(super) fn tcp_config(&self, local: IpAddr) -> Config {
+        let (mss, headers) = match local {
+            IpAddr::V4(_) => (self.mss, 40),
+            IpAddr::V6(_) => (self.mtu_v6() - HEADERS_V6, HEADERS_V6),
+        };
+        Config { mss, headers, nagle: self.nagle }
     }
 
     /// RFC 6528: a 4 µs clock plus a keyed hash of the pair. The clock goes on over restarts, and

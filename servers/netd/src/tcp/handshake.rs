@@ -3,7 +3,8 @@
 use super::congestion::Congestion;
 use super::{Config, Conn, NEVER, Need, Out, Outcome, Segment};
 use crate::record::{self, Fixed, Hard};
-use crate::wire::tcp::{DEFAULT_MSS, Flags, Options, TIMESTAMPS};
+use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS};
+use core::net::SocketAddr;
 use libipc::sock::{Error, State, event, flags};
 
 impl Conn {
@@ -36,7 +37,10 @@ impl Conn {
         let timed = syn.options.timestamps.is_some();
         Fixed {
             irs: syn.seq,
-            peer_mss: syn.options.mss.unwrap_or(DEFAULT_MSS),
+            peer_mss: syn.options.mss.unwrap_or(match fixed.local {
+                SocketAddr::V4(_) => DEFAULT_MSS,
+                SocketAddr::V6(_) => DEFAULT_MSS_V6,
+            }),
             rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
             snd_shift: syn.options.scale.unwrap_or(0),
             flags: fixed.flags

@@ -319,7 +319,8 @@ impl Conn {
 
     /// The path carries at most `mtu` bytes (RFC 1191, RFC 5927 7.2).
     pub fn too_big(&mut self, mtu: u16) -> Outcome {
-        let mss = (mtu as u32).saturating_sub(40).max(512) - self.overhead();
+        let mss =
+            (mtu as u32).saturating_sub(self.config.headers as u32).max(512) - self.overhead();
         if self.is_synchronised() && mss < self.mss {
             self.mss = mss;
             self.cc.set_mss(mss);

@@ -53,6 +53,8 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Config {
     /// Largest segment that fits our link.
     pub mss: u16,
+    /// Bytes of IP and TCP headers without options.
+    pub headers: u16,
     /// Whether small segments wait for an ACK (Nagle, RFC 9293 3.7.4).
     pub nagle: bool,
 }

@@ -14,6 +14,8 @@ pub const HEADER: usize = 20;
 pub const MAX_HEADER: usize = HEADER + MAX_OPTIONS;
 /// MSS of a peer that does not say (RFC 9293 3.7.1).
 pub const DEFAULT_MSS: u16 = 536;
+/// Likewise over IPv6.
+pub const DEFAULT_MSS_V6: u16 = 1220;
 
 /// A sequence number. Comparison is modulo 2^32 (RFC 9293 3.4), so there is no `Ord`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

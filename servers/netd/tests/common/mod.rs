@@ -18,7 +18,7 @@ use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
-use netd::{Addressing, Setup, Stack};
+use netd::{Addressing, Addressing6, Setup, Stack};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -157,6 +157,7 @@ impl Env for Log {
 pub struct HostSpec {
     pub mac: [u8; 6],
     pub addressing: Addressing,
+    pub ip6: Addressing6,
     pub sockets: u32,
     pub tx_bits: u8,
     pub rx_bits: u8,
@@ -177,6 +178,8 @@ impl HostSpec {
                 gateway: None,
                 dns: None,
             },
+            // What it says of its own accord belongs into few timelines.
+            ip6: Addressing6::Off,
             sockets: 16,
             tx_bits: 14,
             rx_bits: 14,
@@ -360,6 +363,7 @@ impl Host {
             time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
             sessions,
             addressing: self.spec.addressing,
+            ip6: self.spec.ip6,
             seed: std::array::from_fn(|_| rng.next() as u8),
             nagle: true,
         };

@@ -1,0 +1,220 @@
+//! Which addresses and ports sockets have: bind, connect.
+//!
+//! | bound to | takes | in conflict with |
+//! |---|---|---|
+//! | an address | packets for it | the same, any of its family, any of both |
+//! | `0.0.0.0` | IPv4 | all of IPv4, any of both |
+//! | `::` and V6ONLY | IPv6 | all of IPv6 |
+//! | `::` | both | everything |
+
+use super::Stack;
+use super::sock::Body;
+use crate::demux::{ANY, ANY_V6, Space, Tuple};
+use crate::env::Env;
+use crate::record::Fixed;
+use crate::tcp::Conn;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use libipc::net::{Reply, Result, SockId};
+use libipc::permission::Permission;
+use libipc::sock::{Error, Kind, State, flags, option};
+
+/// Ephemeral ports (RFC 6335).
+const EPHEMERAL: core::ops::RangeInclusive<u16> = 49152..=65535;
+/// How many are tried.
+const PORT_TRIES: u32 = 4096;
+
+impl<E: Env> Stack<E> {
+    fn space(&self, i: u32) -> Option<Space> {
+        match &self.socks[i as usize].body {
+            Body::Open => Some(Space::Tcp),
+            Body::Dgram(d) => Some(d.space()),
+            _ => None,
+        }
+    }
+
+    /// The address a program named, if packets of its family are sent and taken here. One of IPv4
+    /// in the clothes of IPv6 is one of IPv4.
+    fn spoken(&self, addr: SocketAddr) -> Result<IpAddr> {
+        match addr.ip().to_canonical() {
+            IpAddr::V6(_) if !self.ip6.is_on() => Err(Error::Unsupported),
+            ip => Ok(ip),
+        }
+    }
+
+    /// Whether the program wants socket `i`, once bound to any address of IPv6, to take that only.
+    fn wants_only_v6(&self, i: u32) -> bool {
+        let s = &self.socks[i as usize];
+        self.sessions[s.session as usize].options(s.id) & option::V6ONLY != 0
+    }
+
+    /// Whether somebody holds `local` or an address that overlaps with it.
+    fn taken(&self, space: Space, local: SocketAddr, only_v6: bool) -> bool {
+        let port = local.port();
+        let at =
+            |ip: IpAddr| self.demux.find(&Tuple::local(space, SocketAddr::new(ip, port))).is_some();
+        let any_of =
+            |v4: bool| self.iface.addrs.iter().any(|a| a.addr.is_ipv4() == v4 && at(a.addr));
+        let dual = || self.demux.find_dual(space, port).is_some();
+        let all_v4 = || at(ANY.ip()) || at(Ipv4Addr::LOCALHOST.into()) || any_of(true);
+        let all_v6 = || at(ANY_V6) || at(Ipv6Addr::LOCALHOST.into()) || any_of(false);
+        match local.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => all_v4() || dual(),
+            IpAddr::V6(ip) if ip.is_unspecified() => all_v6() || (!only_v6 && all_v4()),
+            ip @ IpAddr::V4(_) => at(ip) || at(ANY.ip()) || dual(),
+            ip @ IpAddr::V6(_) => at(ip) || at(ANY_V6),
+        }
+    }
+
+    pub(super) fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
+        let space = self.space(i).ok_or(Error::Invalid)?;
+        let ip = self.spoken(addr)?;
+        if self.socks[i as usize].local.port() != 0 {
+            return Err(Error::Invalid);
+        }
+        if !ip.is_unspecified() && !ip.is_loopback() && !self.iface.is_ours(ip) {
+            return Err(Error::AddrNotAvailable);
+        }
+        let only_v6 = self.wants_only_v6(i);
+        let mut local = SocketAddr::new(ip, addr.port());
+        if local.port() == 0 {
+            local.set_port(self.ephemeral(space, local, ANY, only_v6)?);
+        } else if self.taken(space, local, only_v6) {
+            return Err(Error::AddrInUse);
+        }
+        self.demux.set_only_v6(i, only_v6);
+        self.enter(i, Tuple::local(space, local), only_v6)?;
+        Ok(local)
+    }
+
+    /// Binds a datagram socket that is not bound yet to any address: of both families, if the first
+    /// datagram goes to one of IPv6.
+    pub(super) fn bind_any(&mut self, i: u32) -> Result<()> {
+        if self.socks[i as usize].local.port() != 0 {
+            return Ok(());
+        }
+        let any = match self.first_destination(i) {
+            Some(IpAddr::V6(_)) if self.ip6.is_on() => ANY_V6,
+            _ => ANY.ip(),
+        };
+        self.bind(i, SocketAddr::new(any, 0)).map(|_| ())
+    }
+
+    /// Gives socket `i` its addresses, in the table and in its record.
+    fn enter(&mut self, i: u32, tuple: Tuple, only_v6: bool) -> Result<()> {
+        if !self.demux.insert(i, tuple) {
+            return Err(Error::AddrInUse);
+        }
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        if let Some(fixed) = Fixed::load(s.rec) {
+            let flags = fixed.flags & !flags::V6ONLY | if only_v6 { flags::V6ONLY } else { 0 };
+            s.hard.store(&Fixed { local: s.local, remote: s.remote, flags, ..fixed });
+        }
+        Ok(())
+    }
+
+    /// RFC 6056 3.3.3 (simple hash-based): ports that others cannot guess, and that seldom collide.
+    fn ephemeral(
+        &mut self,
+        space: Space,
+        local: SocketAddr,
+        remote: SocketAddr,
+        only_v6: bool,
+    ) -> Result<u16> {
+        let offset = self.keyed(self.secrets.port, &Tuple { space, local, remote }) as u32;
+        let count = EPHEMERAL.len() as u32;
+        for _ in 0..PORT_TRIES {
+            self.port_counter = self.port_counter.wrapping_add(1);
+            let port = EPHEMERAL.start() + (offset.wrapping_add(self.port_counter) % count) as u16;
+            let at = SocketAddr::new(local.ip(), port);
+            let free = !self.taken(space, at, only_v6)
+                && (remote == ANY
+                    || self.demux.find(&Tuple { space, local: at, remote }).is_none());
+            if free {
+                return Ok(port);
+            }
+        }
+        Err(Error::AddrInUse)
+    }
+
+    /// The address from which socket `i`, bound as it is, speaks to `dst`.
+    ///
+    /// # Errors
+    /// As Linux has it: who is bound to IPv4 does not know the other family, and who is bound to
+    /// IPv6 has no way to an address of IPv4 unless it is bound to any of both.
+    fn speaks_from(&self, i: u32, dst: IpAddr) -> Result<IpAddr> {
+        let local = self.socks[i as usize].local;
+        let (bound, v4) = (local.port() != 0, dst.is_ipv4());
+        match local.ip() {
+            IpAddr::V4(_) if bound && !v4 => return Err(Error::Unsupported),
+            IpAddr::V6(ip) if v4 && (!ip.is_unspecified() || self.wants_only_v6(i)) => {
+                return Err(Error::NetworkUnreachable);
+            }
+            ip if !ip.is_unspecified() => return Ok(ip),
+            _ => {}
+        }
+        self.source(dst).ok_or(Error::NetworkUnreachable)
+    }
+
+    pub(super) fn connect(&mut self, sock: SockId, addr: SocketAddr) -> Result<Reply> {
+        let i = self.existing(sock)?;
+        let dst = self.spoken(addr)?;
+        let space = match &self.socks[i as usize].body {
+            Body::Tcp(conn) if conn.state() == State::SynSent => return Err(Error::InProgress),
+            Body::Tcp(_) => return Err(Error::AlreadyConnected),
+            _ => self.space(i).ok_or(Error::Invalid)?,
+        };
+        let portless = addr.port() == 0 && space != Space::Ping;
+        if portless || dst.is_unspecified() || dst.is_multicast() {
+            return Err(Error::Invalid);
+        }
+        if self.iface.is_broadcast(dst) {
+            if space == Space::Tcp {
+                return Err(Error::NetworkUnreachable);
+            }
+            if !self.sessions[sock.session as usize].spec.broadcast {
+                self.counters.not_permitted += 1;
+                return Err(Error::NotPermitted(Permission::Broadcast));
+            }
+        }
+        let mut local = self.socks[i as usize].local;
+        local.set_ip(self.speaks_from(i, dst)?);
+        if !dst.is_loopback() && !self.iface.is_ours(dst) {
+            self.iface.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
+        }
+        let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
+        if local.port() == 0 {
+            local.set_port(self.ephemeral(space, local, remote, false)?);
+        }
+        let tuple = Tuple { space, local, remote };
+        if space == Space::Tcp {
+            return self.connect_tcp(i, tuple);
+        }
+        self.enter(i, tuple, self.wants_only_v6(i))?;
+        Ok(Reply::Done)
+    }
+
+    fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
+        let bound = self.demux.tuple(i);
+        if !self.demux.insert(i, tuple) {
+            return Err(Error::AddrInUse);
+        }
+        debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
+        let (iss, now, config) =
+            (self.initial_sequence(&tuple), self.now, self.tcp_config(tuple.local.ip()));
+        let ts_offset = self.timestamp_offset(&tuple);
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        let fixed = Fixed {
+            local: s.local,
+            remote: s.remote,
+            iss,
+            ts_offset,
+            ..Fixed::open(Kind::Tcp, s.rings)
+        };
+        s.hard.store(&fixed);
+        s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
+        self.want_send(i);
+        Ok(Reply::Done)
+    }
+}
