@@ -54,6 +54,16 @@ counters! {
     resets_sent = "Tcp.OutRsts",
     /// Challenge ACKs sent (RFC 5961).
     challenge_acks = "Tcp.ChallengeAcks",
+    /// TCP segments with neither ACK nor SYN nor RST.
+    tcp_no_ack = "Drop.InTcpNoAck",
+    /// TCP segments outside the window, or too old by their timestamp (RFC 7323).
+    tcp_unacceptable = "Drop.InTcpUnacceptable",
+    /// SYNs, RSTs and ACKs that RFC 5961 wants questioned.
+    tcp_challenged = "Drop.InTcpChallenged",
+    /// TCP segments behind the peer's FIN.
+    tcp_after_fin = "Drop.InTcpAfterFin",
+    /// Connections that left TIME-WAIT early, since others came.
+    time_wait_overflow = "Tcp.TimeWaitOverflow",
     /// SYNs for which there was no room.
     syns_dropped = "Drop.Syn",
     /// Sessions ended because of nonsense in their memory.

@@ -18,7 +18,7 @@ use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
-use netd::{Addressing, Addressing6, Setup};
+use netd::{Addressing, Addressing6, Settings, Setup};
 
 /// Own notification: the timer.
 pub const TIMER_BIT: u64 = 2;
@@ -117,7 +117,7 @@ pub fn setup(
         addressing,
         ip6,
         seed: start.seed,
-        nagle: true,
+        settings: Settings::default(),
     };
     let cap = |name: &'static str| start.cap(name).ok_or(name);
     let caps = Caps {

@@ -14,6 +14,7 @@
 //! | `iface` | addresses of both families, the next hop, the source |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`timewait`] | TIME-WAIT without a socket |
+//! | [`settings`] | choices for the whole stack |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
 //! | [`env`] | what the stack needs of its surroundings |
 //!
@@ -37,7 +38,9 @@ pub mod list;
 pub mod neigh;
 pub mod port;
 pub mod record;
+mod sealed;
 pub mod session;
+pub mod settings;
 pub mod stack;
 pub mod state;
 pub mod tcp;
@@ -47,4 +50,5 @@ pub mod wire;
 
 pub use addressing::Addressing;
 pub use addressing6::Addressing6;
+pub use settings::Settings;
 pub use stack::{Setup, Signals, Stack};

@@ -1,26 +1,27 @@
-//! TIME-WAIT of connections that no program holds any more: a small record each, in `netd.state`,
-//! so that a session's socket and its rings are free as soon as both sides have everything.
+//! TIME-WAIT: a small record a connection, in `netd.state`, so that the session's socket and its rings
+//! are free as soon as both sides have everything.
 //!
-//! Records are used in turn. All wait equally long, so the one that is used next is the oldest:
-//! when the table is full, the oldest ends early (RFC 9293 3.6.1 allows it with an ISN that moves
-//! on, which RFC 6528 gives).
+//! When the table is full the one that has waited longest ends early (RFC 9293 3.6.1 allows it with an
+//! ISN that moves on, which RFC 6528 gives).
 
+use crate::demux::{Space, Tuple};
+use crate::list::{Ends, Links};
+use crate::sealed::Sealed;
+use crate::wire::tcp::Seq;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicU64, Ordering::*};
 use libipc::sock::{ip_from_words, ip_words};
 
-use crate::crash;
-use crate::demux::{Space, Tuple};
-use crate::wire::tcp::Seq;
+/// How long it lasts: two maximum segment lifetimes, for which RFC 9293 3.4.2 says four minutes and
+/// Linux one.
+pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 
-/// A connection in TIME-WAIT, 64 bytes: addresses, ports, numbers, deadline, check.
-#[repr(C)]
-pub struct WaitRecord {
-    words: [AtomicU64; 7],
-    check: AtomicU64,
-}
+/// A connection in TIME-WAIT, 64 bytes: addresses, ports and the peer's timestamp, numbers, the rest.
+pub type WaitRecord = Sealed<7>;
 
 const _: () = assert!(size_of::<WaitRecord>() == 64);
+
+const MS: u64 = 1_000_000;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,35 +32,43 @@ pub struct Waiting {
     pub snd_nxt: Seq,
     /// The peer's.
     pub rcv_nxt: Seq,
-    /// When it ends, ns since boot.
+    /// The window field of our ACKs.
+    pub window: u16,
+    /// `TS.Recent`, if the connection has timestamps (RFC 7323).
+    pub ts_recent: Option<u32>,
+    /// When it ends, ns since boot, in whole milliseconds.
     pub until: u64,
 }
 
-impl Default for WaitRecord {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl WaitRecord {
-    /// Unused.
-    pub const fn new() -> Self {
-        Self { words: [const { AtomicU64::new(0) }; 7], check: AtomicU64::new(0) }
+impl Waiting {
+    /// Begins the two segment lifetimes anew.
+    pub fn refresh(&mut self, now: u64) {
+        self.until = (now + TIME_WAIT_NS).next_multiple_of(MS);
     }
 
-    fn check_of(words: [u64; 7]) -> u64 {
-        words.iter().fold(0x9e37_79b9_7f4a_7c15, |h: u64, w| {
-            let h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);
-            h ^ h >> 32
-        }) | 1
+    /// When the peer was heard last.
+    pub fn heard(&self) -> u64 {
+        self.until.saturating_sub(TIME_WAIT_NS)
     }
 
-    fn load(&self) -> Option<Waiting> {
-        let w: [u64; 7] = core::array::from_fn(|i| self.words[i].load(Relaxed));
-        if self.check.load(Acquire) != Self::check_of(w) {
-            return None;
-        }
-        Some(Waiting {
+    /// The ISN of a connection that takes its place: beyond every number of the old one (RFC 9293
+    /// 3.6.1).
+    pub fn next_iss(&self) -> Seq {
+        self.snd_nxt + 65535 + 2
+    }
+
+    fn to_words(self) -> [u64; 7] {
+        let Tuple { local, remote, .. } = self.tuple;
+        let ([l0, l1], [r0, r1]) = (ip_words(local.ip()), ip_words(remote.ip()));
+        let ports = local.port() as u64 | (remote.port() as u64) << 16;
+        let numbers = self.snd_nxt.0 as u64 | (self.rcv_nxt.0 as u64) << 32;
+        let rest =
+            (self.until / MS) << 24 | (self.ts_recent.is_some() as u64) << 16 | self.window as u64;
+        [l0, l1, r0, r1, ports | (self.ts_recent.unwrap_or(0) as u64) << 32, numbers, rest]
+    }
+
+    fn from_words(w: [u64; 7]) -> Self {
+        Self {
             tuple: Tuple {
                 space: Space::Tcp,
                 local: SocketAddr::new(ip_from_words([w[0], w[1]]), w[4] as u16),
@@ -67,38 +76,41 @@ impl WaitRecord {
             },
             snd_nxt: Seq(w[5] as u32),
             rcv_nxt: Seq((w[5] >> 32) as u32),
-            until: w[6],
-        })
-    }
-
-    fn store(&self, waiting: &Waiting) {
-        let Tuple { local, remote, .. } = waiting.tuple;
-        let ([l0, l1], [r0, r1]) = (ip_words(local.ip()), ip_words(remote.ip()));
-        let ports = local.port() as u64 | (remote.port() as u64) << 16;
-        let numbers = waiting.snd_nxt.0 as u64 | (waiting.rcv_nxt.0 as u64) << 32;
-        let words = [l0, l1, r0, r1, ports, numbers, waiting.until];
-        self.check.store(0, SeqCst);
-        for (to, from) in self.words.iter().zip(words) {
-            to.store(from, Relaxed);
+            window: w[6] as u16,
+            ts_recent: (w[6] >> 16 & 1 == 1).then_some((w[4] >> 32) as u32),
+            until: (w[6] >> 24).saturating_mul(MS),
         }
-        crash::point();
-        self.check.store(Self::check_of(words), Release);
-        crash::point();
     }
 }
 
 /// The table.
 pub struct TimeWait {
     records: &'static [WaitRecord],
-    next: usize,
+    links: Links,
+    unused: Ends,
+    /// In use; who has waited longest comes first.
+    used: Ends,
+    /// When each may answer the next segment out of place.
+    challenge_from: Vec<u64>,
 }
 
 impl TimeWait {
     /// Over the records that `netd.state` holds.
     pub fn new(records: &'static [WaitRecord]) -> Self {
-        Self { records, next: 0 }
+        let mut table = Self {
+            records,
+            links: Links::new(records.len()),
+            unused: Ends::EMPTY,
+            used: Ends::EMPTY,
+            challenge_from: alloc::vec![0; records.len()],
+        };
+        for (i, record) in records.iter().enumerate() {
+            let list = if record.load().is_some() { &mut table.used } else { &mut table.unused };
+            table.links.push(list, i as u32);
+        }
+        table
     }
-    /// How many there are.
+    /// How many there are, used or not.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -106,23 +118,45 @@ impl TimeWait {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
+    /// How many are in use.
+    pub fn in_use(&self) -> u32 {
+        self.used.len()
+    }
     /// What record `i` says, if it is in use.
     pub fn get(&self, i: usize) -> Option<Waiting> {
-        self.records.get(i)?.load()
+        self.records.get(i)?.load().map(Waiting::from_words)
     }
-    /// The record to use next, which may be in use.
-    pub fn turn(&mut self) -> Option<usize> {
-        let i = self.next;
-        self.next = (i + 1) % self.len().max(1);
-        (i < self.len()).then_some(i)
+    /// The record that has to end before another can begin.
+    pub fn oldest(&self) -> Option<usize> {
+        if self.unused.is_empty() { self.used.first().map(|i| i as usize) } else { None }
     }
-    /// Writes record `i`.
-    pub fn set(&self, i: usize, waiting: &Waiting) {
-        self.records[i].store(waiting);
+    /// Takes an unused record.
+    pub fn begin(&mut self, waiting: &Waiting) -> Option<usize> {
+        let i = self.links.pop(&mut self.unused)?;
+        self.links.push(&mut self.used, i);
+        self.challenge_from[i as usize] = 0;
+        self.records[i as usize].store(waiting.to_words());
+        Some(i as usize)
     }
-    /// Ends record `i`.
-    pub fn clear(&self, i: usize) {
-        self.records[i].check.store(0, Release);
+    /// Changes record `i`, which is in use and waits from now on.
+    pub fn set(&mut self, i: usize, waiting: &Waiting) {
+        self.links.remove(&mut self.used, i as u32);
+        self.links.push(&mut self.used, i as u32);
+        self.records[i].store(waiting.to_words());
+    }
+    /// Ends record `i`, which is in use.
+    pub fn end(&mut self, i: usize) {
+        self.records[i].clear();
+        self.links.remove(&mut self.used, i as u32);
+        self.links.push(&mut self.unused, i as u32);
+    }
+    /// Whether record `i` may answer a segment out of place; `pause` is the least time between two.
+    pub fn may_answer(&mut self, i: usize, now: u64, pause: u64) -> bool {
+        let may = now >= self.challenge_from[i];
+        if may {
+            self.challenge_from[i] = now + pause;
+        }
+        may
     }
 }
 
@@ -130,11 +164,8 @@ impl TimeWait {
 mod tests {
     use super::*;
 
-    #[test]
-    fn records_hold_what_they_were_told_and_damage_is_seen() {
-        let r = WaitRecord::new();
-        assert_eq!(r.load(), None);
-        let waiting = Waiting {
+    fn waiting(ts_recent: Option<u32>) -> Waiting {
+        let mut w = Waiting {
             tuple: Tuple {
                 space: Space::Tcp,
                 local: "10.0.2.15:80".parse().unwrap(),
@@ -142,11 +173,34 @@ mod tests {
             },
             snd_nxt: Seq(1),
             rcv_nxt: Seq(u32::MAX),
-            until: 77,
+            window: 0xfedc,
+            ts_recent,
+            until: 0,
         };
-        r.store(&waiting);
-        assert_eq!(r.load(), Some(waiting));
-        r.words[6].store(78, Relaxed);
-        assert_eq!(r.load(), None);
+        w.refresh(77);
+        w
+    }
+
+    #[test]
+    fn records_hold_what_they_were_told() {
+        for w in [waiting(None), waiting(Some(0)), waiting(Some(u32::MAX))] {
+            assert_eq!(Waiting::from_words(w.to_words()), w);
+        }
+    }
+
+    #[test]
+    fn who_was_heard_of_last_ends_last() {
+        extern crate std;
+        let records = std::boxed::Box::leak(std::boxed::Box::new([const { WaitRecord::new() }; 2]));
+        let mut t = TimeWait::new(records);
+        assert_eq!(t.oldest(), None);
+        let (a, b) = (t.begin(&waiting(None)).unwrap(), t.begin(&waiting(None)).unwrap());
+        assert_eq!((t.begin(&waiting(None)), t.oldest()), (None, Some(a)));
+        t.set(a, &waiting(Some(1)));
+        assert_eq!(t.oldest(), Some(b));
+        let mut t = TimeWait::new(records);
+        assert_eq!(t.in_use(), 2, "an earlier incarnation's");
+        t.end(b);
+        assert_eq!((t.get(b), t.begin(&waiting(None))), (None, Some(b)));
     }
 }

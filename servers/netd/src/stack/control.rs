@@ -263,10 +263,6 @@ impl<E: Env> Stack<E> {
                 } else {
                     conn.shutdown();
                     conn.orphan(now);
-                    if self.retire(i) {
-                        self.sessions[sock.session as usize].forget_freed(sock.id);
-                        return Ok(Reply::Closed { free: true });
-                    }
                     self.want_send(i);
                     self.arm(i);
                     return Ok(Reply::Closed { free: false });

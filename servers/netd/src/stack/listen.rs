@@ -7,7 +7,7 @@ use crate::env::{Env, Event};
 use crate::list::{Ends, NONE};
 use crate::record::{self, Fixed};
 use crate::tcp::{Conn, Segment};
-use crate::wire::tcp::Flags;
+use crate::wire::tcp::{Flags, Seq};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{Error, Kind, State, flags};
 
@@ -57,14 +57,20 @@ impl<E: Env> Stack<E> {
     }
 
     /// RFC 9293 3.10.7.2.
-    pub(super) fn listener_in(&mut self, l: u32, p: &Packet<'_>, seg: &Segment, tuple: &Tuple) {
-        if seg.flags.contains(Flags::RST) {
-            return;
-        }
-        if seg.flags.contains(Flags::ACK) {
+    pub(super) fn listener_in(
+        &mut self,
+        l: u32,
+        p: &Packet<'_>,
+        seg: &Segment,
+        tuple: &Tuple,
+        iss: Option<Seq>,
+    ) {
+        if seg.flags.intersects(Flags::ACK | Flags::RST) {
             return self.refuse(p, seg, tuple);
         }
-        if !seg.flags.contains(Flags::SYN) {
+        // Nobody opens and closes in one breath.
+        if !seg.flags.contains(Flags::SYN) || seg.flags.contains(Flags::FIN) {
+            self.counters.tcp_no_ack += 1;
             return;
         }
         let Body::Listener(listener) = &self.socks[l as usize].body else { return };
@@ -83,8 +89,8 @@ impl<E: Env> Stack<E> {
             self.enlist(i, l, Place::Spare);
             return;
         }
-        let (iss, now, config) =
-            (self.initial_sequence(tuple), self.now, self.tcp_config(tuple.local.ip()));
+        let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
+        let (now, config) = (self.now, self.tcp_config(tuple.local.ip()));
         let ts_offset = self.timestamp_offset(tuple);
         let lid = self.socks[l as usize].id;
         let s = self.sock(i);

@@ -57,6 +57,7 @@ use crate::list::{Ends, Links};
 use crate::neigh::Neighbours;
 use crate::port::Port;
 use crate::session::Session;
+use crate::settings::Settings;
 use crate::state::{HardState, Secrets};
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
@@ -102,7 +103,7 @@ pub struct Stack<E> {
     ip6: Ip6,
     link: LinkNews,
     mss: u16,
-    nagle: bool,
+    settings: Settings,
     ip_id: u16,
     random: u64,
     port_counter: u32,

@@ -16,6 +16,7 @@ use crate::neigh::Neighbours;
 use crate::port::{Port, PortHard, PortMemory};
 use crate::record::Hard;
 use crate::session::{Session, SessionMemory};
+use crate::settings::Settings;
 use crate::state::HardState;
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
@@ -46,8 +47,8 @@ pub struct Setup {
     pub ip6: Addressing6,
     /// Random bytes.
     pub seed: [u8; 32],
-    /// Whether small TCP segments wait for ACKs.
-    pub nagle: bool,
+    /// Choices for the whole stack.
+    pub settings: Settings,
 }
 
 impl<E: Env> Stack<E> {
@@ -116,7 +117,7 @@ impl<E: Env> Stack<E> {
             ip6: Ip6::new(setup.ip6),
             link: LinkNews::new(said),
             mss: 1460,
-            nagle: setup.nagle,
+            settings: setup.settings,
             ip_id: 0,
             random: random.next_u64(),
             port_counter: 0,

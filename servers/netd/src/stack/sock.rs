@@ -155,10 +155,9 @@ impl<E: Env> Stack<E> {
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) => {
                 let tell = conn.is_synchronised() || conn.state() == State::SynReceived;
-                let in_time_wait = conn.state() == State::TimeWait;
                 let numbers = conn.reset_numbers();
                 let outcome = conn.end(Some(error));
-                if tell && !in_time_wait {
+                if tell {
                     self.send_reset(i, numbers);
                 }
                 self.after_tcp(i, outcome);

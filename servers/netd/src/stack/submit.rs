@@ -57,7 +57,7 @@ impl<E: Env> Stack<E> {
         let (id, unaccepted) = (s.id, s.listener != NONE);
         let session = &self.sessions[s.session as usize];
         let (tail, head) = session.words(id);
-        let nagle = self.nagle && session.options(id) & option::NODELAY == 0;
+        let nagle = self.settings.nagle && session.options(id) & option::NODELAY == 0;
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) if !unaccepted && !conn.is_orphan() => {
                 if !conn.wrote(tail as u32) {

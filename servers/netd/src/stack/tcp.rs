@@ -12,6 +12,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
 use crate::wire::{Malformed, ip};
 use core::net::{IpAddr, SocketAddr};
+use libipc::counters::Counters;
 use libipc::nic::Csum;
 use libipc::sock::{Error, Kind};
 
@@ -27,7 +28,7 @@ impl<E: Env> Stack<E> {
             IpAddr::V4(_) => (self.mss, 40),
             IpAddr::V6(_) => (self.mtu_v6() - HEADERS_V6, HEADERS_V6),
         };
-        Config { mss, headers, nagle: self.nagle }
+        Config { mss, headers, nagle: self.settings.nagle }
     }
 
     /// RFC 6528: a 4 µs clock plus a keyed hash of the pair. The clock goes on over restarts, and
@@ -62,11 +63,11 @@ impl<E: Env> Stack<E> {
         };
         let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
         let found = self.demux.find(&tuple);
+        let mut reopened = None;
         if let Some(number) = found.filter(|n| *n as usize >= self.socks.len()) {
             self.verify(p, pseudo)?;
-            if !self.time_wait_in(number, &seg, p.back) {
-                return Ok(());
-            }
+            let Some(iss) = self.time_wait_in(number, &seg, p.back) else { return Ok(()) };
+            reopened = Some(iss);
         } else if let Some(i) = found
             && let Body::Tcp(conn) = &mut self.socks[i as usize].body
         {
@@ -77,15 +78,14 @@ impl<E: Env> Stack<E> {
                 }
                 return Err(why);
             }
-            if !self.connection_in(i, p, &seg, &tuple, plan) {
-                return Ok(());
-            }
+            self.connection_in(i, p, &seg, &tuple, plan);
+            return Ok(());
         } else {
             self.verify(p, pseudo)?;
         }
         match self.demux.lookup_local(Space::Tcp, dst) {
             Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
-                self.listener_in(l, p, &seg, &tuple);
+                self.listener_in(l, p, &seg, &tuple, reopened);
             }
             _ => self.refuse(p, &seg, &tuple),
         }
@@ -126,23 +126,13 @@ impl<E: Env> Stack<E> {
         if sum.is_intact() { Ok(()) } else { Err(Malformed::Checksum) }
     }
 
-    /// An intact segment for connection `i`. `true`: the connection gave way to a new one
-    /// (TIME-WAIT), let a listener look at it.
-    fn connection_in(
-        &mut self,
-        i: u32,
-        p: &Packet<'_>,
-        seg: &Segment,
-        tuple: &Tuple,
-        plan: Plan,
-    ) -> bool {
+    /// An intact segment for connection `i`.
+    fn connection_in(&mut self, i: u32, p: &Packet<'_>, seg: &Segment, tuple: &Tuple, plan: Plan) {
         let now = self.now;
-        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return false };
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = conn.segment(seg, plan, now);
-        if outcome.contains(Outcome::REOPEN) {
-            let outcome = conn.end(None);
-            self.after_tcp(i, outcome);
-            return true;
+        if outcome.intersects(Outcome::DROPPED) {
+            segment_dropped(&mut self.counters, outcome);
         }
         let wants = conn.wants_output();
         if outcome.contains(Outcome::REFUSE) {
@@ -153,7 +143,6 @@ impl<E: Env> Stack<E> {
             self.want_send(i);
         }
         self.arm(i);
-        false
     }
 
     /// What follows from a step of connection `i`.
@@ -161,8 +150,8 @@ impl<E: Env> Stack<E> {
         if outcome.contains(Outcome::ENDED) {
             return self.over(i);
         }
-        if outcome.contains(Outcome::TIME_WAIT) && self.retire(i) {
-            return;
+        if outcome.contains(Outcome::TIME_WAIT) {
+            return self.retire(i);
         }
         let s = &self.socks[i as usize];
         if s.listener != NONE {
@@ -180,7 +169,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Connection `i` is over; its record says how.
-    fn over(&mut self, i: u32) {
+    pub(super) fn over(&mut self, i: u32) {
         let s = &self.socks[i as usize];
         let listener = s.listener;
         let orphan = matches!(&s.body, Body::Tcp(conn) if conn.is_orphan());
@@ -354,6 +343,16 @@ impl Fixed {
             ts_offset: 0,
         }
     }
+}
+
+#[cold]
+fn segment_dropped(c: &mut Counters, outcome: Outcome) {
+    *match outcome & Outcome::DROPPED {
+        Outcome::NO_ACK => &mut c.tcp_no_ack,
+        Outcome::CHALLENGED => &mut c.tcp_challenged,
+        Outcome::AFTER_FIN => &mut c.tcp_after_fin,
+        _ => &mut c.tcp_unacceptable,
+    } += 1;
 }
 
 fn out_repr(out: &Out, src: u16, dst: u16) -> Repr {

@@ -1,34 +1,42 @@
-//! Connections in TIME-WAIT that no program holds any more: numbers of the demultiplexer and the
-//! wheel after the sockets'.
+//! TIME-WAIT (RFC 9293 3.10.7.4): numbers of the demultiplexer and the wheel after the sockets'. No
+//! socket is in TIME-WAIT: its program is told that the connection is over, and its memory is its own
+//! again.
 
 use super::tx::{Link, Payload, Route};
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
-use crate::tcp::{MSL_NS, Segment};
+use crate::tcp::{CHALLENGE_NS, Segment};
 use crate::timewait::Waiting;
-use crate::wire::tcp::{Flags, Repr};
+use crate::wire::tcp::{Flags, Repr, Seq};
 use libipc::sock::State;
 
 impl<E: Env> Stack<E> {
-    /// If connection `i` is in TIME-WAIT and no program holds it, keeps the little that TIME-WAIT
-    /// needs elsewhere and frees the socket. `true`: it did.
-    pub(super) fn retire(&mut self, i: u32) -> bool {
-        let s = &self.socks[i as usize];
-        let Body::Tcp(conn) = &s.body else { return false };
-        if !conn.is_orphan() || conn.state() != State::TimeWait {
-            return false;
+    /// Connection `i` has come to TIME-WAIT: keeps the little that is needed, and ends it.
+    pub(super) fn retire(&mut self, i: u32) {
+        let s = &mut self.socks[i as usize];
+        let Body::Tcp(conn) = &mut s.body else { return };
+        if conn.state() != State::TimeWait {
+            return;
         }
-        let ((snd_nxt, rcv_nxt), owes_ack) = (conn.reset_numbers(), conn.owes_ack());
+        let owes_ack = conn.owes_ack();
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        let waiting = Waiting { tuple, snd_nxt, rcv_nxt, until: self.now + 2 * MSL_NS };
-        let Some(entry) = self.time_wait.turn() else { return false };
-        self.end_time_wait(entry);
-        self.time_wait.set(entry, &waiting);
+        let mut waiting = conn.waiting(tuple);
+        waiting.refresh(self.now);
+        if let Some(oldest) = self.time_wait.oldest() {
+            self.counters.time_wait_overflow += 1;
+            self.end_time_wait(oldest);
+        }
         // The record says so before the socket stops saying so: a crash in between leaves both,
         // and the socket counts.
-        self.free(i);
-        self.enter_time_wait(entry, &waiting);
+        let entry = self.time_wait.begin(&waiting);
+        if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
+            conn.end(None);
+        }
+        self.over(i);
+        if let Some(entry) = entry {
+            self.enter_time_wait(entry, &waiting);
+        }
         // If it is lost, or there is no way now, the peer's FIN comes again.
         if owes_ack
             && let Route::Via(link) =
@@ -36,7 +44,6 @@ impl<E: Env> Stack<E> {
         {
             self.acknowledge(&waiting, link);
         }
-        true
     }
 
     fn time_wait_number(&self, entry: usize) -> u32 {
@@ -48,7 +55,7 @@ impl<E: Env> Stack<E> {
         if self.demux.insert(number, waiting.tuple) {
             self.wheel.set(number, waiting.until);
         } else {
-            self.time_wait.clear(entry);
+            self.time_wait.end(entry);
         }
     }
 
@@ -56,7 +63,7 @@ impl<E: Env> Stack<E> {
         let number = self.time_wait_number(entry);
         self.demux.remove(number);
         self.wheel.cancel(number);
-        self.time_wait.clear(entry);
+        self.time_wait.end(entry);
     }
 
     /// Two segment lifetimes have passed.
@@ -67,36 +74,62 @@ impl<E: Env> Stack<E> {
     /// Takes over what an earlier incarnation kept. Sockets are in the table already.
     pub(super) fn recover_time_wait(&mut self) {
         for entry in 0..self.time_wait.len() {
-            match self.time_wait.get(entry) {
-                Some(w) if w.until > self.now => self.enter_time_wait(entry, &w),
-                _ => self.time_wait.clear(entry),
+            let Some(waiting) = self.time_wait.get(entry) else { continue };
+            let number = self.time_wait_number(entry);
+            if self.demux.tuple(number).is_some() {
+                // One that came to it just now, on the way.
+                continue;
             }
+            self.enter_time_wait(entry, &waiting);
         }
     }
 
-    /// RFC 9293 3.10.7.4, for a connection in TIME-WAIT. `true`: it gives way to a new one, let a
-    /// listener look at the segment.
-    pub(super) fn time_wait_in(&mut self, number: u32, seg: &Segment, back: Link) -> bool {
+    /// A segment for the connection in TIME-WAIT under `number`. `Some`: it gives way to a new one,
+    /// whose ISN this is; a listener is there.
+    pub(super) fn time_wait_in(&mut self, number: u32, seg: &Segment, back: Link) -> Option<Seq> {
         let entry = number as usize - self.socks.len();
-        let Some(mut waiting) = self.time_wait.get(entry) else { return true };
-        // RFC 1337: a stray RST must not cut TIME-WAIT short.
-        if seg.flags.contains(Flags::RST) {
-            return false;
-        }
-        if seg.flags.contains(Flags::SYN) && waiting.rcv_nxt.lt(seg.seq) {
-            self.end_time_wait(entry);
-            return true;
-        }
-        if seg.space() > 0 {
-            if seg.flags.contains(Flags::FIN) {
-                // Our ACK was lost: two more lifetimes.
-                waiting.until = self.now + 2 * MSL_NS;
-                self.time_wait.set(entry, &waiting);
-                self.wheel.set(number, waiting.until);
+        let mut waiting = self.time_wait.get(entry)?;
+        let value = seg.options.timestamps.map(|ts| ts.value);
+        // RFC 7323 5.3 and, the other way, RFC 6191.
+        let age = waiting.ts_recent.zip(value).map(|(recent, value)| value.wrapping_sub(recent));
+        let (old, newer) = (age.is_some_and(|a| (a as i32) < 0), age.is_some_and(|a| a as i32 > 0));
+        let rst = seg.flags.contains(Flags::RST);
+        if !old && seg.seq == waiting.rcv_nxt && (rst || seg.space() == 0) {
+            if rst && !self.settings.rfc1337 {
+                self.end_time_wait(entry);
+                return None;
             }
+            if age.is_some() {
+                waiting.ts_recent = value;
+            }
+            self.wait_again(entry, waiting);
+            return None;
+        }
+        let opens = seg.flags & (Flags::SYN | Flags::RST | Flags::ACK) == Flags::SYN;
+        if opens && !old && (waiting.rcv_nxt.lt(seg.seq) || newer) {
+            let listens = self.demux.lookup_local(Space::Tcp, waiting.tuple.local);
+            if listens.is_some_and(|l| matches!(self.socks[l as usize].body, Body::Listener(_))) {
+                self.end_time_wait(entry);
+                return Some(waiting.next_iss());
+            }
+        }
+        if rst {
+            return None;
+        }
+        if old || seg.flags.contains(Flags::ACK) {
+            self.wait_again(entry, waiting);
+        }
+        let data = seg.space() > 0 && !seg.flags.contains(Flags::SYN);
+        if data || self.time_wait.may_answer(entry, self.now, CHALLENGE_NS) {
             self.acknowledge(&waiting, back);
         }
-        false
+        None
+    }
+
+    fn wait_again(&mut self, entry: usize, mut waiting: Waiting) {
+        waiting.refresh(self.now);
+        self.time_wait.set(entry, &waiting);
+        self.wheel.set(self.time_wait_number(entry), waiting.until);
     }
 
     fn acknowledge(&mut self, waiting: &Waiting, link: Link) {
@@ -105,6 +138,7 @@ impl<E: Env> Stack<E> {
             seq: waiting.snd_nxt,
             ack: waiting.rcv_nxt,
             flags: Flags::ACK,
+            window: waiting.window,
             ..Repr::new(local.port(), remote.port())
         };
         self.send_segment(link, local.ip(), remote.ip(), &repr, Payload::None, 0);

@@ -32,7 +32,8 @@ impl Conn {
         assert!(self.irs.lt(self.rcv_nxt));
         assert!(self.rcv_nxt.le(self.rcv_adv), "the window is not taken back");
         assert!(self.head.le(self.rcv_nxt) && self.unread() <= self.rx_size);
-        assert!(self.rcv_adv - self.head <= self.rx_size, "more offered than there is");
+        let room = self.rx_size + self.fin_taken as u32;
+        assert!(self.rcv_adv - self.head <= room, "more offered than there is");
         let (nxt, adv) = halves(self.rec.rcv.load(Relaxed));
         let shown = if self.fin_taken { self.rcv_nxt - 1 } else { self.rcv_adv };
         assert!(nxt == self.rcv_nxt && adv == shown, "RCV in the record");

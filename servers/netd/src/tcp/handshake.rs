@@ -7,6 +7,11 @@ use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS};
 use core::net::SocketAddr;
 use libipc::sock::{Error, State, event, flags};
 
+/// Least MSS of a peer that is believed; the value is Linux's.
+const MIN_MSS: u32 = 48;
+/// How soon the SYN goes out again after an ACK of something else.
+const SYN_AGAIN_NS: u64 = 2_000_000;
+
 impl Conn {
     /// An active open. `fixed` is in the record already, as far as it is known.
     pub fn connect(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
@@ -37,7 +42,7 @@ impl Conn {
         let timed = syn.options.timestamps.is_some();
         Fixed {
             irs: syn.seq,
-            peer_mss: syn.options.mss.unwrap_or(match fixed.local {
+            peer_mss: syn.options.mss.filter(|mss| *mss > 0).unwrap_or(match fixed.local {
                 SocketAddr::V4(_) => DEFAULT_MSS,
                 SocketAddr::V6(_) => DEFAULT_MSS_V6,
             }),
@@ -66,8 +71,9 @@ impl Conn {
         self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
         self.rcv_shift = agreed.rcv_shift;
         self.snd_shift = agreed.snd_shift;
-        // A peer that says less than 64 wants to make us send headers only.
-        self.mss = (agreed.peer_mss as u32).clamp(64, self.config.mss as u32) - self.overhead();
+        // A peer that says less wants to make us send headers only.
+        self.mss =
+            (agreed.peer_mss as u32).clamp(MIN_MSS, self.config.mss as u32) - self.overhead();
         self.cc = Congestion::new(self.cc.algorithm(), self.mss, self.iss);
     }
 
@@ -83,10 +89,15 @@ impl Conn {
         (self.wl1, self.wl2) = (syn.seq, syn.ack);
     }
 
-    /// RFC 9293 3.10.7.3.
+    /// RFC 9293 3.10.7.3. Text and FIN that come with the SYN are left to be repeated.
     pub(super) fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
         let has_ack = seg.flags.contains(Flags::ACK);
         if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
+            if self.retries == 0 && self.iss.lt(self.max) {
+                // The peer believes in an old connection, which our RST ends: the SYN need not wait
+                // for its time-out.
+                self.rto_at = now + SYN_AGAIN_NS;
+            }
             return Outcome::REFUSE;
         }
         if has_ack && self.echoes_another(seg, now) {
@@ -96,11 +107,11 @@ impl Conn {
             return if has_ack {
                 self.end(Some(Error::ConnectionRefused))
             } else {
-                Outcome::empty()
+                Outcome::NO_ACK
             };
         }
         if !seg.flags.contains(Flags::SYN) {
-            return Outcome::empty();
+            return Outcome::UNACCEPTABLE;
         }
         self.agree_by_syn(seg, now);
         if !has_ack {
@@ -125,23 +136,6 @@ impl Conn {
         self.hard.store(&fixed);
         self.agree(&fixed);
         self.window_of_syn(syn, now);
-    }
-
-    /// The peer repeats its SYN: our SYN-ACK was lost, or, after a simultaneous open, this is its
-    /// SYN-ACK.
-    pub(super) fn syn_again(&mut self, seg: &Segment, now: u64) -> Outcome {
-        if seg.flags.contains(Flags::ACK) && self.una.lt(seg.ack) && seg.ack.le(self.max) {
-            self.una = seg.ack;
-            self.rtt.acked(seg.ack, now);
-            self.publish_snd();
-            self.need |= Need::ACK;
-            self.need.remove(Need::SYN);
-            return self.established(now);
-        }
-        if !seg.flags.intersects(Flags::ACK | Flags::RST) {
-            self.need |= Need::SYN;
-        }
-        Outcome::empty()
     }
 
     pub(super) fn established(&mut self, now: u64) -> Outcome {

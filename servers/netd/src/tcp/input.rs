@@ -6,10 +6,6 @@ use crate::record;
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State, event};
 
-/// Challenge ACKs that one connection sends in [`CHALLENGE_NS`] (RFC 5961 7).
-const CHALLENGES: u8 = 10;
-const CHALLENGE_NS: u64 = 1_000_000_000;
-
 impl Conn {
     /// Where the payload of a segment belongs. Copying it there before the segment is known to be
     /// intact is harmless beyond `rcv_nxt`, except over ranges that arrived earlier: see
@@ -52,41 +48,8 @@ impl Conn {
 
     /// RFC 9293 3.10.7.4.
     fn synchronised(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
-        if self.state == State::SynReceived && seg.flags.contains(Flags::SYN) && seg.seq == self.irs
-        {
-            return self.syn_again(seg, now);
-        }
-        if self.state == State::TimeWait
-            && seg.flags.contains(Flags::SYN)
-            && self.rcv_nxt.lt(seg.seq)
-        {
-            return Outcome::REOPEN;
-        }
-        if self.is_outdated(seg, now) {
-            self.answer_unacceptable(seg, now);
-            return Outcome::empty();
-        }
-        if !self.acceptable(seg) {
-            if !seg.flags.contains(Flags::RST) {
-                self.answer_unacceptable(seg, now);
-            }
-            return Outcome::empty();
-        }
-        // RFC 5961 3.2.
-        if seg.flags.contains(Flags::RST) {
-            if seg.seq == self.rcv_nxt {
-                return self.reset();
-            }
-            self.challenge(now);
-            return Outcome::empty();
-        }
-        // RFC 5961 4.2.
-        if seg.flags.contains(Flags::SYN) {
-            self.challenge(now);
-            return Outcome::empty();
-        }
-        if !seg.flags.contains(Flags::ACK) {
-            return Outcome::empty();
+        if let Err(outcome) = self.validate(seg, now) {
+            return outcome;
         }
         let mut outcome = Outcome::empty();
         if self.state == State::SynReceived {
@@ -97,79 +60,46 @@ impl Conn {
             // Its ACK of our SYN counts below.
             outcome |= self.established(now);
         }
-        // RFC 5961 5.2: an ACK of what was not sent, or of long ago, is answered and dropped.
-        let oldest = self.una - self.max_wnd.max(1);
-        if !seg.ack.le(self.max) || seg.ack.lt(oldest) {
+        if self.is_stray_ack(seg.ack) {
             self.challenge(now);
-            return outcome;
+            return outcome | Outcome::CHALLENGED;
         }
         self.note_timestamp(seg, now);
         outcome |= self.acknowledgment(seg, now);
         if self.state == State::Closed {
             return outcome;
         }
+        if seg.flags.contains(Flags::SYN) {
+            // The SYN-ACK of a simultaneous open; this tells its sender that it has arrived.
+            self.need |= Need::ACK;
+            return outcome;
+        }
         outcome |= self.text(seg, plan, now);
-        if self.state != State::Closed && seg.flags.contains(Flags::FIN) {
-            let fin = seg.seq + seg.len;
-            if !self.fin_taken && self.rcv_nxt.le(fin) && fin.le(self.rcv_adv) {
-                self.peer_fin = Some(fin);
-            }
+        if seg.flags.contains(Flags::FIN) && self.state != State::Closed {
+            outcome |= self.fin(seg);
         }
         if self.state != State::Closed && self.peer_fin == Some(self.rcv_nxt) {
-            outcome |= self.take_fin(now);
+            outcome |= self.take_fin();
         }
         outcome
     }
 
-    /// RFC 9293 3.10.7.4, first: the four cases, and ACKs that come with a closed window.
-    fn acceptable(&self, seg: &Segment) -> bool {
-        let window = self.rcv_adv - self.rcv_nxt;
-        let space = seg.space();
-        let inside = |s: Seq| self.rcv_nxt.le(s) && s.lt(self.rcv_nxt + window);
-        match (space, window) {
-            (0, 0) => seg.seq == self.rcv_nxt,
-            (0, _) => inside(seg.seq) || seg.seq == self.rcv_adv,
-            // Nothing fits, but a valid ACK in it is to be used (its text is not taken: `plan`).
-            (_, 0) => seg.seq == self.rcv_nxt,
-            _ => inside(seg.seq) || inside(seg.seq + (space - 1)),
+    /// The segment says FIN; its turn may come later.
+    #[cold]
+    fn fin(&mut self, seg: &Segment) -> Outcome {
+        let fin = seg.seq + seg.len;
+        if self.fin_taken {
+            // Our ACK of it was lost.
+            if fin.lt(self.rcv_nxt) && self.state != State::TimeWait {
+                self.need |= Need::ACK;
+            }
+        } else if self.orphan && self.state == State::FinWait2 && self.rcv_nxt.lt(fin) {
+            // There is text before it that nobody will ever read.
+            return self.end(None) | Outcome::REFUSE;
+        } else if self.rcv_nxt.le(fin) && fin.le(self.rcv_adv) {
+            self.peer_fin = Some(fin);
         }
-    }
-
-    /// An unacceptable segment is answered with an ACK. Repeated data is answered always, since
-    /// its sender waits; what carries nothing only within the limit, since two sides could answer
-    /// each other for ever.
-    fn answer_unacceptable(&mut self, seg: &Segment, now: u64) {
-        if self.state == State::TimeWait && seg.flags.contains(Flags::FIN) {
-            // Our ACK of its FIN was lost: two more segment lifetimes.
-            self.misc_at = now + 2 * timers::MSL_NS;
-        }
-        if seg.space() > 0 {
-            self.need |= Need::ACK;
-        } else {
-            self.challenge(now);
-        }
-    }
-
-    fn challenge(&mut self, now: u64) {
-        if now.saturating_sub(self.challenge_at) >= CHALLENGE_NS {
-            (self.challenge_at, self.challenges) = (now, 0);
-        }
-        if self.challenges < CHALLENGES {
-            self.challenges += 1;
-            self.need |= Need::ACK;
-        }
-    }
-
-    fn reset(&mut self) -> Outcome {
-        let error = match self.state {
-            State::SynReceived if self.passive => None,
-            State::SynReceived => Some(Error::ConnectionRefused),
-            // RFC 1337: a stray RST must not cut TIME-WAIT short.
-            State::TimeWait => return Outcome::empty(),
-            State::Closing | State::LastAck => None,
-            _ => Some(Error::ConnectionReset),
-        };
-        self.end(error)
+        Outcome::empty()
     }
 
     fn update_window(&mut self, seg: &Segment) {
@@ -231,7 +161,7 @@ impl Conn {
         }
         // RFC 6298 (5.2), (5.3).
         self.rto_at = if self.una == self.max { NEVER } else { now + self.rtt.rto() };
-        if self.orphan && self.state != State::TimeWait {
+        if self.orphan {
             self.misc_at = now + timers::ORPHAN_NS;
         }
         if self.fin.is_some_and(|fin| fin.lt(ack)) {
@@ -240,7 +170,7 @@ impl Conn {
                     self.enter(State::FinWait2);
                     Outcome::READY
                 }
-                State::Closing => self.enter_time_wait(now),
+                State::Closing => self.enter_time_wait(),
                 State::LastAck => self.end(None),
                 _ => Outcome::empty(),
             };
@@ -253,11 +183,14 @@ impl Conn {
         if seg.len == 0 {
             return Outcome::empty();
         }
-        if self.orphan && self.rcv_nxt.lt(seg.seq + seg.len) {
+        if self.orphan && !self.fin_taken && self.rcv_nxt.lt(seg.seq + seg.len) {
             // RFC 1122 4.2.2.13: nobody will ever read it, and the peer should know.
             return self.end(None) | Outcome::REFUSE;
         }
         if plan.len == 0 {
+            if self.fin_taken && self.rcv_nxt.le(seg.seq) {
+                return Outcome::AFTER_FIN;
+            }
             self.need |= Need::ACK;
             return Outcome::empty();
         }
@@ -284,9 +217,9 @@ impl Conn {
     }
 
     /// The peer's FIN, in its turn: RFC 9293 3.10.7.4 eighth.
-    fn take_fin(&mut self, now: u64) -> Outcome {
+    fn take_fin(&mut self) -> Outcome {
         self.rcv_nxt = self.rcv_nxt + 1;
-        self.rcv_adv = self.rcv_nxt;
+        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt);
         self.fin_taken = true;
         self.peer_fin = None;
         self.publish_rcv();
@@ -294,7 +227,7 @@ impl Conn {
         self.need |= Need::ACK;
         match self.state {
             State::FinWait1 => self.enter(State::Closing),
-            State::FinWait2 => return self.enter_time_wait(now),
+            State::FinWait2 => return self.enter_time_wait(),
             State::Established => self.enter(State::CloseWait),
             _ => {}
         }

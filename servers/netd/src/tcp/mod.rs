@@ -9,7 +9,8 @@
 //! | file | what |
 //! |---|---|
 //! | `handshake` | opening, and the SYNs on the way out (RFC 9293 3.5) |
-//! | `input` | segment arrives (RFC 9293 3.10.7, RFC 5961) |
+//! | `input` | segment arrives (RFC 9293 3.10.7) |
+//! | `validate` | which segments may speak (RFC 5961) |
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
@@ -30,6 +31,7 @@ mod recovery;
 mod rtt;
 mod timers;
 mod timestamps;
+mod validate;
 
 use bitflags::bitflags;
 use libipc::sock::{Error, Record, State};
@@ -42,8 +44,9 @@ pub use output::Out;
 pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
-pub use timers::{ACK_DELAY_NS, MSL_NS};
+pub use timers::ACK_DELAY_NS;
 use timestamps::PeerClock;
+pub use validate::CHALLENGE_NS;
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
@@ -77,7 +80,7 @@ bitflags! {
 bitflags! {
     /// What a step led to, besides segments to send (ask [`Conn::next_segment`]).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Outcome: u8 {
+    pub struct Outcome: u16 {
         /// The program should look at the record.
         const READY = 1;
         /// The handshake has completed.
@@ -88,8 +91,16 @@ bitflags! {
         const TIME_WAIT = 8;
         /// Answer with an RST for the segment (RFC 9293 3.10.7.1 says which numbers).
         const REFUSE = 16;
-        /// In TIME-WAIT: a SYN that begins a new connection (RFC 9293 3.10.7.4, RFC 6191).
-        const REOPEN = 32;
+        /// Dropped: neither ACK nor SYN nor RST.
+        const NO_ACK = 1 << 8;
+        /// Dropped: outside the window.
+        const UNACCEPTABLE = 1 << 9;
+        /// Dropped: a SYN, RST or ACK that RFC 5961 wants questioned.
+        const CHALLENGED = 1 << 10;
+        /// Dropped: text after the peer's FIN.
+        const AFTER_FIN = 1 << 11;
+        /// All that say why the segment was dropped.
+        const DROPPED = 0xff << 8;
     }
 }
 
@@ -191,8 +202,8 @@ pub struct Conn {
     need: Need,
     duplicate_acks: u8,
     unacked: u8,
-    challenge_at: u64,
-    challenges: u8,
+    /// When the next segment out of place may be answered.
+    challenge_from: u64,
 
     rto_at: u64,
     ack_at: u64,
@@ -248,8 +259,7 @@ impl Conn {
             need: Need::empty(),
             duplicate_acks: 0,
             unacked: 0,
-            challenge_at: 0,
-            challenges: 0,
+            challenge_from: 0,
             rto_at: NEVER,
             ack_at: NEVER,
             misc_at: NEVER,
@@ -395,8 +405,6 @@ impl Conn {
     pub fn orphan(&mut self, now: u64) {
         self.orphan = true;
         self.hard.orphan();
-        if self.state != State::TimeWait {
-            self.misc_at = now + timers::ORPHAN_NS;
-        }
+        self.misc_at = now + timers::ORPHAN_NS;
     }
 }

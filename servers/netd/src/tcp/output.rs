@@ -2,6 +2,7 @@
 
 use super::{Conn, NEVER, Need};
 use crate::wire::tcp::{Flags, Options, Seq};
+use libipc::sock::State;
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
 /// MSS with which there are such.
@@ -44,7 +45,8 @@ impl Conn {
             return Some(self.syn(now));
         }
         if !self.is_synchronised() {
-            return None;
+            let challenge = self.state == State::SynReceived && self.need.contains(Need::ACK);
+            return challenge.then(|| self.emit(self.max, 0, false, now));
         }
         // Each duplicate ACK is a message of its own: it says that a segment has left the network.
         if self.duplicate_acks > 0 {
@@ -183,12 +185,9 @@ impl Conn {
 
     /// The window field, moving the advertised right edge as far as that avoids silly windows
     /// (RFC 9293 3.8.6.2.2), never back.
-    fn window(&mut self) -> u16 {
-        if self.fin_taken {
-            return 0;
-        }
+    pub(super) fn window(&mut self) -> u16 {
         let edge = self.right_edge();
-        if self.rcv_adv.lt(edge) {
+        if self.rcv_adv.lt(edge) && !self.fin_taken {
             // Only whole units of the scale can be said.
             let window = (edge - self.rcv_nxt) >> self.rcv_shift << self.rcv_shift;
             let edge = self.rcv_nxt + window;

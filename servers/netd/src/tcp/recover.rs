@@ -122,7 +122,7 @@ impl Conn {
             }
             (true, true, true) => {
                 self.need |= Need::ACK;
-                let outcome = self.enter_time_wait(now);
+                let outcome = self.enter_time_wait();
                 return (self, outcome);
             }
         };

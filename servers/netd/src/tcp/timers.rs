@@ -1,13 +1,12 @@
 //! Time: retransmission and persist, delayed ACK, TIME-WAIT and the limits of orphans.
 
 use super::{Conn, NEVER, Need, Outcome};
+use crate::demux::Tuple;
+use crate::timewait::Waiting;
 use libipc::sock::{Error, State};
 
 /// Longest delay of an ACK (RFC 9293 3.8.6.3 allows 500 ms).
 pub const ACK_DELAY_NS: u64 = 40_000_000;
-/// Maximum segment lifetime. TIME-WAIT lasts two (RFC 9293 3.4.2 says two minutes each, other
-/// stacks half a minute).
-pub const MSL_NS: u64 = 30_000_000_000;
 /// A closed connection without progress ends after this.
 pub const ORPHAN_NS: u64 = 60_000_000_000;
 /// Retransmissions of a SYN: more than three minutes (RFC 9293 3.8.3, R2).
@@ -27,9 +26,8 @@ impl Conn {
         }
         if self.misc_at <= now {
             self.misc_at = NEVER;
-            // TIME-WAIT is over, or nobody has waited for this connection long enough.
-            let error = if self.state == State::TimeWait { None } else { Some(Error::TimedOut) };
-            return self.end(error);
+            // Nobody has waited for this connection long enough.
+            return self.end(Some(Error::TimedOut));
         }
         if self.rto_at <= now {
             self.rto_at = NEVER;
@@ -90,10 +88,15 @@ impl Conn {
         if patient { at } else { at.min(self.stuck_since.saturating_add(self.user_timeout)) }
     }
 
-    pub(super) fn enter_time_wait(&mut self, now: u64) -> Outcome {
+    pub(super) fn enter_time_wait(&mut self) -> Outcome {
         self.enter(State::TimeWait);
-        self.rto_at = NEVER;
-        self.misc_at = now + 2 * MSL_NS;
         Outcome::TIME_WAIT | Outcome::READY
+    }
+
+    /// What TIME-WAIT keeps of it.
+    pub fn waiting(&mut self, tuple: Tuple) -> Waiting {
+        let (snd_nxt, rcv_nxt) = self.reset_numbers();
+        let ts_recent = self.ts_recent();
+        Waiting { tuple, snd_nxt, rcv_nxt, window: self.window(), ts_recent, until: 0 }
     }
 }

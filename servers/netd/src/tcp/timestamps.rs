@@ -82,6 +82,11 @@ impl Conn {
         }
     }
 
+    /// `TS.Recent`, if the connection has timestamps.
+    pub(super) fn ts_recent(&self) -> Option<u32> {
+        self.timed().then_some(self.peer_clock.recent)
+    }
+
     fn set_ts_recent(&mut self, value: u32) {
         self.peer_clock.recent = value;
         record::set_ts_recent(self.rec, value);

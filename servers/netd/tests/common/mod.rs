@@ -18,7 +18,7 @@ use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
 use netd::wire::checksum::Sum;
-use netd::{Addressing, Addressing6, Setup, Stack};
+use netd::{Addressing, Addressing6, Settings, Setup, Stack};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -365,7 +365,7 @@ impl Host {
             addressing: self.spec.addressing,
             ip6: self.spec.ip6,
             seed: std::array::from_fn(|_| rng.next() as u8),
-            nagle: true,
+            settings: Settings::default(),
         };
         self.stack = Some(Stack::new(setup, self.log.clone(), self.now));
     }

@@ -22,6 +22,8 @@ pub struct Script {
     pub sent: VecDeque<(u64, Frame)>,
     /// The socket.
     pub id: u16,
+    /// Its listener, of an accepted one.
+    pub listener: u16,
     /// Window that the peer advertises.
     pub window: u16,
 }
@@ -34,6 +36,7 @@ fn flags(text: &str) -> Flags {
             'F' => Flags::FIN,
             'R' => Flags::RST,
             'P' => Flags::PSH,
+            'U' => Flags::URG,
             _ => panic!("flag {c}"),
         }
     })
@@ -56,6 +59,7 @@ impl Script {
             iss: None,
             sent: VecDeque::new(),
             id: 0,
+            listener: 0,
             window: 32768,
         };
         script.settle();
@@ -222,7 +226,7 @@ impl Script {
         s.send("A", 1, 1, &[]);
         s.nothing();
         let (id, _) = s.host.accept(listener).expect("it waits");
-        s.id = id;
+        (s.id, s.listener) = (id, listener);
         s.settle();
         assert_eq!(s.state(), State::Established);
         s
