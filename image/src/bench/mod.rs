@@ -8,6 +8,7 @@
 //! | `machine`, `guests` | the guests under measurement |
 //! | `namespace` | a network of our own |
 //! | `load` | the client |
+//! | `stack` | the network stack on the host, beside smoltcp |
 //! | `profile` | where the instructions of a load go |
 
 pub mod counts;
@@ -23,6 +24,7 @@ pub mod namespace;
 pub mod net;
 pub mod plot;
 pub mod profile;
+pub mod stack;
 pub mod symbols;
 pub mod tools;
 
@@ -55,6 +57,11 @@ pub const ALL: &[Bench] = &[
         name: "kernel",
         shows: "what the kernel runs for a call, a signal, an interrupt, …, beside seL4",
         run: kernel::run,
+    },
+    Bench {
+        name: "stack",
+        shows: "what the network stack runs for a segment, a datagram, a connection, beside smoltcp",
+        run: stack::run,
     },
     Bench {
         name: "profile",
@@ -151,6 +158,17 @@ pub enum Error {
     /// cargo succeeded, but made no such thing.
     #[error("cargo made no file for {0}; please report this")]
     NotMade(&'static str),
+    /// No callgrind.
+    #[error("the program `valgrind` does not run; install it: apt-get install valgrind")]
+    NoValgrind,
+    /// The measured program failed, or callgrind wrote nothing.
+    #[error("{what} failed: {said}")]
+    Program {
+        /// What was run.
+        what: String,
+        /// What it said.
+        said: String,
+    },
     /// The plugin has not written its file.
     #[error("QEMU does not run the counting plugin; target/bench-logs may say why")]
     Counts,

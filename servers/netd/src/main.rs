@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod copy;
 mod guest;
 
 use libipc::sock::DOORBELL_SHIFT;
@@ -138,11 +139,11 @@ impl Env for Guest {
         to: netd::env::At<'_>,
         len: usize,
     ) -> Option<netd::wire::checksum::Sum> {
-        guest::copy_sum(from, to, len)
+        copy::copy_sum(from, to, len)
     }
 
     fn sum(&mut self, from: netd::env::At<'_>, len: usize) -> Option<netd::wire::checksum::Sum> {
-        guest::sum(from, len)
+        copy::sum(from, len)
     }
 
     fn event(&mut self, event: netd::env::Event) {
