@@ -56,6 +56,8 @@ pub mod offset {
     pub const RX_USED_CONSUMER: usize = 0;
     /// `nic.net`: consumer side of tx free.
     pub const TX_FREE_CONSUMER: usize = size_of::<ConsumerSide>();
+    /// `nic.net`: [`Groups`].
+    pub const GROUPS: usize = 2048;
     /// `nic.net`: producer side of rx free.
     pub const RX_FREE_PRODUCER: usize = 4096;
     /// `nic.net`: producer side of tx used.
@@ -66,6 +68,8 @@ pub mod offset {
     const _: () = assert!(producer_bytes::<RxUsed>(RING) <= 3 * 4096);
     const _: () = assert!(producer_bytes::<TxDesc>(RING) <= 5 * 4096);
     const _: () = assert!(size_of::<ProducerSide>() == 64 && size_of::<Status>() <= 2048);
+    const _: () = assert!(TX_FREE_CONSUMER + size_of::<ConsumerSide>() <= GROUPS);
+    const _: () = assert!(GROUPS + size_of::<Groups>() <= RX_FREE_PRODUCER);
 }
 
 /// An empty receive buffer: its index in region `nic.rx`.
@@ -234,6 +238,48 @@ pub struct Status {
     pub caps: AtomicU64,
     /// Counters; see [`Counter`].
     pub counters: [AtomicU64; 32],
+}
+
+/// Groups that are named one by one ([`Groups`]).
+pub const GROUPS: usize = 64;
+
+/// The multicast groups whose frames the NIC is to take, at [`offset::GROUPS`] of `nic.net`; netd
+/// signals the driver when they change. Broadcasts are taken in any case.
+#[repr(C)]
+pub struct Groups {
+    /// One more before a change and after it: while it is odd, the rest means nothing. 0: netd has
+    /// not said anything yet.
+    pub version: AtomicU32,
+    /// How many of `macs` count; more than there are: every group.
+    pub count: AtomicU32,
+    /// MAC addresses, first byte lowest.
+    pub macs: [AtomicU64; GROUPS],
+}
+
+impl Groups {
+    /// Says which groups there are. Only netd writes.
+    pub fn set(&self, groups: impl Iterator<Item = [u8; 6]>) {
+        let begun = self.version.load(Relaxed) | 1;
+        self.version.store(begun, SeqCst);
+        let mut count = 0;
+        for [a, b, c, d, e, f] in groups {
+            if let Some(word) = self.macs.get(count) {
+                word.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Relaxed);
+            }
+            count = (count + 1).min(GROUPS + 1);
+        }
+        self.count.store(count as u32, Relaxed);
+        self.version.store(begun.wrapping_add(1).max(2), SeqCst);
+    }
+    /// The groups as version `version` has them; `None`: every group.
+    pub fn get(&self) -> Option<impl Iterator<Item = [u8; 6]>> {
+        let count = self.count.load(Acquire) as usize;
+        let macs = self.macs.get(..count)?.iter();
+        Some(macs.map(|m| {
+            let [a, b, c, d, e, f, ..] = m.load(Relaxed).to_le_bytes();
+            [a, b, c, d, e, f]
+        }))
+    }
 }
 
 /// Bits of [`Status::caps`].

@@ -4,6 +4,7 @@
 //! while: netd sees the link down, what it gives from then on waits in its rings, and resuming is
 //! opening. The NIC may have lost its power in between.
 
+use crate::filter::Filter;
 use crate::frame::MAX_FRAME;
 use crate::hardware::{Event, Hardware};
 use crate::models::Model;
@@ -14,7 +15,7 @@ use crate::setup;
 use crate::tx::{self, Tx};
 use crate::window::Windows;
 use core::sync::atomic::Ordering::*;
-use libipc::nic::{self, Counter, RxFree, RxUsed, Status, TxDesc, TxFree, caps};
+use libipc::nic::{self, Counter, Groups, RxFree, RxUsed, Status, TxDesc, TxFree, caps};
 use libipc::ring::{Memory, PeerError};
 
 /// Rounds per [`Driver::poll`].
@@ -39,6 +40,8 @@ pub struct Config {
     pub windows: Windows,
     /// Status page in `nic.drv`.
     pub status: &'static Status,
+    /// What netd says about groups, in `nic.net`.
+    pub groups: &'static Groups,
     /// The rings.
     pub rx_free: Memory<RxFree>,
     /// See [`libipc::nic`].
@@ -87,6 +90,7 @@ pub struct Driver {
     tx: Tx,
     windows: Windows,
     status: &'static Status,
+    filter: Filter,
     model: Model,
     budget: usize,
     notify: bool,
@@ -139,7 +143,9 @@ impl Driver {
         }
         let (model, budget) = (config.model, config.settings.budget as usize);
         let windows = config.windows.clone();
-        let mut driver = Self { rx, tx, windows, status, model, budget, notify: true };
+        let filter = Filter::new(config.groups);
+        let mut driver = Self { rx, tx, windows, status, filter, model, budget, notify: true };
+        driver.filter.update(hw);
         driver.publish_link(setup::link(hw), true);
         Ok(driver)
     }
@@ -209,6 +215,7 @@ impl Driver {
     /// instead, which spares the interrupt that would follow for work already done.
     pub fn poll<H: Hardware>(&mut self, hw: &mut H, irq: bool) -> Poll {
         let mut drained = false;
+        self.filter.update(hw);
         if irq {
             self.causes(hw);
         }

@@ -12,6 +12,7 @@
 //! | [`lent`] | what lies in region `nic.rings`: both rings, and the notes that survive a crash |
 //! | [`window`] | which memory the NIC may be told about |
 //! | [`port`] | a ring that netd writes, and what happens when it writes nonsense |
+//! | [`filter`] | which multicast frames the NIC takes |
 //! | [`frame`] | which frames of netd may be sent |
 //! | [`rx`], [`tx`] | the two directions |
 //! | [`tally`] | their totals |
@@ -28,6 +29,7 @@
 pub mod astray;
 pub mod desc;
 pub mod driver;
+pub mod filter;
 pub mod frame;
 pub mod hardware;
 pub mod lent;

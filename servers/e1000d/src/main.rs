@@ -11,7 +11,7 @@ use e1000d::regs::{BAR_BYTES, Reg};
 use e1000d::settings::Settings;
 use e1000d::window::Windows;
 use e1000d::{Config, Driver, Event, Hardware, Next, StartError, lent};
-use libipc::nic::{self, Status, offset};
+use libipc::nic::{self, Groups, Status, offset};
 use libipc::ring::{Entry, Memory};
 use libipc::start::Region;
 use libipc::sys;
@@ -139,6 +139,8 @@ fn config(start: &'static StartInfo) -> Config {
         windows,
         // SAFETY: mapped, long enough and page-aligned (`region`, init); every field is atomic.
         status: unsafe { &*((drv.vaddr as usize + offset::STATUS) as *const Status) },
+        // SAFETY: likewise.
+        groups: unsafe { &*((net.vaddr as usize + offset::GROUPS) as *const Groups) },
         rx_free: ring((net, offset::RX_FREE_PRODUCER), (drv, offset::RX_FREE_CONSUMER)),
         rx_used: ring((drv, offset::RX_USED_PRODUCER), (net, offset::RX_USED_CONSUMER)),
         tx_used: ring((net, offset::TX_USED_PRODUCER), (drv, offset::TX_USED_CONSUMER)),

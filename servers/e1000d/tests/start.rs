@@ -352,3 +352,32 @@ fn a_slow_nic_interrupts_when_it_has_sent() {
     w.check();
     assert!(w.nic().events.iter().all(|e| !matches!(e, Event::RingStopped(..))));
 }
+
+/// Manual 13.5.1: bits 47:36 of the address choose one of 4,096.
+#[test]
+fn groups_that_netd_names_are_taken() {
+    let mut w = started(false);
+    let table = |w: &World| -> Vec<(u32, u32)> {
+        (0..128).map(|i| (i, w.reg(regs::MTA.word(i)))).filter(|(_, v)| *v != 0).collect()
+    };
+    assert_eq!(table(&w), []);
+    let (all, own) = ([0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+    w.rings.groups().set([all, own, [2, 0, 0, 0, 0, 1]].into_iter());
+    w.rung();
+    assert_eq!(table(&w), [(0, 1 << 16), (0x2b, 1 << 3)], "0x010 and 0x563; a station is no group");
+    let writes = w.writes();
+    w.kill();
+    w.run_driver();
+    assert_eq!(w.writes(), writes, "a warm start finds the table as it is");
+    w.rings.groups().set((0..=255).map(|i| [0x33, 0x33, 0, 0, 0, i]));
+    w.rung();
+    assert_eq!(table(&w).len(), 128, "too many to name: all");
+    let groups = w.rings.groups();
+    groups.version.fetch_add(1, Relaxed);
+    groups.count.store(0, Relaxed);
+    w.rung();
+    assert_eq!(table(&w).len(), 128, "in the middle of a change");
+    groups.set(std::iter::empty());
+    w.rung();
+    assert_eq!(table(&w), []);
+}

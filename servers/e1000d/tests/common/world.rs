@@ -66,6 +66,10 @@ impl Rings {
         // SAFETY: as `ring`; every field is atomic.
         unsafe { &*(self.drv_at(offset::STATUS) as *const Status) }
     }
+    pub fn groups(&self) -> &'static Groups {
+        // SAFETY: as `ring`; every field is atomic.
+        unsafe { &*(self.net_at(offset::GROUPS) as *const Groups) }
+    }
     /// Word `i` of `nic.net`, as a hostile netd writes it.
     pub fn net_word(&self, i: usize) -> &'static AtomicU64 {
         &self.net.0[i]
@@ -129,6 +133,7 @@ impl World {
             pool_bus: POOL_BUS,
             windows,
             status: rings.status(),
+            groups: rings.groups(),
             rx_free: rings.rx_free(),
             rx_used: rings.rx_used(),
             tx_used: rings.tx_used(),
@@ -174,6 +179,11 @@ impl World {
         self.nic().incoming.push_back(frame);
     }
 
+    /// netd has signalled.
+    pub fn rung(&mut self) {
+        self.doorbell = true;
+        self.run_driver();
+    }
     /// Runs the driver once, as `main.rs` does, if anything woke it; starts it if it is dead.
     /// `false`: it sleeps.
     pub fn run_driver(&mut self) -> bool {

@@ -52,22 +52,26 @@ pub(crate) struct Address {
     pub preferred_until: u64,
     /// It is nobody's afterwards.
     pub valid_until: u64,
+    /// Its prefix is on the link.
+    pub on_link: bool,
     /// Next step of the detection.
-    due: u64,
+    pub due: u64,
 }
 
 impl Address {
     /// Of a record: an earlier incarnation had settled it.
-    pub fn settled(
-        ip: Ipv6Addr,
-        prefix: u8,
-        origin: Origin,
-        duplicate: bool,
-        until: [u64; 2],
-    ) -> Self {
-        let standing = if duplicate { Standing::Duplicate } else { Standing::Ours };
+    pub fn settled(ip: Ipv6Addr, prefix: u8, origin: Origin, until: [u64; 2]) -> Self {
         let [preferred_until, valid_until] = until;
-        Self { ip, prefix, origin, standing, preferred_until, valid_until, due: NEVER }
+        Self {
+            ip,
+            prefix,
+            origin,
+            standing: Standing::Ours,
+            preferred_until,
+            valid_until,
+            on_link: origin != Origin::Auto,
+            due: NEVER,
+        }
     }
     /// Whether packets may be sent from it and taken to it.
     pub fn is_ours(&self) -> bool {
@@ -135,17 +139,8 @@ impl Addresses {
             return false;
         }
         let due = now + random as u64 % PROBE_DELAY_NS;
-        let (standing, until) = (Standing::Tentative(PROBES), NEVER);
-        let address = Address {
-            ip,
-            prefix,
-            origin,
-            standing,
-            preferred_until: until,
-            valid_until: until,
-            due,
-        };
-        self.all.push(address).is_ok()
+        let settled = Address::settled(ip, prefix, origin, [NEVER; 2]);
+        self.all.push(Address { standing: Standing::Tentative(PROBES), due, ..settled }).is_ok()
     }
 
     /// The link is up again: what was not settled is asked for anew.
@@ -181,6 +176,7 @@ impl Addresses {
         let a = self.all.iter_mut().find(|a| a.ip == ip)?;
         a.valid_until = after(now, valid_s);
         a.preferred_until = after(now, p.preferred_s);
+        a.on_link = p.on_link;
         Some(ip)
     }
 

@@ -22,6 +22,8 @@ pub struct Record {
     places: [Place; PLACES],
 }
 
+const _: () = assert!(size_of::<Record>() == PLACES * 48);
+
 /// What a place says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -57,14 +59,17 @@ impl Place {
             3 => Origin::Auto,
             _ => return None,
         };
-        let (prefix, duplicate) = ((w[2] >> 8) as u8, w[2] >> 16 & 1 != 0);
-        Some(Kept::Address(Address::settled(ip, prefix, origin, duplicate, [w[3], w[4]])))
+        let settled = Address::settled(ip, (w[2] >> 8) as u8, origin, [w[3], w[4]]);
+        let bit = |n: u32| w[2] >> n & 1 != 0;
+        let standing = if bit(16) { Standing::Duplicate } else { Standing::Ours };
+        Some(Kept::Address(Address { standing, on_link: bit(17), ..settled }))
     }
     fn store(&self, kept: &Kept) {
         let (ip, what, until) = match kept {
             Kept::Address(a) => {
                 let duplicate = (a.standing == Standing::Duplicate) as u64;
-                let what = a.origin as u64 | (a.prefix as u64) << 8 | duplicate << 16;
+                let bits = duplicate << 16 | (a.on_link as u64) << 17;
+                let what = a.origin as u64 | (a.prefix as u64) << 8 | bits;
                 (a.ip, what, [a.preferred_until, a.valid_until])
             }
             Kept::Router(ip, metric, until) => (*ip, ROUTER | (*metric as u64) << 32, [0, *until]),
@@ -143,7 +148,9 @@ mod tests {
 
     fn address(last: u16, duplicate: bool, until: u64) -> Kept {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
-        Kept::Address(Address::settled(ip, 64, Origin::Auto, duplicate, [until, until]))
+        let standing = if duplicate { Standing::Duplicate } else { Standing::Ours };
+        let settled = Address::settled(ip, 64, Origin::Auto, [until, until]);
+        Kept::Address(Address { standing, on_link: duplicate, ..settled })
     }
 
     #[test]

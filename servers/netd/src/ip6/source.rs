@@ -48,7 +48,7 @@ fn label(ip: Ipv6Addr) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::super::NEVER;
-    use super::super::address::Origin;
+    use super::super::address::{Origin, Standing};
     use super::*;
 
     fn ip(s: &str) -> Ipv6Addr {
@@ -58,9 +58,7 @@ mod tests {
     fn pick(own: &[(&str, u64)], dst: &str) -> Ipv6Addr {
         let all: heapless::Vec<Address, 8> = own
             .iter()
-            .map(|(text, until)| {
-                Address::settled(ip(text), 64, Origin::Auto, false, [*until, NEVER])
-            })
+            .map(|(text, until)| Address::settled(ip(text), 64, Origin::Auto, [*until, NEVER]))
             .collect();
         select(all.iter(), ip(dst), 100).unwrap()
     }
@@ -91,7 +89,8 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_settled_is_no_source() {
-        let a = Address::settled(ip("2001:db8::1"), 64, Origin::Auto, true, [NEVER; 2]);
+        let ours = Address::settled(ip("2001:db8::1"), 64, Origin::Auto, [NEVER; 2]);
+        let a = Address { standing: Standing::Duplicate, ..ours };
         assert_eq!(select([a].iter(), ip("2001:db8::2"), 0), None);
     }
 }
