@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::sock::{Error, Kind, State};
+use crate::sock::{Error, Kind, State, TcpInfo};
 
 /// Badges of netd's endpoint.
 pub mod badge {
@@ -142,6 +142,11 @@ pub enum Request {
         /// Which.
         sock: SockId,
     },
+    /// A connection's state and figures: [`Reply::TcpInfo`].
+    TcpInfo {
+        /// Which.
+        sock: SockId,
+    },
     /// The interface.
     Interface,
     /// Sockets from number `skip` on, a few at a time: [`Reply::Sockets`].
@@ -193,6 +198,8 @@ pub enum Reply {
         /// Remote.
         remote: Option<SocketAddr>,
     },
+    /// State and figures.
+    TcpInfo(TcpInfo),
     /// The interface.
     Interface(Interface),
     /// Some sockets; fewer than 8: these were the last.

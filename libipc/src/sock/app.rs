@@ -123,6 +123,11 @@ impl Default for AppSock {
 
 /// Bits of [`AppSock::options`].
 pub mod option {
+    /// The program counts changes of any option here, modulo 32: netd reads the others when this
+    /// word is not as it was.
+    pub const CHANGES: u32 = 31 << 27;
+    /// One more.
+    pub const CHANGE: u32 = 1 << 27;
     /// TCP_NODELAY: a small segment does not wait for an ACK of the one before (RFC 9293 3.7.4
     /// asks for the choice).
     pub const NODELAY: u32 = 1;
@@ -180,14 +185,16 @@ pub mod option {
     pub const HDRINCL: u32 = 1 << 22;
     /// SO_NO_CHECK: UDP checksum 0 (IPv4).
     pub const NO_CHECK: u32 = 1 << 23;
+    /// MSG_MORE of the last write: as [`CORK`], until the next one.
+    pub const MORE: u32 = 1 << 24;
 }
 
 /// Values of [`AppSock::congestion`].
 pub mod congestion {
-    /// CUBIC (RFC 9438), also when the word is 0.
-    pub const CUBIC: u8 = 1;
+    /// CUBIC (RFC 9438).
+    pub const CUBIC: u8 = 0;
     /// NewReno (RFC 5681, 6582), `reno` in Linux.
-    pub const RENO: u8 = 2;
+    pub const RENO: u8 = 1;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::{Kind, TcpInfo};
 
 /// Bit of a call's number (the message's method): the call is made again because sockd died.
 pub const REPEATED: u16 = 1 << 15;
@@ -81,11 +81,17 @@ pub enum Request {
         /// Socket id.
         id: u32,
     },
+    /// A connection's state and figures (TCP_INFO).
+    TcpInfo {
+        /// Socket id.
+        id: u32,
+    },
     /// Counters of sockd.
     Stats,
 }
 
 /// What sockd answers.
+#[allow(clippy::large_enum_variant, reason = "made once, encoded and dropped; there is no heap")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done.
@@ -119,6 +125,8 @@ pub enum Reply {
         /// Remote.
         remote: Option<SocketAddr>,
     },
+    /// State and figures.
+    TcpInfo(TcpInfo),
     /// Counters.
     Stats(Stats),
 }

@@ -52,6 +52,22 @@ pub enum Error {
     InProgress,
     /// EAFNOSUPPORT.
     Unsupported,
+    /// EALREADY: a connect is under way already.
+    AlreadyInProgress,
+    /// ENOENT: no such thing by this name (a congestion control).
+    NotFound,
+    /// EOPNOTSUPP: not with a socket of this kind, or in this state.
+    NotSupported,
+    /// ENOPROTOOPT: no such option; ICMP protocol unreachable.
+    NoOption,
+    /// EHOSTDOWN: ICMP host unknown.
+    HostDown,
+    /// ENONET: ICMP source host isolated.
+    NoNetwork,
+    /// ENETDOWN: the interface is down.
+    NetworkDown,
+    /// EDESTADDRREQ: no peer was named, and none is connected.
+    NoDestination,
     /// EPROTO: what the program sent is no request. Its session has been ended for that; call
     /// `OpenSession` to begin anew.
     Protocol,
@@ -59,7 +75,7 @@ pub enum Error {
 
 impl Error {
     /// By number, from 1.
-    const NUMBERED: [Self; 23] = [
+    const NUMBERED: [Self; 31] = [
         Self::WouldBlock,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -83,6 +99,14 @@ impl Error {
         Self::InProgress,
         Self::Unsupported,
         Self::Protocol,
+        Self::AlreadyInProgress,
+        Self::NotFound,
+        Self::NotSupported,
+        Self::NoOption,
+        Self::HostDown,
+        Self::NoNetwork,
+        Self::NetworkDown,
+        Self::NoDestination,
     ];
 
     /// Its number, in the low byte; the permission's above it.
@@ -122,6 +146,14 @@ impl Error {
             Self::InProgress => 115,
             Self::Unsupported => 97,
             Self::Protocol => 71,
+            Self::AlreadyInProgress => 114,
+            Self::NotFound => 2,
+            Self::NotSupported => 95,
+            Self::NoOption => 92,
+            Self::HostDown => 112,
+            Self::NoNetwork => 64,
+            Self::NetworkDown => 100,
+            Self::NoDestination => 89,
         }
     }
 
@@ -168,6 +200,14 @@ impl core::fmt::Display for Error {
             Self::Server => "server did not answer",
             Self::InProgress => "connection in progress",
             Self::Unsupported => "not supported",
+            Self::AlreadyInProgress => "operation already in progress",
+            Self::NotFound => "no such thing",
+            Self::NotSupported => "operation not supported",
+            Self::NoOption => "no such option or protocol",
+            Self::HostDown => "host is down",
+            Self::NoNetwork => "host is not on the network",
+            Self::NetworkDown => "network is down",
+            Self::NoDestination => "destination address required",
             Self::Protocol => "the session was ended: what was sent is no request",
         })
     }

@@ -57,6 +57,7 @@ mod app;
 mod calls;
 mod dgram;
 mod error;
+mod info;
 mod kind;
 mod record;
 
@@ -64,6 +65,7 @@ pub use app::{AppSock, congestion, option};
 pub use calls::{REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, ip_from_words, ip_words};
 pub use error::Error;
+pub use info::{TcpInfo, tcp_info};
 pub use kind::{Kind, State};
 pub use record::{Record, event, flags};
 

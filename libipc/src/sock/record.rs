@@ -217,6 +217,17 @@ impl Record {
             && una == self.fin_seq.load(Acquire).wrapping_add(1);
         past_syn.wrapping_sub(fin as u32)
     }
+    /// Stream bytes sent at least once, as a 32-bit count, not counting SYN and FIN.
+    pub fn sent(&self) -> u32 {
+        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+            return 0;
+        }
+        let max = (self.snd.load(Acquire) >> 32) as u32;
+        let past_syn = max.wrapping_sub(self.iss.load(Relaxed)).wrapping_sub(1);
+        let fin = self.events.load(Acquire) & event::FIN_QUEUED != 0
+            && max == self.fin_seq.load(Acquire).wrapping_add(1);
+        past_syn.wrapping_sub(fin as u32)
+    }
     /// Datagrams: bytes ever put into the receive ring.
     pub fn dgram_rx_tail(&self) -> u64 {
         self.rcv.load(Acquire)

@@ -204,9 +204,9 @@ impl Session {
         (app.tx_tail.load(Acquire), app.rx_head.load(Acquire))
     }
 
-    /// How long the program lets data go unacknowledged, ns; 0: it does not say.
-    pub fn user_timeout(&self, id: u16) -> u64 {
-        self.mem.apps[id as usize].user_timeout_ms.load(Relaxed) as u64 * 1_000_000
+    /// The program's words of a socket.
+    pub fn app(&self, id: u16) -> &AppSock {
+        &self.mem.apps[id as usize]
     }
 
     /// The program's options of a socket ([`libipc::sock::option`]).

@@ -1,6 +1,6 @@
 //! What every socket has.
 
-use super::{Ping, TcpListener, TcpStream, UdpSocket};
+use super::{Opts, Ping, TcpListener, TcpStream, UdpSocket};
 use crate::poll::Source;
 use crate::runtime::Runtime;
 use core::net::SocketAddr;
@@ -41,6 +41,11 @@ macro_rules! common {
             /// Bytes of the receive ring (SO_RCVBUF); chosen when the socket is made.
             pub fn recv_buffer_size(&self) -> usize {
                 self.socket.rx_size() as usize
+            }
+
+            /// Its options.
+            pub fn opts(&self) -> Opts<'_> {
+                self.socket.opts()
             }
 
             /// The runtime that it belongs to.
@@ -84,7 +89,7 @@ macro_rules! connects {
                 self.socket.write_timeout.get()
             }
 
-            /// The error that ended the socket, or that ICMP reported last (SO_ERROR).
+            /// The error that ended the socket, or that ICMP reported last.
             pub fn error(&self) -> Option<Error> {
                 self.socket.record().error()
             }

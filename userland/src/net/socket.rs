@@ -7,6 +7,7 @@ use core::task::Poll;
 use core::time::Duration;
 use libipc::sock::{AppSock, Error, Kind, Record, Reply, Request, State, event, ip_from_words};
 
+use super::Opts;
 use crate::mem::SessionMem;
 use crate::runtime::{Instant, Runtime};
 
@@ -22,11 +23,13 @@ pub(super) struct Socket {
     pub nonblocking: Cell<bool>,
     pub read_timeout: Cell<Option<Duration>>,
     pub write_timeout: Cell<Option<Duration>>,
-    /// Reset instead of an orderly end when dropped.
-    pub abort: Cell<bool>,
+    /// SO_LINGER, see [`super::Opts::set_linger`].
+    pub linger: Cell<Option<u16>>,
+    /// How far the send ring may be filled (SO_SNDBUF).
+    pub tx_limit: Cell<u64>,
     /// `rx_head` when netd was last told of it.
     told: Cell<u64>,
-    /// Datagrams: the error that was reported last.
+    /// The error that was reported last.
     pub reported: Cell<Option<Error>>,
 }
 
@@ -60,7 +63,8 @@ impl Socket {
             nonblocking: Cell::new(false),
             read_timeout: Cell::new(None),
             write_timeout: Cell::new(None),
-            abort: Cell::new(false),
+            linger: Cell::new(None),
+            tx_limit: Cell::new(tx_size as u64),
             told: Cell::new(0),
             reported: Cell::new(None),
         };
@@ -88,16 +92,8 @@ impl Socket {
         self.words().rx_head.load(Relaxed)
     }
 
-    /// Sets or clears an option, which netd sees at once.
-    pub fn set_option(&self, bit: u32, on: bool) {
-        let options = &self.words().options;
-        let old = options.load(Relaxed);
-        options.store(if on { old | bit } else { old & !bit }, Relaxed);
-        self.rt.submit(self.id);
-    }
-
-    pub fn option(&self, bit: u32) -> bool {
-        self.words().options.load(Relaxed) & bit != 0
+    pub fn opts(&self) -> Opts<'_> {
+        Opts::new(self)
     }
 
     pub fn tx_size(&self) -> u64 {
@@ -265,7 +261,11 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = self.rt.call(&Request::Close { id: self.id, abort: self.abort.get() });
+        let abort = self.linger.get() == Some(0);
+        if let Some(seconds @ 1..) = self.linger.get() {
+            self.linger_for(Duration::from_secs(seconds.into()));
+        }
+        let _ = self.rt.call(&Request::Close { id: self.id, abort });
         // Not earlier: netd reads `tx_tail` once more while the call lasts.
         self.words().clear();
         self.rt.forget(self.id);

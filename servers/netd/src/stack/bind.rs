@@ -201,7 +201,7 @@ impl<E: Env> Stack<E> {
         }
         debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
         let (iss, now, config) =
-            (self.initial_sequence(&tuple), self.now, self.tcp_config(tuple.local.ip()));
+            (self.initial_sequence(&tuple), self.now, self.tcp_config(i, tuple.local.ip()));
         let ts_offset = self.timestamp_offset(&tuple);
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);

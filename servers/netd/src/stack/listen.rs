@@ -90,7 +90,7 @@ impl<E: Env> Stack<E> {
             return;
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
-        let (now, config) = (self.now, self.tcp_config(tuple.local.ip()));
+        let (now, config) = (self.now, self.tcp_config(l, tuple.local.ip()));
         let ts_offset = self.timestamp_offset(tuple);
         let lid = self.socks[l as usize].id;
         let s = self.sock(i);

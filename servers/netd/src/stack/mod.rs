@@ -27,6 +27,7 @@ mod control;
 mod dgram;
 mod icmp;
 mod iface;
+mod info;
 mod ip6;
 mod link;
 mod listen;

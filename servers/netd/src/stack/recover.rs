@@ -5,9 +5,9 @@ use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{Env, Event};
 use crate::record::{self, Fixed, NO_LISTENER};
-use crate::tcp::{AppWords, Conn, Outcome};
+use crate::tcp::{AppWords, Conn, Opts, Outcome};
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Error, Kind, State, flags, option};
+use libipc::sock::{Error, Kind, State, flags};
 
 #[derive(Default)]
 struct Found {
@@ -139,8 +139,13 @@ impl<E: Env> Stack<E> {
         let held = fixed.listener == NO_LISTENER && fixed.flags & flags::ORPHAN == 0;
         let session = &self.sessions[s.session as usize];
         let (tail, head) = session.words(s.id);
-        let mut config = self.tcp_config(fixed.local.ip());
-        config.nagle &= session.options(s.id) & option::NODELAY == 0;
+        let orphan = fixed.flags & flags::ORPHAN != 0;
+        let owner = self.number(s.session, fixed.listener).unwrap_or(i);
+        let mut config = self.tcp_config(owner, fixed.local.ip());
+        if orphan {
+            // Its words are the program's no more.
+            config.opts = Opts::default();
+        }
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
         let (conn, outcome) = Conn::recover(s.hard, fixed, config, app, self.now)?;
         let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };

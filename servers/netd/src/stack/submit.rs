@@ -4,7 +4,6 @@ use super::turns::{SUBMIT_BUDGET, bits};
 use super::{Body, Stack};
 use crate::env::{Env, SessionFault};
 use crate::list::NONE;
-use libipc::sock::option;
 
 impl<E: Env> Stack<E> {
     /// Serves the sessions whose doorbell rang.
@@ -57,7 +56,7 @@ impl<E: Env> Stack<E> {
         let (id, unaccepted) = (s.id, s.listener != NONE);
         let session = &self.sessions[s.session as usize];
         let (tail, head) = session.words(id);
-        let nagle = self.settings.nagle && session.options(id) & option::NODELAY == 0;
+        let bits = session.options(id);
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) if !unaccepted && !conn.is_orphan() => {
                 if !conn.wrote(tail as u32) {
@@ -66,7 +65,10 @@ impl<E: Env> Stack<E> {
                 if !conn.took(head as u32) {
                     return Err(SessionFault::ReceiveIndex(id));
                 }
-                conn.set_nagle(nagle);
+                if bits != conn.opts().bits {
+                    self.take_opts(i);
+                }
+                let Body::Tcp(conn) = &self.socks[i as usize].body else { return Ok(()) };
                 if conn.wants_output() {
                     self.want_send(i);
                 }

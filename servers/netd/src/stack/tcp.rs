@@ -7,7 +7,7 @@ use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
-use crate::tcp::{Config, Out, Outcome, Plan, Segment};
+use crate::tcp::{Config, Opts, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
 use crate::wire::{Malformed, ip};
@@ -22,13 +22,32 @@ const HEADERS_V6: u16 = 60;
 const QUOTA: usize = 16;
 
 impl<E: Env> Stack<E> {
-    /// Of a connection from address `local`.
-    pub(super) fn tcp_config(&self, local: IpAddr) -> Config {
+    /// What a connection at socket `i` from address `local` begins with.
+    pub(super) fn tcp_config(&self, i: u32, local: IpAddr) -> Config {
         let (mss, headers) = match local {
             IpAddr::V4(_) => (self.mss, 40),
             IpAddr::V6(_) => (self.mtu_v6() - HEADERS_V6, HEADERS_V6),
         };
-        Config { mss, headers, nagle: self.settings.nagle }
+        let opts = self.wanted(i);
+        Config { mss: opts.max_seg(mss), headers, nagle: self.settings.nagle, opts }
+    }
+
+    /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.
+    fn wanted(&self, i: u32) -> Opts {
+        let s = &self.socks[i as usize];
+        let id = if s.listener == NONE { s.id } else { self.socks[s.listener as usize].id };
+        Opts::read(self.sessions[s.session as usize].app(id))
+    }
+
+    /// Has connection `i` look at its options.
+    #[cold]
+    pub(super) fn take_opts(&mut self, i: u32) {
+        let opts = self.wanted(i);
+        if let Body::Tcp(conn) = &mut self.socks[i as usize].body
+            && !conn.is_orphan()
+        {
+            conn.set_opts(opts);
+        }
     }
 
     /// RFC 6528: a 4 µs clock plus a keyed hash of the pair. The clock goes on over restarts, and
@@ -189,12 +208,12 @@ impl<E: Env> Stack<E> {
     /// Timer of connection `i`.
     pub(super) fn tcp_timer(&mut self, i: u32) {
         let now = self.now;
-        let s = &mut self.socks[i as usize];
-        let Body::Tcp(conn) = &mut s.body else { return };
+        let Body::Tcp(conn) = &self.socks[i as usize].body else { return };
         if conn.deadline() > now {
             return self.arm(i);
         }
-        conn.user_timeout = self.sessions[s.session as usize].user_timeout(s.id);
+        self.take_opts(i);
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = conn.timer(now);
         let wants = conn.wants_output();
         self.after_tcp(i, outcome);

@@ -24,7 +24,9 @@ mod assembler;
 mod check;
 pub mod congestion;
 mod handshake;
+mod info;
 mod input;
+mod opts;
 mod output;
 mod recover;
 mod recovery;
@@ -40,6 +42,7 @@ use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
+pub use opts::Opts;
 pub use output::Out;
 pub use recover::AppWords;
 use recovery::Recovery;
@@ -60,6 +63,8 @@ pub struct Config {
     pub headers: u16,
     /// Whether small segments wait for an ACK (Nagle, RFC 9293 3.7.4).
     pub nagle: bool,
+    /// What the program wants.
+    pub opts: Opts,
 }
 
 bitflags! {
@@ -175,8 +180,6 @@ pub struct Conn {
     retries: u8,
     /// What is not acknowledged was first sent about then; valid while `retries` is not 0.
     stuck_since: u64,
-    /// For how long that may be, ns; 0: see `DATA_RETRIES` (RFC 5482).
-    pub user_timeout: u64,
     last_sent: u64,
 
     ts_offset: u32,
@@ -241,7 +244,6 @@ impl Conn {
             rtt: Rtt::new(),
             retries: 0,
             stuck_since: now,
-            user_timeout: 0,
             last_sent: now,
             ts_offset: fixed.ts_offset,
             syn_at: now,
@@ -269,10 +271,6 @@ impl Conn {
     /// State.
     pub fn state(&self) -> State {
         self.state
-    }
-    /// Whether small segments wait for an ACK ([`Config::nagle`]).
-    pub fn set_nagle(&mut self, on: bool) {
-        self.config.nagle = on;
     }
     /// Whether the program has closed it.
     pub fn is_orphan(&self) -> bool {

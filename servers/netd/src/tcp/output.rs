@@ -171,7 +171,7 @@ impl Conn {
     fn small_goes(&self, len: u32, last: bool) -> bool {
         let again = self.nxt.lt(self.max);
         // Minshall's variant: only a small segment in flight holds back the next small one.
-        let nagle = self.config.nagle && self.una.lt(self.small) && self.una.lt(self.nxt);
+        let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.nxt);
         again || (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
     }
 

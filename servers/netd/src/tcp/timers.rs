@@ -47,8 +47,8 @@ impl Conn {
             self.stuck_since = now.saturating_sub(self.rtt.rto());
         }
         self.retries = self.retries.saturating_add(1);
-        let limited = self.user_timeout != 0;
-        if limited && now - self.stuck_since >= self.user_timeout {
+        let limited = self.opts().user_timeout() != 0;
+        if limited && now - self.stuck_since >= self.opts().user_timeout() {
             return self.end(Some(Error::TimedOut));
         }
         match self.state {
@@ -84,8 +84,12 @@ impl Conn {
 
     /// The time of the next retransmission, or the end of the program's patience if that is earlier.
     pub(super) fn within_user_timeout(&self, at: u64) -> u64 {
-        let patient = self.user_timeout == 0 || self.retries == 0;
-        if patient { at } else { at.min(self.stuck_since.saturating_add(self.user_timeout)) }
+        let patient = self.opts().user_timeout() == 0 || self.retries == 0;
+        if patient {
+            at
+        } else {
+            at.min(self.stuck_since.saturating_add(self.opts().user_timeout()))
+        }
     }
 
     pub(super) fn enter_time_wait(&mut self) -> Outcome {

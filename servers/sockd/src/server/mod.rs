@@ -219,6 +219,13 @@ impl<'a> Server<'a> {
                 let (id, _) = self.own(s, id)?;
                 addresses(netd, sock_id(s, id))
             }
+            Request::TcpInfo { id } => {
+                let (id, _) = self.own(s, id)?;
+                match netd.ask(&net::Request::TcpInfo { sock: sock_id(s, id) }).reply {
+                    Ok(net::Reply::TcpInfo(info)) => Ok(Reply::TcpInfo(info)),
+                    other => unexpected(other),
+                }
+            }
         }
     }
 

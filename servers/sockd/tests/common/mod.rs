@@ -249,7 +249,8 @@ impl Model {
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }
-            | Request::Misbehaved { .. } => Err(Error::Invalid),
+            | Request::Misbehaved { .. }
+            | Request::TcpInfo { .. } => Err(Error::Invalid),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod options;
 mod poll;
 mod sockets;
 
@@ -80,7 +81,8 @@ impl Netd {
         r.irs.store(IRS, Relaxed);
         r.rcv
             .store((IRS.wrapping_add(1 + RING) as u64) << 32 | IRS.wrapping_add(1) as u64, Relaxed);
-        r.snd.store(ISS.wrapping_add(1) as u64, Relaxed);
+        let first = ISS.wrapping_add(1) as u64;
+        r.snd.store(first << 32 | first, Relaxed);
         r.events.store(event::ESTABLISHED, Release);
         r.state.store(State::Established as u16, Release);
         self.announce(id);
@@ -123,7 +125,7 @@ impl Netd {
     fn acknowledge(&self, id: u32, left: u32) {
         let tail = self.mem.app_sock(id).tx_tail.load(Acquire) as u32;
         let una = ISS.wrapping_add(1).wrapping_add(tail).wrapping_sub(left);
-        self.record(id).snd.store(una as u64, Release);
+        self.record(id).snd.store((una as u64) << 32 | una as u64, Release);
         self.announce(id);
     }
 

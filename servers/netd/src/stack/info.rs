@@ -1,0 +1,27 @@
+//! TCP_INFO of a socket.
+
+use super::{Body, Stack};
+use crate::env::Env;
+use libipc::net::{Result, SockId};
+use libipc::sock::{Error, Kind, TcpInfo};
+
+impl<E: Env> Stack<E> {
+    /// State and figures of a TCP socket.
+    pub(super) fn tcp_info(&self, sock: SockId) -> Result<TcpInfo> {
+        let i = self.existing(sock)?;
+        if !matches!(self.kind(i), Some(Kind::Tcp | Kind::Listener)) {
+            return Err(Error::NotSupported);
+        }
+        let s = &self.socks[i as usize];
+        let Body::Tcp(conn) = &s.body else {
+            let state = TcpInfo::state_of(s.rec.state());
+            return Ok(TcpInfo { state, ..TcpInfo::default() });
+        };
+        let mut info = conn.info(self.now);
+        // The program counts in 64 bits what the connection counts in 32.
+        let (written, taken) = self.sessions[s.session as usize].words(s.id);
+        info.bytes_acked = written.saturating_sub(conn.unsent() as u64);
+        info.bytes_received = taken.saturating_add(conn.unread() as u64);
+        Ok(info)
+    }
+}

@@ -1,0 +1,46 @@
+//! TCP_INFO: what a connection is about at the moment.
+
+use super::{Conn, NEVER};
+use libipc::sock::{TcpInfo, flags, tcp_info};
+
+fn us(ns: u64) -> u32 {
+    (ns / 1000).min(u32::MAX as u64) as u32
+}
+
+impl Conn {
+    /// State and figures, except what only the program's words tell.
+    pub fn info(&self, now: u64) -> TcpInfo {
+        let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
+        let bit = |flag: u16, bit: u8| if self.agreed & flag != 0 { bit } else { 0 };
+        let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
+        TcpInfo {
+            state: TcpInfo::state_of(self.state),
+            retransmits: self.retries,
+            backoff: self.retries,
+            options: bit(flags::TIMESTAMPS, tcp_info::TIMESTAMPS)
+                | bit(flags::SACK, tcp_info::SACK)
+                | bit(flags::WINDOW_SCALE, tcp_info::WSCALE)
+                | bit(flags::ECN, tcp_info::ECN),
+            snd_wscale: self.snd_shift,
+            rcv_wscale: self.rcv_shift,
+            rto: us(self.rtt.rto()),
+            ato: if self.ack_at == NEVER { 0 } else { us(super::ACK_DELAY_NS) },
+            snd_mss: self.mss,
+            rcv_mss: self.mss,
+            unacked: segments(self.max - self.una),
+            last_data_sent: ms(self.last_sent),
+            pmtu: self.config.mss as u32 + self.config.headers as u32,
+            advmss: self.config.mss as u32,
+            snd_cwnd: self.cc.window() / self.mss.max(1),
+            notsent_bytes: if self.max.lt(self.tail) { self.tail - self.max } else { 0 },
+            snd_wnd: self.wnd,
+            rcv_wnd: self.rcv_adv - self.rcv_nxt,
+            pacing_rate: u64::MAX,
+            max_pacing_rate: match self.opts().pacing_rate {
+                0 => u64::MAX,
+                rate => rate,
+            },
+            ..TcpInfo::default()
+        }
+    }
+}
