@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::sock::{Error, Kind, State, TcpInfo};
+use crate::sock::{Error, Kind, NAME_SERVERS, State, TcpInfo};
 
 /// Badges of netd's endpoint.
 pub mod badge {
@@ -156,6 +156,8 @@ pub enum Request {
     },
     /// Counters.
     Stats,
+    /// The name servers that DHCP, routers or the arguments have named: [`Reply::NameServers`].
+    NameServers,
     /// The values of [`crate::counters::Counters`] from number `skip` on: [`Reply::Counters`].
     Counters {
         /// How many to pass over.
@@ -206,6 +208,8 @@ pub enum Reply {
     Sockets(heapless::Vec<SockInfo, 8>),
     /// Counters by [`Stats`].
     Stats(Stats),
+    /// Addresses of name servers, the best first.
+    NameServers([Option<IpAddr>; NAME_SERVERS]),
     /// Some counters; fewer than [`COUNTERS`]: these were the last.
     Counters(heapless::Vec<u64, COUNTERS>),
     /// Some programs, and how often their sessions were ended; fewer than 8: these were the last.

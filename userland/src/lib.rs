@@ -18,6 +18,8 @@
 //! | [`serve`] | an event loop for servers of many connections |
 //! | [`task`] | futures over sockets, run by [`task::block_on`] |
 //! | [`net`] | [`net::TcpStream`], [`net::TcpListener`], [`net::UdpSocket`], [`net::Ping`] |
+//! | [`dns`] | names to addresses |
+//! | [`filter`] | filters of packet taps, from words |
 //! | [`console`] | line input with editing, output through the log page |
 //! | [`random`] | random bytes |
 //! | [`time`] | the time of day |
@@ -37,6 +39,8 @@ extern crate alloc;
 
 pub mod bytes;
 pub mod console;
+pub mod dns;
+pub mod filter;
 pub mod http;
 mod ids;
 pub mod lies;

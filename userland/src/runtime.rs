@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
+use core::net::IpAddr;
 use core::sync::atomic::{Ordering::*, fence};
 use core::task::Waker;
 use core::time::Duration;
@@ -421,6 +422,18 @@ impl Runtime {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// The name servers that the stack knows, the best first.
+    ///
+    /// # Errors
+    /// As [`Error`] says of a server that does not answer.
+    pub fn name_servers(&self) -> Result<Vec<IpAddr>, Error> {
+        self.session()?;
+        match self.call(&Request::NameServers)? {
+            Reply::NameServers(servers) => Ok(servers.into_iter().flatten().collect()),
+            _ => Err(Error::Server),
         }
     }
 

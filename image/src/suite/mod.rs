@@ -8,6 +8,7 @@ mod boot;
 mod closed;
 mod dhcp;
 mod dma;
+mod dns;
 mod hostile;
 mod link;
 mod netbench;
@@ -63,7 +64,7 @@ fn peered(s: &mut Setup) {
         addr: peer::GUEST,
         prefix: peer::PREFIX,
         gateway: Some(peer::PEER),
-        dns: None,
+        dns: Some(peer::PEER),
     });
 }
 
@@ -130,6 +131,7 @@ pub const ALL: &[Test] = &[
         setup: |s| s.peer = true,
         ..test("dhcp", "lease, renewal, rebinding, refusal, expiry; no server", dhcp::dhcp)
     },
+    Test { setup: peered, ..test("dns", "aliases, lies, silence, TCP, cache, no name", dns::dns) },
     Test {
         setup: peered,
         ..test("link", "a pulled cable reaches a program, a loose one seldom", link::link)

@@ -1,12 +1,15 @@
 //! Requests to sockd, and its replies.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, TcpInfo};
 
 /// Bit of a call's number (the message's method): the call is made again because sockd died.
 pub const REPEATED: u16 = 1 << 15;
+
+/// Name servers that the stack remembers.
+pub const NAME_SERVERS: usize = 3;
 
 /// A request to sockd. The reply is `Result<Reply, Error>`. None of these blocks for the network:
 /// `Connect` starts a handshake and the record shows how it goes, `Accept` without a waiting
@@ -88,6 +91,8 @@ pub enum Request {
     },
     /// Counters of sockd.
     Stats,
+    /// The name servers that the stack knows: [`Reply::NameServers`].
+    NameServers,
 }
 
 /// What sockd answers.
@@ -129,6 +134,8 @@ pub enum Reply {
     TcpInfo(TcpInfo),
     /// Counters.
     Stats(Stats),
+    /// Addresses of name servers, the best first.
+    NameServers([Option<IpAddr>; NAME_SERVERS]),
 }
 
 /// Counters of sockd.

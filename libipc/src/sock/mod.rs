@@ -57,12 +57,13 @@ mod app;
 mod calls;
 mod dgram;
 mod error;
+pub mod filter;
 mod info;
 mod kind;
 mod record;
 
 pub use app::{AppSock, congestion, option};
-pub use calls::{REPEATED, Reply, Request, Stats};
+pub use calls::{NAME_SERVERS, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, ip_from_words, ip_words};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};

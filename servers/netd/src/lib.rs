@@ -15,6 +15,7 @@
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`settings`] | choices for the whole stack |
+//! | [`bpf`] | filters of packet taps |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
 //! | [`env`] | what the stack needs of its surroundings |
 //!
@@ -27,6 +28,7 @@ extern crate alloc;
 
 pub mod addressing;
 pub mod addressing6;
+pub mod bpf;
 pub mod crash;
 pub mod demux;
 pub mod dhcp;

@@ -9,12 +9,13 @@
 //! |---|---|
 //! | `cable` | QEMU's framing on the socket |
 //! | `device` | frames to and from smoltcp |
-//! | `dhcp` | the server |
+//! | `dhcp`, `dns` | the servers |
 //! | `frames` | frames made and read by hand |
 
 mod cable;
 mod device;
 pub mod dhcp;
+pub mod dns;
 pub mod frames;
 
 use std::path::{Path, PathBuf};
@@ -62,6 +63,7 @@ struct State {
     interface: Interface,
     sockets: SocketSet<'static>,
     dhcp: Option<dhcp::Server>,
+    dns: Option<dns::Server>,
     vanished: bool,
     /// Every frame that has come, vanished or not.
     seen: Vec<Vec<u8>>,
@@ -74,7 +76,8 @@ impl State {
 
     fn frame(&mut self, frame: Vec<u8>) {
         if !self.vanished || frames::is_arp(&frame) {
-            match self.dhcp.as_mut().and_then(|server| server.answer(&frame)) {
+            let dhcp = self.dhcp.as_mut().and_then(|server| server.answer(&frame));
+            match dhcp.or_else(|| self.dns.as_mut().and_then(|server| server.answer(&frame))) {
                 Some(answers) => self.device.out.extend(answers),
                 None => self.device.inbox.push_back(frame.clone()),
             }
@@ -117,6 +120,7 @@ impl Peer {
             interface,
             sockets: SocketSet::new(Vec::new()),
             dhcp: None,
+            dns: None,
             vanished: false,
             seen: Vec::new(),
         };
@@ -181,6 +185,23 @@ impl Peer {
     /// Changes the DHCP server, if there is one.
     pub fn with_dhcp(&self, change: impl FnOnce(&mut dhcp::Server)) {
         if let Some(server) = &mut self.state().dhcp {
+            change(server);
+        }
+    }
+
+    /// Serves names from now on.
+    pub fn set_dns(&self, server: Option<dns::Server>) {
+        self.state().dns = server;
+    }
+
+    /// The questions that the name server has heard: number and port.
+    pub fn dns_heard(&self) -> Vec<(u16, u16)> {
+        self.state().dns.as_ref().map(|s| s.heard.clone()).unwrap_or_default()
+    }
+
+    /// Changes the name server, if there is one.
+    pub fn with_dns(&self, change: impl FnOnce(&mut dns::Server)) {
+        if let Some(server) = &mut self.state().dns {
             change(server);
         }
     }

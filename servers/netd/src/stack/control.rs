@@ -62,6 +62,10 @@ impl<E: Env> Stack<E> {
             Request::Interface => Ok(Reply::Interface(self.interface())),
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
             Request::Stats => Ok(Reply::Stats(self.stats())),
+            Request::NameServers => {
+                let known = |i| self.iface.dns.get(i).copied();
+                Ok(Reply::NameServers(core::array::from_fn(known)))
+            }
             Request::Counters { skip } => Ok(Reply::Counters(self.counter_values(skip))),
             Request::Misbehaved { skip } => Ok(Reply::Misbehaved(self.misbehaved(skip))),
         }
@@ -334,6 +338,7 @@ fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }
+            | Request::NameServers
             | Request::Misbehaved { .. }
     );
     match badge {

@@ -215,6 +215,10 @@ impl<'a> Server<'a> {
                 netd.ask(&net::Request::Shutdown { sock, how }).reply.map(|_| Reply::Done)
             }
             Request::Close { id, abort } => self.close(netd, s, id, abort),
+            Request::NameServers => match netd.ask(&net::Request::NameServers).reply {
+                Ok(net::Reply::NameServers(servers)) => Ok(Reply::NameServers(servers)),
+                other => unexpected(other),
+            },
             Request::Addresses { id } => {
                 let (id, _) = self.own(s, id)?;
                 addresses(netd, sock_id(s, id))

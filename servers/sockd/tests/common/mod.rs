@@ -249,6 +249,7 @@ impl Model {
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }
+            | Request::NameServers
             | Request::Misbehaved { .. }
             | Request::TcpInfo { .. } => Err(Error::Invalid),
         }

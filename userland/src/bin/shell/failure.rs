@@ -27,8 +27,9 @@ pub enum Failure {
     CannotStart(Name),
     /// No report of that number.
     NoReport(Name),
+    /// The name, and why.
+    Dns(Name, userland::dns::Error),
     /// Command, and the word.
-    NoAddress(&'static str, Name),
     NoNumber(&'static str, Name),
     /// The manifest gives no such capability.
     NoCapability(&'static str),
@@ -97,9 +98,7 @@ impl fmt::Display for Failure {
             Self::NoReport(word) => {
                 write!(f, "{word}: no such report; `restarts` lists those that are kept")
             }
-            Self::NoAddress(who, word) => {
-                write!(f, "{who}: `{word}` is no address; write it as 10.0.2.2")
-            }
+            Self::Dns(name, e) => write!(f, "{name}: {e}"),
             Self::NoNumber(who, word) => {
                 write!(f, "{who}: `{word}` is no number from 1 to 65535")
             }

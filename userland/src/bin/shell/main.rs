@@ -13,6 +13,7 @@ mod trace;
 use core::fmt::Write;
 use libipc::proc::{self, Crash};
 use userland::console::{Console, Line, LineEditor};
+use userland::dns::Resolver;
 use userland::init;
 use userland::runtime::Runtime;
 
@@ -38,8 +39,9 @@ const HELP: &str = "\
   suspend NAME           the same for the driver called NAME
   resume NAME
   ss                     sockets: state, queues, addresses
-  ping ADDRESS [COUNT]   ICMP echo, 4 times or COUNT times; Ctrl-C ends it
-  nc [-u] ADDRESS PORT   talk to a peer over TCP or UDP; Ctrl-D ends sending, Ctrl-C ends it
+  host NAME              the addresses of a name
+  ping HOST [COUNT]      ICMP echo, 4 times or COUNT times; Ctrl-C ends it
+  nc [-u] HOST PORT      talk to a peer over TCP or UDP; Ctrl-D ends sending, Ctrl-C ends it
   nc -l [-u] PORT        the same with the first peer that comes
   dma                    what devices reach by themselves, and what they were refused
   stats                  memory, sockets, buffers and counters
@@ -59,6 +61,7 @@ struct Shell {
     start: &'static rt::StartInfo,
     rt: &'static Runtime,
     out: Console,
+    names: Resolver,
 }
 
 /// A line on the console.
@@ -78,7 +81,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
-    let mut shell = Shell { start, rt, out: Console::open(rt) };
+    let mut shell = Shell { start, rt, out: Console::open(rt), names: Resolver::new(rt) };
     let mut editor = LineEditor::new();
     shell.out.write(b"\nBreakwater. `help` lists the commands.\n");
     loop {
@@ -133,6 +136,7 @@ impl Shell {
             ("suspend", [who]) => return self.rest(name(who)?),
             ("resume", [who]) => return self.change(proc::Request::Resume(name(who)?), who),
             ("ss", []) => return self.sockets(),
+            ("host", [name]) => return self.host(name),
             ("ping", [to]) => return self.ping(to, "4"),
             ("ping", [to, count]) => return self.ping(to, count),
             ("nc", args) => return self.nc(args),

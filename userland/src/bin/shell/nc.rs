@@ -1,7 +1,7 @@
 //! `nc`: what is typed goes to a peer, what the peer says is shown.
 
 use core::fmt::Write;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use libipc::sock::Error;
 use userland::console::{Line, LineEditor};
 use userland::net::{Options, Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -10,7 +10,7 @@ use userland::poll::{Events, Interest, Poll, Source, Token};
 use super::failure::{Done, Failure, clip};
 use super::{Shell, out};
 
-const USAGE: &str = "nc [-u] ADDRESS PORT, or nc -l [-u] PORT";
+const USAGE: &str = "nc [-u] HOST PORT, or nc -l [-u] PORT";
 const PEER: Token = Token(0);
 const CONSOLE: Token = Token(1);
 /// What the shell's session has room for.
@@ -51,7 +51,7 @@ impl Shell {
             (true, [port]) => ("0.0.0.0", *port),
             _ => return Err(Failure::Usage(USAGE)),
         };
-        let ip: IpAddr = ip.parse().map_err(|_| Failure::NoAddress("nc", clip(ip)))?;
+        let ip = self.address(ip)?;
         let port = port.parse::<u16>().ok().filter(|p| *p > 0);
         let port = port.ok_or(Failure::NoNumber("nc", clip(rest[rest.len() - 1])))?;
         let at = SocketAddr::new(ip, port);

@@ -8,8 +8,8 @@ use libipc::msg::{self, CallError, interface};
 use libipc::nic::Counter;
 use libipc::sock::{self, State};
 use libipc::{net, proc};
-use userland::mem;
 use userland::net::{LinkWatch, Ping};
+use userland::{dns, mem};
 
 use super::failure::{Done, Failure, clip};
 use super::{Shell, out};
@@ -125,10 +125,22 @@ impl Shell {
         }
     }
 
+    /// The addresses of a name.
+    pub(super) fn host(&mut self, name: &str) -> Done {
+        for ip in self.names.lookup(name).map_err(|e| Failure::Dns(clip(name), e))? {
+            out!(self, "{ip}");
+        }
+        Ok(())
+    }
+
+    /// An address as it is written, or the first of a name.
+    pub(super) fn address(&self, word: &str) -> Result<IpAddr, Failure> {
+        let found = self.names.lookup(word).map_err(|e| Failure::Dns(clip(word), e))?;
+        found.first().copied().ok_or(Failure::Dns(clip(word), dns::Error::NoAddress))
+    }
+
     pub(super) fn ping(&mut self, to: &str, count: &str) -> Done {
-        let Ok(addr) = to.parse::<IpAddr>() else {
-            return Err(Failure::NoAddress("ping", clip(to)));
-        };
+        let addr = self.address(to)?;
         let Some(count) = count.parse::<u16>().ok().filter(|c| *c > 0) else {
             return Err(Failure::NoNumber("ping", clip(count)));
         };
