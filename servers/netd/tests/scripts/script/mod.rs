@@ -9,6 +9,7 @@
 //! | `world` | the machine under test, in virtual time |
 //! | `calls`, `stream`, `dgram`, `options`, `names` | socket calls as Linux has them |
 //! | `compare`, `expr`, `info` | what holds |
+//! | `export` | a case for packetdrill and Linux |
 //! | `run`, `waiting` | a case played |
 
 mod build;
@@ -17,6 +18,7 @@ mod compare;
 mod cursor;
 mod dgram;
 mod dissect;
+pub mod export;
 mod expr;
 mod flow;
 mod info;
