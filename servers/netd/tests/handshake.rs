@@ -112,7 +112,7 @@ fn a_syn_is_repeated_with_doubling_pauses_for_three_minutes() {
     while !s.sent.is_empty() {
         at.push(s.expect("S", 0, 0, 0) / 100);
     }
-    assert_eq!(at, [10, 30, 70, 150, 310, 630, 1230], "tenths of seconds");
+    assert_eq!(at, [10, 30, 70, 150, 310, 630, 1270], "tenths of seconds");
     assert_eq!((s.state(), s.error()), (State::Closed, Some(Error::TimedOut)));
 }
 

@@ -42,6 +42,7 @@ mod timewait;
 mod turns;
 mod tx;
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 use core::net::IpAddr;
@@ -60,6 +61,7 @@ use crate::port::Port;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::state::{HardState, Secrets};
+use crate::tcp::Pool;
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
@@ -97,6 +99,8 @@ pub struct Stack<E> {
     send_links: Links,
     send_queue: Ends,
     listen_links: Links,
+    /// What connections have in flight.
+    pool: Rc<Pool>,
     neighbours: Neighbours,
     addressing: Addressing,
     dhcp: Option<dhcp::Client>,

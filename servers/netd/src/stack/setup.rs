@@ -18,8 +18,10 @@ use crate::record::Hard;
 use crate::session::{Session, SessionMemory};
 use crate::settings::Settings;
 use crate::state::HardState;
+use crate::tcp::Pool;
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use libipc::link::Link;
 use libipc::log::Pace;
@@ -28,6 +30,10 @@ use libipc::shared::Bytes;
 use libipc::sock::SessionSpec;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// Ranges of what is in flight that connections share, beyond one each: 64 connections with all that one may
+/// have at a time, 256 KiB.
+const SHARED_RANGES: usize = 8192;
 
 /// What a stack is made from.
 pub struct Setup {
@@ -110,6 +116,7 @@ impl<E: Env> Stack<E> {
             send_links: Links::new(sockets),
             send_queue: Ends::EMPTY,
             listen_links: Links::new(sockets),
+            pool: Rc::new(Pool::new(sockets, SHARED_RANGES)),
             neighbours: Neighbours::new(),
             addressing: setup.addressing,
             dhcp: None,

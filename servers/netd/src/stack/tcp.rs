@@ -29,7 +29,13 @@ impl<E: Env> Stack<E> {
             IpAddr::V6(_) => (self.mtu_v6() - HEADERS_V6, HEADERS_V6),
         };
         let opts = self.wanted(i);
-        Config { mss: opts.max_seg(mss), headers, nagle: self.settings.nagle, opts }
+        Config {
+            mss: opts.max_seg(mss),
+            headers,
+            nagle: self.settings.nagle,
+            opts,
+            pool: self.pool.clone(),
+        }
     }
 
     /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.

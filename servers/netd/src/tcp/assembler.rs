@@ -1,82 +1,156 @@
-//! What has arrived beyond `rcv_nxt`: a bounded, sorted list of ranges. Their bytes lie in the
-//! receive ring already, where they belong.
+//! What has arrived beyond `rcv_nxt`: a bounded, sorted chain of ranges. Their bytes lie in the receive
+//! ring already, where they belong.
 
-use crate::wire::tcp::Seq;
+use super::pool::{Marks, NONE, Node, Pool};
+use crate::wire::tcp::{Blocks, MAX_BLOCKS, Seq};
+use alloc::rc::Rc;
 
 /// Most ranges remembered; what would need more is dropped and comes again.
-pub const RANGES: usize = 16;
+pub const RANGES: u16 = 64;
 
-/// Ranges `[start, end)`, ascending, neither touching nor overlapping.
-#[derive(Clone, Copy, Debug)]
+/// Ranges `[start, end)`, ascending, neither touching nor overlapping. Each knows how late the last segment that
+/// it grew by came.
 pub struct Assembler {
-    ranges: [(Seq, Seq); RANGES],
-    len: u8,
+    pool: Rc<Pool>,
+    head: u32,
+    len: u16,
+    arrivals: u64,
+}
+
+impl Drop for Assembler {
+    fn drop(&mut self) {
+        self.pool.give_all(self.head);
+    }
 }
 
 impl Assembler {
     /// Nothing.
-    pub const EMPTY: Self = Self { ranges: [(Seq(0), Seq(0)); RANGES], len: 0 };
-
-    /// The ranges.
-    pub fn ranges(&self) -> &[(Seq, Seq)] {
-        &self.ranges[..self.len as usize]
+    pub fn new(pool: Rc<Pool>) -> Self {
+        Self { pool, head: NONE, len: 0, arrivals: 0 }
     }
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.head == NONE
     }
 
-    fn splice(&mut self, from: usize, to: usize, with: Option<(Seq, Seq)>) {
-        let len = self.len as usize;
-        let added = with.is_some() as usize;
-        self.ranges.copy_within(to..len, from + added);
-        if let Some(range) = with {
-            self.ranges[from] = range;
+    /// How many.
+    pub fn len(&self) -> u32 {
+        self.len as u32
+    }
+    /// Where the last ends.
+    pub fn end(&self) -> Option<Seq> {
+        let (mut end, mut i) = (None, self.head);
+        while i != NONE {
+            let n = self.pool.get(i);
+            (end, i) = (Some(n.end), n.next);
         }
-        self.len = (len + added + from - to) as u8;
+        end
     }
-
-    /// Adds a range; `false` if there is no room for it.
-    pub fn insert(&mut self, start: Seq, end: Seq) -> bool {
-        let ranges = self.ranges();
-        let from = ranges.iter().position(|r| start.le(r.1)).unwrap_or(ranges.len());
-        let to = ranges.iter().position(|r| end.lt(r.0)).unwrap_or(ranges.len());
-        if from == to {
-            if ranges.len() == RANGES {
-                return false;
-            }
-            self.splice(from, to, Some((start, end)));
+    /// The next one, if there is one.
+    fn next(&self, before: u32) -> u32 {
+        if before == NONE { self.head } else { self.pool.get(before).next }
+    }
+    fn link(&mut self, before: u32, next: u32) {
+        if before == NONE {
+            self.head = next;
         } else {
-            let merged = (start.min(ranges[from].0), end.max(ranges[to - 1].1));
-            self.splice(from, to, Some(merged));
+            self.pool.set(before, Node { next, ..self.pool.get(before) });
         }
-        true
+    }
+    /// Takes out the one behind `before`.
+    fn remove(&mut self, before: u32) {
+        let i = self.next(before);
+        self.link(before, self.pool.get(i).next);
+        self.pool.give(i);
+        self.len -= 1;
+    }
+
+    /// Adds a range. Yields what of it was there already; `Err`: there is no room for it.
+    pub fn insert(&mut self, start: Seq, end: Seq) -> Result<Option<(Seq, Seq)>, NoRoom> {
+        let (mut before, mut i) = (NONE, self.head);
+        while i != NONE && self.pool.get(i).end.lt(start) {
+            (before, i) = (i, self.pool.get(i).next);
+        }
+        self.arrivals += 1;
+        let at = self.arrivals;
+        if i == NONE || end.lt(self.pool.get(i).start) {
+            let free = if self.len < RANGES { self.pool.take(false) } else { None };
+            let new = free.ok_or(NoRoom)?;
+            let marks = Marks::empty();
+            self.pool.set(new, Node { start, end, at, next: i, size: 0, segments: 0, marks });
+            self.link(before, new);
+            self.len += 1;
+            return Ok(None);
+        }
+        let mut merged = self.pool.get(i);
+        let mut twice = overlap((start, end), (merged.start, merged.end));
+        (merged.start, merged.end) = (merged.start.min(start), merged.end.max(end));
+        merged.at = at;
+        while merged.next != NONE && self.pool.get(merged.next).start.le(merged.end) {
+            let other = self.pool.get(merged.next);
+            let more = overlap((start, end), (other.start, other.end));
+            twice = twice.map_or(more, |t| more.map(|m| (t.0, m.1)).or(Some(t)));
+            merged.end = merged.end.max(other.end);
+            merged.next = other.next;
+            self.remove(i);
+        }
+        self.pool.set(i, merged);
+        Ok(twice)
     }
 
     /// Everything up to `nxt` has arrived in order: how far it really goes.
     pub fn advance(&mut self, nxt: Seq) -> Seq {
         let mut nxt = nxt;
-        let mut passed = 0;
-        for r in self.ranges() {
-            if !r.0.le(nxt) {
-                break;
-            }
-            nxt = nxt.max(r.1);
-            passed += 1;
+        while self.head != NONE && self.pool.get(self.head).start.le(nxt) {
+            nxt = nxt.max(self.pool.get(self.head).end);
+            self.remove(NONE);
         }
-        self.splice(0, passed, None);
         nxt
     }
 
     /// Forgets what overlaps `[start, end)`: its bytes were overwritten by something damaged.
     pub fn forget(&mut self, start: Seq, end: Seq) {
-        let ranges = self.ranges();
-        let from = ranges.iter().position(|r| start.lt(r.1)).unwrap_or(ranges.len());
-        let to = ranges.iter().position(|r| end.le(r.0)).unwrap_or(ranges.len());
-        if from < to {
-            self.splice(from, to, None);
+        let mut before = NONE;
+        loop {
+            let i = self.next(before);
+            if i == NONE {
+                return;
+            }
+            let n = self.pool.get(i);
+            if start.lt(n.end) && n.start.lt(end) {
+                self.remove(before);
+            } else {
+                before = i;
+            }
         }
     }
+
+    /// Adds SACK blocks until there are `most`: the range that grew last first (RFC 2018 4).
+    pub fn blocks(&self, blocks: &mut Blocks, most: usize) {
+        let mut newest = u64::MAX;
+        for _ in blocks.get().len()..most.min(MAX_BLOCKS) {
+            let (mut best, mut i) = (None, self.head);
+            while i != NONE {
+                let n = self.pool.get(i);
+                if n.at < newest && best.is_none_or(|b: Node| b.at < n.at) {
+                    best = Some(n);
+                }
+                i = n.next;
+            }
+            let Some(n) = best else { return };
+            blocks.push(n.start, n.end);
+            newest = n.at;
+        }
+    }
+}
+
+/// There are too many ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+fn overlap(a: (Seq, Seq), b: (Seq, Seq)) -> Option<(Seq, Seq)> {
+    let (start, end) = (a.0.max(b.0), a.1.min(b.1));
+    start.lt(end).then_some((start, end))
 }
 
 #[cfg(test)]
@@ -84,6 +158,36 @@ mod tests {
     use super::*;
     extern crate std;
     use std::vec::Vec;
+
+    fn ranges(a: &Assembler) -> Vec<(Seq, Seq)> {
+        let (mut out, mut i) = (Vec::new(), a.head);
+        while i != NONE {
+            let n = a.pool.get(i);
+            out.push((n.start, n.end));
+            i = n.next;
+        }
+        assert_eq!(out.len(), a.len as usize);
+        out
+    }
+
+    #[test]
+    fn the_newest_block_comes_first_and_duplicates_are_seen() {
+        let mut a = Assembler::new(Rc::new(Pool::new(1, 64)));
+        for (start, end) in [(10, 20), (50, 60), (30, 40), (70, 80), (90, 95)] {
+            assert_eq!(a.insert(Seq(start), Seq(end)), Ok(None));
+        }
+        let blocks = |a: &Assembler| {
+            let mut blocks = Blocks::NONE;
+            a.blocks(&mut blocks, 9);
+            blocks.get().iter().map(|b| b.0.0).collect::<Vec<_>>()
+        };
+        assert_eq!(blocks(&a), [90, 70, 30, 50]);
+        assert_eq!(a.insert(Seq(55), Seq(62)), Ok(Some((Seq(55), Seq(60)))));
+        assert_eq!(blocks(&a), [50, 90, 70, 30]);
+        assert_eq!(a.insert(Seq(15), Seq(35)), Ok(Some((Seq(15), Seq(35)))), "both ends");
+        assert_eq!(a.advance(Seq(10)), Seq(40));
+        assert_eq!(blocks(&a), [50, 90, 70]);
+    }
 
     /// Against a bitmap, on random ranges around the wrap of sequence numbers.
     #[test]
@@ -95,7 +199,8 @@ mod tests {
                 (rng >> 33) % n
             };
             let base = Seq(u32::MAX - 100);
-            let mut a = Assembler::EMPTY;
+            let pool = Rc::new(Pool::new(1, 12));
+            let mut a = Assembler::new(pool.clone());
             let mut bits = [false; 256];
             let mut nxt = 0usize;
             for _ in 0..60 {
@@ -128,10 +233,10 @@ mod tests {
                         }
                     }
                     _ => {
-                        if a.insert(base + start as u32, base + end as u32) {
+                        if a.insert(base + start as u32, base + end as u32).is_ok() {
                             bits[start..end].fill(true);
                         } else {
-                            assert_eq!(a.ranges().len(), RANGES);
+                            assert_eq!((a.len, pool.left()), (12, 1));
                         }
                     }
                 }
@@ -147,7 +252,7 @@ mod tests {
                     }
                     i += 1;
                 }
-                assert_eq!(a.ranges(), &model[..], "seed {seed}");
+                assert_eq!(ranges(&a), model, "seed {seed}");
             }
         }
     }

@@ -35,11 +35,12 @@ impl Conn {
         c
     }
 
-    /// What a peer's SYN says, for the fixed part of the record. Window scale and timestamps are in
-    /// use if both sides have them in their SYN; ours always has.
+    /// What a peer's SYN says, for the fixed part of the record. Window scale, timestamps and SACK
+    /// are in use if both sides have them in their SYN; ours always has.
     pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
         let scaled = syn.options.scale.is_some();
         let timed = syn.options.timestamps.is_some();
+        let sacks = syn.options.sack_permitted;
         Fixed {
             irs: syn.seq,
             peer_mss: syn.options.mss.filter(|mss| *mss > 0).unwrap_or(match fixed.local {
@@ -50,7 +51,8 @@ impl Conn {
             snd_shift: syn.options.scale.unwrap_or(0),
             flags: fixed.flags
                 | if scaled { flags::WINDOW_SCALE } else { 0 }
-                | if timed { flags::TIMESTAMPS } else { 0 },
+                | if timed { flags::TIMESTAMPS } else { 0 }
+                | if sacks { flags::SACK } else { 0 },
             ..fixed
         }
     }
@@ -121,8 +123,8 @@ impl Conn {
             self.need |= Need::SYN;
             return Outcome::empty();
         }
+        self.measure_handshake(seg, now);
         self.una = seg.ack;
-        self.rtt.acked(seg.ack, now);
         self.publish_snd();
         self.publish_rcv();
         self.need |= Need::ACK;
@@ -158,18 +160,18 @@ impl Conn {
         self.need.remove(Need::SYN);
         let again = self.iss.lt(self.max);
         let answer = self.state == State::SynReceived;
-        (self.nxt, self.max) = (self.iss + 1, self.iss + 1);
+        self.max = self.iss + 1;
         self.publish_snd();
         if again {
-            self.rtt.sent_again();
+            self.syn_again = true;
         } else {
             self.syn_at = now;
-            self.rtt.sent(self.max, now);
         }
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
         let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
         let timestamps = self.timestamps(now);
+        let sack_permitted = !answer || self.sacks();
         let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
         Out {
             seq: self.iss,
@@ -177,7 +179,13 @@ impl Conn {
             flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
             window: self.rx_size.min(0xffff) as u16,
             urgent: 0,
-            options: Options { mss: Some(self.config.mss), scale, timestamps, ..Options::NONE },
+            options: Options {
+                mss: Some(self.config.mss),
+                scale,
+                timestamps,
+                sack_permitted,
+                ..Options::NONE
+            },
             at: 0,
             len: 0,
             segment: 0,

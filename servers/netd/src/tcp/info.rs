@@ -16,7 +16,8 @@ impl Conn {
         TcpInfo {
             state: TcpInfo::state_of(self.state),
             retransmits: self.retries,
-            backoff: self.retries,
+            ca_state: self.recovery.phase as u8,
+            backoff: self.rtt.backoff(),
             options: bit(flags::TIMESTAMPS, tcp_info::TIMESTAMPS)
                 | bit(flags::SACK, tcp_info::SACK)
                 | bit(flags::WINDOW_SCALE, tcp_info::WSCALE)
@@ -28,6 +29,14 @@ impl Conn {
             snd_mss: self.mss,
             rcv_mss: self.mss,
             unacked: segments(self.max - self.una),
+            sacked: self.board.sacked.segments,
+            lost: self.board.lost.segments,
+            retrans: self.board.resent.segments,
+            reordering: self.recovery.rack.reordering as u32,
+            rtt: us(self.rtt.srtt()),
+            rttvar: us(self.rtt.variance()),
+            min_rtt: us(self.rtt.least()),
+            snd_ssthresh: self.cc.ssthresh().map_or(0x7fff_ffff, |s| s / self.mss.max(1)),
             last_data_sent: ms(self.last_sent),
             pmtu: self.config.mss as u32 + self.config.headers as u32,
             advmss: self.config.mss as u32,

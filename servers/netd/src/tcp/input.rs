@@ -1,7 +1,7 @@
 //! Segment arrives (RFC 9293 3.10.7, with the blind-attack defences of RFC 5961).
 
-use super::recovery::{OnAck, OnDuplicate};
-use super::{ACK_DELAY_NS, Ack, Conn, NEVER, Need, Outcome, Plan, Segment, timers};
+use super::recovery::Phase;
+use super::{ACK_DELAY_NS, Conn, NEVER, Need, Outcome, Plan, Segment};
 use crate::record;
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State, event};
@@ -57,6 +57,7 @@ impl Conn {
                 return Outcome::REFUSE;
             }
             self.update_window(seg);
+            self.measure_handshake(seg, now);
             // Its ACK of our SYN counts below.
             outcome |= self.established(now);
         }
@@ -102,80 +103,10 @@ impl Conn {
         Outcome::empty()
     }
 
-    fn update_window(&mut self, seg: &Segment) {
+    pub(super) fn update_window(&mut self, seg: &Segment) {
         self.wnd = (seg.window as u32) << self.snd_shift;
         self.max_wnd = self.max_wnd.max(self.wnd);
         (self.wl1, self.wl2) = (seg.seq, seg.ack);
-    }
-
-    /// The ACK field: RFC 9293 3.10.7.4 fifth, RFC 5681, RFC 6582.
-    fn acknowledgment(&mut self, seg: &Segment, now: u64) -> Outcome {
-        let mut outcome = Outcome::empty();
-        let old_window = self.wnd;
-        if self.wl1.lt(seg.seq) || (self.wl1 == seg.seq && self.wl2.le(seg.ack)) {
-            self.update_window(seg);
-        }
-        if self.wnd == 0 {
-            // RFC 9293 3.8.6.1: a peer that answers probes keeps the connection.
-            self.retries = 0;
-        } else if old_window == 0 {
-            // The window has opened: what the probes sent was refused, begin with it.
-            self.nxt = self.una;
-            self.rto_at = NEVER;
-        }
-        if self.una.lt(seg.ack) {
-            outcome |= self.new_ack(seg.ack, now);
-        } else if seg.ack == self.una && self.una.lt(self.max) {
-            let same = seg.space() == 0 && self.wnd == old_window && self.wnd != 0;
-            if same
-                && self.recovery.on_duplicate(&mut self.cc, self.una, self.max, self.mss)
-                    == OnDuplicate::Retransmit
-            {
-                self.need |= Need::RESEND;
-            }
-        }
-        outcome
-    }
-
-    fn new_ack(&mut self, ack: Seq, now: u64) -> Outcome {
-        let mut outcome = Outcome::empty();
-        let flight = self.max - self.una;
-        let full = self.unsent() > self.tx_size - self.tx_size / 4;
-        let acked = ack - self.una;
-        self.una = ack;
-        self.nxt = self.nxt.max(ack);
-        let rtt = self.rtt.acked(ack, now);
-        self.retries = 0;
-        match self.recovery.on_ack(&mut self.cc, acked, ack, flight, self.mss) {
-            OnAck::Grow => {
-                let (max, srtt) = (self.max, self.rtt.srtt());
-                self.cc.on_ack(&Ack { acked, una: ack, max, rtt, srtt, now });
-            }
-            OnAck::Partial => self.need |= Need::RESEND,
-            OnAck::Full => {}
-        }
-        // Before space is freed: this store frees it.
-        self.publish_snd();
-        if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
-            outcome |= Outcome::READY;
-        }
-        // RFC 6298 (5.2), (5.3).
-        self.rto_at = if self.una == self.max { NEVER } else { now + self.rtt.rto() };
-        if self.orphan {
-            self.misc_at = now + timers::ORPHAN_NS;
-        }
-        if self.fin.is_some_and(|fin| fin.lt(ack)) {
-            outcome |= match self.state {
-                State::FinWait1 => {
-                    self.enter(State::FinWait2);
-                    Outcome::READY
-                }
-                State::Closing => self.enter_time_wait(),
-                State::LastAck => self.end(None),
-                _ => Outcome::empty(),
-            };
-        }
-        outcome
     }
 
     /// The text: RFC 9293 3.10.7.4 seventh. It is in the ring already; here it begins to count.
@@ -191,15 +122,18 @@ impl Conn {
             if self.fin_taken && self.rcv_nxt.le(seg.seq) {
                 return Outcome::AFTER_FIN;
             }
+            self.note_duplicate(seg);
             self.need |= Need::ACK;
             return Outcome::empty();
+        }
+        if plan.skip > 0 {
+            self.note_duplicate(seg);
         }
         let start = self.irs + 1 + plan.at;
         let end = start + plan.len;
         if start != self.rcv_nxt {
             // Out of order (RFC 5681 4.2: say so at once).
-            self.ooo.insert(start, end);
-            self.duplicate_acks = self.duplicate_acks.saturating_add(1).min(64);
+            self.out_of_order(start, end);
             return Outcome::empty();
         }
         let gap = !self.ooo.is_empty();
@@ -214,6 +148,24 @@ impl Conn {
             self.ack_at = now + ACK_DELAY_NS;
         }
         Outcome::READY
+    }
+
+    /// Beyond a hole (RFC 5681 4.2: say so at once).
+    #[cold]
+    fn out_of_order(&mut self, start: Seq, end: Seq) {
+        if let Ok(twice) = self.ooo.insert(start, end) {
+            self.twice = twice.or(self.twice);
+        }
+        self.duplicate_acks = self.duplicate_acks.saturating_add(1).min(64);
+    }
+
+    /// Some of the segment has been taken before (RFC 2883 4).
+    #[cold]
+    pub(super) fn note_duplicate(&mut self, seg: &Segment) {
+        let (start, end) = (seg.seq, (seg.seq + seg.len).min(self.rcv_nxt));
+        if start.lt(end) {
+            self.twice = Some((start, end));
+        }
     }
 
     /// The peer's FIN, in its turn: RFC 9293 3.10.7.4 eighth.
@@ -257,8 +209,14 @@ impl Conn {
         if self.is_synchronised() && mss < self.mss {
             self.mss = mss;
             self.cc.set_mss(mss);
-            self.nxt = self.una;
-            self.rtt.sent_again();
+            // Nothing that large arrives: it goes out again in smaller segments.
+            self.board.judge(|n| n.size as u32 > mss && n.bytes() > mss);
+            self.board.set_size(mss as u16);
+            if self.board.lost.bytes > 0 && self.recovery.phase != Phase::Loss {
+                // That tells nothing of congestion.
+                (self.recovery.phase, self.recovery.high) = (Phase::Loss, self.max);
+                (self.recovery.undo, self.recovery.forward) = (None, false);
+            }
         }
         Outcome::empty()
     }

@@ -15,10 +15,13 @@
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
 //! | `timestamps` | RFC 7323: what is echoed, PAWS |
-//! | `recovery` | what is lost and sent again |
+//! | `ack` | what a segment acknowledges |
+//! | `scoreboard`, `pool` | what is in flight |
+//! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
 //! | `congestion` | how much may be in flight |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
+mod ack;
 mod assembler;
 #[cfg(feature = "crash-points")]
 mod check;
@@ -28,13 +31,18 @@ mod info;
 mod input;
 mod opts;
 mod output;
+mod pool;
+mod rack;
 mod recover;
 mod recovery;
 mod rtt;
+mod scoreboard;
+mod tail;
 mod timers;
 mod timestamps;
 mod validate;
 
+use alloc::rc::Rc;
 use bitflags::bitflags;
 use libipc::sock::{Error, Record, State};
 
@@ -44,9 +52,11 @@ use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 pub use opts::Opts;
 pub use output::Out;
+pub use pool::Pool;
 pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
+use scoreboard::Scoreboard;
 pub use timers::ACK_DELAY_NS;
 use timestamps::PeerClock;
 pub use validate::CHALLENGE_NS;
@@ -55,7 +65,7 @@ pub use validate::CHALLENGE_NS;
 pub const NEVER: u64 = u64::MAX;
 
 /// What does not change with a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Largest segment that fits our link.
     pub mss: u16,
@@ -65,6 +75,8 @@ pub struct Config {
     pub nagle: bool,
     /// What the program wants.
     pub opts: Opts,
+    /// Memory for what is in flight.
+    pub pool: Rc<Pool>,
 }
 
 bitflags! {
@@ -75,8 +87,8 @@ bitflags! {
         const SYN = 1;
         /// An ACK now.
         const ACK = 2;
-        /// The segment at `una` again.
-        const RESEND = 4;
+        /// The tail, to see whether it has arrived (RFC 8985 7).
+        const TAIL = 4;
         /// At least a byte, whatever the window says.
         const PROBE = 8;
     }
@@ -160,7 +172,6 @@ pub struct Conn {
 
     iss: Seq,
     una: Seq,
-    nxt: Seq,
     max: Seq,
     /// End of what the program has written.
     tail: Seq,
@@ -176,6 +187,7 @@ pub struct Conn {
     small: Seq,
     cc: Congestion,
     recovery: Recovery,
+    board: Scoreboard,
     rtt: Rtt,
     retries: u8,
     /// What is not acknowledged was first sent about then; valid while `retries` is not 0.
@@ -185,6 +197,8 @@ pub struct Conn {
     ts_offset: u32,
     /// When the first SYN left.
     syn_at: u64,
+    /// Another did.
+    syn_again: bool,
     peer_clock: PeerClock,
 
     irs: Seq,
@@ -197,6 +211,8 @@ pub struct Conn {
     /// First byte that the program has not taken.
     head: Seq,
     ooo: Assembler,
+    /// What arrived twice, to be said once (RFC 2883).
+    twice: Option<(Seq, Seq)>,
     /// The peer's FIN, seen ahead of its turn.
     peer_fin: Option<Seq>,
     /// The peer's FIN has been taken.
@@ -209,6 +225,9 @@ pub struct Conn {
     challenge_from: u64,
 
     rto_at: u64,
+    /// When to look whether something was lost, or to probe the tail.
+    look_at: u64,
+    probing: bool,
     ack_at: u64,
     misc_at: u64,
 }
@@ -217,6 +236,7 @@ impl Conn {
     fn new(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
         let iss = fixed.iss;
+        let pool = config.pool.clone();
         Self {
             rec: hard.rec,
             hard,
@@ -227,7 +247,6 @@ impl Conn {
             orphan: false,
             iss,
             una: iss,
-            nxt: iss,
             max: iss,
             tail: iss + 1,
             fin: None,
@@ -241,12 +260,14 @@ impl Conn {
             small: iss,
             cc: Congestion::new(Algorithm::default(), mss, iss),
             recovery: Recovery::new(iss),
+            board: Scoreboard::new(pool.clone()),
             rtt: Rtt::new(),
             retries: 0,
             stuck_since: now,
             last_sent: now,
             ts_offset: fixed.ts_offset,
             syn_at: now,
+            syn_again: false,
             peer_clock: PeerClock::UNKNOWN,
             irs: Seq(0),
             acked: Seq(0),
@@ -255,7 +276,8 @@ impl Conn {
             rcv_shift: 0,
             rx_size: 1 << fixed.rings.rx_bits,
             head: Seq(0),
-            ooo: Assembler::EMPTY,
+            ooo: Assembler::new(pool),
+            twice: None,
             peer_fin: None,
             fin_taken: false,
             need: Need::empty(),
@@ -263,6 +285,8 @@ impl Conn {
             unacked: 0,
             challenge_from: 0,
             rto_at: NEVER,
+            look_at: NEVER,
+            probing: false,
             ack_at: NEVER,
             misc_at: NEVER,
         }
@@ -307,7 +331,7 @@ impl Conn {
     }
     /// When [`Conn::timer`] is due, [`NEVER`] if it is not.
     pub fn deadline(&self) -> u64 {
-        self.rto_at.min(self.ack_at).min(self.misc_at)
+        self.rto_at.min(self.look_at).min(self.ack_at).min(self.misc_at)
     }
 
     fn enter(&mut self, state: State) {
@@ -330,6 +354,8 @@ impl Conn {
         self.state = State::Closed;
         record::end(self.rec, error);
         (self.rto_at, self.ack_at, self.misc_at) = (NEVER, NEVER, NEVER);
+        self.look_at = NEVER;
+        self.board.clear();
         self.need = Need::empty();
         self.duplicate_acks = 0;
         Outcome::ENDED | Outcome::READY

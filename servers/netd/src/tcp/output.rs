@@ -1,7 +1,7 @@
 //! What to send next.
 
 use super::{Conn, NEVER, Need};
-use crate::wire::tcp::{Flags, Options, Seq};
+use crate::wire::tcp::{Blocks, Flags, Options, Seq};
 use libipc::sock::State;
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
@@ -46,22 +46,21 @@ impl Conn {
         }
         if !self.is_synchronised() {
             let challenge = self.state == State::SynReceived && self.need.contains(Need::ACK);
-            return challenge.then(|| self.emit(self.max, 0, false, now));
+            return challenge.then(|| self.emit(self.max, 0, false, self.mss, now));
         }
         // Each duplicate ACK is a message of its own: it says that a segment has left the network.
         if self.duplicate_acks > 0 {
             self.duplicate_acks -= 1;
-            return Some(self.emit(self.ack_seq(), 0, false, now));
+            return Some(self.emit(self.ack_seq(), 0, false, self.mss, now));
         }
         if let Some(out) = self.data(now, burst) {
             return Some(out);
         }
-        self.need.contains(Need::ACK).then(|| self.emit(self.ack_seq(), 0, false, now))
+        self.need.contains(Need::ACK).then(|| self.emit(self.ack_seq(), 0, false, self.mss, now))
     }
 
     /// Sequence number of a segment that takes none: the peer must find it acceptable, or it would
-    /// not read the ACK. Not `nxt`, which goes back when something is sent again (two sides that
-    /// both do would never hear each other); not beyond the window, which a probe may be.
+    /// not read the ACK. Not beyond the window, which a probe may be.
     fn ack_seq(&self) -> Seq {
         self.max.min(self.una + self.wnd).max(self.una)
     }
@@ -69,7 +68,7 @@ impl Conn {
     /// A turn of sending is over: how much of the window is in use.
     pub fn turn_over(&mut self, now: u64) {
         if self.una.lt(self.max) && self.is_synchronised() {
-            self.cc.on_sent(self.max - self.una, self.una, self.max, self.rtt.rto(), now);
+            self.cc.on_sent(self.pipe(), self.una, self.max, self.rtt.rto(), now);
         }
     }
 
@@ -77,60 +76,140 @@ impl Conn {
     pub fn wants_output(&self) -> bool {
         !self.need.is_empty()
             || self.duplicate_acks > 0
-            || self.nxt.lt(self.tail)
+            || self.max.lt(self.tail)
+            || self.board.lost.bytes > self.board.resent.bytes
             || self.fin_pending()
     }
 
     fn fin_pending(&self) -> bool {
-        self.fin.is_some_and(|fin| self.nxt.le(fin)) && self.is_synchronised()
+        self.fin.is_some_and(|fin| self.max.le(fin)) && self.is_synchronised()
     }
 
     /// A segment with data or FIN, if one may be sent.
     fn data(&mut self, now: u64, burst: u32) -> Option<Out> {
         let end = self.fin.unwrap_or(self.tail);
-        if self.need.contains(Need::RESEND) {
-            self.need.remove(Need::RESEND);
-            if self.una.lt(self.max) {
-                let len = if self.una.lt(end) { (end - self.una).min(self.mss) } else { 0 };
-                let len = len.min(self.max - self.una);
-                return Some(self.emit(self.una, len, self.is_fin(self.una + len), now));
-            }
+        let avail = if self.max.lt(end) { end - self.max } else { 0 };
+        if self.need.intersects(Need::PROBE | Need::TAIL)
+            && let Some(out) = self.probe(avail, now)
+        {
+            return Some(out);
         }
-        let avail = if self.nxt.lt(end) { end - self.nxt } else { 0 };
-        if self.need.contains(Need::PROBE) {
-            self.need.remove(Need::PROBE);
-            if avail > 0 {
-                // What the window holds, and at least a byte (RFC 9293 3.8.6.1).
-                let open = (self.una + self.wnd) - self.nxt;
-                let open = if self.nxt.lt(self.una + self.wnd) { open } else { 1 };
-                let len = avail.min(open).min(self.mss);
-                return Some(self.emit(self.nxt, len, self.is_fin(self.nxt + len), now));
-            }
+        if self.board.lost.bytes > 0
+            && !self.recovery.new_first
+            && let Some(out) = self.repair(now)
+        {
+            return Some(out);
         }
         if self.una == self.max && avail > 0 {
             // Nothing is in flight, something is about to be.
             self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
         }
-        let limited = self.recovery.limited(self.mss);
-        let limit = self.una + self.wnd.min(self.cc.window().saturating_add(limited));
-        let room = if self.nxt.lt(limit) { limit - self.nxt } else { 0 };
-        let most = room.min(burst).min(MAX_SEGMENTS * self.mss);
-        let long = avail.min(most) >= MIN_SEGMENTS * self.mss;
-        if long && self.nxt == self.max && self.mss >= MIN_BURST_MSS {
-            return Some(self.burst(avail, most, now));
+        let granted = self.una + self.wnd;
+        let granted = if self.max.lt(granted) { granted - self.max } else { 0 };
+        let room = granted.min(self.cc.window().saturating_sub(self.pipe()));
+        let size = self.segment_size();
+        let most = room.min(burst).min(MAX_SEGMENTS * size);
+        let long = avail.min(most) >= MIN_SEGMENTS * size;
+        if long && size >= MIN_BURST_MSS {
+            return Some(self.burst(avail, most, size, now));
         }
-        let len = avail.min(room).min(self.mss);
+        let len = avail.min(room).min(size);
         let last = len == avail;
-        let fin = last && self.is_fin(self.nxt + len);
-        if len == 0 && !fin {
+        let fin = last && self.is_fin(self.max + len);
+        if (len == 0 && !fin) || (len < size && !fin && !self.small_goes(len, last)) {
             self.arm_persist(avail, now);
             return None;
         }
-        if len < self.mss && !fin && !self.small_goes(len, last) {
-            self.arm_persist(avail, now);
+        Some(self.emit(self.max, len, fin, size, now))
+    }
+
+    /// Bytes of a segment with data: SACK blocks take some of the room.
+    fn segment_size(&self) -> u32 {
+        if self.ooo.is_empty() && self.twice.is_none() { self.mss } else { self.size_with_blocks() }
+    }
+
+    #[cold]
+    fn size_with_blocks(&self) -> u32 {
+        let most = if self.timed() { 3 } else { 4 };
+        let blocks = (self.ooo.len() + self.twice.is_some() as u32).min(most);
+        if self.sacks() { self.mss.saturating_sub(4 + 8 * blocks).max(8) } else { self.mss }
+    }
+
+    /// A probe of a closed window, or of the tail (RFC 8985 7.3), whatever the windows say.
+    #[cold]
+    fn probe(&mut self, avail: u32, now: u64) -> Option<Out> {
+        let closed = self.need.contains(Need::PROBE);
+        self.need.remove(Need::PROBE | Need::TAIL);
+        let granted = self.una + self.wnd;
+        let open = if self.max.lt(granted) { granted - self.max } else { 0 };
+        if closed {
+            if self.una.lt(self.max) {
+                let (seq, len) = (self.una, (self.max - self.una).min(self.mss));
+                return Some(self.again(seq, len, now));
+            }
+            // What the window holds, and at least a byte (RFC 9293 3.8.6.1).
+            let len = avail.min(open.max(1)).min(self.segment_size());
+            let fin = self.is_fin(self.max + len);
+            return (len > 0 || fin)
+                .then(|| self.emit(self.max, len, fin, self.segment_size(), now));
+        }
+        let len = avail.min(self.segment_size());
+        if avail > 0 && len <= open {
+            let out =
+                self.emit(self.max, len, self.is_fin(self.max + len), self.segment_size(), now);
+            self.probed(false);
+            return Some(out);
+        }
+        let (start, end) = self.board.last_segment()?;
+        let out = self.segment_again(start, end, now);
+        self.board.probed(start, end, now);
+        self.probed(true);
+        Some(out)
+    }
+
+    /// The first segment that is lost, if the window allows it.
+    #[cold]
+    fn repair(&mut self, now: u64) -> Option<Out> {
+        let lost = self.board.next_lost()?;
+        let granted = self.una + self.wnd;
+        if lost.start != self.una && !lost.start.lt(granted) {
             return None;
         }
-        Some(self.emit(self.nxt, len, fin, now))
+        let len = lost.bytes().min((lost.size as u32).min(self.mss).max(1));
+        if self.pipe() + len > self.cc.window() && self.pipe() > 0 {
+            return None;
+        }
+        Some(self.again(lost.start, len, now))
+    }
+
+    /// Sends `len` bytes from `seq` again.
+    fn again(&mut self, seq: Seq, len: u32, now: u64) -> Out {
+        let end = seq + len;
+        // The FIN goes with the last byte before it.
+        let end = if self.is_fin(end) && end.lt(self.max) { end + 1 } else { end };
+        let max = self.max;
+        let out = match len {
+            // The byte that probed a closed window goes with what is to follow it.
+            1 if end == max && self.wnd > 1 && max.lt(self.tail) => {
+                let len = (self.tail - seq).min(self.mss).min(self.wnd);
+                self.emit(seq, len, self.is_fin(seq + len), self.mss, now)
+            }
+            _ => self.segment_again(seq, end, now),
+        };
+        self.board.resent(seq, end, now);
+        self.recovery.resends(end - seq, now);
+        if self.recovery.reduces() {
+            self.recovery.sent += end - seq;
+        }
+        if seq == self.una {
+            self.rto_at = self.within_user_timeout(now + self.rtt.rto());
+        }
+        out
+    }
+
+    fn segment_again(&mut self, seq: Seq, end: Seq, now: u64) -> Out {
+        let fin = self.fin.is_some_and(|fin| end == fin + 1);
+        self.emit(seq, end - seq - fin as u32, fin, self.segment_size(), now)
     }
 
     /// More than one segment in one piece: of `avail` bytes at most `most`, whole segments unless
@@ -140,12 +219,12 @@ impl Conn {
     /// payload that does, which a peer with data in flight takes for a duplicate ACK. Nor just
     /// behind one: it does not pad frames. So the last segment is a byte short, or, if that would
     /// leave a byte behind, all are shorter.
-    fn burst(&mut self, avail: u32, most: u32, now: u64) -> Out {
+    fn burst(&mut self, avail: u32, most: u32, size: u32, now: u64) -> Out {
         let mut len = avail.min(most);
-        let mut segment = self.mss;
+        let mut segment = size;
         let rest = len % segment;
         let last = len == avail;
-        let end = self.nxt + len;
+        let end = self.max + len;
         if last && (rest == 0 || self.is_fin(end) || self.small_goes(rest, true)) {
             if rest < MIN_REST {
                 // The last one is at least MIN_BURST_MSS / 2 long then.
@@ -157,8 +236,8 @@ impl Conn {
         } else {
             len -= rest + 1;
         }
-        let fin = len == avail && self.is_fin(self.nxt + len);
-        Out { segment: segment as u16, ..self.emit(self.nxt, len, fin, now) }
+        let fin = len == avail && self.is_fin(self.max + len);
+        Out { segment: segment as u16, ..self.emit(self.max, len, fin, segment, now) }
     }
 
     /// Whether a segment that ends at `end` carries our FIN.
@@ -169,16 +248,15 @@ impl Conn {
     /// Sender's silly window avoidance and Nagle's algorithm (RFC 9293 3.8.6.2.1) for a segment of
     /// less than MSS.
     fn small_goes(&self, len: u32, last: bool) -> bool {
-        let again = self.nxt.lt(self.max);
         // Minshall's variant: only a small segment in flight holds back the next small one.
-        let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.nxt);
-        again || (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
+        let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.max);
+        (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
     }
 
     /// With data to send, nothing in flight, and a window that does not let it go, only the timer
     /// can break the silence.
     fn arm_persist(&mut self, avail: u32, now: u64) {
-        if avail > 0 && self.una == self.nxt && self.rto_at == NEVER {
+        if avail > 0 && self.una == self.max && self.rto_at == NEVER {
             self.rto_at = now + self.rtt.rto();
         }
     }
@@ -201,7 +279,32 @@ impl Conn {
         ((self.rcv_adv - self.rcv_nxt) >> self.rcv_shift).min(0xffff) as u16
     }
 
-    fn emit(&mut self, seq: Seq, len: u32, fin: bool, now: u64) -> Out {
+    /// The options of a segment with `len` bytes.
+    fn options(&mut self, len: u32, now: u64) -> Options {
+        let timestamps = self.timestamps(now);
+        if self.ooo.is_empty() && self.twice.is_none() {
+            return Options { timestamps, ..Options::NONE };
+        }
+        Options { timestamps, sack: self.blocks(len), ..Options::NONE }
+    }
+
+    /// What arrived twice first (RFC 2883 4), then the newest of what waits for a hole to be filled (RFC 2018
+    /// 4); as many as have room.
+    #[cold]
+    fn blocks(&mut self, len: u32) -> Blocks {
+        let mut blocks = Blocks::NONE;
+        let room = (self.mss.saturating_sub(len + 4) / 8) as usize;
+        if self.sacks() && room > 0 {
+            if let Some((start, end)) = self.twice.take() {
+                blocks.push(start, end);
+            }
+            self.ooo.blocks(&mut blocks, room);
+        }
+        blocks
+    }
+
+    /// A segment; new data counts as sent, in segments of `size` bytes.
+    fn emit(&mut self, seq: Seq, len: u32, fin: bool, size: u32, now: u64) -> Out {
         let window = self.window();
         let end = seq + len + fin as u32;
         let again = seq.lt(self.max) && seq != end;
@@ -213,22 +316,24 @@ impl Conn {
             flags |= Flags::PSH;
         }
         if seq != end {
-            if again {
-                self.rtt.sent_again();
-            } else {
-                self.rtt.sent(end, now);
-            }
             if self.max.lt(end) {
+                let new = self.max;
                 self.max = end;
                 // Before the segment leaves: the peer may acknowledge this much.
                 self.publish_snd();
-            }
-            self.nxt = self.nxt.max(end);
-            if len > 0 && len < self.mss {
-                self.small = end;
+                self.board.sent(new, end, size as u16, now);
+                if self.recovery.reduces() {
+                    self.recovery.sent += end - new;
+                }
+                if len > 0 && len < size {
+                    self.small = end;
+                }
             }
             if self.rto_at == NEVER {
                 self.rto_at = now + self.rtt.rto();
+            }
+            if !again {
+                self.arm_probe(now);
             }
             self.last_sent = now;
         }
@@ -242,7 +347,7 @@ impl Conn {
             flags,
             window,
             urgent: 0,
-            options: Options { timestamps: self.timestamps(now), ..Options::NONE },
+            options: self.options(len, now),
             at: self.send_position(seq),
             len,
             segment: 0,

@@ -1,5 +1,6 @@
 //! A connection from its record alone, after netd died.
 
+use super::recovery::Phase;
 use super::{Config, Conn, Need, Outcome};
 use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::Seq;
@@ -29,7 +30,7 @@ impl Conn {
         let state = rec.state();
         let mut c = Self::new(hard, fixed, config, now);
         // The peer may echo any of ours.
-        c.syn_at = 0;
+        (c.syn_at, c.syn_again) = (0, true);
         c.passive = fixed.flags & flags::PASSIVE != 0;
         c.orphan = fixed.flags & flags::ORPHAN != 0;
         let events = rec.events.load(Acquire);
@@ -39,7 +40,6 @@ impl Conn {
             // The peer may have answered meanwhile: the SYN goes out again at once.
             c.need = Need::SYN;
             c.max = fixed.iss + 1;
-            c.nxt = c.max;
             c.enter(State::SynSent);
             return Some((c, Outcome::empty()));
         }
@@ -47,7 +47,6 @@ impl Conn {
         c.recover_timestamps(now);
         if state == State::SynReceived && !established {
             c.max = fixed.iss + 1;
-            c.nxt = c.max;
             c.need = Need::SYN;
             c.publish_rcv();
             c.enter(State::SynReceived);
@@ -72,7 +71,6 @@ impl Conn {
         let holds = self.una.le(self.max)
             && self.max.le(end)
             && self.tail - self.una.min(self.tail) <= self.tx_size;
-        self.nxt = self.una;
         self.small = self.una;
         // The peer had granted at least what was sent; what it grants now, a probe will tell.
         self.wnd = self.max - self.una;
@@ -129,6 +127,12 @@ impl Conn {
         self.enter(state);
         // An ACK tells the peer that we are there, and repeats the window in case that was lost.
         self.need |= Need::ACK;
+        if self.una.lt(self.max) {
+            // When it left is not known: all of it goes out again.
+            self.board.sent(self.una, self.max, self.mss as u16, now);
+            self.board.judge(|_| true);
+            (self.recovery.phase, self.recovery.high) = (Phase::Loss, self.max);
+        }
         if self.una == self.max && self.una.lt(self.fin.unwrap_or(self.tail)) {
             self.need |= Need::PROBE;
         }

@@ -1,130 +1,484 @@
-//! Loss recovery: NewReno (RFC 6582) with limited transmit (RFC 3042). What happens to the window
-//! is asked of [`Congestion`].
+//! Loss recovery: from what ACKs say to what is lost, how much may be sent meanwhile (proportional rate
+//! reduction, RFC 6937), and the way back when nothing was lost (RFC 3522, RFC 3708, RFC 5682).
+//!
+//! What is lost is decided by RACK, or, of a peer without SACK, by NewReno (RFC 6582); limited transmit (RFC 3042)
+//! follows from the count of what is on the way. How far the window falls is [`super::congestion`]'s business. Phases
+//! and decisions are those of Linux.
 
-use super::congestion::Congestion;
+use super::pool::Marks;
+use super::rack::{Delivered, Rack};
+use super::{Ack, Conn, Segment};
 use crate::wire::tcp::Seq;
+use libipc::sock::flags;
 
-/// What a duplicate ACK calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDuplicate {
-    /// Nothing, or what the window now allows.
-    Send,
-    /// The third one: send the first unacknowledged segment again.
-    Retransmit,
+/// What is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// All is well.
+    Open,
+    /// Something is out of order, perhaps lost.
+    Disorder,
+    /// The window is being reduced though nothing is lost (ECN, or loss that a probe has repaired).
+    Reduced,
+    /// Fast recovery.
+    Recovery,
+    /// After the retransmission timer.
+    Loss,
 }
 
-/// What an ACK of new data calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnAck {
-    /// Not recovering: the window may grow.
-    Grow,
-    /// A partial ACK: send the segment at `una` again.
-    Partial,
-    /// Recovery is over.
-    Full,
+/// What an undo needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Undo {
+    /// `snd_una` when the reduction began.
+    marker: Seq,
+    /// Bytes sent again of which the peer has not said that it got them twice; `None`: none were yet.
+    resent: Option<u32>,
+}
+
+/// A probe of the tail (RFC 8985 7).
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// `snd_max` when it left.
+    pub high: Seq,
+    /// It repeated something.
+    pub again: bool,
 }
 
 /// The state.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
-    duplicates: u8,
-    recovering: bool,
-    /// RFC 6582: highest number sent when loss was last noticed.
-    recover: Seq,
+    /// What is going on.
+    pub phase: Phase,
+    /// `snd_max` when that began.
+    pub high: Seq,
+    /// What is late and what is lost.
+    pub rack: Rack,
+    pub undo: Option<Undo>,
+    /// When the first retransmission since all was well left.
+    pub resent_at: Option<u64>,
+    /// F-RTO is finding out whether the time-out was spurious (RFC 5682).
+    pub forward: bool,
+    /// For that, new data goes before what is lost.
+    pub new_first: bool,
+    /// The probe that is not answered.
+    pub probe: Option<Probe>,
+    /// RFC 6937: the window before, bytes delivered and sent since.
+    prior: u32,
+    delivered: u32,
+    pub sent: u32,
+}
+
+/// What is known beyond [`Delivered`] when an ACK has been taken in.
+#[derive(Clone, Copy)]
+pub(super) struct News<'a> {
+    pub seg: &'a Segment,
+    pub said: &'a Delivered,
+    /// `snd_una` before.
+    pub prior: Seq,
+    /// It says nothing new: a duplicate ACK (RFC 5681 2).
+    pub repeats: bool,
+    pub now: u64,
 }
 
 impl Recovery {
     /// For a connection that begins at `iss`.
-    pub fn new(iss: Seq) -> Self {
-        Self { duplicates: 0, recovering: false, recover: iss }
-    }
-
-    /// RFC 3042: bytes beyond the window that the first two duplicates release.
-    pub fn limited(&self, mss: u32) -> u32 {
-        if self.recovering { 0 } else { self.duplicates.min(2) as u32 * mss }
-    }
-
-    /// `acked` new bytes up to `una`, with `flight` in flight before.
-    pub fn on_ack(
-        &mut self,
-        cc: &mut Congestion,
-        acked: u32,
-        una: Seq,
-        flight: u32,
-        mss: u32,
-    ) -> OnAck {
-        self.duplicates = 0;
-        if !self.recovering {
-            return OnAck::Grow;
+    pub const fn new(iss: Seq) -> Self {
+        Self {
+            phase: Phase::Open,
+            high: iss,
+            rack: Rack::new(iss),
+            undo: None,
+            resent_at: None,
+            forward: false,
+            new_first: false,
+            probe: None,
+            prior: 0,
+            delivered: 0,
+            sent: 0,
         }
-        if self.recover.le(una) {
-            // RFC 6582 3.2, step 3, full acknowledgment, option 1.
-            let left = flight.saturating_sub(acked);
-            cc.set_window(cc.ssthresh().unwrap_or(u32::MAX).min(left.max(mss) + mss));
-            self.recovering = false;
-            return OnAck::Full;
-        }
-        // Partial: deflate by what was acknowledged, add back one segment.
-        let back = if acked >= mss { mss } else { 0 };
-        cc.set_window(cc.window().saturating_sub(acked) + back);
-        OnAck::Partial
     }
-
-    /// A duplicate ACK at `una`, with data in flight up to `max`.
-    pub fn on_duplicate(
-        &mut self,
-        cc: &mut Congestion,
-        una: Seq,
-        max: Seq,
-        mss: u32,
-    ) -> OnDuplicate {
-        if self.recovering {
-            cc.set_window(cc.window().saturating_add(mss));
-            return OnDuplicate::Send;
-        }
-        self.duplicates = self.duplicates.saturating_add(1);
-        // RFC 6582 3.2, step 2: duplicates of what a time-out sent again prove nothing new.
-        if self.duplicates != 3 || !self.recover.lt(una) {
-            return OnDuplicate::Send;
-        }
-        cc.on_loss();
-        (self.recover, self.recovering) = (max, true);
-        cc.set_window(cc.ssthresh().unwrap_or(u32::MAX).saturating_add(3 * mss));
-        OnDuplicate::Retransmit
+    /// Whether RFC 6937 leads the window.
+    pub fn reduces(&self) -> bool {
+        matches!(self.phase, Phase::Reduced | Phase::Recovery)
     }
-
-    /// The retransmission timer fired.
-    pub fn on_timeout(&mut self, max: Seq) {
-        *self = Self { duplicates: 0, recovering: false, recover: max };
+    /// `bytes` leave again.
+    pub fn resends(&mut self, bytes: u32, now: u64) {
+        self.resent_at = self.resent_at.or(Some(now));
+        if let Some(undo) = &mut self.undo {
+            undo.resent = Some(undo.resent.unwrap_or(0) + bytes);
+        }
+    }
+    /// The peer got `bytes` up to `end` twice.
+    pub fn duplicated(&mut self, bytes: u32, end: Seq) {
+        if let Some(Undo { marker, resent: Some(resent) }) = &mut self.undo
+            && marker.lt(end)
+        {
+            *resent = resent.saturating_sub(bytes);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::congestion::Algorithm;
-    use super::*;
+impl Conn {
+    /// Bytes in the network: RFC 6675's pipe.
+    pub(super) fn pipe(&self) -> u32 {
+        self.board.pipe(self.max - self.una)
+    }
+    /// Whether both sides know SACK.
+    pub(super) fn sacks(&self) -> bool {
+        self.agreed & flags::SACK != 0
+    }
 
-    const MSS: u32 = 1000;
+    /// Anything but an ACK of new data while all is well. Yields when to look for losses again.
+    #[cold]
+    pub(super) fn alert(&mut self, news: &News<'_>) -> Option<u64> {
+        let forward = news.prior != self.una;
+        let reneged = |n: super::pool::Node| n.marks.contains(Marks::SACKED);
+        if forward && self.board.first().is_some_and(reneged) {
+            // What the peer had is what it now asks for: time out soon (RFC 2018 8).
+            let soon = (self.rtt.srtt() / 2).max(10_000_000);
+            self.rto_at = self.rto_at.min(news.now + soon);
+            return None;
+        }
+        if self.recovery.phase == Phase::Open {
+            self.recovery.resent_at = None;
+        } else if self.recovery.high.le(self.una) && self.passed_high(news) {
+            return None;
+        }
+        match self.recovery.phase {
+            Phase::Recovery => self.in_recovery(news),
+            Phase::Loss => self.in_loss(news),
+            _ => self.in_order(news),
+        }
+    }
 
-    #[test]
-    fn new_reno_recovers_segment_by_segment() {
-        let mut c = Congestion::new(Algorithm::Reno, MSS, Seq(0));
-        let mut r = Recovery::new(Seq(0));
-        let (una, max) = (Seq(1000), Seq(11_000));
-        assert_eq!(r.on_duplicate(&mut c, una, max, MSS), OnDuplicate::Send);
-        assert_eq!(r.limited(MSS), 1000);
-        assert_eq!(r.on_duplicate(&mut c, una, max, MSS), OnDuplicate::Send);
-        assert_eq!(r.on_duplicate(&mut c, una, max, MSS), OnDuplicate::Retransmit);
-        assert_eq!((c.ssthresh(), c.window()), (Some(5000), 8000));
-        r.on_duplicate(&mut c, una, max, MSS);
-        assert_eq!(c.window(), 9000);
-        assert_eq!(r.on_ack(&mut c, 2000, Seq(3000), 10_000, MSS), OnAck::Partial);
-        assert_eq!(c.window(), 8000);
-        assert_eq!(r.on_ack(&mut c, 8000, Seq(11_000), 8000, MSS), OnAck::Full);
-        assert_eq!(c.window(), 2000);
-        for _ in 0..3 {
-            let at = r.on_duplicate(&mut c, Seq(11_000), Seq(12_000), MSS);
-            assert_eq!(at, OnDuplicate::Send, "recover is not passed");
+    /// Everything that was in flight when the phase began is acknowledged. `true`: that was all.
+    fn passed_high(&mut self, news: &News<'_>) -> bool {
+        match self.recovery.phase {
+            Phase::Reduced if self.una != self.recovery.high => {
+                self.cc.end_reduction();
+                self.recovery.phase = Phase::Open;
+            }
+            Phase::Recovery => {
+                self.forget_duplicates();
+                let undone = self.recovery.undo.is_none() || self.may_undo(news);
+                if self.undo_recovery(news) {
+                    return true;
+                }
+                if !undone {
+                    self.cc.end_reduction();
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Recovery is over; undoes it if it was for nothing. `true`: a peer without SACK must
+    /// acknowledge more first, or late duplicates would begin another (RFC 6582 3.2 step 2).
+    pub(super) fn undo_recovery(&mut self, news: &News<'_>) -> bool {
+        if self.may_undo(news) {
+            self.undo(false);
+        } else {
+            self.recovery.rack.persist = self.recovery.rack.persist.saturating_sub(1);
+        }
+        if !self.sacks() && self.una == self.recovery.high {
+            return true;
+        }
+        self.recovery.phase = Phase::Open;
+        self.recovery.resent_at = None;
+        false
+    }
+
+    fn in_recovery(&mut self, news: &News<'_>) -> Option<u64> {
+        let forward = news.prior != self.una;
+        if !forward {
+            self.count_duplicate(news);
+        } else if self.recovery.undo.is_some() && self.was_delayed(news) {
+            // A hole was filled by what was late, not by its copy (RFC 4015).
+            self.recovery.rack.reordered(self.board.highest.max(self.una) - news.prior, self.mss);
+            if self.board.resent.bytes > 0 {
+                return None;
+            }
+            self.undo(true);
+            self.keep_open();
+        }
+        if self.undo_by_duplicates() {
+            self.keep_open();
+        }
+        let look = self.find_losses(news);
+        if self.recovery.phase != Phase::Recovery && self.board.lost.bytes > 0 {
+            self.enter_recovery();
+        }
+        look
+    }
+
+    /// Open, Disorder or Reduced.
+    pub(super) fn in_order(&mut self, news: &News<'_>) -> Option<u64> {
+        if news.prior != self.una {
+            self.forget_duplicates();
+        }
+        self.count_duplicate(news);
+        if self.recovery.phase <= Phase::Disorder {
+            self.undo_by_duplicates();
+        }
+        let look = self.find_losses(news);
+        if self.board.lost.bytes > 0 {
+            self.enter_recovery();
+        } else if self.recovery.phase != Phase::Reduced {
+            self.keep_open();
+        }
+        look
+    }
+
+    /// Open or Disorder, as things are.
+    pub(super) fn keep_open(&mut self) {
+        let resent = |n: super::pool::Node| n.marks.contains(Marks::EVER_RESENT);
+        let busy = self.board.resent.bytes > 0 || self.board.first().is_some_and(resent);
+        if !busy {
+            self.recovery.resent_at = None;
+        }
+        let left_out = self.board.sacked.bytes + self.board.lost.bytes > 0;
+        let phase = if left_out || busy { Phase::Disorder } else { Phase::Open };
+        if self.recovery.phase != phase {
+            (self.recovery.phase, self.recovery.high) = (phase, self.max);
+        }
+    }
+
+    /// Fast recovery begins.
+    pub(super) fn enter_recovery(&mut self) {
+        self.mark_undo();
+        if self.recovery.phase != Phase::Reduced {
+            self.cc.on_loss();
+            self.begin_reduction();
+        }
+        self.recovery.phase = Phase::Recovery;
+    }
+
+    /// The window falls though nothing is lost.
+    #[cold]
+    pub(super) fn reduce(&mut self, ecn: bool) {
+        if self.recovery.phase >= Phase::Reduced {
+            return;
+        }
+        self.recovery.undo = None;
+        if ecn {
+            self.cc.on_ecn()
+        } else {
+            self.cc.on_loss()
+        }
+        self.begin_reduction();
+        self.recovery.phase = Phase::Reduced;
+    }
+
+    fn begin_reduction(&mut self) {
+        let r = &mut self.recovery;
+        (r.high, r.probe) = (self.max, None);
+        (r.prior, r.delivered, r.sent) = (self.cc.window(), 0, 0);
+    }
+
+    /// From here on an undo may lead back.
+    pub(super) fn mark_undo(&mut self) {
+        let probed = self.recovery.probe.is_some_and(|p| p.again);
+        let resent = self.board.resent.bytes + if probed { self.mss } else { 0 };
+        self.recovery.undo =
+            Some(Undo { marker: self.una, resent: (resent > 0).then_some(resent) });
+    }
+
+    /// RFC 6937: the window while it is being reduced. `lost`: losses were found just now.
+    pub(super) fn lead_window(&mut self, delivered: u32, lost: bool, forward: bool) {
+        if delivered == 0 {
+            return;
+        }
+        let (mss, pipe) = (self.mss, self.pipe());
+        let Some(threshold) = self.cc.ssthresh() else { return };
+        let r = &mut self.recovery;
+        r.delivered = r.delivered.saturating_add(delivered);
+        let count = if pipe > threshold {
+            let share = threshold as u64 * r.delivered as u64;
+            let share = share.div_ceil(r.prior.max(1) as u64).min(u32::MAX as u64) as u32;
+            share.next_multiple_of(mss).saturating_sub(r.sent)
+        } else {
+            let mut count = r.delivered.saturating_sub(r.sent).max(delivered);
+            if forward && !lost {
+                // Slow start as long as nothing more is lost (the draft that succeeds RFC 6937).
+                count += mss;
+            }
+            count.min(threshold - pipe)
+        };
+        // The first loss goes out at once, whatever is in flight; so does what a partial ACK asks for of a
+        // sender without SACK (RFC 6582 3.2 step 3).
+        let first = r.sent == 0 || (forward && lost && !self.sacks());
+        let least = if first { mss } else { 0 };
+        self.cc.set_window(pipe + count.max(least));
+    }
+
+    /// Looks for what is lost. Yields when to look again.
+    pub(super) fn find_losses(&mut self, news: &News<'_>) -> Option<u64> {
+        if self.una == self.max {
+            return None;
+        }
+        if self.sacks() {
+            return self.detect(news.now).1;
+        }
+        let phase = self.recovery.phase;
+        let enough = self.board.sacked.segments >= self.recovery.rack.reordering as u32;
+        if (phase < Phase::Recovery && enough)
+            || (phase == Phase::Recovery && news.prior != self.una)
+        {
+            self.board.lose_first();
+        }
+        None
+    }
+
+    /// RACK, if something has arrived since it last looked. Yields the bytes of retransmissions that are lost, and
+    /// when to look again.
+    pub(super) fn detect(&mut self, now: u64) -> (u32, Option<u64>) {
+        if !core::mem::take(&mut self.recovery.rack.advanced) {
+            return (0, None);
+        }
+        self.detect_now(now)
+    }
+
+    /// RACK.
+    pub(super) fn detect_now(&mut self, now: u64) -> (u32, Option<u64>) {
+        let recovering = self.recovery.phase >= Phase::Recovery;
+        let rtt = (self.rtt.least(), self.rtt.srtt());
+        self.recovery.rack.detect(&mut self.board, recovering, rtt, now)
+    }
+
+    /// A duplicate ACK of a peer without SACK stands for a segment that has arrived.
+    pub(super) fn count_duplicate(&mut self, news: &News<'_>) {
+        if news.repeats && !self.sacks() {
+            let flight = self.max - self.una;
+            let most = flight.div_ceil(self.mss).saturating_sub(1);
+            let sacked = &mut self.board.sacked;
+            sacked.segments = (sacked.segments + 1).min(most);
+            sacked.bytes = (sacked.segments * self.mss).min(flight);
+        }
+    }
+
+    /// What duplicate ACKs stood for is acknowledged, or means nothing any more.
+    pub(super) fn forget_duplicates(&mut self) {
+        if !self.sacks() {
+            self.board.sacked = Default::default();
+        }
+    }
+
+    /// Of the bytes that a peer without SACK acknowledges, how many its duplicate ACKs had not announced.
+    pub(super) fn without_duplicates(&mut self, bytes: u32) -> u32 {
+        let sacked = &mut self.board.sacked;
+        let segments = bytes.div_ceil(self.mss);
+        let new = segments.saturating_sub(sacked.segments).max(1);
+        sacked.segments = sacked.segments.saturating_sub(segments.saturating_sub(1));
+        sacked.bytes = (sacked.segments * self.mss).min(self.max - self.una);
+        bytes.min(new * self.mss)
+    }
+
+    fn may_undo(&self, news: &News<'_>) -> bool {
+        self.recovery.undo.is_some_and(|u| u.resent == Some(0) || self.was_delayed(news))
+    }
+
+    /// Eifel (RFC 3522): this ACK is for what was sent before anything was sent again.
+    fn was_delayed(&self, news: &News<'_>) -> bool {
+        let Some(at) = self.recovery.resent_at else { return true };
+        let echo = news.seg.options.timestamps.filter(|_| self.timed()).map_or(0, |t| t.echo);
+        echo != 0 && (echo.wrapping_sub(self.ticks(at)) as i32) < 0
+    }
+
+    /// RFC 3708: everything sent again has arrived twice.
+    fn undo_by_duplicates(&mut self) -> bool {
+        let all = self.recovery.undo.is_some_and(|u| u.resent == Some(0));
+        if all {
+            let rack = &mut self.recovery.rack;
+            rack.persist = (rack.persist + 1).min(16);
+            self.undo(false);
+        }
+        all
+    }
+
+    /// The reduction was for nothing. `acquit`: neither is anything lost.
+    fn undo(&mut self, acquit: bool) {
+        if acquit {
+            self.board.acquit();
+        }
+        self.cc.undo();
+        self.recovery.undo = None;
+        self.recovery.rack.advanced = true;
+    }
+
+    /// After a time-out: finds out whether it was spurious (RFC 5682), and what is lost.
+    fn in_loss(&mut self, news: &News<'_>) -> Option<u64> {
+        let forward = news.prior != self.una;
+        if forward && self.may_undo(news) {
+            self.undo_loss();
+        } else if self.still_lost(news, forward) {
+            return None;
+        }
+        if !self.sacks() {
+            return None;
+        }
+        let (again, look) = self.detect(news.now);
+        if self.recovery.phase == Phase::Loss && again == 0 {
+            return look;
+        }
+        let more = self.in_order(news);
+        look.max(more)
+    }
+
+    fn undo_loss(&mut self) {
+        self.undo(true);
+        self.retries = 0;
+        self.recovery.forward = false;
+        if self.sacks() || self.una != self.recovery.high {
+            self.recovery.phase = Phase::Open;
+        }
+    }
+
+    /// F-RTO's steps 2 and 3. `true`: wait for the next ACK.
+    fn still_lost(&mut self, news: &News<'_>, forward: bool) -> bool {
+        let recovered = self.recovery.high.le(self.una);
+        if self.recovery.forward {
+            if news.said.original {
+                // 3b: something arrived that was sent once.
+                self.undo_loss();
+                return false;
+            }
+            if self.recovery.high.lt(self.max) {
+                // 3a: the loss was real.
+                self.recovery.forward &= !(news.said.sacked || news.repeats);
+            } else if forward && !recovered {
+                // 2b: new data will tell, if there is any.
+                self.recovery.high = self.max;
+                if self.max.lt(self.tail) && self.max.lt(self.una + self.wnd) {
+                    self.recovery.new_first = true;
+                    return true;
+                }
+                self.recovery.forward = false;
+            }
+        }
+        if recovered {
+            self.recovery.forward = false;
+            self.undo_recovery(news);
+        } else if forward {
+            self.forget_duplicates();
+        } else if self.recovery.high.lt(self.max) {
+            self.count_duplicate(news);
+        }
+        false
+    }
+
+    /// The window after an ACK.
+    pub(super) fn adjust_window(&mut self, news: &News<'_>, delivered: u32, lost_before: u32) {
+        let forward = news.prior != self.una;
+        if self.recovery.reduces() {
+            let lost = self.board.lost.bytes > lost_before;
+            return self.lead_window(delivered, lost, forward);
+        }
+        if forward || (self.recovery.rack.reordering > super::rack::REORDERING && delivered > 0) {
+            let (una, max, srtt) = (self.una, self.max, self.rtt.srtt());
+            let rtt = news.said.acked_at.map_or(0, |at| news.now.saturating_sub(at));
+            let rtt = if news.said.resent { 0 } else { rtt };
+            self.cc.on_ack(&Ack { acked: delivered, una, max, rtt, srtt, now: news.now });
         }
     }
 }

@@ -1,4 +1,8 @@
 //! Round-trip time and the retransmission time-out (RFC 6298), in nanoseconds.
+//!
+//! With a sample for nearly every segment the deviation is followed as Linux does: the largest of a round trip counts
+//! at once, and falls by a quarter from one round trip to the next (RFC 6298 4 and RFC 7323's appendix G
+//! warn of what many samples do to RFC 6298's own formula).
 
 use crate::wire::tcp::Seq;
 
@@ -7,77 +11,113 @@ const MS: u64 = 1_000_000;
 const INITIAL: u64 = 1000 * MS;
 /// Least distance of the RTO from SRTT. RFC 6298 (2.4) asks for an RTO of at least a second; like
 /// other stacks we take 200 ms, which covers a peer's delayed ACK, but on top of SRTT.
-const MIN_VARIANCE: u64 = 200 * MS;
+pub const MIN_VARIANCE: u64 = 200 * MS;
 /// Upper bound, RFC 6298 (2.5).
-pub const MAX: u64 = 60_000 * MS;
+pub const MAX: u64 = 120_000 * MS;
+/// For how long the least RTT counts.
+const MIN_RTT_FOR: u64 = 300_000 * MS;
 
 /// The estimator.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtt {
     srtt: u64,
+    /// Smoothed deviation, and the largest in this round trip, four times over.
+    deviation: u64,
+    largest: u64,
     rttvar: u64,
-    rto: u64,
+    /// End of this round trip.
+    round: Seq,
     backoff: u8,
-    /// The segment being timed: its end, and when it left. Karn's algorithm: never one that was
-    /// sent twice.
-    timed: Option<(Seq, u64)>,
+    lossy_handshake: bool,
+    least: u64,
+    least_at: u64,
 }
 
 impl Rtt {
     /// No sample yet.
     pub const fn new() -> Self {
-        Self { srtt: 0, rttvar: 0, rto: INITIAL, backoff: 0, timed: None }
+        Self {
+            srtt: 0,
+            deviation: 0,
+            largest: 0,
+            rttvar: 0,
+            round: Seq(0),
+            backoff: 0,
+            lossy_handshake: false,
+            least: u64::MAX,
+            least_at: 0,
+        }
+    }
+    fn base(&self) -> u64 {
+        match self.srtt {
+            // RFC 6298 (5.7): a handshake that lost its SYN begins data with 3 seconds.
+            0 if self.lossy_handshake => 3 * INITIAL,
+            0 => INITIAL,
+            srtt => srtt + self.rttvar,
+        }
     }
     /// The time-out, backed off.
     pub fn rto(&self) -> u64 {
-        (self.rto << self.backoff.min(16)).min(MAX)
+        (self.base() << self.backoff).min(MAX)
+    }
+    /// How often the time-out was doubled.
+    pub fn backoff(&self) -> u8 {
+        self.backoff
     }
     /// Smoothed round-trip time; 0 without a sample.
     pub fn srtt(&self) -> u64 {
         self.srtt
     }
+    /// Mean deviation.
+    pub fn variance(&self) -> u64 {
+        self.deviation / 4
+    }
+    /// The least round-trip time of some minutes; `u64::MAX` without a sample.
+    pub fn least(&self) -> u64 {
+        self.least
+    }
     /// RFC 6298 (5.5): doubles the time-out until there is a new sample.
     pub fn back_off(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
     }
-    /// New data up to `end` leaves.
-    pub fn sent(&mut self, end: Seq, now: u64) {
-        if self.timed.is_none() {
-            self.timed = Some((end, now));
-        }
-    }
-    /// Something is sent again: what is being timed does not count.
-    pub fn sent_again(&mut self) {
-        self.timed = None;
-    }
-    /// Everything up to `una` is acknowledged. Yields the sample that this gives; 0: none.
-    pub fn acked(&mut self, una: Seq, now: u64) -> u64 {
-        if let Some((end, at)) = self.timed
-            && end.le(una)
-        {
-            self.timed = None;
-            return self.sample(now.saturating_sub(at));
-        }
-        0
-    }
-    /// A sample, RFC 6298 (2.2) and (2.3).
-    fn sample(&mut self, r: u64) -> u64 {
-        let r = r.clamp(1, MAX);
-        if self.srtt == 0 {
-            (self.srtt, self.rttvar) = (r, r / 2);
-        } else {
-            self.rttvar = self.rttvar - self.rttvar / 4 + self.srtt.abs_diff(r) / 4;
-            self.srtt = self.srtt - self.srtt / 8 + r / 8;
-        }
-        self.rto = (self.srtt + (4 * self.rttvar).max(MIN_VARIANCE)).min(MAX);
+    /// What was sent is gone: a time-out that was doubled means nothing for what follows.
+    pub fn restart(&mut self) {
         self.backoff = 0;
-        r
     }
-    /// The handshake lost its SYN or SYN-ACK: RFC 6298 (5.7) begins data with 3 seconds.
-    pub fn handshake_was_lossy(&mut self) {
-        if self.srtt == 0 {
-            (self.rto, self.backoff) = (3 * INITIAL, 0);
+    /// A sample, RFC 6298 (2.2) and (2.3), by an ACK up to `una` while up to `max` was sent.
+    pub fn sample(&mut self, r: u64, una: Seq, max: Seq, now: u64) {
+        let r = r.clamp(1, MAX);
+        if r <= self.least || now.saturating_sub(self.least_at) > MIN_RTT_FOR {
+            (self.least, self.least_at) = (r, now);
         }
+        self.backoff = 0;
+        if self.srtt == 0 {
+            (self.srtt, self.deviation) = (r, 2 * r);
+            self.rttvar = self.deviation.max(MIN_VARIANCE);
+            (self.largest, self.round) = (self.rttvar, max);
+            return;
+        }
+        let error = self.srtt.abs_diff(r);
+        let above = r >= self.srtt;
+        self.srtt = if above { self.srtt + error / 8 } else { self.srtt - error / 8 };
+        let (grows, by) = (error * 4 >= self.deviation, (error * 4).abs_diff(self.deviation) / 4);
+        self.deviation = match (grows, above) {
+            (true, true) => self.deviation + by,
+            // A path that becomes shorter is no reason to wait longer.
+            (true, false) => self.deviation + by / 8,
+            (false, _) => self.deviation - by,
+        };
+        self.largest = self.largest.max(self.deviation);
+        self.rttvar = self.rttvar.max(self.largest);
+        if self.round.lt(una) {
+            self.rttvar -= (self.rttvar - self.largest) / 4;
+            (self.largest, self.round) = (MIN_VARIANCE, max);
+        }
+    }
+    /// The handshake lost its SYN or SYN-ACK.
+    pub fn handshake_was_lossy(&mut self) {
+        self.lossy_handshake = true;
+        self.backoff = 0;
     }
 }
 
@@ -89,33 +129,51 @@ mod tests {
     fn follows_rfc_6298() {
         let mut rtt = Rtt::new();
         assert_eq!(rtt.rto(), 1000 * MS);
-        rtt.sent(Seq(10), 0);
-        rtt.sent(Seq(20), 5 * MS);
-        rtt.acked(Seq(9), 50 * MS);
-        assert_eq!(rtt.srtt(), 0, "not yet acknowledged");
-        rtt.acked(Seq(10), 400 * MS);
+        rtt.sample(400 * MS, Seq(10), Seq(20), 0);
         assert_eq!((rtt.srtt(), rtt.rto()), (400 * MS, 1200 * MS), "R + 4 * R/2");
-        rtt.sent(Seq(30), 500 * MS);
-        rtt.acked(Seq(30), 900 * MS);
-        assert_eq!(rtt.rto(), (400 + 600) * MS, "variance decays by a quarter");
+        rtt.sample(400 * MS, Seq(15), Seq(30), 1);
+        assert_eq!(rtt.rto(), 1200 * MS, "the same round trip");
+        rtt.sample(400 * MS, Seq(25), Seq(40), 2);
+        let second = rtt.rto();
+        assert!((1000 * MS..=1200 * MS).contains(&second), "{second}");
+        for i in 3..40 {
+            rtt.sample(400 * MS, Seq(10 * i), Seq(10 * i + 5), 2);
+        }
+        assert!(rtt.rto() < 610 * MS, "down to the least: {}", rtt.rto());
     }
 
     #[test]
-    fn backs_off_until_a_sample_that_karn_allows() {
+    fn the_largest_deviation_of_a_round_trip_counts() {
         let mut rtt = Rtt::new();
-        rtt.sent(Seq(10), 0);
+        rtt.sample(100 * MS, Seq(1), Seq(100), 0);
+        for i in 0..50 {
+            rtt.sample(100 * MS, Seq(2 + i), Seq(100), 0);
+        }
+        rtt.sample(900 * MS, Seq(60), Seq(100), 0);
+        let high = rtt.rto();
+        for i in 0..30 {
+            rtt.sample(rtt.srtt(), Seq(61 + i), Seq(100), 0);
+        }
+        assert_eq!(rtt.rto(), high, "samples do not wear it away within a round trip");
+        let low = rtt.srtt();
+        rtt.sample(low / 100, Seq(95), Seq(100), 0);
+        assert!(rtt.rto() <= high, "a shorter path does not lengthen it");
+        assert_eq!(rtt.least(), low / 100);
+    }
+
+    #[test]
+    fn backs_off_until_a_sample() {
+        let mut rtt = Rtt::new();
         rtt.back_off();
         rtt.back_off();
-        rtt.sent_again();
         assert_eq!(rtt.rto(), 4000 * MS);
-        rtt.acked(Seq(10), 4100 * MS);
-        assert_eq!(rtt.rto(), 4000 * MS, "the ACK of a segment sent twice says nothing");
-        rtt.sent(Seq(20), 5000 * MS);
-        rtt.acked(Seq(20), 5010 * MS);
+        rtt.sample(10 * MS, Seq(1), Seq(2), 0);
         assert_eq!(rtt.rto(), 210 * MS);
         for _ in 0..40 {
             rtt.back_off();
         }
         assert_eq!(rtt.rto(), MAX);
+        rtt.restart();
+        assert_eq!(rtt.rto(), 210 * MS);
     }
 }

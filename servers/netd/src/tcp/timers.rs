@@ -29,6 +29,9 @@ impl Conn {
             // Nobody has waited for this connection long enough.
             return self.end(Some(Error::TimedOut));
         }
+        if self.look_at <= now {
+            self.look(now);
+        }
         if self.rto_at <= now {
             self.rto_at = NEVER;
             outcome |= self.retransmit(now);
@@ -69,15 +72,12 @@ impl Conn {
         }
         let flight = self.max - self.una;
         let blocked = self.wnd == 0 || flight == 0;
-        self.rtt.back_off();
-        self.nxt = self.una;
-        if blocked {
-            self.need |= Need::PROBE;
-            // The FIN alone needs no window; see `data`.
+        if !blocked {
+            self.enter_loss(now);
         } else {
-            self.cc.on_rto(0, self.retries == 1);
-            self.recovery.on_timeout(self.max);
+            self.need |= Need::PROBE;
         }
+        self.rtt.back_off();
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         Outcome::empty()
     }

@@ -107,6 +107,14 @@ impl Conn {
         t.echo != 0 && t.echo.wrapping_sub(first) > self.ticks(now).wrapping_sub(first)
     }
 
+    /// How long ago the segment that `seg` echoes left, as far as our ticks tell (RFC 7323 4.1).
+    #[cold]
+    pub(super) fn echoed(&self, seg: &Segment, now: u64) -> Option<u64> {
+        let t = seg.options.timestamps.filter(|t| self.timed() && t.echo != 0)?;
+        let ago = self.ticks(now).wrapping_sub(t.echo);
+        (ago < i32::MAX as u32).then_some(ago.max(1) as u64 * TICK_NS)
+    }
+
     /// After a restart of netd.
     pub(super) fn recover_timestamps(&mut self, now: u64) {
         self.peer_clock = PeerClock { recent: self.rec.ts_recent.load(Relaxed), at: now };

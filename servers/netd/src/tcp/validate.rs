@@ -46,6 +46,7 @@ impl Conn {
         }
         // Repeated data is answered always, since its sender waits.
         if seg.len > 0 && !seg.flags.contains(Flags::SYN) {
+            self.note_duplicate(seg);
             self.need |= Need::ACK;
         } else {
             self.challenge(now);
@@ -57,7 +58,7 @@ impl Conn {
     #[cold]
     fn reset_by(&mut self, seg: &Segment, now: u64) -> Outcome {
         // A peer that has sent more than has arrived resets at the end of that.
-        let end = self.ooo.ranges().last().map_or(self.rcv_nxt, |(_, end)| *end);
+        let end = self.ooo.end().unwrap_or(self.rcv_nxt);
         if seg.seq == self.rcv_nxt || seg.seq == end || self.resets_before_fin(seg) {
             return self.reset();
         }

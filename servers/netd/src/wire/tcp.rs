@@ -5,7 +5,7 @@ use bitflags::bitflags;
 use core::ops::{Add, Sub};
 
 pub use super::tcp_options::{
-    Blocks, Cookie, MAX_OPTIONS, MAX_SHIFT, Options, TIMESTAMPS, Timestamps,
+    Blocks, Cookie, MAX_BLOCKS, MAX_OPTIONS, MAX_SHIFT, Options, TIMESTAMPS, Timestamps,
 };
 
 /// Bytes of a header without options.

@@ -203,7 +203,10 @@ pub fn converse(net: &mut Net, talks: &mut [Talk], seed: u64, mut disturb: impl 
     while !done && net.now < limit {
         let until = net.now + 1 + net.rng.below(20_000_000);
         done = net.run(until, &mut |net| act(net, talks));
-        net.now = net.now.max(until);
+        if !done {
+            // Else what is on its way would come late.
+            net.now = net.now.max(until);
+        }
         disturb(net);
     }
     let read: Vec<_> = talks.iter().map(Talk::read).collect();

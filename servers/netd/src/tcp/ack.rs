@@ -1,0 +1,197 @@
+//! The ACK field and the SACK option of a segment: RFC 9293 3.10.7.4 fifth, RFC 2018, RFC 2883.
+//!
+//! An ACK of new data while all is well costs a look at the first range or two of the scoreboard, a
+//! round-trip sample and the congestion window; everything else is [`Conn::alert`].
+
+use super::rack::Delivered;
+use super::recovery::{News, Phase};
+use super::{Conn, NEVER, Outcome, Segment, timers};
+use crate::wire::tcp::Seq;
+use libipc::sock::State;
+
+impl Conn {
+    /// Takes in what a segment acknowledges.
+    pub(super) fn acknowledgment(&mut self, seg: &Segment, now: u64) -> Outcome {
+        let old_window = self.wnd;
+        if self.wl1.lt(seg.seq) || (self.wl1 == seg.seq && self.wl2.le(seg.ack)) {
+            self.update_window(seg);
+        }
+        if self.wnd == 0 {
+            // RFC 9293 3.8.6.1: a peer that answers probes keeps the connection.
+            self.retries = 0;
+        } else if old_window == 0 {
+            self.window_opened();
+        }
+        if self.una == self.max {
+            return Outcome::empty();
+        }
+        self.recovery.new_first = false;
+        let prior = self.una;
+        let mut said = Delivered::new(self.recovery.high, self.rtt.least(), now);
+        if !seg.options.sack.is_empty() && self.sacks() {
+            self.take_blocks(seg, &mut said);
+        }
+        let mut outcome = Outcome::empty();
+        if prior.lt(seg.ack) {
+            outcome = self.advance(seg.ack, &mut said, now);
+            if self.state == State::Closed {
+                return outcome;
+            }
+        } else if seg.ack != prior && !said.sacked {
+            return outcome;
+        }
+        let repeats = seg.ack == prior
+            && seg.space() == 0
+            && self.wnd == old_window
+            && self.wnd != 0
+            && !said.duplicate;
+        self.learn(&News { seg, said: &said, prior, repeats, now });
+        outcome
+    }
+
+    /// The window was closed and is open: what probes were refused goes out again first.
+    #[cold]
+    fn window_opened(&mut self) {
+        if self.una.lt(self.max) {
+            self.board.judge(|_| true);
+            self.rtt.restart();
+        }
+        self.rto_at = NEVER;
+    }
+
+    /// `ack` is new.
+    fn advance(&mut self, ack: Seq, said: &mut Delivered, now: u64) -> Outcome {
+        let mut outcome = Outcome::empty();
+        let full = self.unsent() > self.tx_size - self.tx_size / 4;
+        self.una = ack;
+        self.board.ack(ack, said);
+        self.retries = 0;
+        // Before space is freed: this store frees it.
+        self.publish_snd();
+        if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
+            outcome |= Outcome::READY;
+        }
+        if self.orphan {
+            self.misc_at = now + timers::ORPHAN_NS;
+        }
+        if self.fin.is_some_and(|fin| fin.lt(ack)) {
+            outcome |= match self.state {
+                State::FinWait1 => {
+                    self.enter(State::FinWait2);
+                    Outcome::READY
+                }
+                State::Closing => self.enter_time_wait(),
+                State::LastAck => self.end(None),
+                _ => Outcome::empty(),
+            };
+        }
+        outcome
+    }
+
+    /// What follows from an ACK: round-trip time, losses, window, timers.
+    fn learn(&mut self, news: &News<'_>) {
+        let forward = news.prior != self.una;
+        self.measure(news);
+        let lost_before = self.board.lost.bytes;
+        let mut delivered = news.said.bytes;
+        if self.sacks() {
+            let highest =
+                if self.board.sacked.segments > 0 { self.board.highest } else { self.una };
+            self.recovery.rack.on_ack(news.said, highest, self.mss);
+            self.recovery.rack.adapt(news.said, self.una, self.max);
+        } else if forward && self.board.sacked.segments > 0 {
+            delivered = self.without_duplicates(delivered);
+        } else if news.repeats {
+            delivered = self.mss;
+        }
+        if self.recovery.probe.is_some() {
+            self.probe_answered(news);
+        }
+        if forward {
+            // RFC 6298 (5.2), (5.3).
+            self.look_at = NEVER;
+            self.rto_at = if self.una == self.max { NEVER } else { news.now + self.rtt.rto() };
+        }
+        let quiet = !(news.repeats || news.said.sacked || news.said.duplicate);
+        let look =
+            if quiet && self.recovery.phase == Phase::Open { None } else { self.alert(news) };
+        self.adjust_window(news, delivered, lost_before);
+        match look {
+            Some(at) => self.look_for_loss(at),
+            None if forward => self.arm_probe(news.now),
+            None => {}
+        }
+    }
+
+    /// The handshake's round trip; with a SYN that was repeated only by timestamps.
+    pub(super) fn measure_handshake(&mut self, seg: &Segment, now: u64) {
+        let rtt = match self.syn_again {
+            false => Some(now.saturating_sub(self.syn_at)),
+            true => self.echoed(seg, now),
+        };
+        if let Some(rtt) = rtt {
+            self.rtt.sample(rtt, seg.ack, self.max, now);
+        }
+    }
+
+    /// A round-trip sample: RFC 6298 3 (Karn), and by timestamps where that allows none (RFC 7323 4.1).
+    fn measure(&mut self, news: &News<'_>) {
+        let (said, now) = (news.said, news.now);
+        let sent = if said.resent { None } else { said.acked_at }.or(said.sacked_at);
+        let rtt = match sent {
+            Some(at) => now.saturating_sub(at),
+            None if news.prior != self.una && news.prior != self.iss => {
+                match self.echoed(news.seg, now) {
+                    Some(rtt) => rtt,
+                    None => return,
+                }
+            }
+            None => return,
+        };
+        self.rtt.sample(rtt, self.una, self.max, now);
+    }
+
+    /// SACK blocks: duplicates first (RFC 2883 4), then what the peer has.
+    #[cold]
+    fn take_blocks(&mut self, seg: &Segment, said: &mut Delivered) {
+        let mut blocks = seg.options.sack.get();
+        if let [(start, end), rest @ ..] = blocks {
+            let inside = rest.first().is_some_and(|r| r.0.le(*start) && end.le(r.1));
+            if (start.lt(seg.ack) || inside) && self.is_plausible(*start, *end, true) {
+                self.take_duplicate(*start, *end, said);
+            }
+            if start.lt(seg.ack) || inside {
+                blocks = rest;
+            }
+        }
+        // Ascending, so that what is new in one ACK does not look like reordering.
+        let mut after = None;
+        for _ in 0..blocks.len() {
+            let next = blocks
+                .iter()
+                .filter(|b| self.is_plausible(b.0, b.1, false))
+                .filter(|b| after.is_none_or(|a: Seq| a.lt(b.0)))
+                .min_by_key(|b| b.0 - self.una);
+            let Some((start, end)) = next else { break };
+            self.board.sack(*start, *end, said);
+            after = Some(*start);
+        }
+    }
+
+    /// Whether such a block can be true.
+    fn is_plausible(&self, start: Seq, end: Seq, duplicate: bool) -> bool {
+        let ordered = start.lt(end) && end.le(self.max) && start.lt(self.max);
+        if self.una.lt(start) {
+            return ordered;
+        }
+        // Below: only a duplicate, not older than the largest window.
+        ordered && duplicate && (self.una - start) <= self.max_wnd.max(self.mss)
+    }
+
+    fn take_duplicate(&mut self, start: Seq, end: Seq, said: &mut Delivered) {
+        said.duplicate = true;
+        let probe = self.recovery.probe;
+        said.duplicate_probe = probe.is_some_and(|p| p.again && p.high == end);
+        self.recovery.duplicated(end - start, end);
+    }
+}
