@@ -10,13 +10,13 @@ use netd::wire::tcp::Flags;
 
 #[test]
 fn a_program_may_lose_patience_earlier_or_later() {
-    for (patience_ms, lost_at) in [(1000, 1000), (100, 200), (3_600_000, 3_600_000)] {
+    for (patience_ms, lost_at) in [(1000, 1200), (100, 300), (3_600_000, 3_600_200)] {
         let mut s = Script::accepted();
         s.set_user_timeout(patience_ms);
         let began = s.ms();
         s.write(100);
         s.expect("A", 1, 1, 100);
-        // Never before it is looked at: when the first retransmission is due.
+        // Since the first retransmission, as Linux reckons.
         s.until(began + lost_at - 50);
         assert_eq!(s.state(), State::Established, "{patience_ms}");
         s.until(began + lost_at + 50);
@@ -43,7 +43,7 @@ fn lost_data_is_repeated_with_doubling_pauses_and_given_up_in_the_end() {
     let mut s = Script::accepted();
     s.write(100);
     s.expect("A", 1, 1, 100);
-    s.until(1_000_000);
+    s.until(1_100_000);
     let mut at = Vec::new();
     while !s.sent.is_empty() {
         at.push(s.expect("A", 1, 1, 100));
@@ -52,7 +52,8 @@ fn lost_data_is_repeated_with_doubling_pauses_and_given_up_in_the_end() {
     let pauses: Vec<u64> = at.windows(2).map(|w| (w[1] - w[0]) / 100).collect();
     assert_eq!(pauses[..9], [4, 8, 16, 32, 64, 128, 256, 512, 1024], "tenths of seconds");
     assert!(pauses[9..].iter().all(|p| *p == 1200));
-    assert_eq!(at.len(), 15);
+    // The first time-out more than 924.6 s (tcp_retries2) after the first retransmission.
+    assert_eq!(at.len(), 16);
     assert_eq!((s.state(), s.error()), (State::Closed, Some(Error::TimedOut)));
 }
 
@@ -135,7 +136,7 @@ fn a_closed_window_is_probed_and_the_connection_lives_as_long_as_probes_are_answ
             waited += 100;
             assert!(waited < 121_000, "probe {probe}");
         }
-        s.expect("A", 1, 2, 1);
+        s.expect("A", 0, 2, 0);
         s.send("A", 2, 1, &[]);
     }
     assert_eq!(s.state(), State::Established);
@@ -144,21 +145,6 @@ fn a_closed_window_is_probed_and_the_connection_lives_as_long_as_probes_are_answ
     for i in 0..3 {
         s.expect("A", 1 + i * 1000, 2, 1000);
     }
-    s.nothing();
-}
-
-#[test]
-fn a_probe_that_the_peer_takes_counts() {
-    let mut s = Script::accepted();
-    s.window = 0;
-    s.send("A", 1, 1, &[]);
-    s.write(5000);
-    s.pass(300);
-    s.expect("A", 1, 1, 1);
-    s.window = 2000;
-    s.send("A", 1, 2, &[]);
-    s.expect("A", 2, 1, 1000);
-    s.expect("A", 1002, 1, 1000);
     s.nothing();
 }
 

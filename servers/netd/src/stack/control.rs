@@ -213,8 +213,16 @@ impl<E: Env> Stack<E> {
         }
         let (tail, _) = self.sessions[sock.session as usize].words(sock.id);
         match &mut self.socks[i as usize].body {
-            Body::Tcp(conn) if conn.state() != State::SynSent => {
-                // Ending the receiving half is between the program and its ring.
+            Body::Tcp(conn) if conn.state() == State::SynSent => {
+                // There is no half to end.
+                let outcome = conn.end(Some(Error::ConnectionReset));
+                self.after_tcp(i, outcome);
+                Ok(Reply::Done)
+            }
+            Body::Tcp(conn) => {
+                if how != 1 {
+                    conn.stop_receiving();
+                }
                 if how != 0 {
                     if !conn.wrote(tail as u32) {
                         self.session_fault(sock.session, SessionFault::SendIndex(sock.id));
@@ -222,6 +230,13 @@ impl<E: Env> Stack<E> {
                     }
                     conn.shutdown();
                     self.want_send(i);
+                    self.ready(i);
+                }
+                Ok(Reply::Done)
+            }
+            Body::Listener(_) => {
+                if how != 1 {
+                    self.close_listener(i, None);
                     self.ready(i);
                 }
                 Ok(Reply::Done)
@@ -267,7 +282,11 @@ impl<E: Env> Stack<E> {
                     }
                 } else {
                     conn.shutdown();
-                    conn.orphan(now);
+                    if !conn.orphan(now) {
+                        self.abort(i, Error::ConnectionAborted);
+                        self.sessions[sock.session as usize].forget_freed(sock.id);
+                        return Ok(Reply::Closed { free: true });
+                    }
                     self.want_send(i);
                     self.arm(i);
                     return Ok(Reply::Closed { free: false });

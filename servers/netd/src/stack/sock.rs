@@ -9,7 +9,7 @@ use crate::record::{self, Hard};
 use crate::tcp::Conn;
 use core::net::SocketAddr;
 use libipc::net::Rings;
-use libipc::sock::{Error, Kind, Record, State};
+use libipc::sock::{Error, Kind, Record};
 
 /// What a socket number is at present.
 #[allow(clippy::large_enum_variant)] // Most of them are connections: a box would only add a step.
@@ -154,7 +154,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn abort(&mut self, i: u32, error: Error) {
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) => {
-                let tell = conn.is_synchronised() || conn.state() == State::SynReceived;
+                let tell = conn.tells_abort();
                 let numbers = conn.reset_numbers();
                 let outcome = conn.end(Some(error));
                 if tell {

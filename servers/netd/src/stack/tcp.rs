@@ -48,11 +48,11 @@ impl<E: Env> Stack<E> {
     /// Has connection `i` look at its options.
     #[cold]
     pub(super) fn take_opts(&mut self, i: u32) {
-        let opts = self.wanted(i);
+        let (opts, now) = (self.wanted(i), self.now);
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body
             && !conn.is_orphan()
         {
-            conn.set_opts(opts);
+            conn.set_opts(opts, now);
         }
     }
 
@@ -221,6 +221,11 @@ impl<E: Env> Stack<E> {
         self.take_opts(i);
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = conn.timer(now);
+        if outcome.contains(Outcome::RESET) {
+            let numbers = conn.reset_numbers();
+            self.send_reset(i, numbers);
+        }
+        let Body::Tcp(conn) = &self.socks[i as usize].body else { return };
         let wants = conn.wants_output();
         self.after_tcp(i, outcome);
         if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {

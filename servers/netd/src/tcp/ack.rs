@@ -5,7 +5,7 @@
 
 use super::rack::Delivered;
 use super::recovery::{News, Phase};
-use super::{Conn, NEVER, Outcome, Segment, timers};
+use super::{Conn, NEVER, Outcome, Segment};
 use crate::wire::tcp::Seq;
 use libipc::sock::State;
 
@@ -57,6 +57,7 @@ impl Conn {
             self.rtt.restart();
         }
         self.rto_at = NEVER;
+        self.stop_probing();
     }
 
     /// `ack` is new.
@@ -65,21 +66,15 @@ impl Conn {
         let full = self.unsent() > self.tx_size - self.tx_size / 4;
         self.una = ack;
         self.board.ack(ack, said);
-        self.retries = 0;
+        self.progress();
         // Before space is freed: this store frees it.
         self.publish_snd();
         if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
             outcome |= Outcome::READY;
         }
-        if self.orphan {
-            self.misc_at = now + timers::ORPHAN_NS;
-        }
         if self.fin.is_some_and(|fin| fin.lt(ack)) {
             outcome |= match self.state {
-                State::FinWait1 => {
-                    self.enter(State::FinWait2);
-                    Outcome::READY
-                }
+                State::FinWait1 => self.enter_fin_wait_2(now),
                 State::Closing => self.enter_time_wait(),
                 State::LastAck => self.end(None),
                 _ => Outcome::empty(),

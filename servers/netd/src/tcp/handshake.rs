@@ -153,6 +153,8 @@ impl Conn {
         self.retries = 0;
         self.rto_at = NEVER;
         self.last_sent = now;
+        self.heard(now);
+        self.arm_keep_alive(now);
         Outcome::ESTABLISHED | Outcome::READY
     }
 

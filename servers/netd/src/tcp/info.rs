@@ -18,6 +18,7 @@ impl Conn {
             retransmits: self.retries,
             ca_state: self.recovery.phase as u8,
             backoff: self.rtt.backoff(),
+            probes: self.patience.probes(),
             options: bit(flags::TIMESTAMPS, tcp_info::TIMESTAMPS)
                 | bit(flags::SACK, tcp_info::SACK)
                 | bit(flags::WINDOW_SCALE, tcp_info::WSCALE)
@@ -38,6 +39,8 @@ impl Conn {
             min_rtt: us(self.rtt.least()),
             snd_ssthresh: self.cc.ssthresh().map_or(0x7fff_ffff, |s| s / self.mss.max(1)),
             last_data_sent: ms(self.last_sent),
+            last_data_recv: ms(self.patience.heard_at()),
+            last_ack_recv: ms(self.patience.heard_at()),
             pmtu: self.config.mss as u32 + self.config.headers as u32,
             advmss: self.config.mss as u32,
             snd_cwnd: self.cc.window() / self.mss.max(1),

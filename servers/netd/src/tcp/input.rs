@@ -52,6 +52,7 @@ impl Conn {
             return outcome;
         }
         let mut outcome = Outcome::empty();
+        self.heard(now);
         if self.state == State::SynReceived {
             if !self.una.lt(seg.ack) || !seg.ack.le(self.max) {
                 return Outcome::REFUSE;
@@ -114,9 +115,10 @@ impl Conn {
         if seg.len == 0 {
             return Outcome::empty();
         }
-        if self.orphan && !self.fin_taken && self.rcv_nxt.lt(seg.seq + seg.len) {
+        if self.deaf && self.is_refused(seg) {
             // RFC 1122 4.2.2.13: nobody will ever read it, and the peer should know.
-            return self.end(None) | Outcome::REFUSE;
+            let told = (!self.orphan).then_some(Error::ConnectionReset);
+            return self.end(told) | Outcome::REFUSE;
         }
         if plan.len == 0 {
             if self.fin_taken && self.rcv_nxt.le(seg.seq) {
@@ -190,7 +192,10 @@ impl Conn {
     pub fn unreachable(&mut self, error: Error, now: u64) -> Outcome {
         match self.state {
             State::SynSent => self.end(Some(error)),
-            _ => self.stalled(now),
+            _ => {
+                self.doubt(error);
+                self.stalled(now)
+            }
         }
     }
 

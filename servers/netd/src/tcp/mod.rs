@@ -31,12 +31,14 @@ mod info;
 mod input;
 mod opts;
 mod output;
+mod patience;
 mod pool;
 mod rack;
 mod recover;
 mod recovery;
 mod rtt;
 mod scoreboard;
+mod shut;
 mod tail;
 mod timers;
 mod timestamps;
@@ -52,6 +54,7 @@ use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 pub use opts::Opts;
 pub use output::Out;
+use patience::Patience;
 pub use pool::Pool;
 pub use recover::AppWords;
 use recovery::Recovery;
@@ -91,6 +94,8 @@ bitflags! {
         const TAIL = 4;
         /// At least a byte, whatever the window says.
         const PROBE = 8;
+        /// A segment that makes a silent peer answer (RFC 9293 3.8.4).
+        const KEEP = 16;
     }
 }
 
@@ -108,6 +113,8 @@ bitflags! {
         const TIME_WAIT = 8;
         /// Answer with an RST for the segment (RFC 9293 3.10.7.1 says which numbers).
         const REFUSE = 16;
+        /// Tell the peer by an RST of our own.
+        const RESET = 32;
         /// Dropped: neither ACK nor SYN nor RST.
         const NO_ACK = 1 << 8;
         /// Dropped: outside the window.
@@ -169,6 +176,8 @@ pub struct Conn {
     agreed: u16,
     passive: bool,
     orphan: bool,
+    /// The program has ended receiving, or closed.
+    deaf: bool,
 
     iss: Seq,
     una: Seq,
@@ -190,8 +199,9 @@ pub struct Conn {
     board: Scoreboard,
     rtt: Rtt,
     retries: u8,
-    /// What is not acknowledged was first sent about then; valid while `retries` is not 0.
+    /// When the first retransmission left, or the first SYN; valid while `retries` is not 0.
     stuck_since: u64,
+    patience: Patience,
     last_sent: u64,
 
     ts_offset: u32,
@@ -245,6 +255,7 @@ impl Conn {
             agreed: fixed.flags,
             passive: false,
             orphan: false,
+            deaf: false,
             iss,
             una: iss,
             max: iss,
@@ -264,6 +275,7 @@ impl Conn {
             rtt: Rtt::new(),
             retries: 0,
             stuck_since: now,
+            patience: Patience::new(now),
             last_sent: now,
             ts_offset: fixed.ts_offset,
             syn_at: now,
@@ -406,29 +418,5 @@ impl Conn {
     fn right_edge(&self) -> Seq {
         let most = 0xffff << self.rcv_shift;
         (self.head + self.rx_size).min(self.rcv_nxt + most)
-    }
-
-    /// Ends the sending half after what [`Conn::wrote`] has announced. The FIN's number is in the
-    /// record when this returns.
-    pub fn shutdown(&mut self) {
-        if self.fin.is_some() || self.state == State::Closed {
-            return;
-        }
-        self.fin = Some(self.tail);
-        record::queue_fin(self.rec, self.tail);
-        match self.state {
-            State::Established => self.enter(State::FinWait1),
-            State::CloseWait => self.enter(State::LastAck),
-            // The handshake decides first.
-            _ => {}
-        }
-    }
-
-    /// The program has closed the socket; [`Conn::shutdown`] was called. Goes on for a limited
-    /// time without progress.
-    pub fn orphan(&mut self, now: u64) {
-        self.orphan = true;
-        self.hard.orphan();
-        self.misc_at = now + timers::ORPHAN_NS;
     }
 }

@@ -114,7 +114,11 @@ impl Conn {
     }
 
     /// Takes over what the program wants now.
-    pub fn set_opts(&mut self, opts: Opts) {
-        self.config.opts = opts;
+    pub fn set_opts(&mut self, opts: Opts, now: u64) {
+        let old = core::mem::replace(&mut self.config.opts, opts);
+        let keep = |o: &Opts| (o.has(option::KEEPALIVE), o.keep_idle());
+        if keep(&old) != keep(&opts) {
+            self.arm_keep_alive(now);
+        }
     }
 }

@@ -100,6 +100,10 @@ impl Conn {
         {
             return Some(out);
         }
+        if self.need.contains(Need::KEEP) {
+            self.need.remove(Need::KEEP);
+            return Some(self.ask(now));
+        }
         if self.una == self.max && avail > 0 {
             // Nothing is in flight, something is about to be.
             self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
@@ -117,7 +121,9 @@ impl Conn {
         let last = len == avail;
         let fin = last && self.is_fin(self.max + len);
         if (len == 0 && !fin) || (len < size && !fin && !self.small_goes(len, last)) {
-            self.arm_persist(avail, now);
+            if avail > 0 {
+                self.arm_persist(now);
+            }
             return None;
         }
         Some(self.emit(self.max, len, fin, size, now))
@@ -147,8 +153,10 @@ impl Conn {
                 let (seq, len) = (self.una, (self.max - self.una).min(self.mss));
                 return Some(self.again(seq, len, now));
             }
-            // What the window holds, and at least a byte (RFC 9293 3.8.6.1).
-            let len = avail.min(open.max(1)).min(self.segment_size());
+            if open == 0 {
+                return Some(self.ask(now));
+            }
+            let len = avail.min(open).min(self.segment_size());
             let fin = self.is_fin(self.max + len);
             return (len > 0 || fin)
                 .then(|| self.emit(self.max, len, fin, self.segment_size(), now));
@@ -187,15 +195,7 @@ impl Conn {
         let end = seq + len;
         // The FIN goes with the last byte before it.
         let end = if self.is_fin(end) && end.lt(self.max) { end + 1 } else { end };
-        let max = self.max;
-        let out = match len {
-            // The byte that probed a closed window goes with what is to follow it.
-            1 if end == max && self.wnd > 1 && max.lt(self.tail) => {
-                let len = (self.tail - seq).min(self.mss).min(self.wnd);
-                self.emit(seq, len, self.is_fin(seq + len), self.mss, now)
-            }
-            _ => self.segment_again(seq, end, now),
-        };
+        let out = self.segment_again(seq, end, now);
         self.board.resent(seq, end, now);
         self.recovery.resends(end - seq, now);
         if self.recovery.reduces() {
@@ -240,6 +240,13 @@ impl Conn {
         Out { segment: segment as u16, ..self.emit(self.max, len, fin, segment, now) }
     }
 
+    /// A segment that the peer must answer although it takes no number (RFC 9293 3.8.4): as Linux's
+    /// probes of a closed window, too, which offer no byte that would be refused.
+    #[cold]
+    fn ask(&mut self, now: u64) -> Out {
+        self.emit(self.una - 1, 0, false, self.mss, now)
+    }
+
     /// Whether a segment that ends at `end` carries our FIN.
     fn is_fin(&self, end: Seq) -> bool {
         self.fin == Some(end)
@@ -250,15 +257,8 @@ impl Conn {
     fn small_goes(&self, len: u32, last: bool) -> bool {
         // Minshall's variant: only a small segment in flight holds back the next small one.
         let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.max);
+        let nagle = nagle || self.opts().corked();
         (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
-    }
-
-    /// With data to send, nothing in flight, and a window that does not let it go, only the timer
-    /// can break the silence.
-    fn arm_persist(&mut self, avail: u32, now: u64) {
-        if avail > 0 && self.una == self.max && self.rto_at == NEVER {
-            self.rto_at = now + self.rtt.rto();
-        }
     }
 
     /// The window field, moving the advertised right edge as far as that avoids silly windows

@@ -34,6 +34,7 @@ impl Conn {
         c.passive = fixed.flags & flags::PASSIVE != 0;
         c.orphan = fixed.flags & flags::ORPHAN != 0;
         let events = rec.events.load(Acquire);
+        c.deaf = c.orphan || events & event::SHUT_READ != 0;
         c.fin = (events & event::FIN_QUEUED != 0).then(|| Seq(rec.fin_seq.load(Acquire)));
         let established = events & event::ESTABLISHED != 0;
         if state == State::SynSent && !established {
@@ -137,7 +138,7 @@ impl Conn {
             self.need |= Need::PROBE;
         }
         if self.orphan {
-            self.misc_at = now + super::timers::ORPHAN_NS;
+            let _ = self.limit_fin_wait_2(now);
         }
         (self, Outcome::READY)
     }

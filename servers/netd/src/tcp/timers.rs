@@ -3,18 +3,10 @@
 use super::{Conn, NEVER, Need, Outcome};
 use crate::demux::Tuple;
 use crate::timewait::Waiting;
-use libipc::sock::{Error, State};
+use libipc::sock::State;
 
 /// Longest delay of an ACK (RFC 9293 3.8.6.3 allows 500 ms).
 pub const ACK_DELAY_NS: u64 = 40_000_000;
-/// A closed connection without progress ends after this.
-pub const ORPHAN_NS: u64 = 60_000_000_000;
-/// Retransmissions of a SYN: more than three minutes (RFC 9293 3.8.3, R2).
-const SYN_RETRIES: u8 = 7;
-/// Retransmissions of a SYN-ACK: a minute.
-const SYN_ACK_RETRIES: u8 = 5;
-/// Retransmissions of data: R2 of RFC 9293 3.8.3, at least 100 s; with the least RTO eight minutes.
-const DATA_RETRIES: u8 = 15;
 
 impl Conn {
     /// Does what is due at `now`.
@@ -25,9 +17,10 @@ impl Conn {
             self.need |= Need::ACK;
         }
         if self.misc_at <= now {
-            self.misc_at = NEVER;
-            // Nobody has waited for this connection long enough.
-            return self.end(Some(Error::TimedOut));
+            outcome |= self.rare_timer(now);
+            if self.state == State::Closed {
+                return outcome;
+            }
         }
         if self.look_at <= now {
             self.look(now);
@@ -46,29 +39,22 @@ impl Conn {
             self.need |= Need::ACK;
             return Outcome::empty();
         }
-        if self.retries == 0 {
-            self.stuck_since = now.saturating_sub(self.rtt.rto());
+        if self.is_synchronised() && self.una == self.max {
+            return self.persist(now);
         }
-        self.retries = self.retries.saturating_add(1);
-        let limited = self.opts().user_timeout() != 0;
-        if limited && now - self.stuck_since >= self.opts().user_timeout() {
-            return self.end(Some(Error::TimedOut));
+        if let Err(outcome) = self.try_again(now) {
+            return outcome;
         }
         match self.state {
             State::SynSent | State::SynReceived => {
-                let limit = if self.passive { SYN_ACK_RETRIES } else { SYN_RETRIES };
-                if self.retries > limit && !limited {
-                    return self.end(Some(Error::TimedOut));
-                }
                 self.need |= Need::SYN;
-                self.rtt.back_off();
+                if self.syn_backs_off() {
+                    self.rtt.back_off();
+                }
                 return Outcome::empty();
             }
             State::Closed | State::TimeWait => return Outcome::empty(),
             _ => {}
-        }
-        if self.retries > DATA_RETRIES && !limited {
-            return self.end(Some(Error::TimedOut));
         }
         let flight = self.max - self.una;
         let blocked = self.wnd == 0 || flight == 0;
@@ -80,16 +66,6 @@ impl Conn {
         self.rtt.back_off();
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
         Outcome::empty()
-    }
-
-    /// The time of the next retransmission, or the end of the program's patience if that is earlier.
-    pub(super) fn within_user_timeout(&self, at: u64) -> u64 {
-        let patient = self.opts().user_timeout() == 0 || self.retries == 0;
-        if patient {
-            at
-        } else {
-            at.min(self.stuck_since.saturating_add(self.opts().user_timeout()))
-        }
     }
 
     pub(super) fn enter_time_wait(&mut self) -> Outcome {
