@@ -55,6 +55,16 @@ impl Links {
         list.tail = item;
         list.len += 1;
     }
+    /// Prepends an item that is on no list.
+    pub fn push_first(&mut self, list: &mut Ends, item: u32) {
+        self.0[item as usize] = Link { next: list.head, prev: NONE };
+        match list.head {
+            NONE => list.tail = item,
+            head => self.0[head as usize].prev = item,
+        }
+        list.head = item;
+        list.len += 1;
+    }
     /// Removes an item that is on `list`.
     pub fn remove(&mut self, list: &mut Ends, item: u32) {
         let Link { next, prev } = self.0[item as usize];

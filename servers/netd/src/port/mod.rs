@@ -14,6 +14,7 @@
 //! anew. Frames on the way are lost; the protocols above repeat them. A reset happens at most each
 //! [`RESET_PAUSE_NS`], in between the port is closed.
 
+mod limit;
 mod rebuild;
 
 use alloc::vec::Vec;
@@ -29,6 +30,7 @@ use libipc::shared::Bytes;
 use crate::crash;
 use crate::env::DriverFault;
 use crate::wire::ethernet::MIN_FRAME;
+use limit::Limit;
 
 /// Pause between two resets of the driver's session.
 pub const RESET_PAUSE_NS: u64 = 100_000_000;
@@ -76,6 +78,8 @@ pub struct Piece {
 /// A frame on its way.
 #[derive(Clone, Copy)]
 struct InFlight {
+    /// Bytes on the wire.
+    bytes: u32,
     /// Session whose memory it uses.
     session: Option<u16>,
     /// End of its header bytes, as a count since the start.
@@ -118,6 +122,10 @@ pub struct Port {
     frames: Vec<InFlight>,
     first: usize,
     in_flight: usize,
+    limit: Limit,
+    /// Bytes of frames that came back and the limit does not know of yet; bytes ever sent.
+    returned: u64,
+    sent: u64,
     next_cookie: u16,
     /// Header memory in use: from `head` to `tail`, counts since the start.
     head: u64,
@@ -146,9 +154,12 @@ impl Port {
             tx_free: None,
             with_driver: [0; RX_BUFFERS as usize / 64],
             given: 0,
-            frames: alloc::vec![InFlight { session: None, end: 0 }; MAX_IN_FLIGHT],
+            frames: alloc::vec![InFlight { bytes: 0, session: None, end: 0 }; MAX_IN_FLIGHT],
             first: 0,
             in_flight: 0,
+            limit: Limit::new(),
+            returned: 0,
+            sent: 0,
             next_cookie: 0,
             head: 0,
             tail: 0,
@@ -202,6 +213,7 @@ impl Port {
         self.with_driver = [0; RX_BUFFERS as usize / 64];
         self.given = 0;
         (self.first, self.in_flight) = (0, 0);
+        (self.limit, self.returned) = (Limit::new(), 0);
         self.next_cookie = self.tx_free.as_ref().map_or(0, |c| c.index() as u16);
         (self.head, self.tail) = (0, 0);
         let returned = self.rx_used.as_ref().map_or(0, Consumer::index);
@@ -309,6 +321,7 @@ impl Port {
         self.first = (self.first + 1) % MAX_IN_FLIGHT;
         self.in_flight -= 1;
         self.head = frame.end;
+        self.returned += frame.bytes as u64;
         Ok(Some(Sent { session: frame.session, refused: free.refused != 0 }))
     }
 
@@ -320,6 +333,27 @@ impl Port {
         Ok(self.in_flight < MAX_IN_FLIGHT
             && self.place(head).is_some()
             && self.tx_used.space().map_err(DriverFault::Ring)? >= MAX_PIECES as u64)
+    }
+
+    /// Whether a socket may send a frame with `head` bytes in header memory: there is room, and the
+    /// driver has no more than keeps it busy.
+    ///
+    /// # Errors
+    /// As [`Self::has_room`].
+    pub fn is_ready(&mut self, head: usize) -> Result<bool, DriverFault> {
+        Ok(self.limit.is_open() && self.has_room(head)?)
+    }
+
+    /// Bytes ever given to the driver.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent
+    }
+
+    /// Frames have come back: the byte limit learns from it.
+    pub fn note_returns(&mut self, now: u64) {
+        if self.returned > 0 {
+            self.limit.complete(core::mem::take(&mut self.returned), now);
+        }
     }
 
     /// Where the next frame's header bytes go: their offset, and the counts of their beginning
@@ -391,7 +425,11 @@ impl Port {
         }
         debug_assert!(pushed, "reserve() saw to the room");
         let slot = (self.first + self.in_flight) % MAX_IN_FLIGHT;
-        self.frames[slot] = InFlight { session: (!pieces.is_empty()).then_some(session), end };
+        let bytes = (head_len + payload) as u32;
+        self.limit.queue(bytes);
+        self.sent += bytes as u64;
+        let session = (!pieces.is_empty()).then_some(session);
+        self.frames[slot] = InFlight { bytes, session, end };
         self.in_flight += 1;
         self.next_cookie = cookie.wrapping_add(1);
         self.tail = end;

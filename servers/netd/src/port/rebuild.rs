@@ -44,7 +44,7 @@ impl Port {
         let mut oldest = None;
         for back in 0..in_flight {
             let cookie = last.cookie.wrapping_sub(back as u16);
-            let mut frame = InFlight { session: None, end: 0 };
+            let mut frame = InFlight { bytes: 0, session: None, end: 0 };
             let mut found = false;
             while let Some(desc) = at.checked_sub(1).and_then(|i| self.tx_used.peek(i)) {
                 if desc.cookie != cookie {

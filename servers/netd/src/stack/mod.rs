@@ -11,6 +11,7 @@
 //! | `tcp` | segments to connections, segments out |
 //! | `listen` | listeners: spares, handshakes, connections that wait |
 //! | `timewait` | connections that no program holds any more |
+//! | `fair` | whose turn it is to send |
 //! | `dgram` | UDP and ICMP echo sockets |
 //! | `icmp` | echo, errors both ways |
 //! | `iface` | address, DHCP, ARP |
@@ -25,6 +26,7 @@ mod bind;
 mod check;
 mod control;
 mod dgram;
+mod fair;
 mod icmp;
 mod iface;
 mod info;
@@ -55,7 +57,7 @@ use crate::dhcp;
 use crate::env::{Counters, Env};
 use crate::iface::Iface;
 use crate::ip6::Ip6;
-use crate::list::{Ends, Links};
+use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::port::Port;
 use crate::session::Session;
@@ -65,6 +67,7 @@ use crate::tcp::Pool;
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
+use fair::Turns;
 use link::LinkNews;
 pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
@@ -97,7 +100,7 @@ pub struct Stack<E> {
     wheel: Wheel,
     time_wait: TimeWait,
     send_links: Links,
-    send_queue: Ends,
+    turns: Turns,
     listen_links: Links,
     /// What connections have in flight.
     pool: Rc<Pool>,

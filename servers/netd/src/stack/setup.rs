@@ -1,5 +1,6 @@
 //! What a stack is made from.
 
+use super::fair::{QUANTUM, Turns};
 use super::link::LinkNews;
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
@@ -11,7 +12,7 @@ use crate::demux::{ANY, Demux};
 use crate::env::{Counters, Env, SessionFault};
 use crate::iface::Iface;
 use crate::ip6::Ip6;
-use crate::list::{Ends, Links};
+use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::port::{Port, PortHard, PortMemory};
 use crate::record::Hard;
@@ -85,6 +86,7 @@ impl<E: Env> Stack<E> {
                 rings: Rings { tx_off: 0, tx_bits: 0, rx_off: 0, rx_bits: 0 },
                 body: Body::Free,
                 queued: Queued::No,
+                credit: QUANTUM,
                 listener: crate::list::NONE,
                 place: Place::Nowhere,
             }));
@@ -114,7 +116,7 @@ impl<E: Env> Stack<E> {
             wheel: Wheel::new(sockets + setup.time_wait.len() + 3, now),
             time_wait: TimeWait::new(setup.time_wait),
             send_links: Links::new(sockets),
-            send_queue: Ends::EMPTY,
+            turns: Turns::new(),
             listen_links: Links::new(sockets),
             pool: Rc::new(Pool::new(sockets, SHARED_RANGES)),
             neighbours: Neighbours::new(),

@@ -54,8 +54,12 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queued {
     No,
-    /// On the send queue.
-    Device,
+    /// For its turn, with credit left (`fair`).
+    Fresh,
+    /// For its turn.
+    Rest,
+    /// To send to this host.
+    Local,
     /// For a neighbour (number of its entry).
     Neighbour(usize),
 }
@@ -71,6 +75,8 @@ pub(super) struct Sock {
     pub rings: Rings,
     pub body: Body,
     pub queued: Queued,
+    /// Bytes that it may send before others have their turn (`fair`).
+    pub credit: i32,
     pub listener: u32,
     pub place: Place,
 }
@@ -136,17 +142,12 @@ impl<E: Env> Stack<E> {
     pub(super) fn unqueue(&mut self, i: u32) {
         match core::mem::replace(&mut self.sock(i).queued, Queued::No) {
             Queued::No => {}
-            Queued::Device => self.send_links.remove(&mut self.send_queue, i),
             Queued::Neighbour(n) => self.send_links.remove(self.neighbours.waiting(n), i),
-        }
-    }
-
-    /// Has something to send.
-    pub(super) fn want_send(&mut self, i: u32) {
-        let s = &mut self.socks[i as usize];
-        if s.queued == Queued::No {
-            s.queued = Queued::Device;
-            self.send_links.push(&mut self.send_queue, i);
+            queued => {
+                if let Some(list) = self.turns.list(queued) {
+                    self.send_links.remove(list, i);
+                }
+            }
         }
     }
 

@@ -349,7 +349,7 @@ impl<E: Env> Stack<E> {
             Link::Loop => self.loopback.has_room(),
             Link::Device(_) => {
                 self.port_closed_until <= self.now
-                    && self.port.has_room(super::tx::HEAD_ROOM).unwrap_or(false)
+                    && self.port.is_ready(super::tx::HEAD_ROOM).unwrap_or(false)
             }
         }
     }

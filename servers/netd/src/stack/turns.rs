@@ -1,5 +1,7 @@
 //! The turn of the wheel: what has arrived, what is due, what may leave, within budgets.
 
+use super::fair::QUANTUM;
+use super::sock::Queued;
 use super::{Body, Served, Signals, Stack, tx};
 use crate::env::{DriverFault, Env, Event, SessionFault};
 use crate::port::RESET_PAUSE_NS;
@@ -49,7 +51,7 @@ impl<E: Env> Stack<E> {
         }
         // Frames that come back are news only for those who wait for them; else they are taken
         // on the way, with the next turn.
-        let returns = !self.send_queue.is_empty() || self.sessions.iter().any(|s| s.ending);
+        let returns = self.turns.waits_for_driver() || self.sessions.iter().any(|s| s.ending);
         match self.port.sleep(returns) {
             Ok(idle) => idle && self.bells == 0,
             Err(fault) => {
@@ -109,6 +111,12 @@ impl<E: Env> Stack<E> {
 
     /// Takes back the frames that have left. `false`: the driver is at fault.
     pub(super) fn take_returns(&mut self) -> bool {
+        let sane = self.take_frames();
+        self.port.note_returns(self.now);
+        sane
+    }
+
+    fn take_frames(&mut self) -> bool {
         loop {
             match self.port.completed() {
                 Ok(Some(sent)) => {
@@ -173,47 +181,57 @@ impl<E: Env> Stack<E> {
         if self.port_closed_until > self.now {
             return false;
         }
-        // The first socket that was passed over for lack of room.
-        let mut passed = None;
+        // Who was blocked once in this turn stays so.
+        let (mut others, mut local) = (true, true);
         for _ in 0..PUMP_BUDGET {
-            let Some(i) = self.send_queue.first() else { return false };
-            match self.port.has_room(tx::HEAD_ROOM) {
-                Ok(true) => {}
-                Ok(false) if self.is_local(i) => {}
-                Ok(false) => {
-                    // Goes on when frames come back; who speaks to this host need not wait for it.
-                    if passed == Some(i) {
+            let driver = others
+                && match self.port.is_ready(tx::HEAD_ROOM) {
+                    Ok(ready) => ready,
+                    Err(fault) => {
+                        self.driver_fault(fault);
                         return false;
                     }
-                    passed = passed.or(Some(i));
-                    self.unqueue(i);
-                    self.want_send(i);
+                };
+            // Without room it goes on when frames come back.
+            let Some((i, queued)) = self.next_turn(driver, local) else { return false };
+            if queued == Queued::Rest {
+                let credit = &mut self.socks[i as usize].credit;
+                *credit += QUANTUM;
+                if *credit <= 0 {
+                    self.enqueue(i, Queued::Rest, false);
                     continue;
                 }
-                Err(fault) => {
-                    self.driver_fault(fault);
-                    return false;
-                }
             }
-            self.unqueue(i);
-            let served = match self.socks[i as usize].body {
-                Body::Tcp(_) => self.tcp_output(i),
-                Body::Dgram(_) => self.dgram_output(i),
-                _ => Served::Done,
-            };
-            if served != Served::Done {
-                self.want_send(i);
-            }
-            if served == Served::Blocked {
-                // Whoever makes room (the driver, or our own loop) leads here again.
-                return self.loopback.is_full();
+            if self.serve(i, queued) == Served::Blocked {
+                others &= queued == Queued::Local;
+                local &= queued != Queued::Local;
             }
         }
         true
     }
 
+    /// Lets socket `i` send, whose turn it is.
+    fn serve(&mut self, i: u32, queued: Queued) -> Served {
+        let before = self.port.sent_bytes();
+        let served = match self.socks[i as usize].body {
+            Body::Tcp(_) => self.tcp_output(i),
+            Body::Dgram(_) => self.dgram_output(i),
+            _ => Served::Done,
+        };
+        let s = &mut self.socks[i as usize];
+        s.credit -= (self.port.sent_bytes() - before) as i32;
+        match served {
+            Served::Done => {}
+            Served::More => self.want_send(i),
+            // It is still its turn.
+            Served::Blocked if s.queued == Queued::No => self.enqueue(i, queued, true),
+            Served::Blocked => {}
+        }
+        served
+    }
+
     /// Whether socket `i` is connected to this very host.
-    fn is_local(&self, i: u32) -> bool {
+    pub(super) fn is_local(&self, i: u32) -> bool {
         let to = self.socks[i as usize].remote.ip();
         to.is_loopback() || self.iface.is_ours(to)
     }

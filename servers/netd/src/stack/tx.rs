@@ -114,9 +114,6 @@ impl LoopQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
-    pub(super) fn is_full(&self) -> bool {
-        self.frames > 0 && self.len == self.frames
-    }
     fn push(&mut self, len: usize) {
         self.lens[(self.first + self.len) % self.frames] = len as u16;
         self.len += 1;
