@@ -121,6 +121,10 @@ struct Run {
     /// Memory of the machine
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(64..=65536))]
     mem: u32,
+    /// The test agent (docs/agent.md): makes socket calls for a test host that talks to it over the Unix
+    /// socket PATH. The system is that of image/agent.toml, and has at least 640 MiB
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
     /// Record every frame in FILE, for Wireshark or tcpdump
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -257,6 +261,8 @@ struct Bench {
     mem: u32,
 }
 
+/// Memory of a system with the agent: rings for thousands of connections.
+const AGENT_MIB: u32 = 640;
 /// Seconds for which an image's menu shows itself.
 const MENU: u32 = 2;
 
@@ -292,7 +298,13 @@ fn addressing(o: &Own) -> Result<Option<Addressing>> {
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    let manifest = cli.manifest.unwrap_or_else(workspace::manifest);
+    let with_agent = match &cli.command {
+        None => cli.run.agent.is_some(),
+        Some(Command::Run(o)) => o.agent.is_some(),
+        _ => false,
+    };
+    let usual = || if with_agent { workspace::agent_manifest() } else { workspace::manifest() };
+    let manifest = cli.manifest.unwrap_or_else(usual);
     let result = match cli.command {
         None => boot(&cli.run, &manifest),
         Some(Command::Run(o)) => boot(&o, &manifest),
@@ -320,7 +332,8 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
         iommu: !o.no_iommu,
         nic: o.nic,
         accel: o.accel,
-        mem_mib: o.mem,
+        mem_mib: if o.agent.is_some() { o.mem.max(AGENT_MIB) } else { o.mem },
+        agent: o.agent.clone(),
         pcap: o.pcap.clone(),
         gdb: o.gdb,
         headless: o.headless,

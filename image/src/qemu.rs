@@ -138,6 +138,8 @@ pub struct Machine {
     pub plugin: Option<String>,
     /// Processor model; `None`: the host's under KVM, all that TCG can do else.
     pub cpu: Option<&'static str>,
+    /// Socket behind the second serial port.
+    pub agent: Option<PathBuf>,
     /// Console.
     pub console: Console,
     /// Control socket, on which we listen.
@@ -190,6 +192,11 @@ impl Machine {
             add(&["-device", "intel-iommu"]);
         }
         add(&["-serial", if self.console == Console::Terminal { "mon:stdio" } else { "stdio" }]);
+        if let Some(socket) = &self.agent {
+            let path = escaped(socket);
+            add(&["-chardev", &format!("socket,id=agent,path={path},server=on,wait=off")]);
+            add(&["-serial", "chardev:agent"]);
+        }
         add(&["-netdev", &self.net.netdev()]);
         // Without its boot ROM the firmware loses no time trying to boot from the network.
         add(&["-device", &format!("{},netdev=n0,romfile=", self.nic.device())]);
@@ -286,6 +293,7 @@ mod tests {
             icount: false,
             plugin: None,
             cpu: None,
+            agent: None,
             console: Console::Plain,
             qmp: None,
         }

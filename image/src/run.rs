@@ -28,6 +28,8 @@ pub struct Options {
     pub accel: Accel,
     /// RAM.
     pub mem_mib: u32,
+    /// The test agent's socket, made by QEMU.
+    pub agent: Option<std::path::PathBuf>,
     /// Where to record frames.
     pub pcap: Option<std::path::PathBuf>,
     /// Wait for a debugger.
@@ -170,6 +172,7 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
         icount: false,
         plugin: None,
         cpu: None,
+        agent: o.agent.clone(),
         console: if o.headless { Console::Plain } else { Console::Terminal },
         qmp: Some(qmp.path().into()),
     };
@@ -204,6 +207,9 @@ fn announce(m: &Machine, o: &Options, addressing: Addressing) {
         } else {
             eprintln!("  127.0.0.1:{host} ({}) leads to port {port} ({what})", protocols(mapping));
         }
+    }
+    if let Some(socket) = &m.agent {
+        eprintln!("  the test agent answers on {}", socket.display());
     }
     if let Some(pcap) = &m.pcap {
         eprintln!("  frames are recorded in {}", pcap.path.display());

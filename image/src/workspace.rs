@@ -43,6 +43,11 @@ pub fn manifest() -> PathBuf {
     root().join("image/system.toml")
 }
 
+/// The manifest of the system with the test agent.
+pub fn agent_manifest() -> PathBuf {
+    root().join("image/agent.toml")
+}
+
 /// cargo's target directory: the one that the running tool was built into, whichever way it was
 /// chosen (default, CARGO_TARGET_DIR, configuration), known by the tag that cargo leaves there.
 pub fn target_dir() -> PathBuf {

@@ -222,3 +222,43 @@ fn programs_get_what_their_entry_buys() {
     let bytes = postcard::to_allocvec(s).unwrap();
     assert_eq!(postcard::from_bytes::<System>(&bytes).unwrap(), *s);
 }
+
+#[test]
+fn a_manifest_adds_to_another() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/extended");
+    let load = |name: &str| manifest::load(&dir.join(name), &BINS);
+    let system = load("good.toml").unwrap_or_else(|e| panic!("{e}")).system;
+    let names: Vec<&str> = system.processes.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["web", "shell"]);
+    assert_eq!(process(&system, "web").priority, 80);
+    assert_eq!(process(&system, "shell").heap_kib, 512);
+    let refused = |name: &str| load(name).unwrap_err().to_string();
+    // Each mistake with the file that it is in.
+    assert_eq!(
+        refused("wrong.toml"),
+        "wrong.toml:6: priority is 101, but must be 1 to 100\n\
+         base.toml:22: stack_kib is 6, but must be a multiple of 4 (pages)"
+    );
+    assert_eq!(
+        refused("unknown.toml"),
+        "unknown.toml:2: there is no program called `nobody` (there is: shell, web, out)\n\
+         unknown.toml:3: there is no server, program or region called `nothing`"
+    );
+}
+
+#[test]
+fn the_agent_has_its_serial_port_and_nobody_else_does() {
+    let bins = image::workspace::guest_bins().unwrap();
+    let bins: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
+    let plan = manifest::load(&image::workspace::agent_manifest(), &bins);
+    let system = plan.unwrap_or_else(|e| panic!("{e}")).system;
+    let agent = process(&system, "agent");
+    assert_eq!(*cap(agent, "ports"), CapKind::Ports { first: 0x2f8, last: 0x2ff });
+    let CapKind::IsaIrq { line: 3, notification, badge: 8 } = *cap(agent, "irq") else {
+        panic!("its interrupt");
+    };
+    assert_eq!(system.notifications[notification as usize], "agent");
+    let has_ports = |p: &&Process| p.caps.iter().any(|c| matches!(c.kind, CapKind::Ports { .. }));
+    assert_eq!(system.processes.iter().filter(has_ports).count(), 1);
+    assert!(!system.processes.iter().any(|p| p.name == "netbench"));
+}

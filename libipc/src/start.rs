@@ -36,6 +36,9 @@ pub const STOP: u64 = 1 << 63;
 /// say that the link is down, exit. init takes bus mastering away then.
 pub const SUSPEND: u64 = 1 << 62;
 
+/// Bit of a program's own notification: the interrupt of its device, if it has one.
+pub const PROGRAM_DEVICE: u64 = 1 << 3;
+
 /// Bytes of arguments.
 pub const ARGS: usize = 128;
 

@@ -26,6 +26,8 @@
 //! | [`bytes`] | the byte stream of fixed seed that `/bytes` serves |
 //! | [`http`] | requests and responses of `httpd` |
 //! | [`port`] | what the runtime needs of the kernel |
+//! | [`agent`] | the test agent, without its serial port |
+//! | [`linux`] | sockets as a Linux program knows them |
 //! | [`lies`] | what the program `hostile` does to everybody else |
 //! | [`own`] | kernel objects of a program's own |
 //! | [`mem`] | the session's memory: all unsafe code here but the first instructions of a thread |
@@ -37,6 +39,7 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod bytes;
 pub mod console;
 pub mod dns;
@@ -44,6 +47,7 @@ pub mod filter;
 pub mod http;
 mod ids;
 pub mod lies;
+pub mod linux;
 pub mod mem;
 pub mod net;
 pub mod own;

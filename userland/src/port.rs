@@ -17,6 +17,8 @@ pub mod signal {
     pub const TIMER: u64 = 2;
     /// Console input.
     pub const CONSOLE: u64 = 4;
+    /// The interrupt of the program's device.
+    pub const DEVICE: u64 = libipc::start::PROGRAM_DEVICE;
 }
 
 /// A point in time: nanoseconds since boot.

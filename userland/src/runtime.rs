@@ -2,7 +2,7 @@
 //! sockets have news.
 //!
 //! Everything waits in one place, `Runtime::wait_until`, on the program's one notification: netd
-//! (bit 0), the timer (bit 1) and the console (bit 2) share it. A blocking socket call is the
+//! (bit 0), the timer (bit 1), the console (bit 2) and the program's device (bit 3) share it. A blocking socket call is the
 //! non-blocking one in a loop around that wait; an event loop uses [`crate::poll::Poll`].
 
 use alloc::boxed::Box;
@@ -65,6 +65,7 @@ pub struct Runtime {
     number: Cell<u16>,
     armed: Cell<Option<u64>>,
     console: Cell<bool>,
+    device: Cell<bool>,
     gathers: Cell<bool>,
     /// For [`crate::poll::Poll`]: whether there is one, what it reports of which id, and under
     /// which token it reports console input.
@@ -104,6 +105,7 @@ impl Runtime {
             number: Cell::new(0),
             armed: Cell::new(None),
             console: Cell::new(false),
+            device: Cell::new(false),
             gathers: Cell::new(false),
             polled: Cell::new(false),
             watches: RefCell::new(Vec::new()),
@@ -143,6 +145,18 @@ impl Runtime {
     /// Waits for console input (`true`) or until `deadline`.
     pub fn wait_console(&self, deadline: Option<Instant>) -> bool {
         self.wait_until(deadline, |rt| rt.console.get())
+    }
+
+    /// Waits until the program's device has interrupted, a socket has news or console input has come
+    /// (`true`), or until `deadline`.
+    pub fn wait_device(&self, deadline: Option<Instant>) -> bool {
+        let news = |rt: &Self| rt.console.get() || rt.device.get() || rt.has_news(None);
+        self.wait_until(deadline, news)
+    }
+
+    /// Whether the program's device has interrupted since asked last.
+    pub fn take_device(&self) -> bool {
+        self.device.replace(false)
     }
 
     /// Whether console input has been announced since asked last.
@@ -304,6 +318,9 @@ impl Runtime {
             }
             if bits & signal::CONSOLE != 0 {
                 self.console.set(true);
+            }
+            if bits & signal::DEVICE != 0 {
+                self.device.set(true);
             }
             if let Some(session) = self.session.get() {
                 let rings = &mut *session.rings.borrow_mut();

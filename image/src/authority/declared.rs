@@ -37,6 +37,10 @@ pub fn graph(system: &System) -> Graph {
                 CapKind::Irq { notification, badge, .. } => {
                     h.add(What::Interrupt(name(*notification)), read | write, *badge);
                 }
+                CapKind::Ports { first, last } => h.add(What::Ports(*first, *last), all, 0),
+                CapKind::IsaIrq { notification, badge, .. } => {
+                    h.add(What::Interrupt(name(*notification)), read | write, *badge);
+                }
                 CapKind::Untyped { bits } => h.add(What::Untyped(*bits), all, 0),
                 CapKind::CSpace => h.add(What::CSpace, all, 0),
                 CapKind::VSpace => h.add(What::VSpace, all, 0),

@@ -32,6 +32,8 @@ pub enum What {
     Registers(String),
     /// Memory that a driver's device reaches.
     Dma(String),
+    /// Ports of the processor's I/O space, first and last.
+    Ports(u16, u16),
     /// Memory to make objects from: log2 of its bytes.
     Untyped(u8),
     /// Its own CNode.
@@ -92,6 +94,7 @@ impl fmt::Display for What {
             Self::Memory(memory) => memory.fmt(f),
             Self::Registers(of) => write!(f, "the registers of {of}"),
             Self::Dma(region) => write!(f, "region {region}, by its device"),
+            Self::Ports(first, last) => write!(f, "ports {first:#x} to {last:#x}"),
             Self::Untyped(bits) => write!(f, "2^{bits} bytes of untyped memory"),
             Self::CSpace => f.write_str("its own CNode"),
             Self::VSpace => f.write_str("its own address space"),

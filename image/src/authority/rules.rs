@@ -86,6 +86,9 @@ fn passes(graph: &Graph, from: &str, to: &str) -> bool {
 fn program_may_not(graph: &Graph, name: &str, from: &str, h: &Holding) -> Option<&'static str> {
     match &h.what {
         What::Registers(_) => Some("no program reaches a device's registers"),
+        // A device of ports alone reaches no memory, and the manifest gives it to one program by name.
+        What::Ports(..) if from != name => Some("that is another's device"),
+        What::Interrupt(_) if from == name && has_ports(graph, name) => None,
         What::Interrupt(_) => Some("no program acknowledges interrupts"),
         What::Dma(_) => Some("no program has a device read or write memory"),
         What::Memory(Memory::Region(region)) => shared(graph, name, region),
@@ -97,6 +100,11 @@ fn program_may_not(graph: &Graph, name: &str, from: &str, h: &Holding) -> Option
         }
         _ => server_may_not(name, h),
     }
+}
+
+/// Whether a process has a device of ports, and so the interrupt that belongs to it.
+fn has_ports(graph: &Graph, name: &str) -> bool {
+    graph.holders[name].holds.iter().any(|h| matches!(h.what, What::Ports(..)))
 }
 
 fn server_may_not(_: &str, h: &Holding) -> Option<&'static str> {

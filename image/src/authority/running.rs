@@ -91,6 +91,7 @@ impl<'a> Objects<'a> {
             ObjType::Reply => What::Reply,
             ObjType::Timer => What::Timer(self.end(cap.link)),
             ObjType::IrqHandler => What::Interrupt(self.end(cap.link)),
+            ObjType::IoPort => What::Ports((cap.data >> 16) as u16, cap.data as u16),
             ObjType::Untyped if !cap.device => What::Untyped(cap.size_bits),
             ObjType::CNode if own => What::CSpace,
             ObjType::Thread if own => What::Thread,

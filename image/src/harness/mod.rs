@@ -7,6 +7,7 @@
 //!
 //! A test may have a [`peer`] on the other end of the cable instead of user-mode networking.
 
+pub mod agent;
 mod console;
 pub mod peer;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
+pub use agent::Agent;
 pub use console::{Console, PANIC, Wait};
 
 use netd::Addressing;
@@ -122,6 +124,8 @@ pub struct Setup {
     pub boot: Boot,
     /// From a CD, where firmware loads it; else from a disk.
     pub cd: bool,
+    /// With the test agent: its manifest, and a socket to it.
+    pub agent: bool,
 }
 
 impl Setup {
@@ -143,6 +147,7 @@ impl Setup {
             cpu: None,
             boot: Boot::Kernel,
             cd: false,
+            agent: false,
         }
     }
 }
@@ -163,6 +168,7 @@ pub struct Guest {
     system: spec::System,
     pcap: PathBuf,
     started: Instant,
+    agent: Option<PathBuf>,
 }
 
 /// Folder of logs and recordings.
@@ -203,6 +209,7 @@ impl Guest {
         let medium = setup.boot.medium(image, setup.append.as_deref(), setup.cd);
         let medium = medium.map_err(|e| Failure::Host(e.to_string()))?;
         let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
+        let agent = setup.agent.then(agent::path);
         let plugin = setup.stretches.then(|| plugin(&pcap)).transpose()?;
         let machine = Machine {
             kernel: image.kernel.clone(),
@@ -221,6 +228,7 @@ impl Guest {
             net,
             pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,
+            agent: agent.clone(),
             console: qemu::Console::Plain,
             qmp: Some(qmp.path().into()),
         };
@@ -250,7 +258,17 @@ impl Guest {
             system,
             pcap,
             started,
+            agent,
         })
+    }
+
+    /// Talks to the test agent.
+    ///
+    /// # Errors
+    /// If the test was set up without one, or QEMU does not answer.
+    pub fn agent(&self) -> Result<Agent, Failure> {
+        let missing = || Failure::Host("the test has no agent".into());
+        Agent::connect(self.agent.as_ref().ok_or_else(missing)?)
     }
 
     /// Boots and waits for the shell's prompt.

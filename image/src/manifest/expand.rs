@@ -73,6 +73,11 @@ pub fn expand(m: &Manifest) -> (System, Vec<Problem>) {
     (x.system, problems)
 }
 
+/// The devices that are PCI functions: the system description lists these.
+fn functions(m: &Manifest) -> impl Iterator<Item = &super::file::Device> {
+    m.device.iter().filter(|d| d.ids.is_some())
+}
+
 struct Expansion<'a> {
     m: &'a Manifest,
     system: System,
@@ -97,9 +102,14 @@ impl<'a> Expansion<'a> {
             }),
             content: Vec::new(),
         });
-        let devices = m.device.iter().map(|d| Device {
+        let devices = functions(m).map(|d| Device {
             name: d.name.get_ref().clone(),
-            ids: d.ids.get_ref().iter().filter_map(|id| pci_id(id.get_ref())).collect(),
+            ids: d
+                .ids
+                .iter()
+                .flat_map(|i| i.get_ref())
+                .filter_map(|i| pci_id(i.get_ref()))
+                .collect(),
             dma: d.bus_master,
         });
         let endpoints = m.server.iter().filter(|s| s.endpoint).map(|s| s.name.get_ref().clone());
@@ -158,7 +168,7 @@ impl<'a> Expansion<'a> {
             self.cap(i, "timer", CapKind::Timer { notification: i as u16, badge });
         }
         if let Some(d) = &s.device {
-            let found = self.m.device.iter().position(|x| x.name.get_ref() == d.name.get_ref());
+            let found = functions(self.m).position(|x| x.name.get_ref() == d.name.get_ref());
             let device = found.expect("checked: the device exists") as u16;
             if let Some(bit) = &d.irq {
                 let badge = 1 << *bit.get_ref();
@@ -209,6 +219,14 @@ impl<'a> Expansion<'a> {
             let stack = s.get_ref().stack.get_ref().clone();
             let kind = self.endpoint(&stack, false, net::badge::STATUS);
             self.cap(i, stack, kind);
+        }
+        if let Some(name) = &p.device {
+            let found = self.m.device.iter().find(|x| x.name.get_ref() == name.get_ref());
+            let (first, last, line) = found.and_then(|d| d.isa()).expect("checked: it has ports");
+            self.cap(i, "ports", CapKind::Ports { first, last });
+            let kind =
+                CapKind::IsaIrq { line, notification: i as u16, badge: start::PROGRAM_DEVICE };
+            self.cap(i, "irq", kind);
         }
         if let Some(kib) = &p.untyped_kib {
             let bits = (*kib.get_ref() as u64 * 1024).trailing_zeros() as u8;

@@ -12,6 +12,14 @@ use toml::Spanned;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// The manifest that this one adds to, a file beside it.
+    pub extends: Option<Spanned<String>>,
+    /// Programs of that one that this one does without, and the forwards that lead to them.
+    #[serde(default)]
+    pub without: Vec<Spanned<String>>,
+    /// Other sizes of its processes' heaps and of its regions.
+    #[serde(default)]
+    pub size: Vec<Size>,
     #[serde(default)]
     pub device: Vec<Device>,
     #[serde(default)]
@@ -26,14 +34,38 @@ pub struct Manifest {
     pub forward: Vec<Forward>,
 }
 
+/// A size that another manifest gives otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// A server, program or region.
+    pub name: Spanned<String>,
+    /// KiB, of a process's heap or of a region.
+    pub kib: Spanned<u32>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     pub name: Spanned<String>,
-    /// `vendor:device`, hexadecimal.
-    pub ids: Spanned<Vec<Spanned<String>>>,
+    /// `vendor:device`, hexadecimal, of a PCI function.
+    pub ids: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `first-last`, hexadecimal, of a device that is none.
+    pub ports: Option<Spanned<String>>,
+    pub line: Option<Spanned<u32>>,
     #[serde(default)]
     pub bus_master: bool,
+}
+
+impl Device {
+    /// First and last port and the interrupt line, if it is a device of ports and they make sense.
+    pub fn isa(&self) -> Option<(u16, u16, u8)> {
+        let (first, last) = self.ports.as_ref()?.get_ref().split_once('-')?;
+        let hex = |s: &str| u16::from_str_radix(s.strip_prefix("0x")?, 16).ok();
+        let (first, last) = (hex(first)?, hex(last)?);
+        let line = u8::try_from(*self.line.as_ref()?.get_ref()).ok()?;
+        (first <= last && line < 16).then_some((first, last, line))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -158,6 +190,7 @@ pub struct Program {
     pub random: bool,
     pub net_status: Option<Spanned<bool>>,
     pub untyped_kib: Option<Spanned<u32>>,
+    pub device: Option<Spanned<String>>,
     #[serde(default)]
     pub maps: Vec<MapUse>,
     pub sockets: Option<Spanned<Sockets>>,

@@ -6,8 +6,10 @@
 
 mod check;
 mod expand;
+mod extend;
 mod file;
 mod problem;
+mod text;
 
 use std::path::Path;
 
@@ -16,6 +18,7 @@ use toml::Spanned;
 
 pub use file::{Forward, Manifest, Protocol};
 pub use problem::{Problem, Reason, Refused};
+use text::Text;
 
 /// What a good manifest leads to.
 #[derive(Clone, Debug)]
@@ -55,14 +58,22 @@ pub fn load_with(
     bins: &[&str],
     addressing: Option<&Addressing>,
 ) -> Result<Plan, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Read { path: path.display().to_string(), source })?;
-    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let mut manifest = read(&name, &text)?;
+    let mut text = Text::default();
+    text.add(path)?;
+    let mut manifest = read(&text)?;
+    if let Some(base) = &manifest.extends {
+        // Behind it: a key that stands before all tables stays there.
+        let at = text.add(&path.with_file_name(base.get_ref()))?;
+        manifest = read(&text)?;
+        let problems = extend::apply(&mut manifest, at);
+        if !problems.is_empty() {
+            return Err(Refused::new(&text, problems).into());
+        }
+    }
     if let Some(addressing) = addressing {
         set_addressing(&mut manifest, addressing)?;
     }
-    Ok(plan(&name, &text, manifest, bins)?)
+    Ok(plan(&text, manifest, bins)?)
 }
 
 /// As [`load`], from text; `name` is used in messages.
@@ -70,14 +81,15 @@ pub fn load_with(
 /// # Errors
 /// If the text says something wrong.
 pub fn parse(name: &str, text: &str, bins: &[&str]) -> Result<Plan, Refused> {
-    plan(name, text, read(name, text)?, bins)
+    let text = Text::of(name, text);
+    plan(&text, read(&text)?, bins)
 }
 
-fn read(name: &str, text: &str) -> Result<Manifest, Refused> {
-    toml::from_str(text).map_err(|e| Refused::syntax(name, text, &e))
+fn read(text: &Text) -> Result<Manifest, Refused> {
+    toml::from_str(text.all()).map_err(|e| Refused::syntax(text, &e))
 }
 
-fn plan(name: &str, text: &str, manifest: Manifest, bins: &[&str]) -> Result<Plan, Refused> {
+fn plan(text: &Text, manifest: Manifest, bins: &[&str]) -> Result<Plan, Refused> {
     let mut problems = check::check(&manifest, bins);
     if problems.is_empty() {
         let (system, more) = expand::expand(&manifest);
@@ -87,7 +99,7 @@ fn plan(name: &str, text: &str, manifest: Manifest, bins: &[&str]) -> Result<Pla
             return Ok(Plan { system, forwards: manifest.forward, addressing });
         }
     }
-    Err(Refused::new(name, text, problems))
+    Err(Refused::new(text, problems))
 }
 
 /// What the arguments of the sessions' stack say; they have been checked.

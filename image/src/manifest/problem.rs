@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::file::Access;
+use super::text::Text;
 
 /// One mistake and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,18 @@ pub enum Reason {
     PciId(String),
     #[error("device `{0}` has no ids: which PCI function is it?")]
     NoIds(String),
+    #[error(
+        "device `{0}` is either a PCI function (`ids`) or has ports and an interrupt line \
+         (`ports = \"0x2f8-0x2ff\"`, `line = 3`, up to 15)"
+    )]
+    NoIsa(String),
+    #[error("`{server}` is a server: its device must be a PCI function, and `{device}` is none")]
+    ServerPorts { server: String, device: String },
+    #[error(
+        "`{program}` is a program: its device must be one of ports, which reaches no memory, and \
+         `{device}` is none"
+    )]
+    ProgramDevice { program: String, device: String },
     #[error("policy \"never\" starts nothing again: leave out max and window_s")]
     NeverLimited,
     #[error("max and window_s go together: so many starts within so many seconds")]
@@ -136,37 +149,35 @@ fn listed(known: &[String]) -> String {
 /// A manifest with mistakes. Displays a line for each: `system.toml:12: reason`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    file: String,
-    lines: Vec<(usize, Reason)>,
+    lines: Vec<(String, usize, Reason)>,
 }
 
 impl Refused {
     /// Finds the line of each problem in `text`.
-    pub fn new(file: &str, text: &str, problems: Vec<Problem>) -> Self {
-        let line = |at: usize| {
-            1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
+    pub(super) fn new(text: &Text, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|p| text.line(p.span.start));
+        let place = |p: Problem| {
+            let (file, line) = text.place(p.span.start);
+            (file.to_string(), line, p.reason)
         };
-        let mut lines: Vec<_> =
-            problems.into_iter().map(|p| (line(p.span.start), p.reason)).collect();
-        lines.sort_by_key(|(line, _)| *line);
-        Self { file: file.into(), lines }
+        Self { lines: problems.into_iter().map(place).collect() }
     }
 
     /// What the TOML reader refused.
-    pub fn syntax(file: &str, text: &str, error: &toml::de::Error) -> Self {
+    pub(super) fn syntax(text: &Text, error: &toml::de::Error) -> Self {
         let message = error.message().replace('\n', ", ");
         let span = error.span().unwrap_or(0..0);
-        Self::new(file, text, vec![Problem { span, reason: Reason::Syntax(message) }])
+        Self::new(text, vec![Problem { span, reason: Reason::Syntax(message) }])
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (line, reason)) in self.lines.iter().enumerate() {
+        for (i, (file, line, reason)) in self.lines.iter().enumerate() {
             if i > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:{line}: {reason}", self.file)?;
+            write!(f, "{file}:{line}: {reason}")?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! `cargo test` runs them all (`image/tests/qemu.rs`), `cargo run -- test NAME…` some.
 
+mod agent;
 mod authority;
 mod basics;
 mod boot;
@@ -177,6 +178,10 @@ pub const ALL: &[Test] = &[
     Test {
         setup: |s| (s.manifest, s.stretches) = (Some("bench.toml"), true),
         ..test("trace-cost", "a traced call costs 60 instructions an event more", trace::cost)
+    },
+    Test {
+        setup: |s| (s.manifest, s.agent, s.mem_mib) = (Some("agent.toml"), true, 640),
+        ..test("agent", "the test agent's protocol, calls and services", agent::agent)
     },
     Test {
         setup: |s| s.chipset = Chipset::Q35,

@@ -166,6 +166,22 @@ pub enum CapKind {
         /// Badge.
         badge: u64,
     },
+    /// Ports of the processor's I/O space, of a device that is no PCI function.
+    Ports {
+        /// First.
+        first: u16,
+        /// Last.
+        last: u16,
+    },
+    /// The interrupt of such a device, signalling a notification.
+    IsaIrq {
+        /// Its line, 0 to 15.
+        line: u8,
+        /// Index of the notification.
+        notification: u16,
+        /// Badge.
+        badge: u64,
+    },
     /// An untyped of 2^`bits` bytes, to make objects from. It and they go with the incarnation.
     Untyped {
         /// log2 of its bytes.

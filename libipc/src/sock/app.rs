@@ -105,7 +105,8 @@ impl AppSock {
         self.queue.store(0, Relaxed);
     }
 
-    fn take_options(&self, from: &Self) {
+    /// Takes over all options, and no index.
+    pub fn take_options(&self, from: &Self) {
         macro_rules! copy {
             ($($word:ident)*) => { $(self.$word.store(from.$word.load(Relaxed), Relaxed);)* };
         }

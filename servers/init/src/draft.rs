@@ -22,6 +22,8 @@ const TOP_PRIORITY: u8 = 249;
 const MOST_CAPS: usize = 40;
 const MOST_REGIONS: usize = 80;
 const MOST_ARGS: usize = 128;
+/// Inputs of the old interrupt controllers.
+const ISA_LINES: u8 = 16;
 /// Largest BAR that is handed out, in pages.
 const BAR_PAGES: u64 = 4096;
 
@@ -157,9 +159,20 @@ pub fn draft<'a>(
                 let (spec, function) = device(d)?;
                 function.line.ok_or_else(|| Refusal::NoIrq(spec.name.clone()))?;
             }
+            CapKind::IsaIrq { line, notification: n, .. } => {
+                notification(n)?;
+                if line >= ISA_LINES {
+                    return Err(Refusal::BadIndex);
+                }
+            }
+            CapKind::Ports { first, last } if first > last => return Err(Refusal::BadIndex),
             CapKind::Reply => replies += 1,
             CapKind::Untyped { bits } => untyped = Some(bits),
-            CapKind::Init(_) | CapKind::CSpace | CapKind::VSpace | CapKind::Thread => {}
+            CapKind::Ports { .. }
+            | CapKind::Init(_)
+            | CapKind::CSpace
+            | CapKind::VSpace
+            | CapKind::Thread => {}
         }
     }
     for n in process.bound.iter().chain(process.death_notices.iter().map(|(n, _)| n)) {

@@ -1,6 +1,8 @@
 //! Making the standing part of one process.
 
-use abi::{CPtr, Clock, IsaLine, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights};
+use abi::{
+    CPtr, Clock, IsaLine, LARGE_BITS, Label, ObjType, PAGE_BITS, PAGE_SIZE, Rights, init_slot,
+};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use libipc::authority::Purpose;
@@ -158,6 +160,16 @@ pub fn make_process<'a, K: Kernel>(
                 };
                 CapSource::Irq { src }
             }
+            CapKind::Ports { first, last } => CapSource::Mint {
+                src: init_slot::IO_PORTS,
+                rights: Rights::all(),
+                badge: (first as u64) << 16 | last as u64,
+            },
+            CapKind::IsaIrq { line, notification, badge } => {
+                let signal = m.mint(ntfn(notification), Rights::WRITE, badge)?;
+                // As the line is wired: an edge, unless the firmware's tables say otherwise.
+                CapSource::Irq { src: make_irq(m, shared.isa[line as usize], signal)? }
+            }
         });
     }
     let bound = process.bound.map(ntfn);
@@ -212,7 +224,7 @@ fn make_irq<K: Kernel>(
 ) -> Result<CPtr, MakeError> {
     let dest = m.slots(1)?;
     let words = [line.gsi as u64, line.flags as u64, ROOT, dest];
-    m.k.invoke(abi::init_slot::IRQ_CONTROL, Label::IrqGet, words, [0; 2])?;
+    m.k.invoke(init_slot::IRQ_CONTROL, Label::IrqGet, words, [0; 2])?;
     m.k.invoke(dest, Label::IrqSetNotification, [signal, 0, 0, 0], [0; 2])?;
     Ok(dest)
 }

@@ -19,6 +19,7 @@ mod status;
 mod tcp;
 mod traits;
 mod udp;
+mod unconnected;
 
 #[cfg(test)]
 mod tests;

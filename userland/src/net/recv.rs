@@ -127,7 +127,7 @@ impl TcpStream {
     }
 
     /// Bytes that can be read now.
-    pub(super) fn try_readable(&self) -> Result<usize, Error> {
+    pub(crate) fn try_readable(&self) -> Result<usize, Error> {
         self.try_span(1).map(Span::len)
     }
 

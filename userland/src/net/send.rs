@@ -19,7 +19,7 @@ impl TcpStream {
     }
 
     /// Bytes that can be written now.
-    pub(super) fn try_writable(&self) -> Result<usize, Error> {
+    pub(crate) fn try_writable(&self) -> Result<usize, Error> {
         let record = self.socket.record();
         if record.events.load(Acquire) & event::FIN_QUEUED != 0 {
             return Err(self.write_error());

@@ -100,6 +100,10 @@ impl TcpStream {
         Self { socket, read_ended: Cell::new(false), urgent_taken: Cell::new(None) }
     }
 
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Ends one or both directions.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ impl Socket {
     }
 
     /// An error that ICMP reported, once: unlike a connection, the socket goes on.
-    fn new_error(&self) -> Option<Error> {
+    pub(super) fn new_error(&self) -> Option<Error> {
         let error = self.record().error();
         if self.reported.replace(error) == error { None } else { error }
     }

@@ -35,29 +35,61 @@ pub fn server<'a>(m: &'a Manifest, name: &Spanned<String>, p: &mut Problems) -> 
 
 fn devices(m: &Manifest, p: &mut Problems) {
     for d in &m.device {
-        if d.ids.get_ref().is_empty() {
-            p.add(d.ids.span(), Reason::NoIds(d.name.get_ref().clone()));
+        let Some(ids) = &d.ids else {
+            if d.isa().is_none() || d.bus_master {
+                p.add(d.name.span(), Reason::NoIsa(d.name.get_ref().clone()));
+            }
+            continue;
+        };
+        if d.ports.is_some() || d.line.is_some() {
+            p.add(d.name.span(), Reason::NoIsa(d.name.get_ref().clone()));
         }
-        for id in d.ids.get_ref().iter().filter(|id| pci_id(id.get_ref()).is_none()) {
+        if ids.get_ref().is_empty() {
+            p.add(ids.span(), Reason::NoIds(d.name.get_ref().clone()));
+        }
+        for id in ids.get_ref().iter().filter(|id| pci_id(id.get_ref()).is_none()) {
             p.add(id.span(), Reason::PciId(id.get_ref().clone()));
         }
     }
     let mut owners: HashMap<&str, &str> = HashMap::new();
     for s in &m.server {
         let Some(d) = &s.device else { continue };
-        let device = d.name.get_ref();
-        if !m.device.iter().any(|x| x.name.get_ref() == device) {
-            let known = known(m.device.iter().map(|x| &x.name));
-            p.add(d.name.span(), Reason::Unknown { what: "device", name: device.clone(), known });
-        }
-        if let Some(owner) = owners.insert(device, s.name.get_ref()) {
-            let (device, owner) = (device.clone(), owner.to_string());
-            p.add(d.name.span(), Reason::DeviceTaken { device, owner });
+        if own(m, &d.name, s.name.get_ref(), &mut owners, p) == Some(true) {
+            let (server, device) = (s.name.get_ref().clone(), d.name.get_ref().clone());
+            p.add(d.name.span(), Reason::ServerPorts { server, device });
         }
         for bar in &d.bars {
             p.range("bars", bar.span(), *bar.get_ref() as u64, 0, 5);
         }
     }
+    for x in &m.program {
+        let Some(d) = &x.device else { continue };
+        if own(m, d, x.name.get_ref(), &mut owners, p) == Some(false) {
+            let (program, device) = (x.name.get_ref().clone(), d.get_ref().clone());
+            p.add(d.span(), Reason::ProgramDevice { program, device });
+        }
+    }
+}
+
+/// Enters the owner of a device; whether it is one of ports.
+fn own<'a>(
+    m: &'a Manifest,
+    device: &'a Spanned<String>,
+    owner: &'a str,
+    owners: &mut HashMap<&'a str, &'a str>,
+    p: &mut Problems,
+) -> Option<bool> {
+    let name = device.get_ref();
+    if let Some(first) = owners.insert(name, owner) {
+        let (device_name, owner) = (name.clone(), first.to_string());
+        p.add(device.span(), Reason::DeviceTaken { device: device_name, owner });
+    }
+    let found = m.device.iter().find(|x| x.name.get_ref() == name);
+    if found.is_none() {
+        let known = known(m.device.iter().map(|x| &x.name));
+        p.add(device.span(), Reason::Unknown { what: "device", name: name.clone(), known });
+    }
+    found.map(|x| x.ids.is_none())
 }
 
 fn regions(m: &Manifest, p: &mut Problems) {

@@ -1,6 +1,9 @@
 //! The small services that any client knows, over TCP and UDP: echo (7, RFC 862), discard (9,
 //! RFC 863), daytime (13, RFC 867), chargen (19, RFC 864), time (37, RFC 868). Many connections,
 //! one thread.
+//!
+//! With the argument `test`, what test hosts expect: echo, discard, chargen, a greeting on port 13, a
+//! port 99 that accepts and then does nothing; room for a thousand connections; UDP echo alone, to any port.
 #![no_std]
 #![no_main]
 
@@ -9,6 +12,7 @@ extern crate alloc;
 mod text;
 
 use embedded_io::Write;
+use libipc::sock::State;
 use userland::net::{Options, TcpStream, UdpSocket};
 use userland::runtime::Runtime;
 use userland::serve::{self, Server, Turn};
@@ -26,6 +30,8 @@ const BACKLOG: u16 = 8;
 const BUDGET: usize = 64 << 10;
 /// Datagrams answered before the others get their turn.
 const TURN: usize = 64;
+/// To a port below it could be another such service, and two of them would talk to each other for ever.
+const LOWEST: u16 = 1024;
 /// Bytes of a chargen datagram: RFC 864 asks for 0 to 512.
 const CHARS: usize = 460;
 
@@ -37,6 +43,8 @@ enum Service {
     Daytime,
     Chargen,
     Time,
+    Greeting,
+    Deaf,
 }
 
 use Service::*;
@@ -52,7 +60,19 @@ const SERVICES: [Entry; 5] = [
     (37, Time, |s| Connection::new(s, Time), SMALL, SMALL),
 ];
 
+/// Of a test host's: rings that hold what a window of Linux's holds.
+const TEST_SERVICES: [Entry; 5] = [
+    (7, Echo, |s| Connection::new(s, Echo), 2 * RING, 4 * RING),
+    (9, Discard, |s| Connection::new(s, Discard), SMALL, 16 * RING),
+    (13, Greeting, |s| Connection::new(s, Greeting), SMALL, SMALL),
+    (19, Chargen, |s| Connection::new(s, Chargen), 16 * RING, SMALL),
+    (99, Deaf, |s| Connection::new(s, Deaf), SMALL, 4 * RING),
+];
+/// Connections that may wait there.
+const TEST_BACKLOG: u16 = 128;
+
 fn main(start: &'static rt::StartInfo) -> u64 {
+    let test = start.args.as_str() == "test";
     let rt = match init(start) {
         Ok(rt) => rt,
         Err(e) => {
@@ -60,7 +80,8 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
-    if let Err(e) = serve(rt) {
+    let served = if test { serve_test(rt) } else { serve(rt) };
+    if let Err(e) = served {
         rt::log!("{e}");
     }
     1
@@ -81,20 +102,34 @@ fn serve(rt: &'static Runtime) -> Result<(), Error> {
     rt::log!("serving echo, discard, daytime, chargen and time, TCP and UDP");
     loop {
         server.turn(None, |number| match sockets.get(number) {
-            Some((socket, service)) => datagrams(rt, socket, *service),
+            Some((socket, service)) => datagrams(rt, socket, *service, LOWEST),
             None => Turn::Wait,
         })?;
     }
 }
 
-/// Answers the datagrams that are there.
-fn datagrams(rt: &Runtime, socket: &UdpSocket, service: Service) -> Turn {
+fn serve_test(rt: &'static Runtime) -> Result<(), Error> {
+    let mut server = Server::new(rt)?;
+    for (port, _, make, tx, rx) in TEST_SERVICES {
+        let backlog = if port == 7 { TEST_BACKLOG } else { BACKLOG };
+        server.listen(port, Options { tx, rx, backlog, ..Options::default() }, make)?;
+    }
+    let options = Options { tx: 16 * RING, rx: 16 * RING, ..Options::default() };
+    let socket = UdpSocket::bind_with(rt, ([0, 0, 0, 0], 7).into(), options)?;
+    socket.set_nonblocking(true);
+    server.watch(&socket)?;
+    rt::log!("serving a test host: echo, discard, greeting, chargen, deaf");
+    loop {
+        server.turn(None, |_| datagrams(rt, &socket, Echo, 1))?;
+    }
+}
+
+/// Answers the datagrams that are there, if they come from `lowest` or a port above.
+fn datagrams(rt: &Runtime, socket: &UdpSocket, service: Service, lowest: u16) -> Turn {
     for _ in 0..TURN {
         let answered = socket.recv_with(|d| {
             let from = d.sender();
-            // To a port below 1024 it could be another such service, and two of them would talk
-            // to each other for ever.
-            if from.port() < 1024 {
+            if from.port() < lowest {
                 return;
             }
             // No room to send: UDP may lose it.
@@ -113,6 +148,7 @@ fn datagrams(rt: &Runtime, socket: &UdpSocket, service: Service) -> Turn {
                     Some(bytes) => socket.send_to(&bytes, from).map(drop),
                     None => Ok(()),
                 },
+                Greeting | Deaf => Ok(()),
             };
         });
         if answered == Err(Error::WouldBlock) {
@@ -152,6 +188,13 @@ impl serve::Connection for Connection {
                     let _ = write!(self.stream, "{text}");
                     0
                 }
+                Greeting => {
+                    self.stream.write(b"hello\n")?;
+                    0
+                }
+                // It ends when the peer resets it.
+                Deaf if self.stream.state() == State::Closed => 0,
+                Deaf => return Ok(Turn::Wait),
                 Time => {
                     if let Some(bytes) = seconds(self.stream.runtime()) {
                         self.stream.write(&bytes)?;

@@ -1,0 +1,385 @@
+//! `setsockopt`, `getsockopt`, `fcntl`, `ioctl`.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+use libipc::sock::{TcpInfo, congestion, option};
+
+use super::Result;
+use super::file::{File, Kind};
+use super::numbers::{Errno, fcntl, ioctl, ip, ipproto, ipv6, so, sock, tcp};
+use super::options::{self, Settings};
+use super::stream::Stream;
+
+/// Smallest buffers, as Linux tells them.
+const MIN_SEND: u32 = 4608;
+const MIN_RECEIVE: u32 = 2304;
+/// Largest value that SO_SNDBUF and SO_RCVBUF take (`wmem_max`, `rmem_max`).
+const MAX_BUFFER: u32 = 212_992;
+/// Names of congestion control, as `TCP_CONGESTION` has them.
+const CONGESTION: [(&[u8], u8); 2] = [(b"cubic", congestion::CUBIC), (b"reno", congestion::RENO)];
+const CONGESTION_NAME: usize = 16;
+/// Longest TCP_LINGER2, seconds.
+const LINGER2_MAX: i32 = 120;
+
+impl Settings {
+    /// Bytes of the send ring, `usual` unless SO_SNDBUF was set.
+    pub fn sending(&self, usual: u32) -> u32 {
+        match self.send_buffer.get() {
+            0 => usual,
+            set => set.next_power_of_two(),
+        }
+    }
+
+    /// Bytes of the receive ring, likewise.
+    pub fn receiving(&self, usual: u32) -> u32 {
+        match self.receive_buffer.get() {
+            0 => usual,
+            set => (set / 2).next_power_of_two(),
+        }
+    }
+}
+
+/// `struct tcp_info`: of a socket that is no connection, the state alone.
+fn info(stream: &Stream) -> Vec<u8> {
+    const CLOSE: u8 = 7;
+    const LISTEN: u8 = 10;
+    let alone = if stream.is_listener() { LISTEN } else { CLOSE };
+    let unconnected = || {
+        let mut b = vec![0; size_of_val(&TcpInfo::default().to_linux())];
+        b[0] = alone;
+        b
+    };
+    stream.info().map_or_else(unconnected, |i| i.to_linux().to_vec())
+}
+
+fn int(bytes: &[u8]) -> Result<i32> {
+    let (value, _) = bytes.split_first_chunk::<4>().ok_or(Errno::EINVAL)?;
+    Ok(i32::from_le_bytes(*value))
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<i64> {
+    let bytes = bytes.get(at..at + 8).ok_or(Errno::EINVAL)?;
+    Ok(i64::from_le_bytes(core::array::from_fn(|i| bytes[i])))
+}
+
+/// A `struct timeval`; 0 means for ever.
+fn time(bytes: &[u8]) -> Result<Option<Duration>> {
+    let (seconds, micros) = (word(bytes, 0)?, word(bytes, 8)?);
+    if !(0..1_000_000).contains(&micros) {
+        return Err(Errno::EDOM);
+    }
+    let time = Duration::from_secs(seconds.max(0) as u64) + Duration::from_micros(micros as u64);
+    Ok((!time.is_zero() && seconds >= 0).then_some(time))
+}
+
+fn timeval(time: Option<Duration>) -> Vec<u8> {
+    let time = time.unwrap_or_default();
+    let mut b = (time.as_secs() as i64).to_le_bytes().to_vec();
+    b.extend((time.subsec_micros() as i64).to_le_bytes());
+    b
+}
+
+impl File {
+    fn push(&self) {
+        match &self.kind {
+            Kind::Stream(s) => s.push(&self.set),
+            Kind::Datagram(d) => d.push(&self.set),
+        }
+    }
+
+    /// `setsockopt(2)`.
+    ///
+    /// # Errors
+    /// [`Errno::ENOPROTOOPT`]: unknown here. [`Errno::EINVAL`]: no such value.
+    pub fn set_option(&mut self, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        if level == ipproto::TCP && matches!(self.kind, Kind::Datagram(_)) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        match level {
+            so::SOCKET => self.set_socket(name, value)?,
+            ipproto::TCP => self.set_tcp(name, value)?,
+            ipproto::IP | ipproto::IPV6 => self.set_ip(level, name, value)?,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        self.push();
+        Ok(())
+    }
+
+    fn set_word(&mut self, level: i32, name: i32, value: i32) -> Result<()> {
+        let entry = options::find(level, name).ok_or(Errno::ENOPROTOOPT)?;
+        entry.set(&self.set.words, value)
+    }
+
+    fn set_socket(&mut self, name: i32, value: &[u8]) -> Result<()> {
+        let set = &self.set;
+        match name {
+            so::LINGER => {
+                let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
+                set.linger.set((on != 0).then_some(seconds.max(0) as u32));
+            }
+            so::RCVTIMEO | so::RCVTIMEO_NEW => set.receive_timeout.set(time(value)?),
+            so::SNDTIMEO | so::SNDTIMEO_NEW => set.send_timeout.set(time(value)?),
+            so::SNDBUF | so::SNDBUFFORCE => {
+                let asked = (int(value)? as u32).min(MAX_BUFFER);
+                set.send_buffer.set((asked * 2).max(MIN_SEND));
+            }
+            so::RCVBUF | so::RCVBUFFORCE => {
+                let asked = (int(value)? as u32).min(MAX_BUFFER);
+                let granted = (asked * 2).max(MIN_RECEIVE);
+                set.receive_buffer.set(granted);
+                set.words.window_clamp.store(granted / 2, Relaxed);
+            }
+            so::MAX_PACING_RATE => {
+                let rate = word(value, 0).or_else(|_| int(value).map(|n| n as u32 as i64))?;
+                // All ones, in either size, means no limit.
+                let none = rate == -1 || rate == u32::MAX as i64;
+                set.words.pacing_rate.store(if none { 0 } else { rate as u64 }, Relaxed);
+            }
+            so::RCVLOWAT => {
+                let value = int(value)?;
+                let value = if value < 0 { i32::MAX } else { value };
+                set.words.rcv_lowat.store(value as u32, Relaxed);
+            }
+            so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK => {
+                set.noted.borrow_mut().insert((so::SOCKET, name), int(value)?);
+            }
+            so::TYPE | so::ERROR | so::ACCEPTCONN | so::PROTOCOL | so::DOMAIN | so::SNDLOWAT => {
+                return Err(Errno::ENOPROTOOPT);
+            }
+            _ => {
+                let value = int(value)?;
+                self.set_word(so::SOCKET, name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_tcp(&mut self, name: i32, value: &[u8]) -> Result<()> {
+        if name == tcp::CONGESTION {
+            let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
+            let found = CONGESTION.iter().find(|(name, _)| *name == &value[..end]);
+            let (_, number) = found.ok_or(Errno(2))?;
+            self.set.words.congestion.store(*number, Relaxed);
+            return Ok(());
+        }
+        let value = int(value)?;
+        match name {
+            tcp::LINGER2 => {
+                let word = match value {
+                    ..0 => libipc::sock::AppSock::NO_LINGER2,
+                    0 => 0,
+                    _ => value.min(LINGER2_MAX) as u16,
+                };
+                self.set.words.linger2_s.store(word, Relaxed);
+                Ok(())
+            }
+            // Below this Linux refuses; 0 takes a choice back.
+            tcp::MAXSEG if (1..88).contains(&value) => Err(Errno::EINVAL),
+            tcp::QUICKACK => {
+                // Both bits, so that either change counts.
+                self.set_word(ipproto::TCP, name, value)?;
+                let (bits, words) = (option::QUICKACK, &self.set.words.options);
+                let old = words.load(Relaxed);
+                words.store(if value & 1 != 0 { old | bits } else { old & !bits }, Relaxed);
+                Ok(())
+            }
+            _ => self.set_word(ipproto::TCP, name, value),
+        }
+    }
+
+    fn set_ip(&mut self, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        // IPv4's options take a byte as well.
+        let number = match value {
+            [byte] if level == ipproto::IP => *byte as i32,
+            _ => int(value)?,
+        };
+        let words = &self.set.words;
+        match (level, name) {
+            (ipproto::IP, ip::TTL) | (ipproto::IPV6, ipv6::UNICAST_HOPS) if number == -1 => {
+                words.ttl.store(0, Relaxed);
+            }
+            (ipproto::IP, ip::TOS) => {
+                // ECN's bits are TCP's own.
+                let keep = if matches!(self.kind, Kind::Stream(_)) { !3 } else { !0 };
+                words.tos.store(number as u8 & keep, Relaxed);
+            }
+            (ipproto::IP, ip::MULTICAST_TTL) | (ipproto::IPV6, ipv6::MULTICAST_HOPS) => {
+                let hops = if number == -1 { 1 } else { number };
+                if !(0..=255).contains(&hops) {
+                    return Err(Errno::EINVAL);
+                }
+                words.multicast_ttl.store(hops as u8 ^ 1, Relaxed);
+            }
+            (ipproto::IP, ip::MTU_DISCOVER) | (ipproto::IPV6, ipv6::MTU_DISCOVER) => {
+                let bits = match number {
+                    0 => option::PMTU_DONT,
+                    1 => option::PMTU_WANT,
+                    2 => option::PMTU_DO,
+                    3 => option::PMTU_PROBE,
+                    _ => return Err(Errno::EINVAL),
+                };
+                let old = words.options.load(Relaxed) & !option::PMTU;
+                words.options.store(old | bits, Relaxed);
+            }
+            _ => self.set_word(level, name, number)?,
+        }
+        Ok(())
+    }
+
+    /// `getsockopt(2)`: the value, at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`Errno::ENOPROTOOPT`]: unknown here.
+    pub fn option(&mut self, level: i32, name: i32, max: usize) -> Result<Vec<u8>> {
+        if level == ipproto::TCP && matches!(self.kind, Kind::Datagram(_)) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let mut value = match (level, name) {
+            (so::SOCKET, so::LINGER) => {
+                let linger = self.set.linger.get();
+                let mut b = (linger.is_some() as i32).to_le_bytes().to_vec();
+                b.extend(linger.unwrap_or(0).to_le_bytes());
+                b
+            }
+            (so::SOCKET, so::RCVTIMEO | so::RCVTIMEO_NEW) => {
+                timeval(self.set.receive_timeout.get())
+            }
+            (so::SOCKET, so::SNDTIMEO | so::SNDTIMEO_NEW) => timeval(self.set.send_timeout.get()),
+            (so::SOCKET, so::MAX_PACING_RATE) => {
+                let rate = match self.set.words.pacing_rate.load(Relaxed) {
+                    0 => u64::MAX,
+                    rate => rate,
+                };
+                rate.to_le_bytes()[..if max < 8 { 4 } else { 8 }].to_vec()
+            }
+            (ipproto::TCP, tcp::CONGESTION) => {
+                let number = self.set.words.congestion.load(Relaxed);
+                let found = CONGESTION.iter().find(|(_, n)| *n == number);
+                let mut b = found.map_or(Vec::new(), |(name, _)| name.to_vec());
+                b.resize(CONGESTION_NAME, 0);
+                b
+            }
+            (ipproto::TCP, tcp::INFO) => match &self.kind {
+                Kind::Stream(s) => info(s),
+                Kind::Datagram(_) => return Err(Errno::ENOPROTOOPT),
+            },
+            _ => self.number(level, name)?.to_le_bytes().to_vec(),
+        };
+        value.truncate(max);
+        Ok(value)
+    }
+
+    fn number(&mut self, level: i32, name: i32) -> Result<i32> {
+        let stream = matches!(self.kind, Kind::Stream(_));
+        let set = &self.set;
+        let words = &set.words;
+        Ok(match (level, name) {
+            (so::SOCKET, so::ERROR) => {
+                let error = match &mut self.kind {
+                    Kind::Stream(s) => s.take_error(),
+                    Kind::Datagram(d) => d.take_error(),
+                };
+                error.map_or(0, |e| e.0)
+            }
+            (so::SOCKET, so::TYPE) => {
+                if stream {
+                    sock::STREAM
+                } else {
+                    sock::DGRAM
+                }
+            }
+            (so::SOCKET, so::DOMAIN) => self.domain,
+            (so::SOCKET, so::PROTOCOL) => {
+                if stream {
+                    ipproto::TCP
+                } else {
+                    ipproto::UDP
+                }
+            }
+            (so::SOCKET, so::ACCEPTCONN) => match &self.kind {
+                Kind::Stream(s) => s.is_listener() as i32,
+                Kind::Datagram(_) => 0,
+            },
+            (so::SOCKET, so::SNDLOWAT) => 1,
+            (so::SOCKET, so::SNDBUF) => match set.send_buffer.get() {
+                0 if stream => 16_384,
+                0 => MAX_BUFFER as i32,
+                bytes => bytes as i32,
+            },
+            (so::SOCKET, so::RCVBUF) => match set.receive_buffer.get() {
+                0 if stream => 131_072,
+                0 => MAX_BUFFER as i32,
+                bytes => bytes as i32,
+            },
+            (so::SOCKET, so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK) => {
+                set.noted.borrow().get(&(level, name)).copied().unwrap_or(0)
+            }
+            (ipproto::TCP, tcp::LINGER2) => match words.linger2_s.load(Relaxed) {
+                0 => 60,
+                libipc::sock::AppSock::NO_LINGER2 => -1,
+                seconds => seconds as i32,
+            },
+            (ipproto::TCP, tcp::MAXSEG) => match &self.kind {
+                Kind::Stream(s) if s.is_connected() => s.info().map_or(0, |i| i.snd_mss as i32),
+                _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),
+            },
+            (ipproto::IP, ip::MULTICAST_TTL) | (ipproto::IPV6, ipv6::MULTICAST_HOPS) => {
+                (words.multicast_ttl.load(Relaxed) ^ 1) as i32
+            }
+            (ipproto::IP, ip::MTU_DISCOVER) | (ipproto::IPV6, ipv6::MTU_DISCOVER) => {
+                match words.options.load(Relaxed) & option::PMTU {
+                    option::PMTU_DONT => 0,
+                    option::PMTU_DO => 2,
+                    option::PMTU_PROBE => 3,
+                    _ => 1,
+                }
+            }
+            (ipproto::IP, ip::MTU) => self.peer().map(|_| 1500)?,
+            _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),
+        })
+    }
+
+    /// `fcntl(2)`.
+    ///
+    /// # Errors
+    /// [`Errno::EINVAL`]: another command.
+    pub fn fcntl(&mut self, command: i32, value: i64) -> Result<i64> {
+        match command {
+            fcntl::GETFD | fcntl::SETFD => Ok(0),
+            fcntl::GETFL => Ok(self.flags as i64),
+            fcntl::SETFL => {
+                let others = self.flags & !fcntl::NONBLOCK;
+                self.flags = others | value as i32 & fcntl::NONBLOCK;
+                Ok(0)
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// `ioctl(2)`: the result, and what the argument is then.
+    ///
+    /// # Errors
+    /// [`Errno::ENOTTY`]: another request.
+    pub fn ioctl(&mut self, request: u64, argument: &[u8]) -> Result<(i64, Vec<u8>)> {
+        let request = i32::try_from(request).map_err(|_| Errno::ENOTTY)?;
+        let value = match (request, &self.kind) {
+            (ioctl::FIONBIO, _) => {
+                let on = int(argument)? != 0;
+                self.fcntl(fcntl::SETFL, if on { fcntl::NONBLOCK as i64 } else { 0 })?;
+                return Ok((0, argument.to_vec()));
+            }
+            (ioctl::INQ | ioctl::OUTQ | ioctl::OUTQNSD | ioctl::ATMARK, Kind::Stream(s)) => {
+                s.queued(request)?
+            }
+            (ioctl::INQ, Kind::Datagram(d)) => d.queued(true),
+            (ioctl::OUTQ, Kind::Datagram(d)) => d.queued(false),
+            _ => return Err(Errno::ENOTTY),
+        };
+        let mut out = vec![0; argument.len()];
+        let n = out.len().min(4);
+        out[..n].copy_from_slice(&value.to_le_bytes()[..n]);
+        Ok((0, out))
+    }
+}

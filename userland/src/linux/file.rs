@@ -1,0 +1,298 @@
+//! What a descriptor names, and the calls that it is given to.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+use libipc::sock::Error;
+
+use super::data::Data;
+use super::datagram::Datagram;
+use super::numbers::{Errno, af, fcntl, ipproto, msg, sock};
+use super::options::Settings;
+use super::stream::Stream;
+use super::{Result, addr};
+use crate::runtime::Runtime;
+
+/// Longest queue of a listener (Linux's `somaxconn` is 4096; here each place has rings).
+pub(super) const MAX_BACKLOG: u16 = 256;
+/// Bytes of the longest datagram.
+pub(super) const MAX_DATAGRAM: usize = 65_535;
+/// Smallest ring.
+const MIN_RING: u32 = 4096;
+
+/// Makes something with rings of these sizes, or with smaller ones if the session has no room.
+pub(super) fn with_room<T>(
+    mut tx: u32,
+    mut rx: u32,
+    mut make: impl FnMut(u32, u32) -> core::result::Result<T, Error>,
+) -> Result<T> {
+    loop {
+        match make(tx, rx) {
+            Err(Error::NoBuffers) if tx > MIN_RING || rx > MIN_RING => {
+                (tx, rx) = ((tx / 2).max(MIN_RING), (rx / 2).max(MIN_RING));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// What was received.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The call's result: bytes.
+    pub count: usize,
+    /// Flags as `recvmsg` tells them.
+    pub flags: i32,
+    /// Who sent it, of a datagram: bytes of a `sockaddr`.
+    pub from: Vec<u8>,
+    /// The bytes, if they were wanted.
+    pub data: Vec<u8>,
+}
+
+pub(super) enum Kind {
+    Stream(Stream),
+    Datagram(Datagram),
+}
+
+/// See the [module](self).
+pub struct File {
+    pub(super) domain: i32,
+    pub(super) flags: i32,
+    pub(super) set: Settings,
+    pub(super) kind: Kind,
+    /// Ring sizes unless an option asks for others.
+    rings: (u32, u32),
+}
+
+impl File {
+    /// `socket(2)`. `rings`: bytes of its send and receive ring unless options say otherwise.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub fn socket(
+        rt: &'static Runtime,
+        domain: i32,
+        ty: i32,
+        protocol: i32,
+        rings: (u32, u32),
+    ) -> Result<Self> {
+        if ![af::INET, af::INET6].contains(&domain) {
+            return Err(Errno::EAFNOSUPPORT);
+        }
+        let nonblock = ty & sock::NONBLOCK;
+        let kind = match (ty & !(sock::NONBLOCK | sock::CLOEXEC), protocol) {
+            (sock::STREAM, 0 | ipproto::TCP) => Kind::Stream(Stream::new(rt)),
+            (sock::DGRAM, 0 | ipproto::UDP) => Kind::Datagram(Datagram::new(rt)),
+            (sock::STREAM | sock::DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+            (sock::RAW, 0) => return Err(Errno::EPROTONOSUPPORT),
+            (1..=5 | 10, _) => return Err(Errno::ESOCKTNOSUPPORT),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(Self { domain, flags: fcntl::RDWR | nonblock, set: Settings::new(), kind, rings })
+    }
+
+    /// The socket's id in the program's session, once there is one.
+    pub fn id(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Stream(s) => s.id(),
+            Kind::Datagram(d) => d.id(),
+        }
+    }
+
+    /// Whether a call is to answer instead of waiting.
+    pub fn is_nonblocking(&self, flags: i32) -> bool {
+        self.flags & fcntl::NONBLOCK != 0 || flags & msg::DONTWAIT != 0
+    }
+
+    /// How long a call may wait: SO_RCVTIMEO or SO_SNDTIMEO.
+    pub fn patience(&self, receives: bool) -> Option<Duration> {
+        let set = &self.set;
+        if receives { set.receive_timeout.get() } else { set.send_timeout.get() }
+    }
+
+    /// `bind(2)`.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub fn bind(&mut self, to: &[u8]) -> Result<()> {
+        let to = addr::read(to, self.domain)?;
+        match &mut self.kind {
+            Kind::Stream(s) => s.bind(to, &self.set, self.rings),
+            Kind::Datagram(d) => d.bind(to, &self.set, self.rings),
+        }
+    }
+
+    /// `listen(2)`.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub fn listen(&mut self, backlog: i32) -> Result<()> {
+        match &mut self.kind {
+            Kind::Stream(s) => s.listen(backlog, &self.set, self.rings),
+            Kind::Datagram(_) => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// `accept(2)`: the connection, and its peer's `sockaddr`.
+    ///
+    /// # Errors
+    /// As the call has them; [`Errno::EAGAIN`]: none yet.
+    pub fn accept(&mut self) -> Result<(Self, Vec<u8>)> {
+        let Kind::Stream(s) = &mut self.kind else { return Err(Errno::EOPNOTSUPP) };
+        let (stream, peer) = s.accept()?;
+        let (domain, rings) = (self.domain, self.rings);
+        let (set, kind) = (self.set.inherited(), Kind::Stream(stream));
+        let file = Self { domain, flags: fcntl::RDWR, set, kind, rings };
+        Ok((file, addr::write(peer, domain)))
+    }
+
+    /// `connect(2)`.
+    ///
+    /// # Errors
+    /// As the call has them. [`Errno::EINPROGRESS`]: [`Self::connected`] says how it goes.
+    pub fn connect(&mut self, to: &[u8]) -> Result<()> {
+        if addr::family(to)? == af::UNSPEC {
+            return match &mut self.kind {
+                Kind::Stream(s) => s.anew(&self.set, self.rings),
+                Kind::Datagram(d) => d.connect(None, &self.set, self.rings),
+            };
+        }
+        let to = addr::read(to, self.domain)?;
+        match &mut self.kind {
+            Kind::Stream(s) => s.connect(to, &self.set, self.rings),
+            Kind::Datagram(d) => d.connect(Some(to), &self.set, self.rings),
+        }
+    }
+
+    /// How a connection attempt went.
+    ///
+    /// # Errors
+    /// What ended it; [`Errno::EAGAIN`] while it lasts.
+    pub fn connected(&mut self) -> Result<()> {
+        match &mut self.kind {
+            Kind::Stream(s) => s.connected(),
+            Kind::Datagram(_) => Ok(()),
+        }
+    }
+
+    /// `sendto(2)` of `data` from `at` on: bytes taken. A datagram goes as a whole.
+    ///
+    /// # Errors
+    /// As the call has them; [`Errno::EAGAIN`]: no room.
+    pub fn send(&mut self, flags: i32, to: &[u8], data: &Data, at: usize) -> Result<usize> {
+        match &mut self.kind {
+            Kind::Stream(s) => s.send(flags, data, at),
+            Kind::Datagram(d) => {
+                let to = match to {
+                    [] => None,
+                    to => Some(addr::read(to, self.domain)?),
+                };
+                d.send(to, data, &self.set, self.rings)
+            }
+        }
+    }
+
+    /// `recvmsg(2)` without control data. `want`: whether the bytes are.
+    ///
+    /// # Errors
+    /// As the call has them; [`Errno::EAGAIN`]: nothing there.
+    pub fn recv(&mut self, flags: i32, count: usize, want: bool) -> Result<Message> {
+        let mut m = Message::default();
+        if flags & msg::ERRQUEUE != 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let into = want.then_some(&mut m.data);
+        match &mut self.kind {
+            Kind::Stream(s) => m.count = s.recv(flags, count, into)?,
+            Kind::Datagram(d) => {
+                let taken = d.recv(flags, count, into)?;
+                m.from = addr::write(taken.from, self.domain);
+                m.count = if flags & msg::TRUNC != 0 { taken.len } else { taken.copied };
+                m.flags = if taken.len > count { msg::TRUNC } else { 0 };
+            }
+        }
+        Ok(m)
+    }
+
+    /// How many bytes a receiving call waits for: one, unless SO_RCVLOWAT or MSG_WAITALL ask for more.
+    pub fn enough(&self, flags: i32, count: usize) -> usize {
+        let Kind::Stream(_) = self.kind else { return 1 };
+        if flags & msg::WAITALL != 0 {
+            return count;
+        }
+        count.min(self.set.words.rcv_lowat.load(Relaxed).max(1) as usize)
+    }
+
+    /// `shutdown(2)`.
+    ///
+    /// # Errors
+    /// As the call has them.
+    pub fn shutdown(&mut self, how: i32) -> Result<()> {
+        match &mut self.kind {
+            Kind::Stream(s) => s.shutdown(how, &self.set, self.rings),
+            Kind::Datagram(d) => d.shutdown(how),
+        }
+    }
+
+    /// Begins `close(2)`. `Some`: the socket lingers, so drop it when [`Self::is_quiet`] or after so
+    /// long; `None`: drop it now.
+    pub fn close(&mut self) -> Option<Duration> {
+        let Kind::Stream(s) = &mut self.kind else { return None };
+        match self.set.linger.get() {
+            Some(0) => {
+                s.abort();
+                None
+            }
+            Some(seconds) if s.is_connected() => {
+                let _ = s.shutdown(1, &self.set, self.rings);
+                Some(Duration::from_secs(seconds as u64))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the peer has acknowledged all, and the end.
+    pub fn is_quiet(&self) -> bool {
+        match &self.kind {
+            Kind::Stream(s) => s.is_quiet(),
+            Kind::Datagram(_) => true,
+        }
+    }
+
+    /// Has it end with a reset when it is dropped.
+    pub fn abort(&self) {
+        if let Kind::Stream(s) = &self.kind {
+            s.abort();
+        }
+    }
+
+    /// What `poll(2)` finds.
+    pub fn events(&self) -> i32 {
+        match &self.kind {
+            Kind::Stream(s) => s.events(),
+            Kind::Datagram(d) => d.events(),
+        }
+    }
+
+    /// `getsockname(2)`.
+    pub fn local(&self) -> Vec<u8> {
+        let local: SocketAddr = match &self.kind {
+            Kind::Stream(s) => s.local(),
+            Kind::Datagram(d) => d.local(),
+        };
+        addr::write(local, self.domain)
+    }
+
+    /// `getpeername(2)`.
+    ///
+    /// # Errors
+    /// [`Errno::ENOTCONN`].
+    pub fn peer(&self) -> Result<Vec<u8>> {
+        let peer = match &self.kind {
+            Kind::Stream(s) => s.peer()?,
+            Kind::Datagram(d) => d.peer()?,
+        };
+        Ok(addr::write(peer, self.domain))
+    }
+}

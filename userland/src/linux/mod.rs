@@ -1,0 +1,21 @@
+//! Sockets as a Linux program knows them: numbers, addresses, options, calls and their errors, over
+//! the sockets of [`crate::net`]. For [`crate::agent`], and for whoever ports such a program.
+//!
+//! No call waits: what would have to is [`Errno::EAGAIN`], and the caller makes it again when the socket
+//! has news. So one thread serves any number of them.
+
+pub mod addr;
+mod control;
+mod data;
+mod datagram;
+mod file;
+pub mod numbers;
+mod options;
+mod stream;
+
+pub use data::Data;
+pub use file::{File, Message};
+pub use numbers::Errno;
+
+/// What a call results in.
+pub type Result<T> = core::result::Result<T, Errno>;
