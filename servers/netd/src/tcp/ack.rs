@@ -27,7 +27,8 @@ impl Conn {
         }
         self.recovery.new_first = false;
         let prior = self.una;
-        let mut said = Delivered::new(self.recovery.high, self.rtt.least(), now);
+        let high = self.recovery.high;
+        let mut said = Delivered::new(high, self.highest_sacked(), self.rtt.least(), now);
         if !seg.options.sack.is_empty() && self.sacks() {
             self.take_blocks(seg, &mut said);
         }
@@ -60,6 +61,10 @@ impl Conn {
         self.stop_probing();
     }
 
+    fn highest_sacked(&self) -> Seq {
+        if self.board.sacked.segments > 0 { self.board.highest.max(self.una) } else { self.una }
+    }
+
     /// `ack` is new.
     fn advance(&mut self, ack: Seq, said: &mut Delivered, now: u64) -> Outcome {
         let mut outcome = Outcome::empty();
@@ -90,8 +95,7 @@ impl Conn {
         let lost_before = self.board.lost.bytes;
         let mut delivered = news.said.bytes;
         if self.sacks() {
-            let highest =
-                if self.board.sacked.segments > 0 { self.board.highest } else { self.una };
+            let highest = self.highest_sacked();
             self.recovery.rack.on_ack(news.said, highest, self.mss);
             self.recovery.rack.adapt(news.said, self.una, self.max);
         } else if forward && self.board.sacked.segments > 0 {

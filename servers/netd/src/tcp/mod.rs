@@ -397,6 +397,10 @@ impl Conn {
         if new.lt(self.head) || !new.le(end) {
             return false;
         }
+        if new == self.head {
+            // Nothing was read: what the window has gained otherwise goes with the next ACK.
+            return true;
+        }
         self.head = new;
         let edge = self.right_edge();
         let open = self.rcv_adv - self.rcv_nxt;

@@ -237,7 +237,8 @@ impl Conn {
             len -= rest + 1;
         }
         let fin = len == avail && self.is_fin(self.max + len);
-        Out { segment: segment as u16, ..self.emit(self.max, len, fin, segment, now) }
+        let out = self.emit(self.max, len, fin, segment, now);
+        Out { segment: segment as u16, flags: out.flags | Flags::PSH, ..out }
     }
 
     /// A segment that the peer must answer although it takes no number (RFC 9293 3.8.4): as Linux's
@@ -321,7 +322,9 @@ impl Conn {
                 self.max = end;
                 // Before the segment leaves: the peer may acknowledge this much.
                 self.publish_snd();
-                self.board.sent(new, end, size as u16, now);
+                if self.board.sent(new, end, size as u16, now) {
+                    flags |= Flags::PSH;
+                }
                 if self.recovery.reduces() {
                     self.recovery.sent += end - new;
                 }

@@ -34,18 +34,20 @@ pub struct Delivered {
     pub duplicate: bool,
     /// That was the probe of [`super::Conn`]'s tail.
     pub duplicate_probe: bool,
-    /// Recovery point, for `original`.
+    /// Recovery point, for `original`; end of what was SACKed, for `hole`.
     high: Seq,
+    highest: Seq,
     /// Least RTT, and now: to see which copy arrived.
     min_rtt: u64,
     now: u64,
-    /// Of what was delivered, what was sent last, and whether there is any.
+    /// Of what was delivered, what was sent last, if there is any, and what was named last.
     newest: Option<(u64, Seq)>,
+    last: u64,
 }
 
 impl Delivered {
-    /// Nothing yet.
-    pub fn new(high: Seq, min_rtt: u64, now: u64) -> Self {
+    /// Nothing yet. `high`: the recovery point; `highest`: end of what was SACKed before.
+    pub fn new(high: Seq, highest: Seq, min_rtt: u64, now: u64) -> Self {
         Self {
             bytes: 0,
             segments: 0,
@@ -58,9 +60,11 @@ impl Delivered {
             duplicate: false,
             duplicate_probe: false,
             high,
+            highest,
             min_rtt,
             now,
             newest: None,
+            last: 0,
         }
     }
 
@@ -82,12 +86,16 @@ impl Delivered {
         self.bytes += n.bytes();
         self.segments += n.segments as u32;
         self.original |= once && n.end.le(self.high);
-        if acked && once {
+        if acked && once && n.start.lt(self.highest) {
             self.filled_hole(n.start);
         }
         // RFC 8985 6.2 step 2: an ACK that comes too early for the second copy is for the first.
         let early = !once && self.now.saturating_sub(n.at) < self.min_rtt;
-        if !early && self.newest.is_none_or(|(at, end)| sent_after((n.at, n.end), (at, end))) {
+        if early {
+            return;
+        }
+        self.last = n.at;
+        if self.newest.is_none_or(|newest| sent_after((n.at, n.end), newest)) {
             self.newest = Some((n.at, n.end));
         }
     }
@@ -108,7 +116,8 @@ fn sent_after(a: (u64, Seq), b: (u64, Seq)) -> bool {
 pub struct Rack {
     /// When what was sent last, of all that has arrived, was sent, and its end.
     newest: (u64, Seq),
-    /// Its round-trip time.
+    /// The round-trip time of what was delivered last (RFC 8985 6.2 step 2): after a hole was filled that is more
+    /// than that of `newest`, and patience grows.
     rtt: u64,
     /// That has changed since losses were looked for.
     pub advanced: bool,
@@ -141,19 +150,17 @@ impl Rack {
         }
     }
 
-    /// An ACK: RFC 8985 6.2 steps 1 to 3. `highest`: end of what was SACKed, before.
+    /// An ACK: RFC 8985 6.2 steps 1 to 3. `highest`: end of what was SACKed.
     pub fn on_ack(&mut self, said: &Delivered, highest: Seq, size: u32) {
         if let Some((at, end)) = said.newest {
             self.advanced = true;
-            self.rtt = said.now.saturating_sub(at);
+            self.rtt = said.now.saturating_sub(said.last);
             if sent_after((at, end), self.newest) {
                 self.newest = (at, end);
             }
         }
-        if let Some(hole) = said.hole
-            && hole.lt(highest)
-        {
-            self.reordered(highest - hole, size);
+        if let Some(hole) = said.hole {
+            self.reordered(if hole.lt(highest) { highest - hole } else { 0 }, size);
         }
     }
 

@@ -118,8 +118,9 @@ impl Scoreboard {
         n
     }
 
-    /// New data: `[start, end)` leaves in segments of `size` bytes.
-    pub fn sent(&mut self, start: Seq, end: Seq, size: u16, now: u64) {
+    /// New data: `[start, end)` leaves in segments of `size` bytes. Whether it is the second of two that leave
+    /// together: those carry PSH, like Linux's, so that a receiver that merges segments passes them on.
+    pub fn sent(&mut self, start: Seq, end: Seq, size: u16, now: u64) -> bool {
         let len = end - start;
         let one = len <= size as u32;
         let segments = if one { 1 } else { len.div_ceil(size.max(1) as u32).min(0xffff) as u16 };
@@ -131,11 +132,13 @@ impl Scoreboard {
                 last.end = end;
                 last.marks = short;
                 last.segments = last.segments.saturating_add(segments);
-                return self.pool.set(self.tail, last);
+                self.pool.set(self.tail, last);
+                return last.segments.is_multiple_of(2);
             }
         }
         let node = Node { start, end, at: now, next: NONE, size, segments, marks: short };
         self.append(node);
+        false
     }
 
     fn append(&mut self, node: Node) {
