@@ -30,6 +30,7 @@ pub mod bundle;
 pub mod child;
 pub mod client;
 pub mod elf;
+pub mod fuzz;
 pub mod guest;
 pub mod harness;
 pub mod install;

@@ -76,6 +76,11 @@ enum Command {
     /// The network must go on answering, and nothing may be left behind. A seed does the same again: a
     /// failure says which, and from where.
     FuzzKernel(FuzzKernel),
+    /// Fuzz the stack on this machine: frames, calls, or both, led by coverage
+    ///
+    /// Needs a C++ compiler (libFuzzer is compiled here). New inputs are kept in target/fuzz-stack; those in the
+    /// repository are run again by `cargo test -p netd`.
+    FuzzStack(FuzzStack),
     /// Say who holds what: memory, devices, endpoints
     ///
     /// As the manifest declares it; with --running, as it is in a system that is booted for it, and
@@ -231,6 +236,19 @@ struct FuzzKernel {
 }
 
 #[derive(Args)]
+struct FuzzStack {
+    /// What
+    #[arg(value_enum)]
+    target: image::fuzz::Target,
+    /// For so long
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    minutes: u64,
+    /// Instead: of all inputs put those that matter into the repository
+    #[arg(long)]
+    minimise: bool,
+}
+
+#[derive(Args)]
 struct Bench {
     /// Which
     #[arg(value_name = "NAME")]
@@ -312,6 +330,11 @@ fn main() -> ExitCode {
         Some(Command::Build(o)) => make(&o, &manifest),
         Some(Command::Test(o)) => test(&o, &manifest),
         Some(Command::FuzzKernel(o)) => fuzz_kernel(&o),
+        Some(Command::FuzzStack(o)) => {
+            let time = std::time::Duration::from_secs(60 * o.minutes);
+            let done = image::fuzz::fuzz(o.target, time, o.minimise);
+            done.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Some(Command::Authority(o)) => show(&o, &manifest),
         Some(Command::Trace(o)) => record(&o, &manifest),
         Some(Command::Bench(o)) => measure(&o),

@@ -25,6 +25,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub mod frames;
+pub mod fuzzing;
 pub mod net;
 pub mod script;
 pub mod talk;
