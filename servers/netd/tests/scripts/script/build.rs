@@ -33,7 +33,7 @@ pub fn option(o: &Opt) -> Vec<u8> {
         Opt::Nop => vec![1],
         Opt::End => vec![0],
         Opt::Mss(mss) => tlv(2, &mss.to_be_bytes()),
-        Opt::Scale(s) => tlv(3, &[*s]),
+        Opt::Scale(s) => tlv(3, &[s.unwrap_or(0)]),
         Opt::SackOk => tlv(4, &[]),
         Opt::Sack(blocks) => {
             let edges = blocks.iter().flat_map(|(l, r)| [l.to_be_bytes(), r.to_be_bytes()]);

@@ -58,6 +58,8 @@ pub struct Fd {
     /// The error that was told last: each is told once.
     pub told: Option<Error>,
     pub linger: Option<i64>,
+    /// The urgent byte that was read out of band last.
+    pub urgent_taken: Option<u64>,
     pub sndbuf: Option<i64>,
     pub rcvbuf: Option<i64>,
     pub receive_timeout: Option<u64>,
@@ -174,6 +176,7 @@ impl Calls {
             shut_wr: false,
             told: None,
             linger: None,
+            urgent_taken: None,
             sndbuf: None,
             rcvbuf: None,
             receive_timeout: None,

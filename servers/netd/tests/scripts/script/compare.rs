@@ -120,7 +120,7 @@ fn option(wanted: &Opt, seen: &Opt, s: &Settings) -> bool {
         (Opt::FastOpen(None), Opt::FastOpen(Some(c))) => c.len() == 8,
         (Opt::FastOpenExp(None), Opt::FastOpenExp(Some(c))) => c.len() == 8,
         // The scale follows from the largest buffer, which is configuration.
-        (Opt::Scale(_), Opt::Scale(_)) if s.foreign => true,
+        (Opt::Scale(w), Opt::Scale(_)) if s.foreign || w.is_none() => true,
         _ => wanted == seen,
     }
 }

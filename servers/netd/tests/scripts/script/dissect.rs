@@ -30,7 +30,7 @@ fn options(mut b: &[u8]) -> Result<Vec<Opt>> {
         let body = &b[2..len];
         out.push(match (kind, body.len()) {
             (2, 2) => Opt::Mss(be16(body, 0)),
-            (3, 1) => Opt::Scale(body[0]),
+            (3, 1) => Opt::Scale(Some(body[0])),
             (4, 0) => Opt::SackOk,
             (5, n) if n > 0 && n.is_multiple_of(8) => {
                 Opt::Sack(body.chunks(8).map(|c| (be32(c, 0), be32(c, 4))).collect())

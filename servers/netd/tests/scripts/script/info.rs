@@ -1,26 +1,10 @@
 //! What assertions may speak of: netd's counters, and `tcp_info` of the connection.
 
-use super::calls::{Fd, record};
+use super::calls::{Fd, record, sock};
 use super::world::World;
-use libipc::sock::State;
+use libipc::net::{Reply, Request};
+use libipc::sock::TcpInfo;
 use std::collections::HashMap;
-
-/// `TCP_ESTABLISHED` and so on.
-fn state(s: State) -> f64 {
-    match s {
-        State::Established => 1.0,
-        State::SynSent => 2.0,
-        State::SynReceived => 3.0,
-        State::FinWait1 => 4.0,
-        State::FinWait2 => 5.0,
-        State::TimeWait => 6.0,
-        State::Free | State::Open | State::Closed => 7.0,
-        State::CloseWait => 8.0,
-        State::LastAck => 9.0,
-        State::Listen => 10.0,
-        State::Closing => 11.0,
-    }
-}
 
 /// Puts everything into `names`.
 pub fn fill(
@@ -29,17 +13,23 @@ pub fn fill(
     names: &mut HashMap<String, f64>,
 ) -> Result<(), String> {
     names.insert("now".into(), w.now() as f64 / 1e9);
-    // Counters by the names of their fields.
-    let all = format!("{:?}", w.host.stack().counters());
+    let counters = format!("{:?}", w.host.stack().counters());
+    fields(&counters, "", names);
+    let Some(fd) = fd.filter(|f| f.opened) else { return Ok(()) };
+    names.insert("tcpi_state".into(), TcpInfo::state_of(record(w, fd.id).state()) as f64);
+    if let Ok(Reply::TcpInfo(info)) = w.host.ask(Request::TcpInfo { sock: sock(fd) }) {
+        fields(&format!("{info:?}"), "tcpi_", names);
+    }
+    Ok(())
+}
+
+/// Figures of a structure by the names of their fields.
+fn fields(all: &str, prefix: &str, names: &mut HashMap<String, f64>) {
     for pair in all.split(['{', ',', '}']) {
         if let Some((name, value)) = pair.split_once(':')
             && let Ok(value) = value.trim().parse()
         {
-            names.insert(name.trim().into(), value);
+            names.insert(format!("{prefix}{}", name.trim()), value);
         }
     }
-    if let Some(fd) = fd {
-        names.insert("tcpi_state".into(), state(record(w, fd.id).state()));
-    }
-    Ok(())
 }

@@ -29,9 +29,17 @@ const BITS: [(i64, i64, u32, bool); 14] = [
     (41, 26, option::V6ONLY, false),
 ];
 
-fn set_bits(app: &AppSock, bits: u32, on: bool) {
+pub fn set_bits(app: &AppSock, bits: u32, on: bool) {
     let old = app.options.load(Relaxed);
     app.options.store(if on { old | bits } else { old & !bits }, Relaxed);
+    changed(app);
+}
+
+/// The count of changes, by which netd sees that there was one.
+fn changed(app: &AppSock) {
+    let old = app.options.load(Relaxed);
+    let count = (old & option::CHANGES).wrapping_add(option::CHANGE) & option::CHANGES;
+    app.options.store(old & !option::CHANGES | count, Relaxed);
 }
 
 fn ranged<T: TryFrom<i64>>(value: i64, low: i64, high: i64) -> Result<T, Errno> {
@@ -90,6 +98,7 @@ pub fn set(fd: &mut Fd, app: &AppSock, level: i64, name: i64, value: i64) -> Res
         (0, 33) => app.multicast_ttl.store(ranged::<u8>(value, 0, 255)? ^ 1, Relaxed),
         _ => return Err(ENOPROTOOPT),
     }
+    changed(app);
     Ok(())
 }
 
@@ -128,6 +137,7 @@ pub fn set_congestion(app: &AppSock, name: &str) -> Result<(), Errno> {
         _ => return Err(2),
     };
     app.congestion.store(number, Relaxed);
+    changed(app);
     Ok(())
 }
 

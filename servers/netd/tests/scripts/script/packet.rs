@@ -107,7 +107,8 @@ pub enum Opt {
     Nop,
     End,
     Mss(u16),
-    Scale(u8),
+    /// `None`: any.
+    Scale(Option<u8>),
     SackOk,
     Sack(Vec<(u32, u32)>),
     /// Value and echo; `None`: any.

@@ -10,7 +10,7 @@ use super::names;
 use super::packet::{Body, Packet, Tcp, flag};
 use super::parse::{Arg, Call, Case, Event, What, When};
 use super::show;
-use super::waiting::{Waiting, go_on, judge, pieces, seconds};
+use super::waiting::{Waiting, go_on, judge, pieces, seconds, without_stamps};
 use super::world::{Settings, World};
 use libipc::sock::Kind;
 use std::collections::HashMap;
@@ -29,6 +29,8 @@ pub struct Runner {
     /// From the IP header on: the last packet that was injected.
     last: Option<Vec<u8>>,
     names: HashMap<String, f64>,
+    /// What a script for Linux sets and cannot be set here.
+    unset: Vec<String>,
     /// The socket that assertions are about.
     subject: Option<i64>,
 }
@@ -52,6 +54,7 @@ pub fn case(case: &Case, foreign: bool) -> Result<(), String> {
         clock: 0,
         last: None,
         names: names::all().collect(),
+        unset: Vec::new(),
         subject: None,
     };
     for event in &case.events {
@@ -70,7 +73,11 @@ impl Runner {
             out.push(format!("{} > {}   (not expected yet)", seconds(at), self.describe(&frame)));
         }
         out.push(format!("line {line}: {}", text.lines().next().unwrap_or("")));
-        out.push(format!("at {}: {what}", seconds(self.world.now()).trim()));
+        let unset = match self.unset.join(" ") {
+            none if none.is_empty() => none,
+            some => format!(" (not set: {some})"),
+        };
+        out.push(format!("at {}: {what}{unset}", seconds(self.world.now()).trim()));
         out.join("\n")
     }
 
@@ -261,6 +268,9 @@ impl Runner {
                 return Err(format!("it is of another connection: {}", show::with_ends(&seen)));
             }
             flow.seen(n, w);
+            if self.world.s.no_stamps {
+                without_stamps(n);
+            }
             if w.data.is_none() {
                 w.data = flow.wanted(w);
             }
@@ -372,13 +382,27 @@ impl Runner {
     }
 
     fn shell(&mut self, command: &str) -> Result<(), String> {
-        let known =
-            ["defaults.sh", "sysctl_restore", "tcp_slow_start_after_idle=0", "tcp_min_tso_segs"];
-        let words = command.split_whitespace().filter(|w| w.contains('=') || w.starts_with("tc"));
-        for word in words {
-            if !known.iter().any(|k| word.contains(k)) {
-                return Err(format!("this is not Linux: `{word}` cannot be set"));
+        // What is so here, or does not matter here.
+        const SO: [&str; 8] = [
+            "defaults.sh",
+            "sysctl_restore",
+            "tcp_min_tso_segs",
+            "tcp_tso_win_divisor",
+            "tcp_slow_start_after_idle=1",
+            "tcp_congestion_control=cubic",
+            "tcp_wmem",
+            "tcp_ecn=2",
+        ];
+        for word in command.split_whitespace().filter(|w| w.contains('=')) {
+            if word.contains("tcp_timestamps=0") {
+                self.world.s.no_stamps = true;
+            } else if !SO.iter().any(|k| word.contains(k)) {
+                self.unset.push(word.into());
             }
+        }
+        let tools = ["tc ", "ip ", "dd "];
+        if command.split(['\n', ';', '&']).any(|c| tools.iter().any(|t| c.trim().starts_with(t))) {
+            return Err(format!("this is not Linux: `{}`", command.trim()));
         }
         Ok(())
     }

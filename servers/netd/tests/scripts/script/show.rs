@@ -46,7 +46,8 @@ impl Display for Opt {
             Self::Nop => f.write_str("nop"),
             Self::End => f.write_str("eol"),
             Self::Mss(mss) => write!(f, "mss {mss}"),
-            Self::Scale(s) => write!(f, "wscale {s}"),
+            Self::Scale(Some(s)) => write!(f, "wscale {s}"),
+            Self::Scale(None) => f.write_str("wscale *"),
             Self::SackOk => f.write_str("sackOK"),
             Self::Sack(blocks) => {
                 f.write_str("sack")?;

@@ -180,7 +180,7 @@ pub fn send(
         let words = app(w, fd.id);
         if flags & msg::OOB != 0 && p.done == bytes {
             words.tx_urgent.store((at + n as u64) as u32, Relaxed);
-            words.options.fetch_or(option::URGENT, Relaxed);
+            super::options::set_bits(words, option::URGENT, true);
         }
         words.tx_tail.store(at + n as u64, Release);
         w.host.progs[0].submit(fd.id);
@@ -196,9 +196,9 @@ pub fn send(
 
 /// MSG_MORE is a cork for a call.
 fn cork(w: &World, fd: &Fd, more: bool) {
-    let options = &app(w, fd.id).options;
-    if more {
-        options.fetch_or(option::CORK, Relaxed);
+    let words = app(w, fd.id);
+    if (words.options.load(Relaxed) & option::MORE != 0) != more {
+        super::options::set_bits(words, option::MORE, more);
     }
 }
 
@@ -306,10 +306,13 @@ fn received(w: &World, fd: &mut Fd, p: &Pending, bytes: usize, flags: i64) -> Ou
 fn receive_urgent(w: &mut World, fd: &mut Fd) -> Outcome {
     let inline = app(w, fd.id).options.load(Relaxed) & option::OOBINLINE != 0;
     let head = w.host.progs[0].head[fd.id as usize];
-    let Some(mark) = mark(w, fd).filter(|_| !inline) else { return Err(EINVAL) };
+    let Some(mark) = mark(w, fd).filter(|m| !inline && fd.urgent_taken != Some(*m)) else {
+        return Err(EINVAL);
+    };
     if mark - head >= unread(w, fd) as u64 {
         return Err(EAGAIN);
     }
+    fd.urgent_taken = Some(mark);
     Ok(Some(1))
 }
 
@@ -340,7 +343,9 @@ pub fn readiness(w: &World, fd: &Fd) -> i64 {
     if unread(w, fd) >= least && fd.opened {
         mask |= input;
     }
-    if mark(w, fd).is_some() {
+    let head = w.host.progs[0].head[fd.id as usize];
+    let arrived = |m: &u64| m - head < unread(w, fd) as u64 && fd.urgent_taken != Some(*m);
+    if mark(w, fd).filter(arrived).is_some() {
         mask |= priority;
     }
     // Linux: a third of the buffer must be free.

@@ -205,7 +205,8 @@ fn option(word: &str, c: &mut Cursor) -> Result<Opt> {
         "nop" => Opt::Nop,
         "eol" => Opt::End,
         "mss" => Opt::Mss(c.num()?),
-        "wscale" => Opt::Scale(c.num()?),
+        "wscale" if c.eat("*") => Opt::Scale(None),
+        "wscale" => Opt::Scale(Some(c.num()?)),
         "sackOK" => Opt::SackOk,
         "sack" => {
             let mut blocks = Vec::new();
@@ -264,12 +265,13 @@ const ICMP: [(&str, u8, bool); 26] = [
     ("mldv2_report", 143, true),
     ("redirect", 137, true),
 ];
-const CODES: [(&str, u8, bool); 22] = [
+const CODES: [(&str, u8, bool); 23] = [
     ("net", 0, false),
     ("host", 1, false),
     ("protocol", 2, false),
     ("port", 3, false),
     ("frag_needed", 4, false),
+    ("packet_too_big", 4, false),
     ("source_route_failed", 5, false),
     ("net_unknown", 6, false),
     ("host_unknown", 7, false),

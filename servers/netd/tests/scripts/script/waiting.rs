@@ -2,7 +2,7 @@
 
 use super::calls::{Calls, Pending};
 use super::names;
-use super::packet::{Body, Packet, flag};
+use super::packet::{Body, Opt, Packet, Tcp, flag};
 use super::parse::Call;
 use super::world::{Settings, World};
 
@@ -96,5 +96,15 @@ pub fn go_on(
         if let Err(e) = judge(&it.pending.call, value, calls) {
             failed.get_or_insert(format!("line {line}: {e}"));
         }
+    }
+}
+
+/// A SYN as it were without timestamps.
+pub fn without_stamps(t: &mut Tcp) {
+    let Some(options) = &mut t.options else { return };
+    if let [_, Opt::SackOk, Opt::Ts(..), ..] = options[..]
+        && t.flags & flag::SYN != 0
+    {
+        options.splice(1..3, [Opt::Nop, Opt::Nop, Opt::SackOk]);
     }
 }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub peer_iss: u32,
     /// A script of Linux's own: what it leaves open is judged generously.
     pub foreign: bool,
+    /// `tcp_timestamps=0` of Linux: the offer of our SYN is passed over, and so never taken up.
+    pub no_stamps: bool,
     /// PSH is not compared.
     pub ignore_push: bool,
     /// Milliseconds a timestamp may differ; `None`: timestamps are not compared.
@@ -59,6 +61,7 @@ impl Settings {
             // Wraps within the first few kilobytes.
             peer_iss: 0xffff_f000,
             foreign,
+            no_stamps: false,
             ignore_push: false,
             stamps: (!foreign).then_some(1),
         }
