@@ -53,7 +53,7 @@ impl Settings {
             resolve: true,
             offload: true,
             tx_bits: 20,
-            rx_bits: 17,
+            rx_bits: 16,
             sockets: 32,
             // Linux's timers have a resolution of their own; packetdrill allows four milliseconds.
             early: if foreign { 5 * MS } else { 0 },
