@@ -48,6 +48,44 @@ counters! {
     rx_unclaimed = "Drop.InUnclaimed",
     /// No room in a receive ring, or in the loop queue.
     rx_no_room = "Drop.InNoRoom",
+    /// Packets of ours that no route, or no room in the loop, was found for.
+    tx_no_route = "Ip.OutNoRoutes",
+    /// Packets of no socket whose neighbour did not answer, or that found no room to wait.
+    tx_unresolved = "Drop.OutUnresolved",
+    /// ARP packets that came back to us, or that claim our address.
+    arp_ignored = "Drop.InArp",
+    /// Fragments taken for reassembly.
+    reassembly_in = "Ip.ReasmReqds",
+    /// Packets put together.
+    reassembled = "Ip.ReasmOKs",
+    /// Packets given up because a fragment did not come in time.
+    reassembly_timeouts = "Ip.ReasmTimeout",
+    /// Packets given up because fragments contradicted one another.
+    reassembly_fails = "Ip.ReasmFails",
+    /// Packets given up because fragments overlapped.
+    reassembly_overlaps = "IpExt.ReasmOverlaps",
+    /// Fragments that were there already.
+    reassembly_duplicates = "Drop.InFragmentDuplicate",
+    /// Packets sent in fragments.
+    fragmented = "Ip.FragOKs",
+    /// Fragments sent.
+    fragments_sent = "Ip.FragCreates",
+    /// ICMP messages taken.
+    icmp_in = "Icmp.InMsgs",
+    /// ICMP messages of a type, or for a purpose, that is passed over.
+    icmp_ignored = "Drop.InIcmp",
+    /// ICMP messages sent.
+    icmp_out = "Icmp.OutMsgs",
+    /// ICMP errors not sent because one host had enough of them.
+    icmp_limited_host = "Icmp.OutRateLimitHost",
+    /// ICMP errors not sent because there were enough in all.
+    icmp_limited = "Icmp.OutRateLimitGlobal",
+    /// Datagrams for a port that nobody has.
+    udp_no_ports = "Drop.InUdpNoPort",
+    /// Datagrams delivered.
+    udp_in = "Udp.InDatagrams",
+    /// Datagrams sent.
+    udp_out = "Udp.OutDatagrams",
     /// TCP segments sent again.
     retransmits = "Tcp.RetransSegs",
     /// Resets sent.

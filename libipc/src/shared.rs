@@ -23,6 +23,18 @@ impl Bytes {
     pub const unsafe fn new(base: *mut u8, len: usize) -> Self {
         Self { base, len }
     }
+    /// Memory of this process that nothing else refers to, for good.
+    pub const fn of(memory: &'static mut [u8]) -> Self {
+        // It is borrowed exclusively until the end of the process, and the borrow ends up here.
+        Self { base: memory.as_mut_ptr(), len: memory.len() }
+    }
+    /// The first `at` bytes, as far as there are so many, and the rest.
+    pub fn split(&self, at: usize) -> (Self, Self) {
+        let at = at.min(self.len);
+        // SAFETY: within the range, or at its end.
+        let rest = unsafe { self.base.add(at) };
+        (Self { base: self.base, len: at }, Self { base: rest, len: self.len - at })
+    }
     /// Bytes in the range.
     pub const fn len(&self) -> usize {
         self.len

@@ -44,7 +44,8 @@ pub struct AppSock {
     /// Datagrams: IP_MULTICAST_IF, the interface's number; 0: by route.
     pub queue: AtomicU16,
     /// With [`option::URGENT`]: the count (as `tx_tail`, modulo 2^32) after the last urgent byte
-    /// (MSG_OOB). Written before `tx_tail` passes it.
+    /// (MSG_OOB). Written before `tx_tail` passes it. Datagrams: not 0 while the program waits for
+    /// room for a datagram longer than [`Dgram::UNCUT`](super::Dgram::UNCUT).
     pub tx_urgent: AtomicU32,
     /// TCP_NOTSENT_LOWAT: a send ring with so many bytes never sent is not writable; 0: no limit.
     pub notsent_lowat: AtomicU32,

@@ -14,45 +14,90 @@ pub fn ip_from_words(words: [u64; 2]) -> core::net::IpAddr {
     core::net::Ipv6Addr::from_bits((words[0] as u128) << 64 | words[1] as u128).to_canonical()
 }
 
-/// Header of a datagram in a ring: 32 bytes, little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Header of a datagram in a ring: 40 bytes, little-endian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dgram {
     /// Bytes of payload that follow.
     pub len: u16,
     /// Peer's port, 0 on a connected socket's send.
     pub port: u16,
+    /// Time to live or hop limit: as it arrived; to be sent with, 0: the socket's.
+    pub ttl: u8,
+    /// Type of service or traffic class: as it arrived; to be sent with, if [`Dgram::TOS`] is set.
+    pub tos: u8,
+    /// [`Dgram::TOS`] and [`Dgram::SOURCE`].
+    pub flags: u8,
+    /// Number of the interface, 0: any, 1: the loop, 2: the network card.
+    pub interface: u8,
     /// Peer's address as in [`ip_words`]; zero: the connected peer.
     pub ip: [u64; 2],
+    /// Own address, likewise: where it was sent to; to be sent from, if [`Dgram::SOURCE`] is set.
+    pub local: [u64; 2],
 }
 
 impl Dgram {
     /// Bytes of the header.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 40;
     /// Each datagram begins at a multiple of this.
     pub const ALIGN: u64 = 8;
-    /// Longest payload: what fits into an IPv4 packet at an MTU of 1500 without fragmentation.
-    pub const MAX: usize = 1500 - 20 - 8;
+    /// Longest payload: what a UDP length field can say, less its header. Over IPv4 it is
+    /// [`Dgram::MAX_V4`]: what is longer is answered with [`super::Error::MessageTooLong`].
+    pub const MAX: usize = 65_535 - 8;
+    /// Longest payload in an IPv4 packet.
+    pub const MAX_V4: usize = 65_535 - 20 - 8;
+    /// Longest payload that needs no fragments on an Ethernet.
+    pub const UNCUT: usize = 1500 - 20 - 8;
+    /// `tos` is to be used.
+    pub const TOS: u8 = 1;
+    /// `local` is to be sent from.
+    pub const SOURCE: u8 = 2;
 
+    /// Longest payload to `to` for a socket with these options ([`super::option`]): one that must not
+    /// be cut sends no more than the link carries.
+    pub fn limit(to: core::net::IpAddr, options: u32) -> usize {
+        use super::option::{PMTU, PMTU_DO, PMTU_PROBE};
+        let uncut = matches!(options & PMTU, PMTU_DO | PMTU_PROBE) && !to.is_loopback();
+        match (to, uncut) {
+            (core::net::IpAddr::V4(_), true) => Self::UNCUT,
+            (core::net::IpAddr::V4(_), false) => Self::MAX_V4,
+            (core::net::IpAddr::V6(_), true) => Self::UNCUT - 20,
+            (core::net::IpAddr::V6(_), false) => Self::MAX,
+        }
+    }
+    /// To (or from) `to`, `len` bytes; the rest as the socket has it.
+    pub fn new(to: Option<core::net::SocketAddr>, len: u16) -> Self {
+        let (ip, port) = to.map_or(([0; 2], 0), |to| (ip_words(to.ip()), to.port()));
+        Self { len, port, ip, ..Self::default() }
+    }
     /// Bytes of ring that a datagram of `len` bytes takes.
     pub const fn space(len: usize) -> u64 {
         (Self::BYTES as u64 + len as u64).next_multiple_of(Self::ALIGN)
     }
-    /// As bytes: len, port, 12 zero bytes, address.
+    /// As bytes: the fields in their order.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut b = [0; Self::BYTES];
         b[0..2].copy_from_slice(&self.len.to_le_bytes());
         b[2..4].copy_from_slice(&self.port.to_le_bytes());
-        b[16..24].copy_from_slice(&self.ip[0].to_le_bytes());
-        b[24..32].copy_from_slice(&self.ip[1].to_le_bytes());
+        b[4..8].copy_from_slice(&[self.ttl, self.tos, self.flags, self.interface]);
+        b[8..16].copy_from_slice(&self.ip[0].to_le_bytes());
+        b[16..24].copy_from_slice(&self.ip[1].to_le_bytes());
+        b[24..32].copy_from_slice(&self.local[0].to_le_bytes());
+        b[32..40].copy_from_slice(&self.local[1].to_le_bytes());
         b
     }
     /// From bytes.
     pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
         let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| b[at + i]));
+        let [.., ttl, tos, flags, interface] = *b.first_chunk::<8>().unwrap_or(&[0; 8]);
         Self {
             len: u16::from_le_bytes([b[0], b[1]]),
             port: u16::from_le_bytes([b[2], b[3]]),
-            ip: [word(16), word(24)],
+            ttl,
+            tos,
+            flags,
+            interface,
+            ip: [word(8), word(16)],
+            local: [word(24), word(32)],
         }
     }
 }
@@ -64,8 +109,16 @@ mod tests {
     #[test]
     fn datagram_headers_and_addresses_survive_a_round_trip() {
         let ip: core::net::IpAddr = "10.0.2.15".parse().unwrap();
-        let d = Dgram { len: 1472, port: 53, ip: ip_words(ip) };
+        let d = Dgram {
+            ttl: 64,
+            tos: 3,
+            flags: Dgram::TOS,
+            interface: 2,
+            local: ip_words("10.0.2.2".parse().unwrap()),
+            ..Dgram::new(Some((ip, 53).into()), 1472)
+        };
         assert_eq!(Dgram::from_bytes(&d.to_bytes()), d);
+        assert_eq!(d.to_bytes()[..8], [0xc0, 5, 53, 0, 64, 3, 1, 2]);
         assert_eq!(ip_from_words(d.ip), ip);
         let v6: core::net::IpAddr = "fe80::1".parse().unwrap();
         assert_eq!(ip_from_words(ip_words(v6)), v6);

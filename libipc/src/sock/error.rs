@@ -208,7 +208,7 @@ impl core::fmt::Display for Error {
             Self::NoNetwork => "host is not on the network",
             Self::NetworkDown => "network is down",
             Self::NoDestination => "destination address required",
-            Self::Protocol => "the session was ended: what was sent is no request",
+            Self::Protocol => "protocol error: a router found a packet malformed, or what was sent is no request and the session was ended",
         })
     }
 }

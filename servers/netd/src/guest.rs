@@ -20,7 +20,7 @@ use netd::{Addressing, Addressing6, Settings, Setup};
 /// Own notification: the timer.
 pub const TIMER_BIT: u64 = 2;
 /// The last part of `nic.tx` is for frames to ourselves.
-const LOOPBACK: usize = 32 * 2048;
+const LOOPBACK: usize = 256 * 1024;
 
 /// The surroundings of the stack in the guest.
 #[derive(Default)]
@@ -113,6 +113,8 @@ pub fn setup(
         sessions,
         addressing,
         ip6,
+        utc_at_boot: start.utc_at_boot,
+        memory: Bytes::of(alloc::vec![0; Setup::MEMORY].leak()),
         seed: start.seed,
         settings: Settings::default(),
     };

@@ -1,6 +1,7 @@
 //! The interface: its link and its addresses, of both families, and what follows from them for a
 //! destination.
 
+use crate::route::{Route, Routes, matches};
 use crate::wire::ethernet::Mac;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,8 +16,7 @@ pub(crate) struct Iface {
     pub up: bool,
     pub mtu: u16,
     pub addrs: heapless::Vec<Net, ADDRS>,
-    /// In order of preference.
-    pub gateways: heapless::Vec<IpAddr, SERVERS>,
+    pub routes: Routes,
     pub dns: heapless::Vec<IpAddr, SERVERS>,
 }
 
@@ -27,29 +27,15 @@ pub(crate) struct Net {
     pub prefix: u8,
 }
 
-/// The bits after a prefix.
-fn hosts_v4(prefix: u8) -> u32 {
-    u32::MAX.checked_shr(prefix as u32).unwrap_or(0)
-}
-
 impl Net {
     /// Whether `ip` is of this network.
     fn has(&self, ip: IpAddr) -> bool {
-        match (self.addr, ip) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                (a.to_bits() ^ b.to_bits()) & !hosts_v4(self.prefix) == 0
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => {
-                let hosts = u128::MAX.checked_shr(self.prefix as u32).unwrap_or(0);
-                (a.to_bits() ^ b.to_bits()) & !hosts == 0
-            }
-            _ => false,
-        }
+        matches(self.addr, ip, self.prefix)
     }
     /// Whether `ip` is the network's broadcast address; IPv6 has none.
     fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
         let IpAddr::V4(addr) = self.addr else { return false };
-        let hosts = hosts_v4(self.prefix);
+        let hosts = u32::MAX.checked_shr(self.prefix as u32).unwrap_or(0);
         hosts > 1 && addr.to_bits() | hosts == ip.to_bits()
     }
 }
@@ -61,7 +47,7 @@ impl Iface {
             up: false,
             mtu: 1500,
             addrs: heapless::Vec::new(),
-            gateways: heapless::Vec::new(),
+            routes: Routes::default(),
             dns: heapless::Vec::new(),
         }
     }
@@ -69,40 +55,51 @@ impl Iface {
     pub fn is_ours(&self, ip: IpAddr) -> bool {
         self.addrs.iter().any(|a| a.addr == ip)
     }
+    /// Whether `ip` is of a network that the interface is on.
+    pub fn is_near(&self, ip: IpAddr) -> bool {
+        self.addrs.iter().any(|a| a.has(ip))
+    }
     /// Whether `ip` means every station: of all networks, or of one of the interface's.
     pub fn is_broadcast(&self, ip: IpAddr) -> bool {
         let IpAddr::V4(ip) = ip else { return false };
         ip.is_broadcast() || self.addrs.iter().any(|a| a.is_broadcast(ip))
     }
-    /// The neighbour that packets for `dst` go to.
-    pub fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
-        if self.addrs.iter().any(|a| a.has(dst)) {
-            return Some(dst);
-        }
-        self.gateways.iter().copied().find(|g| g.is_ipv4() == dst.is_ipv4())
+    /// The neighbour that packets for `dst` go to at time `now`.
+    pub fn next_hop(&self, dst: IpAddr, now: u64) -> Option<IpAddr> {
+        self.routes.lookup(dst, now).map(|r| r.via.unwrap_or(dst))
     }
-    /// The address to speak to `dst` from: one of its own network, else the first of its family.
-    pub fn source(&self, dst: IpAddr) -> Option<IpAddr> {
+    /// The default gateways, best first.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.routes.all().iter().filter(|r| r.prefix == 0).filter_map(|r| r.via)
+    }
+    /// The address to speak to `dst` from at time `now`: one of the network of the next hop, else the
+    /// first of its family.
+    pub fn source(&self, dst: IpAddr, now: u64) -> Option<IpAddr> {
         if dst.is_loopback() {
             return Some(match dst {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             });
         }
-        let near = self.addrs.iter().find(|a| a.has(dst));
+        let hop = self.next_hop(dst, now).unwrap_or(dst);
+        let near = self.addrs.iter().find(|a| a.has(hop));
         let any = || self.addrs.iter().find(|a| a.addr.is_ipv4() == dst.is_ipv4());
         near.or_else(any).map(|a| a.addr)
     }
     /// Replaces all that is of IPv4: DHCP and the manifest say no more than one of each.
     pub fn set_v4(&mut self, net: Option<Net>, gateway: Option<IpAddr>, dns: Option<IpAddr>) {
         self.addrs.retain(|a| a.addr.is_ipv6());
-        self.gateways.retain(IpAddr::is_ipv6);
         self.dns.retain(IpAddr::is_ipv6);
+        self.routes.remove(|r| r.to.is_ipv4());
         // Room that the other family left is enough as long as it leaves one place.
-        debug_assert!(!self.addrs.is_full() && !self.gateways.is_full() && !self.dns.is_full());
+        debug_assert!(!self.addrs.is_full() && !self.dns.is_full());
         self.addrs.extend(net);
-        self.gateways.extend(gateway);
         self.dns.extend(dns);
+        let near = net.map(|n| Route::near(n.addr, n.prefix));
+        for route in near.into_iter().chain(gateway.map(|via| Route::default_by(via, 0))) {
+            let entered = self.routes.set(route);
+            debug_assert!(entered);
+        }
     }
 }
 
@@ -121,9 +118,10 @@ mod tests {
             [("fe80::15", 64), ("10.0.2.15", 24), ("2001:db8::15", 48), ("192.168.7.1", 31)]
         {
             iface.addrs.push(Net { addr: ip(addr), prefix }).unwrap();
+            iface.routes.set(Route::near(ip(addr), prefix));
         }
-        iface.gateways.push(ip("fe80::1")).unwrap();
-        iface.gateways.push(ip("10.0.2.2")).unwrap();
+        iface.routes.set(Route::default_by(ip("fe80::1"), 0));
+        iface.routes.set(Route::default_by(ip("10.0.2.2"), 0));
         iface
     }
 
@@ -138,8 +136,8 @@ mod tests {
             ("2001:db8:0:7::1", "2001:db8:0:7::1", "2001:db8::15"),
             ("2001:db8:1::1", "fe80::1", "fe80::15"),
         ] {
-            assert_eq!(iface.next_hop(ip(dst)), Some(ip(hop)), "{dst}");
-            assert_eq!(iface.source(ip(dst)), Some(ip(source)), "{dst}");
+            assert_eq!(iface.next_hop(ip(dst), 0), Some(ip(hop)), "{dst}");
+            assert_eq!(iface.source(ip(dst), 0), Some(ip(source)), "{dst}");
         }
         assert!(iface.is_ours(ip("2001:db8::15")) && iface.is_ours(ip("192.168.7.1")));
         assert!(!iface.is_ours(ip("10.0.2.2")) && !iface.is_ours(ip("::ffff:10.0.2.15")));
@@ -159,13 +157,13 @@ mod tests {
         let mut iface = both();
         iface.set_v4(None, None, None);
         let far = ip("10.0.2.3");
-        assert_eq!((iface.next_hop(far), iface.source(far)), (None, None));
-        assert_eq!(iface.source(ip("127.0.0.9")), Some(ip("127.0.0.1")));
-        assert_eq!(iface.source(ip("::1")), Some(ip("::1")));
-        assert_eq!(iface.next_hop(ip("2001:db8:1::1")), Some(ip("fe80::1")), "untouched");
+        assert_eq!((iface.next_hop(far, 0), iface.source(far, 0)), (None, None));
+        assert_eq!(iface.source(ip("127.0.0.9"), 0), Some(ip("127.0.0.1")));
+        assert_eq!(iface.source(ip("::1"), 0), Some(ip("::1")));
+        assert_eq!(iface.next_hop(ip("2001:db8:1::1"), 0), Some(ip("fe80::1")), "untouched");
         let net = Net { addr: ip("10.1.0.1"), prefix: 0 };
         iface.set_v4(Some(net), None, None);
-        assert_eq!(iface.next_hop(far), Some(far), "everything is near");
+        assert_eq!(iface.next_hop(far, 0), Some(far), "everything is near");
         assert!(!iface.is_ours(ip("10.0.2.15")));
     }
 }

@@ -12,7 +12,9 @@
 //! | [`addressing`], [`addressing6`] | the arguments: DHCP, or an address; of IPv6: routers, or an address |
 //! | `ip6` | what a host does of its own accord on a link that speaks IPv6 |
 //! | `iface` | addresses of both families, the next hop, the source |
+//! | [`route`], [`paths`] | which neighbour a packet goes to; what is known of a destination |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
+//! | [`reassembly`] | fragments put together |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`settings`] | choices for the whole stack |
 //! | [`bpf`] | filters of packet taps |
@@ -38,8 +40,11 @@ mod iface;
 mod ip6;
 pub mod list;
 pub mod neigh;
+pub mod paths;
 pub mod port;
+pub mod reassembly;
 pub mod record;
+pub mod route;
 mod sealed;
 pub mod session;
 pub mod settings;

@@ -1,10 +1,16 @@
-//! Neighbours: which MAC address a neighbour has (RFC 826, RFC 1122 2.3.2).
+//! Neighbours: which MAC address a neighbour has, for both families, with the states of neighbour
+//! unreachability detection (RFC 4861 7.3.2; Linux uses them for ARP, too, and so do we).
 //!
-//! A fixed table of sets of four, so that every operation looks at four entries. No packet is
-//! queued: a socket that wants to send waits on the entry, its data stays in its ring.
+//! A fixed table of sets of four, so that every operation looks at four entries. Sockets that want
+//! to send wait on the entry, their data in their rings; what belongs to no socket (answers) waits
+//! in a bounded pool of packets ([`Waiting::packets`]).
+//!
+//! The table decides when to ask and whom; the stack makes an ARP request or a neighbour
+//! solicitation of each [`Ask`]. Each entry has a timer of its own.
 
 use crate::list::Ends;
 use crate::wire::ethernet::Mac;
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 const SETS: usize = 32;
@@ -12,20 +18,59 @@ const WAYS: usize = 4;
 /// Entries.
 pub const ENTRIES: usize = SETS * WAYS;
 const S: u64 = 1_000_000_000;
-/// How long an answer is believed without asking again (RFC 1122 2.3.2.1: about a minute).
-const FRESH_NS: u64 = 60 * S;
-/// Between two requests (RFC 1122 2.3.2.1: at most one a second).
-const RETRY_NS: u64 = S;
-/// Requests without an answer before the neighbour counts as gone.
-const TRIES: u8 = 3;
+/// BASE_REACHABLE_TIME; each entry's time is a random 0.5 to 1.5 of it (RFC 4861 6.3.2).
+pub const BASE_REACHABLE_NS: u64 = 30 * S;
+/// DELAY_FIRST_PROBE_TIME.
+pub const DELAY_NS: u64 = 5 * S;
+/// RETRANS_TIMER: between two requests.
+pub const RETRANS_NS: u64 = S;
+/// MAX_UNICAST_SOLICIT and MAX_MULTICAST_SOLICIT.
+const PROBES: u8 = 3;
+/// For how long the first of several answers stands (Linux's `locktime`).
+const LOCK_NS: u64 = S;
 
+/// States of RFC 4861 7.3.2, and FAILED as Linux has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum State {
+    /// No entry.
     Empty,
     /// Asked, no answer yet.
     Incomplete,
-    /// Known.
-    Known,
+    /// It answered not long ago.
+    Reachable,
+    /// Known, but not confirmed lately.
+    Stale,
+    /// Used while stale: asked soon, unless it gives a sign of life.
+    Delay,
+    /// Asked where it was.
+    Probe,
+    /// It did not answer. The next use asks anew.
+    Failed,
+}
+
+impl State {
+    /// Whether the MAC address may be used.
+    pub const fn is_valid(self) -> bool {
+        matches!(self, Self::Reachable | Self::Stale | Self::Delay | Self::Probe)
+    }
+}
+
+/// Who waits for an entry's answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Sockets, by number.
+    pub sockets: Ends,
+    /// Packets of no socket, by their place in the pool.
+    pub packets: Ends,
+}
+
+impl Waiting {
+    /// Nobody.
+    pub const NONE: Self = Self { sockets: Ends::EMPTY, packets: Ends::EMPTY };
+    /// Whether nobody waits.
+    pub const fn is_empty(&self) -> bool {
+        self.sockets.is_empty() && self.packets.is_empty()
+    }
 }
 
 /// An entry.
@@ -34,16 +79,41 @@ struct Entry {
     state: State,
     ip: IpAddr,
     mac: Mac,
-    /// When the answer came.
-    at: u64,
-    /// When it was last asked for, and how often without an answer.
-    asked_at: u64,
-    tries: u8,
-    /// Last use, for replacement.
+    /// Last sign of life.
+    confirmed: u64,
+    /// How long after it the neighbour counts as reachable.
+    reachable: u64,
+    /// When state or address changed.
+    updated: u64,
+    /// Last use.
     used: u64,
-    /// Sockets that wait for the answer.
-    waiting: Ends,
+    /// When [`Neighbours::timer`] is due.
+    due: u64,
+    /// Requests without an answer.
+    probes: u8,
+    /// A request is owed.
+    asks: bool,
+    /// The entry is in the queue of requests, or of timers to be set.
+    queued: bool,
+    listed: bool,
+    waiting: Waiting,
 }
+
+const EMPTY: Entry = Entry {
+    state: State::Empty,
+    ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    mac: Mac([0; 6]),
+    confirmed: 0,
+    reachable: 0,
+    updated: 0,
+    used: 0,
+    due: u64::MAX,
+    probes: 0,
+    asks: false,
+    queued: false,
+    listed: false,
+    waiting: Waiting::NONE,
+};
 
 /// What the table knows about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,38 +126,58 @@ pub enum Lookup {
     Full,
 }
 
-/// A request to send: broadcast, or to the address it had.
+/// A request to send: to everybody, or to the address it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Whose address is wanted.
     pub ip: IpAddr,
-    /// Where to ask.
-    pub to: Mac,
+    /// Where to ask; `None`: everybody.
+    pub to: Option<Mac>,
+}
+
+/// What becomes of another address than the one that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// It takes the place of the known one.
+    Replaces,
+    /// It is refused, but the known one becomes doubtful (RFC 4861 7.2.5, override flag clear).
+    Doubts,
+    /// It is ignored.
+    Ignored,
+}
+
+/// News of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Its address, if the packet says it.
+    pub mac: Option<Mac>,
+    /// It answered us: the way there and back works. Else it was only heard.
+    pub reachable: bool,
+    /// Enter it if it is unknown.
+    pub create: bool,
+    /// If another address is known.
+    pub other: Other,
 }
 
 /// The table.
 pub struct Neighbours {
-    entries: [Entry; ENTRIES],
-    /// Requests owed.
-    pending: heapless::Deque<Ask, 16>,
-    /// When [`Neighbours::timer`] is due.
-    pub deadline: u64,
+    entries: Vec<Entry>,
+    /// Entries that owe a request.
+    asks: heapless::Deque<u8, ENTRIES>,
+    /// Entries whose timer has to be set.
+    changed: heapless::Deque<u8, ENTRIES>,
+    random: u64,
 }
 
 impl Neighbours {
-    /// Empty.
-    pub fn new() -> Self {
-        let entry = Entry {
-            state: State::Empty,
-            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            mac: Mac([0; 6]),
-            at: 0,
-            asked_at: 0,
-            tries: 0,
-            used: 0,
-            waiting: Ends::EMPTY,
-        };
-        Self { entries: [entry; ENTRIES], pending: heapless::Deque::new(), deadline: u64::MAX }
+    /// Empty; `seed` spreads the times for which answers are believed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            entries: alloc::vec![EMPTY; ENTRIES],
+            asks: heapless::Deque::new(),
+            changed: heapless::Deque::new(),
+            random: seed | 1,
+        }
     }
 
     fn set(ip: IpAddr) -> core::ops::Range<usize> {
@@ -106,201 +196,233 @@ impl Neighbours {
         Self::set(ip).find(|i| self.entries[*i].state != State::Empty && self.entries[*i].ip == ip)
     }
 
+    /// Marks entry `i` for [`Self::next_timer`].
+    fn schedule(&mut self, i: usize, due: u64) {
+        self.entries[i].due = due;
+        if !core::mem::replace(&mut self.entries[i].listed, true) {
+            let _ = self.changed.push_back(i as u8);
+        }
+    }
+
     fn ask(&mut self, i: usize, now: u64) {
         let e = &mut self.entries[i];
-        if e.tries > 0 && now.saturating_sub(e.asked_at) < RETRY_NS {
-            return;
+        e.probes = e.probes.saturating_add(1);
+        e.asks = true;
+        if !core::mem::replace(&mut e.queued, true) {
+            let _ = self.asks.push_back(i as u8);
         }
-        e.asked_at = now;
-        e.tries = e.tries.saturating_add(1);
-        // First ask where it was; then everybody.
-        let to = if e.state == State::Known && e.tries == 1 { e.mac } else { Mac::BROADCAST };
-        let ask = Ask { ip: e.ip, to };
-        let _ = self.pending.push_back(ask);
-        self.deadline = self.deadline.min(now + RETRY_NS);
+        self.schedule(i, now + RETRANS_NS);
+    }
+
+    fn confirm_entry(&mut self, i: usize, now: u64) {
+        // Xorshift: all that it has to do is spread requests in time.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let reachable = BASE_REACHABLE_NS / 2 + self.random % BASE_REACHABLE_NS;
+        let e = &mut self.entries[i];
+        (e.state, e.confirmed, e.reachable) = (State::Reachable, now, reachable);
+        self.schedule(i, now + reachable);
     }
 
     /// The address of `ip`, asking for it where needed.
     pub fn lookup(&mut self, ip: IpAddr, now: u64) -> Lookup {
-        if let Some(i) = self.find(ip) {
-            let e = &mut self.entries[i];
-            e.used = now;
-            if e.state == State::Incomplete {
-                return Lookup::Wait(i);
-            }
-            let mac = e.mac;
-            if now.saturating_sub(e.at) > FRESH_NS {
-                self.ask(i, now);
-            }
-            return Lookup::Known(mac);
-        }
-        // An empty place, or the known entry that was not used for longest.
-        let place = Self::set(ip)
-            .filter(|i| self.entries[*i].state != State::Incomplete)
-            .min_by_key(|i| (self.entries[*i].state != State::Empty, self.entries[*i].used));
-        let Some(i) = place else { return Lookup::Full };
+        let i = match self.find(ip) {
+            Some(i) => i,
+            None => match self.place(ip) {
+                Some(i) => i,
+                None => return Lookup::Full,
+            },
+        };
         let e = &mut self.entries[i];
-        (e.state, e.ip, e.tries, e.used) = (State::Incomplete, ip, 0, now);
-        e.waiting = Ends::EMPTY;
-        self.ask(i, now);
-        Lookup::Wait(i)
+        e.used = now;
+        match e.state {
+            State::Incomplete => Lookup::Wait(i),
+            State::Empty | State::Failed => {
+                (e.state, e.probes, e.updated) = (State::Incomplete, 0, now);
+                self.ask(i, now);
+                Lookup::Wait(i)
+            }
+            State::Stale => {
+                let mac = e.mac;
+                (e.state, e.updated) = (State::Delay, now);
+                self.schedule(i, now + DELAY_NS);
+                Lookup::Known(mac)
+            }
+            State::Reachable | State::Delay | State::Probe => Lookup::Known(e.mac),
+        }
+    }
+
+    /// A place for `ip`: an empty one, or that of the entry that was not used for longest and for
+    /// which nobody waits.
+    fn place(&mut self, ip: IpAddr) -> Option<usize> {
+        let i = Self::set(ip)
+            .filter(|i| self.entries[*i].state != State::Incomplete)
+            .min_by_key(|i| (self.entries[*i].state.is_valid(), self.entries[*i].used))?;
+        self.clear(i, ip);
+        Some(i)
+    }
+
+    /// Empties entry `i`; it stays in the queues that it is in, with nothing to do there.
+    fn clear(&mut self, i: usize, ip: IpAddr) {
+        let Entry { queued, listed, .. } = self.entries[i];
+        self.entries[i] = Entry { ip, queued, listed, ..EMPTY };
     }
 
     /// The address of `ip` if it is known; asks nothing.
     pub fn known(&self, ip: IpAddr) -> Option<Mac> {
-        self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state == State::Known).map(|e| e.mac)
+        self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state.is_valid()).map(|e| e.mac)
     }
 
-    /// `ip` says that it is at `mac`. With `create`, an unknown neighbour is entered. Yields the
-    /// sockets that waited for it.
-    pub fn learn(&mut self, ip: IpAddr, mac: Mac, create: bool, now: u64) -> Ends {
-        let place = self.find(ip).or_else(|| {
-            let free = Self::set(ip).find(|i| self.entries[*i].state == State::Empty);
-            if create { free } else { None }
-        });
-        let Some(i) = place else { return Ends::EMPTY };
-        let e = &mut self.entries[i];
-        let waiting = if e.state == State::Incomplete { e.waiting } else { Ends::EMPTY };
-        *e = Entry {
-            state: State::Known,
-            ip,
-            mac,
-            at: now,
-            asked_at: 0,
-            tries: 0,
-            used: now,
-            waiting: Ends::EMPTY,
+    /// The state of `ip`.
+    pub fn state(&self, ip: IpAddr) -> State {
+        self.find(ip).map_or(State::Empty, |i| self.entries[i].state)
+    }
+
+    /// Whether the entry of `ip` changed so lately that further answers do not change it: of
+    /// several that follow one another (proxies) the first counts.
+    pub fn is_locked(&self, ip: IpAddr, now: u64) -> bool {
+        let e = self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state.is_valid());
+        e.is_some_and(|e| now.saturating_sub(e.updated) <= LOCK_NS)
+    }
+
+    /// Something was heard of `ip`. Yields who waited for it.
+    pub fn update(&mut self, ip: IpAddr, news: News, now: u64) -> Waiting {
+        let place = match self.find(ip) {
+            None if news.create && news.mac.is_some() => self.place(ip),
+            found => found,
         };
+        let Some(i) = place else { return Waiting::NONE };
+        let e = &mut self.entries[i];
+        let was = e.state;
+        let Some(mac) = news.mac.or(was.is_valid().then_some(e.mac)) else {
+            return Waiting::NONE;
+        };
+        let moved = !was.is_valid() || mac != e.mac;
+        let mut state = if news.reachable { State::Reachable } else { State::Stale };
+        if was.is_valid() && mac != e.mac {
+            match news.other {
+                Other::Replaces => {}
+                Other::Doubts if was == State::Reachable => {
+                    (e.state, e.updated, e.due) = (State::Stale, now, u64::MAX);
+                    return Waiting::NONE;
+                }
+                Other::Doubts | Other::Ignored => return Waiting::NONE,
+            }
+        } else if was.is_valid() && state == State::Stale {
+            // Nothing new.
+            state = was;
+        }
+        e.mac = mac;
+        if moved || state != was {
+            (e.state, e.updated) = (state, now);
+        }
+        let waiting = core::mem::replace(&mut e.waiting, Waiting::NONE);
+        if state == State::Reachable && news.reachable {
+            (e.probes, e.asks) = (0, false);
+            self.confirm_entry(i, now);
+        } else if state == State::Stale {
+            (e.due, e.probes, e.asks) = (u64::MAX, 0, false);
+        }
         waiting
     }
 
-    /// Sockets that wait on entry `i`.
-    pub fn waiting(&mut self, i: usize) -> &mut Ends {
+    /// The transport says that what was sent to `ip` arrives (RFC 4861 7.3.1).
+    pub fn confirm(&mut self, ip: IpAddr, now: u64) {
+        if let Some(i) = self.find(ip)
+            && self.entries[i].state.is_valid()
+        {
+            self.entries[i].confirmed = now;
+        }
+    }
+
+    /// Who waits on entry `i`.
+    pub fn waiting(&mut self, i: usize) -> &mut Waiting {
         &mut self.entries[i].waiting
     }
 
     /// The next request to send.
     pub fn next_ask(&mut self) -> Option<Ask> {
-        self.pending.pop_front()
-    }
-
-    /// Asks again where there was no answer. Yields the next neighbour given up, with who waits.
-    pub fn timer(&mut self, now: u64) -> Option<Ends> {
-        if now < self.deadline {
-            return None;
-        }
-        self.deadline = u64::MAX;
-        for i in 0..ENTRIES {
-            let e = &mut self.entries[i];
-            if e.state == State::Empty || e.tries == 0 {
-                continue;
-            }
-            if now < e.asked_at + RETRY_NS {
-                self.deadline = self.deadline.min(e.asked_at + RETRY_NS);
-            } else if e.tries >= TRIES {
-                e.state = State::Empty;
-                let waiting = core::mem::replace(&mut e.waiting, Ends::EMPTY);
-                if !waiting.is_empty() {
-                    // More may be due.
-                    self.deadline = now;
-                    return Some(waiting);
-                }
-            } else {
-                self.ask(i, now);
+        while let Some(i) = self.asks.pop_front() {
+            let e = &mut self.entries[i as usize];
+            e.queued = false;
+            if core::mem::take(&mut e.asks) {
+                let to = (e.state == State::Probe).then_some(e.mac);
+                return Some(Ask { ip: e.ip, to });
             }
         }
         None
     }
 
-    /// Forgets everything, on a new address or link. Waiting sockets are yielded one list at a
-    /// time.
-    pub fn forget(&mut self) -> Option<Ends> {
-        self.pending.clear();
-        for e in &mut self.entries {
-            e.state = State::Empty;
-            let waiting = core::mem::replace(&mut e.waiting, Ends::EMPTY);
+    /// An entry whose timer is to be set, and when it is due.
+    pub fn next_timer(&mut self) -> Option<(usize, u64)> {
+        let i = self.changed.pop_front()? as usize;
+        self.entries[i].listed = false;
+        Some((i, self.entries[i].due))
+    }
+
+    /// Entry `i` may be due. Yields who waited for a neighbour that does not answer.
+    pub fn timer(&mut self, i: usize, now: u64) -> Waiting {
+        let Some(e) = self.entries.get_mut(i) else { return Waiting::NONE };
+        if now < e.due {
+            if e.due != u64::MAX {
+                let due = e.due;
+                self.schedule(i, due);
+            }
+            return Waiting::NONE;
+        }
+        e.due = u64::MAX;
+        match e.state {
+            State::Reachable if now < e.confirmed + e.reachable => {
+                let due = e.confirmed + e.reachable;
+                self.schedule(i, due);
+            }
+            State::Reachable if now <= e.used + DELAY_NS => {
+                (e.state, e.updated) = (State::Delay, now);
+                self.schedule(i, now + DELAY_NS);
+            }
+            State::Reachable => (e.state, e.updated) = (State::Stale, now),
+            State::Delay if now <= e.confirmed + DELAY_NS => {
+                let confirmed = e.confirmed;
+                self.confirm_entry(i, confirmed);
+            }
+            State::Delay => {
+                (e.state, e.updated, e.probes) = (State::Probe, now, 0);
+                self.ask(i, now);
+            }
+            State::Probe | State::Incomplete if e.probes >= PROBES => {
+                (e.state, e.updated) = (State::Failed, now);
+                return core::mem::replace(&mut e.waiting, Waiting::NONE);
+            }
+            State::Probe | State::Incomplete => self.ask(i, now),
+            State::Empty | State::Stale | State::Failed => {}
+        }
+        Waiting::NONE
+    }
+
+    /// Forgets the neighbours of one family, on a new address or link. Those who waited are yielded
+    /// one entry at a time.
+    pub fn forget(&mut self, v6: bool) -> Option<Waiting> {
+        for i in 0..ENTRIES {
+            let Entry { ip, waiting, .. } = self.entries[i];
+            if ip.is_ipv6() != v6 {
+                continue;
+            }
+            self.clear(i, EMPTY.ip);
             if !waiting.is_empty() {
                 return Some(waiting);
             }
         }
         None
     }
-}
 
-impl Default for Neighbours {
-    fn default() -> Self {
-        Self::new()
+    /// All neighbours: address, MAC address, state.
+    pub fn all(&self) -> impl Iterator<Item = (IpAddr, Mac, State)> {
+        let used = self.entries.iter().filter(|e| e.state != State::Empty);
+        used.map(|e| (e.ip, e.mac, e.state))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use core::net::Ipv6Addr;
-
-    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2));
-    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-
-    #[test]
-    fn asks_once_a_second_and_gives_up_after_three() {
-        let mut n = Neighbours::new();
-        let Lookup::Wait(i) = n.lookup(A, 0) else { panic!("unknown") };
-        assert_eq!(n.next_ask(), Some(Ask { ip: A, to: Mac::BROADCAST }));
-        assert_eq!(n.lookup(A, 10), Lookup::Wait(i));
-        assert_eq!(n.next_ask(), None, "once a second");
-        let mut links = crate::list::Links::new(1);
-        links.push(n.waiting(i), 0);
-        for second in 1..3 {
-            assert!(n.timer(second * S).is_none());
-            assert!(n.next_ask().is_some());
-        }
-        assert_eq!(n.timer(3 * S).and_then(|e| e.first()), Some(0));
-        assert!(matches!(n.lookup(A, 3 * S), Lookup::Wait(_)), "and asks anew");
-    }
-
-    #[test]
-    fn an_old_answer_is_used_while_it_is_checked() {
-        let mut n = Neighbours::new();
-        assert!(n.learn(A, MAC, false, 0).is_empty());
-        assert_eq!(n.known(A), None, "not created unasked");
-        n.learn(A, MAC, true, 0);
-        assert_eq!(n.lookup(A, FRESH_NS), Lookup::Known(MAC));
-        assert_eq!(n.next_ask(), None);
-        assert_eq!(n.lookup(A, FRESH_NS + 1), Lookup::Known(MAC));
-        assert_eq!(n.next_ask(), Some(Ask { ip: A, to: MAC }), "first where it was");
-        n.timer(FRESH_NS + S + 1);
-        assert_eq!(n.next_ask(), Some(Ask { ip: A, to: Mac::BROADCAST }));
-        let moved = Mac([2, 0, 0, 0, 0, 2]);
-        n.learn(A, moved, false, FRESH_NS + S + 2);
-        assert_eq!(n.lookup(A, FRESH_NS + S + 3), Lookup::Known(moved));
-        assert!(n.timer(FRESH_NS + 9 * S).is_none());
-        assert_eq!(n.known(A), Some(moved));
-    }
-
-    #[test]
-    fn a_full_set_replaces_what_was_not_used() {
-        for first in [A, "fe80::1:ff00:2".parse().unwrap()] {
-            full_set(first);
-        }
-    }
-
-    fn full_set(first: IpAddr) {
-        let mut n = Neighbours::new();
-        let set = Neighbours::set(first);
-        let same: heapless::Vec<IpAddr, 8> = (0u32..)
-            .map(|i| match first {
-                IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + i).into(),
-                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + i as u128).into(),
-            })
-            .filter(|ip| Neighbours::set(*ip) == set)
-            .take(6)
-            .collect();
-        for (i, ip) in same[..4].iter().enumerate() {
-            n.learn(*ip, MAC, true, i as u64);
-        }
-        n.lookup(same[0], 10);
-        assert!(matches!(n.lookup(same[4], 11), Lookup::Wait(_)));
-        assert_eq!(n.known(same[1]), None, "the oldest went");
-        assert_eq!(n.known(same[0]), Some(MAC));
-    }
-}
+#[path = "neigh_tests.rs"]
+mod tests;

@@ -303,15 +303,7 @@ fn a_link_with_a_smaller_mtu_gets_smaller_segments() {
     // "Fragmentation needed, MTU 600", quoting the first segment.
     let mut quote = vec![3, 4, 0, 0, 0, 0, 0x02, 0x58];
     let mut ip = [0; 20];
-    netd::wire::ipv4::Repr {
-        src: s.us.ip,
-        dst: s.peer.ip,
-        protocol: 6,
-        ttl: 60,
-        id: 1,
-        payload_len: 1020,
-    }
-    .emit(&mut ip);
+    netd::wire::ipv4::Repr::new(s.us.ip, s.peer.ip, 6, 1020).emit(&mut ip);
     quote.extend(ip);
     quote.extend([0, 80, 0x13, 0x88]);
     quote.extend(first.seq.0.to_be_bytes());

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::sock::{Dgram, Error, Kind, Request, State, ip_from_words, ip_words};
+use libipc::sock::{Dgram, Error, Kind, Request, State, ip_from_words};
 
 use super::Options;
 use super::socket::Socket;
@@ -18,7 +18,10 @@ impl Socket {
         f: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Error> {
         let space = Dgram::space(len);
-        if len > Dgram::MAX || space > self.tx_size() {
+        let peer = || ip_from_words(self.record().remote_ip.each_ref().map(|w| w.load(Relaxed)));
+        let to_ip = to.map_or_else(peer, |to| to.ip());
+        let longest = Dgram::limit(to_ip, self.words().options.load(Relaxed));
+        if len > longest || space > self.tx_size() {
             return Err(Error::MessageTooLong);
         }
         self.check_open()?;
@@ -28,14 +31,17 @@ impl Socket {
             queued <= self.tx_size() && self.tx_size() - queued >= space
         };
         if !room() {
-            // Whoever waits now is told of room only if netd sees that there is none.
+            // Whoever waits now is told of room only if netd sees that there is none, or, for a
+            // datagram longer than most, that it is waited for.
+            let long = (len > Dgram::UNCUT) as u32;
+            self.words().tx_urgent.store(long, Relaxed);
             fence(SeqCst);
             if !room() {
                 return Err(Error::WouldBlock);
             }
         }
-        let (ip, port) = to.map_or(([0; 2], 0), |to| (ip_words(to.ip()), to.port()));
-        self.copy_in(tail, &Dgram { len: len as u16, port, ip }.to_bytes())?;
+        self.words().tx_urgent.store(0, Relaxed);
+        self.copy_in(tail, &Dgram::new(to, len as u16).to_bytes())?;
         self.fill(tail + Dgram::BYTES as u64, len, &mut |part| {
             f(part);
             part.len()

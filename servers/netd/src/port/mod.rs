@@ -356,6 +356,16 @@ impl Port {
         }
     }
 
+    /// Whether so many frames of `len` bytes, all in header memory, can be sent now.
+    pub fn has_room_for(&mut self, frames: usize, len: usize) -> bool {
+        // At the end of the memory the rest of a frame's length may be passed over.
+        let bytes = (frames + 1) * len.max(MIN_FRAME).next_multiple_of(UNIT);
+        let used = (self.tail - self.head) as usize;
+        self.in_flight + frames <= MAX_IN_FLIGHT
+            && used + bytes <= self.mem.headers.len()
+            && self.tx_used.space().is_ok_and(|space| space >= frames as u64)
+    }
+
     /// Where the next frame's header bytes go: their offset, and the counts of their beginning
     /// and end.
     fn place(&self, len: usize) -> Option<(usize, u64)> {

@@ -34,7 +34,7 @@ impl<E: Env> Stack<E> {
 
     /// The address a program named, if packets of its family are sent and taken here. One of IPv4
     /// in the clothes of IPv6 is one of IPv4.
-    fn spoken(&self, addr: SocketAddr) -> Result<IpAddr> {
+    pub(super) fn spoken(&self, addr: SocketAddr) -> Result<IpAddr> {
         match addr.ip().to_canonical() {
             IpAddr::V6(_) if !self.ip6.is_on() => Err(Error::Unsupported),
             ip => Ok(ip),
@@ -180,7 +180,7 @@ impl<E: Env> Stack<E> {
         let mut local = self.socks[i as usize].local;
         local.set_ip(self.speaks_from(i, dst)?);
         if !dst.is_loopback() && !self.iface.is_ours(dst) {
-            self.iface.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
+            self.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
         }
         let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
         if local.port() == 0 {

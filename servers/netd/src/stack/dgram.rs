@@ -1,17 +1,16 @@
 //! UDP and ICMP echo sockets: rings of datagrams ([`libipc::sock::Dgram`]).
 
+use super::dgram_out::Kept;
 use super::rx::Packet;
-use super::tx::{Check, NET, Payload, Route};
 use super::{Body, Served, Stack};
-use crate::demux::Space;
+use crate::demux::{ANY, ANY_V6, Space, Tuple};
 use crate::env::{At, Env, SessionFault};
 use crate::record;
 use crate::wire::checksum::Sum;
-use crate::wire::{Malformed, icmp, ip, udp};
+use crate::wire::icmp::{self, Problem};
+use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::nic::Csum;
-use libipc::permission::Permission;
 use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
@@ -71,7 +70,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Reads `out.len()` bytes of the send ring of socket `i` at position `at`.
-    fn read_ring(&self, i: u32, at: u64, out: &mut [u8]) -> bool {
+    pub(super) fn read_ring(&self, i: u32, at: u64, out: &mut [u8]) -> bool {
         let s = &self.socks[i as usize];
         let tx = &self.sessions[s.session as usize].mem.tx;
         let size = 1usize << s.rings.tx_bits;
@@ -111,9 +110,8 @@ impl<E: Env> Stack<E> {
             }
             match self.send_datagram(i, &d, &header) {
                 Ok(()) => {}
-                Err(Some(served)) => return served,
-                // Not sendable: passed over, as the network would lose it.
-                Err(None) => {}
+                Err(Kept::Waits(served)) => return served,
+                Err(Kept::Lost(error)) => self.dgram_error(i, error),
             }
             let s = &mut self.socks[i as usize];
             if let Body::Dgram(d) = &mut s.body {
@@ -124,8 +122,11 @@ impl<E: Env> Stack<E> {
                 d.tx_head += Header::space(len);
                 s.rec.snd.store(d.tx_head, Release);
                 fence(SeqCst);
-                let (tail, _) = self.sessions[s.session as usize].words(s.id);
-                if size - tail.wrapping_sub(before).min(size) < Header::space(Header::MAX) {
+                let session = &self.sessions[s.session as usize];
+                let (tail, _) = session.words(s.id);
+                let room = size - tail.wrapping_sub(before).min(size);
+                // Who waits for room for a longer one than most says so.
+                if room < Header::space(Header::UNCUT) || session.waits_for_room(s.id) {
                     self.ready(i);
                 }
             }
@@ -133,99 +134,10 @@ impl<E: Env> Stack<E> {
         Served::More
     }
 
-    fn send_datagram(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<(), Option<Served>> {
-        let (local, remote) = (self.socks[i as usize].local, self.socks[i as usize].remote);
-        let to = match header.ip {
-            [0, 0] => remote,
-            words => SocketAddr::new(ip_from_words(words), header.port),
-        };
-        let dst = to.ip();
-        if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], dst) {
-            self.counters.not_permitted += 1;
-            return self.dgram_error(i, Error::NotPermitted(permission));
-        }
-        if dst.is_ipv6() {
-            return self.dgram_error(i, Error::Unsupported);
-        }
-        if dst.is_unspecified() || dst.is_multicast() || (to.port() == 0 && d.kind == Kind::Udp) {
-            return self.dgram_error(i, Error::HostUnreachable);
-        }
-        let link = match self.route_from(local.ip(), dst) {
-            Route::Via(link) => link,
-            Route::Wait(entry) => {
-                self.wait_for(i, entry);
-                return Err(Some(Served::Done));
-            }
-            _ => return self.dgram_error(i, Error::NetworkUnreachable),
-        };
-        let src = match local.ip() {
-            ip if !ip.is_unspecified() => ip,
-            any => self.iface.source(dst).unwrap_or(any),
-        };
-        if !self.link_ready(link) {
-            return Err(Some(Served::Blocked));
-        }
-        let at = (d.tx_head + Header::BYTES as u64) as u32;
-        let mut head = [0; NET + 8];
-        let (net, transport) = head.split_at_mut(NET);
-        let (Some(net), Some(transport)) = (net.first_chunk_mut(), transport.first_chunk_mut())
-        else {
-            return Err(None);
-        };
-        let (ip, payload, field, csum) = if d.kind == Kind::Ping {
-            let mut seq = [0; 4];
-            let _ = self.read_ring(i, at as u64, &mut seq);
-            let seq = u16::from_be_bytes([seq[2], seq[3]]);
-            icmp::emit_echo(false, local.port(), seq, transport);
-            let ip = ip::Repr::new(src, dst, ip::protocol::ICMP, header.len + 4);
-            let payload = self.ring_pieces(i, at.wrapping_add(4), header.len as u32 - 4);
-            (ip, payload, 2, Csum::None)
-        } else {
-            let repr = udp::Repr {
-                src: local.port(),
-                dst: to.port(),
-                payload_len: header.len,
-                has_checksum: true,
-            };
-            repr.emit(transport);
-            let len = header.len + udp::HEADER as u16;
-            let ip = ip::Repr::new(src, dst, ip::protocol::UDP, len);
-            (ip, self.ring_pieces(i, at, header.len as u32), 6, Csum::Udp)
-        };
-        let Some(start) = self.headers(link, &ip, net) else {
-            return self.dgram_error(i, Error::Unsupported);
-        };
-        let from = NET - start;
-        let pseudo = if d.kind == Kind::Ping { Sum::ZERO } else { ip.pseudo() };
-        let check = Check { field: from + field, from, pseudo, csum, segment: 0 };
-        // The ring is reused once `snd` moves: a datagram must be copied, not named.
-        if self.transmit_copied(link, &mut head[start..], Some(check), payload) {
-            Ok(())
-        } else {
-            Err(Some(Served::Blocked))
-        }
-    }
-
-    /// Whether the program of socket `i` may send to `dst`, which it has `named` itself. sockd does
-    /// not see datagrams. A program that may not connect still answers: from the ports that its
-    /// manifest entry lists.
-    fn may_send(&self, i: u32, kind: Kind, named: bool, dst: IpAddr) -> Result<(), Permission> {
-        let s = &self.socks[i as usize];
-        let spec = &self.sessions[s.session as usize].spec;
-        if !spec.broadcast && self.iface.is_broadcast(dst) {
-            return Err(Permission::Broadcast);
-        }
-        match named && kind == Kind::Udp && !spec.connect && !spec.lists(s.local.port()) {
-            true => Err(Permission::Connect),
-            false => Ok(()),
-        }
-    }
-
     /// Tells the program why the next datagram is not sent.
-    fn dgram_error(&mut self, i: u32, error: Error) -> Result<(), Option<Served>> {
+    fn dgram_error(&mut self, i: u32, error: Error) {
         self.sock(i).rec.error.store(error.to_raw(), Release);
         self.ready(i);
-        Err(None)
     }
 
     /// The neighbour did not answer: the datagram that waited is lost.
@@ -240,38 +152,68 @@ impl<E: Env> Stack<E> {
                 d.tx_head += space;
                 s.rec.snd.store(d.tx_head, Release);
             }
-            let _ = self.dgram_error(i, Error::HostUnreachable);
+            self.dgram_error(i, Error::HostUnreachable);
             self.want_send(i);
         }
     }
 
     /// A UDP datagram has arrived.
-    pub(super) fn udp_in(&mut self, p: &Packet<'_>, to_us: bool) -> Result<(), Malformed> {
+    pub(super) fn udp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         let repr = udp::Repr::parse(p.head, p.len())?;
         let (src, dst) = (SocketAddr::new(p.ip.src, repr.src), SocketAddr::new(p.ip.dst, repr.dst));
         let len = repr.payload_len as usize;
         let sum = Sum::pseudo(p.ip.src, p.ip.dst, ip::protocol::UDP, repr.payload_len + 8)
             .bytes(&p.head[..udp::HEADER]);
         let sum = (repr.has_checksum && !p.checked).then_some(sum);
+        if !p.to_us {
+            return self.udp_to_all(p, src, dst, len, sum);
+        }
         match self.demux.lookup(Space::Udp, dst, src) {
             Some(i) => self.deliver(i, p, src, udp::HEADER, len, sum),
             None => {
-                if let Some(sum) = sum {
-                    let rest = self
-                        .env
-                        .sum(At(&p.mem, p.at + udp::HEADER), len)
-                        .ok_or(Malformed::Truncated)?;
-                    if !sum.and(rest, false).is_intact() {
-                        return Err(Malformed::Checksum);
-                    }
-                }
-                self.counters.rx_unclaimed += 1;
-                if to_us && !p.group {
-                    self.send_unreachable(icmp::NO_PORT, p);
-                }
+                self.verify_udp(p, len, sum)?;
+                self.counters.udp_no_ports += 1;
+                self.send_error(Problem::Unreachable(icmp::NO_PORT), p);
                 Ok(())
             }
         }
+    }
+
+    fn verify_udp(
+        &mut self,
+        p: &Packet<'_>,
+        len: usize,
+        sum: Option<Sum>,
+    ) -> Result<(), Malformed> {
+        let Some(sum) = sum else { return Ok(()) };
+        let rest = self.env.sum(At(&p.mem, p.at + udp::HEADER), len);
+        match sum.and(rest.ok_or(Malformed::Truncated)?, false).is_intact() {
+            true => Ok(()),
+            false => Err(Malformed::Checksum),
+        }
+    }
+
+    /// A datagram for a group, or for all: each socket that is bound to its address or to any gets
+    /// it.
+    fn udp_to_all(
+        &mut self,
+        p: &Packet<'_>,
+        src: SocketAddr,
+        dst: SocketAddr,
+        len: usize,
+        sum: Option<Sum>,
+    ) -> Result<(), Malformed> {
+        let any = if dst.is_ipv4() { ANY.ip() } else { ANY_V6 };
+        let at = |ip| self.demux.find(&Tuple::local(Space::Udp, SocketAddr::new(ip, dst.port())));
+        let dual = if dst.is_ipv4() { self.demux.find_dual(Space::Udp, dst.port()) } else { None };
+        let all = [at(dst.ip()), at(any), dual];
+        for i in all.into_iter().flatten() {
+            if self.hears(i, dst.ip(), src.ip()) {
+                self.deliver(i, p, src, udp::HEADER, len, sum)?;
+            }
+        }
+        self.counters.udp_no_ports += all.iter().all(Option::is_none) as u64;
+        Ok(())
     }
 
     /// Puts `len` bytes from offset `from` of the payload into the receive ring of socket `i`.
@@ -301,7 +243,14 @@ impl<E: Env> Stack<E> {
         {
             return Err(Malformed::Checksum);
         }
-        let header = Header { len: len as u16, port: src.port(), ip: ip_words(src.ip()) };
+        let header = Header {
+            ttl: p.ip.hop_limit,
+            tos: p.ip.tos,
+            interface: if p.looped { 1 } else { 2 },
+            local: ip_words(p.ip.dst),
+            ..Header::new(Some(src), len as u16)
+        };
+        self.counters.udp_in += (d.kind == Kind::Udp) as u64;
         let s = &mut self.socks[i as usize];
         let rx = self.sessions[s.session as usize].mem.rx;
         let start = d.rx_tail as usize & (size as usize - 1);
@@ -318,20 +267,6 @@ impl<E: Env> Stack<E> {
         }
         self.ready(i);
         Ok(())
-    }
-
-    /// Copies even what could be sent by reference.
-    fn transmit_copied(
-        &mut self,
-        link: super::tx::Link,
-        head: &mut [u8],
-        check: Option<Check>,
-        payload: Payload<'_>,
-    ) -> bool {
-        let offload = core::mem::replace(&mut self.offload, false);
-        let sent = self.transmit(link, head, check, payload);
-        self.offload = offload;
-        sent
     }
 
     /// Ends the use of a datagram socket's number.

@@ -1,64 +1,82 @@
-//! ICMP: echo, and errors both ways.
+//! ICMP: echo and timestamps answered, errors sent. What errors of others mean is in `reports`.
 
+use super::Stack;
+use super::packet::Outgoing;
 use super::rx::Packet;
-use super::tx::{Check, NET, Payload};
-use super::{Body, Stack};
-use crate::demux::{Space, Tuple};
+use super::tx::Payload;
+use crate::demux::Space;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
-use crate::wire::icmp::{self, Quote, Repr, Unreachable};
-use crate::wire::tcp::Seq;
+use crate::wire::icmp::{self, Problem, Repr};
+use crate::wire::ipv4_options::{self, Here};
 use crate::wire::{Malformed, ip, ipv4};
-use core::net::SocketAddr;
-use core::sync::atomic::Ordering::Release;
-use libipc::nic::Csum;
-use libipc::sock::Error;
+use core::net::{IpAddr, SocketAddr};
 
-/// Errors that may be sent at once; one more every [`REFILL_NS`] (RFC 1812 4.3.2.8).
+/// Errors that may be sent at once, and how long until one more may, in all (Linux's
+/// `icmp_msgs_burst` and `icmp_msgs_per_sec`).
 pub(super) const TOKENS: u32 = 50;
-const REFILL_NS: u64 = 10_000_000;
+const REFILL_NS: u64 = 1_000_000;
+/// Precedence of errors (RFC 1812 4.3.2.5), and what of the packet's type of service they keep.
+const ERROR_TOS: u8 = 0xc0;
+const KEPT_TOS: u8 = 0x1e;
 
 impl<E: Env> Stack<E> {
     pub(super) fn icmp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+        self.counters.icmp_in += 1;
         let repr = Repr::parse(&p.head[..p.head.len().min(p.len())])?;
         if let Repr::EchoReply { id, .. } = repr {
             return self.echo_reply_in(p, id);
         }
         self.verify(p, Sum::ZERO)?;
         match repr {
-            Repr::EchoRequest { id, seq } => self.answer_echo(p, id, seq),
-            Repr::Unreachable(why, quote) => self.unreachable_in(why, &quote),
-            // Time to live exceeded: soft everywhere but in a handshake (RFC 5461).
-            Repr::TimeExceeded(quote) => self.unreachable_in(Unreachable::Host, &quote),
-            Repr::EchoReply { .. } => {}
+            // RFC 1122 3.2.2.6, 3.2.2.8: questions to all may be passed over, and Linux does.
+            _ if !p.to_us => self.counters.icmp_ignored += 1,
+            Repr::EchoRequest { code, id, seq } => self.answer_echo(p, code, id, seq),
+            Repr::TimestampRequest { ids, originate } => {
+                let message = icmp::timestamp_reply(ids, originate, self.time_of_day());
+                self.answer(p, p.ip.tos, &message, Payload::None);
+            }
+            Repr::Error(problem, quote) => self.reported(problem, &quote),
+            Repr::Redirect(gateway, quote) => self.redirected(p.ip.src, gateway.into(), &quote),
+            Repr::EchoReply { .. } | Repr::Other => self.counters.icmp_ignored += 1,
         }
         Ok(())
     }
 
-    fn answer_echo(&mut self, p: &Packet<'_>, id: u16, seq: u16) {
+    fn answer_echo(&mut self, p: &Packet<'_>, code: u8, id: u16, seq: u16) {
         let mut message = [0; icmp::HEADER];
         icmp::emit_echo(true, id, seq, &mut message);
+        message[1] = code;
         let data = Payload::At(At(&p.mem, p.at + icmp::HEADER), p.len() - icmp::HEADER);
-        self.answer_icmp(p, &message, data, p.len());
+        self.answer(p, p.ip.tos, &message, data);
     }
 
-    /// Sends an ICMP message of `len` bytes to whoever sent `p`, if there is room.
-    fn answer_icmp(
-        &mut self,
-        p: &Packet<'_>,
-        message: &[u8; icmp::HEADER],
-        rest: Payload<'_>,
-        len: usize,
-    ) {
-        let mut head = [0; NET + icmp::HEADER];
-        let Some((net, body)) = head.split_first_chunk_mut() else { return };
-        let ip = ip::Repr::new(p.ip.dst, p.ip.src, ip::protocol::ICMP, len as u16);
-        let Some(start) = self.headers(p.back, &ip, net) else { return };
-        body.copy_from_slice(message);
-        let from = NET - start;
-        let check =
-            Check { field: from + 2, from, pseudo: Sum::ZERO, csum: Csum::None, segment: 0 };
-        self.transmit(p.back, &mut head[start..], Some(check), rest);
+    /// Milliseconds since midnight, as ICMP and IP options count.
+    pub(super) fn time_of_day(&self) -> [u8; 4] {
+        icmp::time(self.utc_at_boot.map(|at| at.saturating_add(self.now)), self.now)
+    }
+
+    /// Who records itself in the options of packets to and from `addr`.
+    pub(super) fn here(&self, addr: IpAddr) -> Option<Here> {
+        match addr {
+            IpAddr::V4(addr) => Some(Here { addr, time: self.time_of_day() }),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Sends an ICMP message to who sent `p`, by route. It may be cut (RFC 1122 3.2.2.6: an echo
+    /// reply is as long as the request).
+    fn answer(&mut self, p: &Packet<'_>, tos: u8, body: &[u8], rest: Payload<'_>) {
+        let Some(link) = self.way_back(p) else { return };
+        let options = match self.here(p.ip.dst).filter(|_| !p.options.is_empty()) {
+            Some(here) => p.options.answer(&here),
+            None => ipv4_options::Bytes::new(),
+        };
+        let ip = ip::Repr::new(p.ip.dst, p.ip.src, ip::protocol::ICMP, 0);
+        let ip = ip::Repr { tos, dont_fragment: false, ..ip };
+        let check = Some((2, Sum::ZERO));
+        self.send_packet(link, &mut Outgoing { ip, options: &options, body, check, rest });
+        self.counters.icmp_out += 1;
     }
 
     fn echo_reply_in(&mut self, p: &Packet<'_>, id: u16) -> Result<(), Malformed> {
@@ -73,76 +91,43 @@ impl<E: Env> Stack<E> {
         self.deliver(i, p, src, 4, p.len() - 4, sum)
     }
 
-    fn unreachable_in(&mut self, why: Unreachable, quote: &Quote) {
-        let t = &quote.transport;
-        let local = SocketAddr::new(quote.src, u16::from_be_bytes([t[0], t[1]]));
-        let remote = SocketAddr::new(quote.dst, u16::from_be_bytes([t[2], t[3]]));
-        let space = match quote.protocol {
-            ip::protocol::TCP => Space::Tcp,
-            ip::protocol::UDP => Space::Udp,
-            _ => return,
-        };
-        let Some(i) = self.demux.find(&Tuple { space, local, remote }) else { return };
-        let (error, now) = (
-            if why == Unreachable::Port {
-                Error::ConnectionRefused
-            } else {
-                Error::HostUnreachable
-            },
-            self.now,
-        );
-        let s = &mut self.socks[i as usize];
-        match &mut s.body {
-            Body::Tcp(conn) => {
-                // Only what quotes a number in flight is believed (RFC 5927 4.1).
-                if !conn.in_flight(Seq(u32::from_be_bytes([t[4], t[5], t[6], t[7]]))) {
-                    return;
-                }
-                let outcome = match why {
-                    Unreachable::TooBig(mtu) => conn.too_big(mtu),
-                    _ => conn.unreachable(error, now),
-                };
-                let wants = conn.wants_output();
-                self.after_tcp(i, outcome);
-                if wants {
-                    self.want_send(i);
-                }
-                self.arm(i);
-            }
-            Body::Dgram(_) if why == Unreachable::Port => {
-                s.rec.error.store(error.to_raw(), Release);
-                self.ready(i);
-            }
-            _ => {}
-        }
-    }
-
-    fn may_send_error(&mut self) -> bool {
+    /// Whether an error about a packet of `src` may be sent: so many in all, and so many to each
+    /// host (RFC 1812 4.3.2.8). What goes to ourselves counts for nothing.
+    pub(super) fn may_send_error(&mut self, src: IpAddr) -> bool {
         let refill = (self.now - self.icmp_refilled) / REFILL_NS;
         if refill > 0 {
             self.icmp_refilled += refill * REFILL_NS;
             self.icmp_tokens = (self.icmp_tokens as u64 + refill).min(TOKENS as u64) as u32;
         }
-        let may = self.icmp_tokens > 0;
-        self.icmp_tokens -= may as u32;
-        may
+        if self.icmp_tokens == 0 {
+            self.counters.icmp_limited += 1;
+            return false;
+        }
+        let local = src.is_loopback() || self.iface.is_ours(src);
+        if !local && !self.paths.admit_error(src, self.now) {
+            self.counters.icmp_limited_host += 1;
+            return false;
+        }
+        self.icmp_tokens -= 1;
+        true
     }
 
-    /// RFC 1122 3.2.2.1: `code` says what there is not, a protocol or a port. Callers see to it
-    /// that `p` is no ICMP error and was sent to this host alone; `ip_in`, that one host sent it.
-    pub(super) fn send_unreachable(&mut self, code: u8, p: &Packet<'_>) {
-        if !self.may_send_error() {
+    /// Sends an error about `p` where RFC 1122 3.2.2 allows one: not about errors, not about what
+    /// was sent to more than one, on either layer, and not to no single host. It quotes as much as
+    /// an error may hold.
+    pub(super) fn send_error(&mut self, problem: Problem, p: &Packet<'_>) {
+        let is_icmp = p.ip.protocol == ip::protocol::ICMP;
+        let answerable = !is_icmp || p.head.first().is_some_and(|ty| Repr::may_be_answered(*ty));
+        if p.group || !p.to_us || !answerable || !self.may_send_error(p.ip.src) {
             return;
         }
-        let mut quote = [0; ipv4::HEADER_MAX + icmp::QUOTED];
-        let transport = &p.head[..icmp::QUOTED.min(p.len()).min(p.head.len())];
-        let len = p.header.len() + transport.len();
-        let Some(quote) = quote.get_mut(..len) else { return };
-        let (header, rest) = quote.split_at_mut(p.header.len());
-        header.copy_from_slice(p.header);
-        rest.copy_from_slice(transport);
-        let mut message = [0; icmp::HEADER];
-        icmp::emit_unreachable(code, &mut message);
-        self.answer_icmp(p, &message, Payload::Slice(quote), icmp::HEADER + len);
+        let mut body = [0; icmp::HEADER + ipv4::HEADER_MAX];
+        let quoted = icmp::HEADER + p.header.len();
+        let Some(body) = body.get_mut(..quoted) else { return };
+        body[..icmp::HEADER].copy_from_slice(&problem.header());
+        body[icmp::HEADER..].copy_from_slice(p.header);
+        let room = icmp::ERROR_MAX - ipv4::HEADER - quoted - p.options.len();
+        let rest = Payload::At(At(&p.mem, p.at), p.len().min(room));
+        self.answer(p, p.ip.tos & KEPT_TOS | ERROR_TOS, body, rest);
     }
 }

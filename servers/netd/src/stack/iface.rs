@@ -1,23 +1,19 @@
-//! What keeps the interface going: link, address, DHCP, ARP.
+//! What keeps the interface going: link, address, DHCP.
 
 use super::Stack;
 use super::rx::Packet;
+use super::turns::Own;
 use super::tx::{Check, Link, NET, Payload};
 use crate::addressing::Addressing;
 use crate::dhcp::{Action, Client, Lease};
 use crate::env::{Env, Event};
 use crate::iface::Net;
-use crate::neigh::Ask;
-use crate::wire::arp::{self, Op};
 use crate::wire::dhcp::{Answer, BYTES, CLIENT_PORT, MAX, Query, SERVER_PORT};
 use crate::wire::ethernet::Mac;
 use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::Ordering::*;
 use libipc::nic::{Csum, caps};
-
-/// DEFEND_INTERVAL of RFC 5227.
-const DEFEND_NS: u64 = 10_000_000_000;
 
 impl<E: Env> Stack<E> {
     /// The address at the beginning: given, or of an earlier incarnation's lease.
@@ -67,7 +63,7 @@ impl<E: Env> Stack<E> {
                     }
                     None => Client::new(mac, xid, self.now),
                 });
-            self.wheel.set(self.dhcp_timer(), client.deadline);
+            self.wheel.set(self.own_timer(Own::Dhcp), client.deadline);
             self.dhcp = Some(client);
         }
         self.announce_address();
@@ -83,7 +79,7 @@ impl<E: Env> Stack<E> {
     ) {
         let (addr, gateway, dns) = (IpAddr::V4(addr), gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
         let net = Net { addr, prefix };
-        let had = self.iface.gateways.iter().copied().find(IpAddr::is_ipv4);
+        let had = self.iface.gateways().find(IpAddr::is_ipv4);
         let new = !self.iface.addrs.contains(&net) || had != gateway;
         self.iface.set_v4(Some(net), gateway, dns);
         if new {
@@ -95,86 +91,6 @@ impl<E: Env> Stack<E> {
 
     fn take_lease(&mut self, l: &Lease) {
         self.set_address(l.addr, l.prefix, l.router, l.dns, Some(l.lease_s));
-    }
-
-    /// Gratuitous ARP (RFC 5227 2.3): neighbours that knew us elsewhere learn the new MAC address.
-    fn announce_address(&mut self) {
-        if !self.iface.up {
-            return;
-        }
-        for net in self.iface.addrs.clone() {
-            let IpAddr::V4(addr) = net.addr else { continue };
-            self.ask_arp(addr, addr, Mac::BROADCAST);
-        }
-    }
-
-    fn ask_arp(&mut self, sender: Ipv4Addr, target: Ipv4Addr, to: Mac) {
-        let packet = arp::Repr {
-            op: Op::Request,
-            sender_mac: self.iface.mac,
-            sender,
-            target_mac: Mac([0; 6]),
-            target,
-        };
-        self.send_arp(&packet, to);
-    }
-
-    /// RFC 826: packet reception.
-    pub(super) fn arp_in(&mut self, b: &[u8]) -> Result<(), Malformed> {
-        let a = arp::Repr::parse(b)?;
-        if a.sender_mac == self.iface.mac {
-            return Ok(());
-        }
-        if self.iface.is_ours(a.sender.into()) {
-            // RFC 5227 2.4 (b): defend the address by saying whose it is, at most each ten seconds.
-            if self.defended_at.is_none_or(|at| self.now >= at + DEFEND_NS) {
-                self.defended_at = Some(self.now);
-                let addr = IpAddr::V4(a.sender);
-                self.env.event(Event::AddressConflict { addr, mac: a.sender_mac });
-                self.announce_address();
-            }
-            return Ok(());
-        }
-        let for_us = self.iface.is_ours(a.target.into());
-        if !a.sender.is_unspecified() {
-            let sender = IpAddr::V4(a.sender);
-            let waiting = self.neighbours.learn(sender, a.sender_mac, for_us, self.now);
-            self.release_waiting(waiting);
-        }
-        if for_us && a.op == Op::Request {
-            let reply = arp::Repr {
-                op: Op::Reply,
-                sender_mac: self.iface.mac,
-                sender: a.target,
-                target_mac: a.sender_mac,
-                target: a.sender,
-            };
-            self.send_arp(&reply, a.sender_mac);
-        }
-        Ok(())
-    }
-
-    /// Sends the requests that lookups called for.
-    pub(super) fn neighbour_turn(&mut self) {
-        while let Some(Ask { ip, to }) = self.neighbours.next_ask() {
-            // Of IPv4 all: `route` looks nobody else up.
-            if let (Some(IpAddr::V4(sender)), IpAddr::V4(target)) = (self.iface.source(ip), ip) {
-                self.ask_arp(sender, target, to);
-            }
-        }
-    }
-
-    pub(super) fn arm_neighbours(&mut self) {
-        if self.neighbours.deadline != u64::MAX {
-            self.wheel.set_by(self.neighbour_timer(), self.neighbours.deadline);
-        }
-    }
-
-    pub(super) fn neighbours_due(&mut self) {
-        while let Some(waiting) = self.neighbours.timer(self.now) {
-            self.fail_waiting(waiting);
-        }
-        self.arm_neighbours();
     }
 
     pub(super) fn dhcp_due(&mut self) {
@@ -189,7 +105,7 @@ impl<E: Env> Stack<E> {
             }
         }
         if let Some(deadline) = self.dhcp.as_ref().map(|c| c.deadline) {
-            self.wheel.set(self.dhcp_timer(), deadline);
+            self.wheel.set(self.own_timer(Own::Dhcp), deadline);
         }
     }
 
@@ -202,8 +118,7 @@ impl<E: Env> Stack<E> {
             Action::Unicast(query, server) => {
                 // By the neighbour table if the server is there, else to everybody: RFC 2131 lets
                 // servers take either.
-                let known =
-                    self.iface.next_hop(server.into()).and_then(|hop| self.neighbours.known(hop));
+                let known = self.next_hop(server.into()).and_then(|hop| self.neighbours.known(hop));
                 let link = Link::Device(known.unwrap_or(Mac::BROADCAST));
                 self.send_dhcp(&query, link, query.client, server);
             }
@@ -214,9 +129,7 @@ impl<E: Env> Stack<E> {
             Action::Lost => {
                 self.hard.set_lease(None);
                 self.iface.set_v4(None, None, None);
-                while let Some(waiting) = self.neighbours.forget() {
-                    self.fail_waiting(waiting);
-                }
+                self.forget_neighbours(false);
                 self.address_changed();
                 self.env.event(Event::AddressLost);
             }
@@ -242,8 +155,14 @@ impl<E: Env> Stack<E> {
         }
         .emit(body);
         let from = NET - start;
-        let check =
-            Check { field: from + 6, from, pseudo: ip.pseudo(), csum: Csum::Udp, segment: 0 };
+        let check = Check {
+            field: from + 6,
+            from,
+            pseudo: ip.pseudo(),
+            csum: Csum::Udp,
+            segment: 0,
+            copied: true,
+        };
         self.transmit(link, &mut head[start..], Some(check), Payload::Slice(&message));
     }
 
@@ -265,7 +184,7 @@ impl<E: Env> Stack<E> {
         let answer = Answer::parse(message)?;
         let random = self.random();
         let action = client.answer(&answer, random, self.now);
-        self.wheel.set(self.dhcp_timer(), client.deadline);
+        self.wheel.set(self.own_timer(Own::Dhcp), client.deadline);
         self.dhcp = Some(client);
         if let Some(action) = action {
             self.dhcp_act(action);

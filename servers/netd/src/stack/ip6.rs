@@ -12,7 +12,7 @@ impl<E: Env> Stack<E> {
             IpAddr::V6(to) if !to.is_loopback() => {
                 source::select(self.ip6.addresses.iter(), to, self.now).map(IpAddr::V6)
             }
-            _ => self.iface.source(dst),
+            _ => self.iface.source(dst, self.now),
         }
     }
 

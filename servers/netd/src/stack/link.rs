@@ -1,6 +1,7 @@
 //! Tells programs how the interface is ([`libipc::link`]).
 
 use super::Stack;
+use super::turns::Own;
 use crate::env::Env;
 use core::sync::atomic::Ordering::*;
 use libipc::link::Link;
@@ -54,7 +55,7 @@ impl<E: Env> Stack<E> {
         let state = self.link_state();
         if self.now < self.link.not_before {
             self.link.waiting = true;
-            self.wheel.set(self.link_timer(), self.link.not_before);
+            self.wheel.set(self.own_timer(Own::Link), self.link.not_before);
         } else if !state.same(&self.link.told) {
             self.link.not_before = self.now + PAUSE_NS;
             self.tell(state);

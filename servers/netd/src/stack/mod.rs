@@ -12,28 +12,41 @@
 //! | `listen` | listeners: spares, handshakes, connections that wait |
 //! | `timewait` | connections that no program holds any more |
 //! | `fair` | whose turn it is to send |
-//! | `dgram` | UDP and ICMP echo sockets |
-//! | `icmp` | echo, errors both ways |
-//! | `iface` | address, DHCP, ARP |
+//! | `dgram`, `dgram_out` | UDP and ICMP echo sockets |
+//! | `ipv4` | which packets of IPv4 are taken; options, fragments |
+//! | `icmp` | echo, timestamps, errors sent |
+//! | `reports` | errors, path MTUs and redirects that others report |
+//! | `arp` | ARP, the neighbour table's requests and timers |
+//! | `packet` | IP packets out, whole or in fragments |
+//! | `pending` | packets of no socket that wait for a neighbour |
+//! | `groups` | multicast groups |
+//! | `iface` | address, DHCP |
 //! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
 //! | `bind` | which addresses and ports sockets have |
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
 
+mod arp;
 mod bind;
 #[cfg(feature = "crash-points")]
 mod check;
 mod control;
 mod dgram;
+mod dgram_out;
 mod fair;
+mod groups;
 mod icmp;
 mod iface;
 mod info;
 mod ip6;
+mod ipv4;
 mod link;
 mod listen;
+mod packet;
+mod pending;
 mod recover;
+mod reports;
 mod rx;
 mod setup;
 mod sock;
@@ -59,7 +72,9 @@ use crate::iface::Iface;
 use crate::ip6::Ip6;
 use crate::list::Links;
 use crate::neigh::Neighbours;
+use crate::paths::Paths;
 use crate::port::Port;
+use crate::reassembly::Reassembly;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::state::{HardState, Secrets};
@@ -69,6 +84,7 @@ use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
 use fair::Turns;
 use link::LinkNews;
+use pending::Pending;
 pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
 use tx::LoopQueue;
@@ -105,6 +121,11 @@ pub struct Stack<E> {
     /// What connections have in flight.
     pool: Rc<Pool>,
     neighbours: Neighbours,
+    pending: Pending,
+    reassembly: Reassembly,
+    paths: Paths,
+    /// Identifications of packets that may be cut, by a hash of their destination.
+    ids: [u16; 256],
     addressing: Addressing,
     dhcp: Option<dhcp::Client>,
     iface: Iface,
@@ -112,6 +133,7 @@ pub struct Stack<E> {
     link: LinkNews,
     mss: u16,
     settings: Settings,
+    utc_at_boot: Option<u64>,
     ip_id: u16,
     random: u64,
     port_counter: u32,

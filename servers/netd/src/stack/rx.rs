@@ -2,30 +2,35 @@
 //! unsupported.
 
 use super::Stack;
-use super::tx::Link;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType};
+use crate::wire::icmp::{self, Problem};
 use crate::wire::ip::{self, protocol};
-use crate::wire::{HEAD, Malformed, icmp, ipv4};
+use crate::wire::ipv4_options::Taken;
+use crate::wire::{HEAD, Malformed, ipv4};
 use libipc::shared::Bytes;
 
 /// An IP packet as it arrived. Headers are a private copy; the payload is still where the NIC
 /// put it.
 pub(super) struct Packet<'a> {
-    /// Memory of the frame.
+    /// Memory of the payload.
     pub mem: Bytes,
     /// Offset of the transport header in it.
     pub at: usize,
     /// Copy of the transport header and what follows, as far as it was copied.
     pub head: &'a [u8],
-    /// Copy of the IP header as it arrived.
+    /// Copy of the IP header (and of the extension headers, of IPv6) as it arrived.
     pub header: &'a [u8],
     /// What it says.
     pub ip: ip::Repr,
-    /// Where an answer to the sender goes.
-    pub back: Link,
-    /// Whether it was sent to more than one station.
+    /// What an answer brings back of its options.
+    pub options: Taken,
+    /// It came by our own loop.
+    pub looped: bool,
+    /// It was sent to an address of this host.
+    pub to_us: bool,
+    /// It was sent to more than one station, on either layer.
     pub group: bool,
     /// The transport checksum needs no check.
     pub checked: bool,
@@ -65,7 +70,7 @@ impl<E: Env> Stack<E> {
         looped: bool,
     ) -> Result<(), Malformed> {
         // What is longer than the link allows could not be answered in kind.
-        if len > ethernet::HEADER + self.iface.mtu as usize {
+        if len > ethernet::HEADER + self.iface.mtu as usize && !looped {
             return Err(Malformed::Length);
         }
         let eth = ethernet::Repr::parse(head)?;
@@ -75,57 +80,42 @@ impl<E: Env> Stack<E> {
         }
         let rest = &head[ethernet::HEADER..];
         match eth.ty {
-            EtherType::Arp => self.arp_in(rest),
+            EtherType::Arp => self.arp_in(rest, !eth.dst.is_group()),
             EtherType::Ipv6 => Err(Malformed::Unsupported),
             EtherType::Ipv4 => {
-                let (ip, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
+                let (repr, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
                 let (header, head) = rest.split_at(header_len);
-                self.ip_in(Packet {
+                let mut p = Packet {
                     mem,
                     at: at + ethernet::HEADER + header_len,
                     head,
                     header,
-                    ip: ip.into(),
-                    back: if looped { Link::Loop } else { Link::Device(eth.src) },
+                    ip: repr.into(),
+                    options: Taken::default(),
+                    looped,
+                    to_us: false,
                     group: eth.dst.is_group(),
                     checked,
-                })
+                };
+                self.ipv4_in(&repr, &mut p)
             }
         }
     }
 
-    fn ip_in(&mut self, mut p: Packet<'_>) -> Result<(), Malformed> {
-        let (src, dst) = (p.ip.src, p.ip.dst);
-        // Addresses of this host come from the loop only (RFC 1122 3.2.1.3).
-        if p.back != Link::Loop
-            && (src.is_loopback() || dst.is_loopback() || self.iface.is_ours(src))
-        {
-            return Err(Malformed::Address);
-        }
-        let to_us = dst.is_loopback() || self.iface.is_ours(dst);
-        p.group |= !to_us && self.iface.is_broadcast(dst);
-        let p = &p;
-        if p.ip.protocol == protocol::UDP && self.dhcp_in(p)? {
-            return Ok(());
-        }
-        if !to_us && !p.group {
-            self.counters.rx_unclaimed += 1;
-            return Ok(());
-        }
-        // From no host that could be answered (RFC 1122 3.2.1.3).
-        if src.is_unspecified() || self.iface.is_broadcast(src) {
-            return Err(Malformed::Address);
-        }
+    /// A whole packet for this host.
+    pub(super) fn transport_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         match p.ip.protocol {
             // RFC 9293 3.9.2.3: never to or from more than one.
-            protocol::TCP if to_us && !p.group => self.tcp_in(p),
-            protocol::UDP => self.udp_in(p, to_us),
-            protocol::ICMP if to_us => self.icmp_in(p),
-            other => {
+            protocol::TCP if p.to_us && !p.group => self.tcp_in(p),
+            protocol::UDP => self.udp_in(p),
+            protocol::ICMP if p.ip.src.is_ipv4() => self.icmp_in(p),
+            protocol::TCP => {
                 self.counters.rx_unclaimed += 1;
-                if to_us && !p.group && ![protocol::TCP, protocol::ICMP].contains(&other) {
-                    self.send_unreachable(icmp::NO_PROTOCOL, p);
-                }
+                Ok(())
+            }
+            _ => {
+                self.counters.rx_unclaimed += 1;
+                self.send_error(Problem::Unreachable(icmp::NO_PROTOCOL), p);
                 Ok(())
             }
         }

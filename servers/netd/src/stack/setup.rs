@@ -2,8 +2,10 @@
 
 use super::fair::{QUANTUM, Turns};
 use super::link::LinkNews;
+use super::pending::{self, Pending};
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
+use super::turns::Own;
 use super::tx::LoopQueue;
 use super::{Stack, icmp};
 use crate::addressing::Addressing;
@@ -14,7 +16,9 @@ use crate::iface::Iface;
 use crate::ip6::Ip6;
 use crate::list::Links;
 use crate::neigh::Neighbours;
+use crate::paths::Paths;
 use crate::port::{Port, PortHard, PortMemory};
+use crate::reassembly::{self, Reassembly};
 use crate::record::Hard;
 use crate::session::{Session, SessionMemory};
 use crate::settings::Settings;
@@ -42,6 +46,8 @@ pub struct Setup {
     pub port: PortMemory,
     /// Memory for frames to ourselves.
     pub loopback: Bytes,
+    /// netd's own memory for packets: [`Setup::MEMORY`] bytes.
+    pub memory: Bytes,
     /// `netd.state`.
     pub hard: &'static HardState,
     /// The rest of `netd.state`.
@@ -52,10 +58,17 @@ pub struct Setup {
     pub addressing: Addressing,
     /// Addresses of IPv6.
     pub ip6: Addressing6,
+    /// Nanoseconds from the beginning of 1970 to the zero of the stack's clock, if it is known.
+    pub utc_at_boot: Option<u64>,
     /// Random bytes.
     pub seed: [u8; 32],
     /// Choices for the whole stack.
     pub settings: Settings,
+}
+
+impl Setup {
+    /// Bytes of [`Setup::memory`].
+    pub const MEMORY: usize = reassembly::BYTES + pending::BYTES;
 }
 
 impl<E: Env> Stack<E> {
@@ -97,6 +110,7 @@ impl<E: Env> Stack<E> {
             }
             sessions.push(session);
         }
+        let (fragments, pending) = setup.memory.split(reassembly::BYTES);
         let bells = ((1u64 << sessions.len()) - 1) as u32;
         let said = sessions.iter().map(|s: &Session| Link::load(s.mem.link));
         let said = said.max_by_key(|l| l.version).unwrap_or_default();
@@ -113,13 +127,17 @@ impl<E: Env> Stack<E> {
             secrets,
             bells,
             demux: Demux::new(sockets + setup.time_wait.len(), key),
-            wheel: Wheel::new(sockets + setup.time_wait.len() + 3, now),
+            wheel: Wheel::new(sockets + setup.time_wait.len() + Own::COUNT, now),
             time_wait: TimeWait::new(setup.time_wait),
             send_links: Links::new(sockets),
             turns: Turns::new(),
             listen_links: Links::new(sockets),
             pool: Rc::new(Pool::new(sockets, SHARED_RANGES)),
-            neighbours: Neighbours::new(),
+            neighbours: Neighbours::new(random.next_u64()),
+            pending: Pending::new(pending),
+            reassembly: Reassembly::new(fragments, random.next_u64()),
+            paths: Paths::new(random.next_u64()),
+            ids: core::array::from_fn(|_| random.next_u32() as u16),
             addressing: setup.addressing,
             dhcp: None,
             iface: Iface::new(),
@@ -127,6 +145,7 @@ impl<E: Env> Stack<E> {
             link: LinkNews::new(said),
             mss: 1460,
             settings: setup.settings,
+            utc_at_boot: setup.utc_at_boot,
             ip_id: 0,
             random: random.next_u64(),
             port_counter: 0,

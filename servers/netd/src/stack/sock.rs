@@ -142,7 +142,9 @@ impl<E: Env> Stack<E> {
     pub(super) fn unqueue(&mut self, i: u32) {
         match core::mem::replace(&mut self.sock(i).queued, Queued::No) {
             Queued::No => {}
-            Queued::Neighbour(n) => self.send_links.remove(self.neighbours.waiting(n), i),
+            Queued::Neighbour(n) => {
+                self.send_links.remove(&mut self.neighbours.waiting(n).sockets, i);
+            }
             queued => {
                 if let Some(list) = self.turns.list(queued) {
                     self.send_links.remove(list, i);

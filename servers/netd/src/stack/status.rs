@@ -16,7 +16,7 @@ impl<E: Env> Stack<E> {
             up: self.iface.up,
             mtu: self.iface.mtu,
             addr: self.address(),
-            gateway: self.iface.gateways.first().copied(),
+            gateway: self.iface.gateways().next(),
             dns: self.iface.dns.first().copied(),
             lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
         }

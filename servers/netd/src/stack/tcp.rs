@@ -91,7 +91,7 @@ impl<E: Env> Stack<E> {
         let mut reopened = None;
         if let Some(number) = found.filter(|n| *n as usize >= self.socks.len()) {
             self.verify(p, pseudo)?;
-            let Some(iss) = self.time_wait_in(number, &seg, p.back) else { return Ok(()) };
+            let Some(iss) = self.time_wait_in(number, &seg, p) else { return Ok(()) };
             reopened = Some(iss);
         } else if let Some(i) = found
             && let Body::Tcp(conn) = &mut self.socks[i as usize].body
@@ -313,7 +313,8 @@ impl<E: Env> Stack<E> {
         let from = NET - start;
         // The NIC adds the length of each segment.
         let pseudo = if segment == 0 { ip } else { ip::Repr { payload_len: 0, ..ip } }.pseudo();
-        let check = Check { field: from + 16, from, pseudo, csum: Csum::Tcp, segment };
+        let check =
+            Check { field: from + 16, from, pseudo, csum: Csum::Tcp, segment, copied: false };
         self.transmit(link, &mut head[start..NET + repr.header_len()], Some(check), payload);
     }
 
@@ -327,9 +328,10 @@ impl<E: Env> Stack<E> {
         } else {
             (Seq(0), seg.seq + seg.space(), Flags::RST | Flags::ACK)
         };
+        let Some(link) = self.way_back(p) else { return };
         self.counters.resets_sent += 1;
         let repr = reset_repr(tuple, seq, ack, flags);
-        self.send_segment(p.back, p.ip.dst, p.ip.src, &repr, Payload::None, 0);
+        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, 0);
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
@@ -347,6 +349,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn link_ready(&mut self, link: Link) -> bool {
         match link {
             Link::Loop => self.loopback.has_room(),
+            Link::Later(_) => true,
             Link::Device(_) => {
                 self.port_closed_until <= self.now
                     && self.port.is_ready(super::tx::HEAD_ROOM).unwrap_or(false)

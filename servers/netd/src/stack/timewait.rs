@@ -2,6 +2,7 @@
 //! socket is in TIME-WAIT: its program is told that the connection is over, and its memory is its own
 //! again.
 
+use super::rx::Packet;
 use super::tx::{Link, Payload, Route};
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
@@ -86,7 +87,12 @@ impl<E: Env> Stack<E> {
 
     /// A segment for the connection in TIME-WAIT under `number`. `Some`: it gives way to a new one,
     /// whose ISN this is; a listener is there.
-    pub(super) fn time_wait_in(&mut self, number: u32, seg: &Segment, back: Link) -> Option<Seq> {
+    pub(super) fn time_wait_in(
+        &mut self,
+        number: u32,
+        seg: &Segment,
+        p: &Packet<'_>,
+    ) -> Option<Seq> {
         let entry = number as usize - self.socks.len();
         let mut waiting = self.time_wait.get(entry)?;
         let value = seg.options.timestamps.map(|ts| ts.value);
@@ -120,8 +126,10 @@ impl<E: Env> Stack<E> {
             self.wait_again(entry, waiting);
         }
         let data = seg.space() > 0 && !seg.flags.contains(Flags::SYN);
-        if data || self.time_wait.may_answer(entry, self.now, CHALLENGE_NS) {
-            self.acknowledge(&waiting, back);
+        if (data || self.time_wait.may_answer(entry, self.now, CHALLENGE_NS))
+            && let Some(link) = self.way_back(p)
+        {
+            self.acknowledge(&waiting, link);
         }
         None
     }

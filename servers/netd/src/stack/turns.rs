@@ -4,6 +4,7 @@ use super::fair::QUANTUM;
 use super::sock::Queued;
 use super::{Body, Served, Signals, Stack, tx};
 use crate::env::{DriverFault, Env, Event, SessionFault};
+use crate::neigh::ENTRIES;
 use crate::port::RESET_PAUSE_NS;
 use crate::tcp::NEVER;
 use libipc::ring::PeerError;
@@ -17,6 +18,23 @@ pub(super) const SUBMIT_BUDGET: usize = 256;
 pub(super) const TIMER_BUDGET: usize = 256;
 /// Sockets served by one turn of the send queue.
 pub(super) const PUMP_BUDGET: usize = 1024;
+
+/// Timers of the stack's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Own {
+    Dhcp,
+    Link,
+    Reassembly,
+    /// One an entry, from here on.
+    Neighbours,
+}
+
+impl Own {
+    const FIRST: Self = Self::Dhcp;
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Neighbours as usize + ENTRIES;
+}
 
 impl<E: Env> Stack<E> {
     /// One turn at time `now`: everything that has arrived, within budgets. `bells`: bits of the
@@ -137,25 +155,21 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    pub(super) fn neighbour_timer(&self) -> u32 {
-        (self.socks.len() + self.time_wait.len()) as u32
+    /// Number of a timer of the stack's own: they come after those of sockets and of connections
+    /// in TIME-WAIT.
+    pub(super) fn own_timer(&self, timer: Own) -> u32 {
+        (self.socks.len() + self.time_wait.len()) as u32 + timer as u32
     }
-    pub(super) fn dhcp_timer(&self) -> u32 {
-        self.neighbour_timer() + 1
-    }
-    pub(super) fn link_timer(&self) -> u32 {
-        self.neighbour_timer() + 2
+    /// Number of the timer of a neighbour's entry.
+    pub(super) fn neighbour_timer(&self, entry: usize) -> u32 {
+        self.own_timer(Own::Neighbours) + entry as u32
     }
 
     pub(super) fn timer_turn(&mut self) -> bool {
         for _ in 0..TIMER_BUDGET {
             let Some(timer) = self.wheel.expired(self.now) else { return false };
-            if timer == self.neighbour_timer() {
-                self.neighbours_due();
-            } else if timer == self.dhcp_timer() {
-                self.dhcp_due();
-            } else if timer == self.link_timer() {
-                self.link_due();
+            if timer >= self.own_timer(Own::FIRST) {
+                self.own_timer_due(timer - self.own_timer(Own::FIRST));
             } else if timer as usize >= self.socks.len() {
                 self.time_wait_over(timer);
             } else {
@@ -163,6 +177,18 @@ impl<E: Env> Stack<E> {
             }
         }
         true
+    }
+
+    fn own_timer_due(&mut self, timer: u32) {
+        match timer {
+            t if t == Own::Dhcp as u32 => self.dhcp_due(),
+            t if t == Own::Link as u32 => self.link_due(),
+            t if t == Own::Reassembly as u32 => self.reassembly_due(),
+            t if t >= Own::Neighbours as u32 => {
+                self.neighbour_due((t - Own::Neighbours as u32) as usize);
+            }
+            _ => {}
+        }
     }
 
     /// Sets the wheel for connection `i`. It may fire early: deadlines move back with each ACK,

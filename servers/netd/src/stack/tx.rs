@@ -6,11 +6,11 @@
 
 use super::{Body, Queued, Stack};
 use crate::env::{At, Env};
-use crate::neigh::Lookup;
+use crate::neigh::{Lookup, Waiting};
 use crate::port::Piece;
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, EtherType, MIN_FRAME, Mac};
-use crate::wire::{arp, ip};
+use crate::wire::ethernet::{self, MIN_FRAME, Mac};
+use crate::wire::ip;
 use core::net::IpAddr;
 use libipc::nic::Csum;
 use libipc::shared::Bytes;
@@ -28,6 +28,7 @@ pub(super) const MAX_BURST: u32 = 65_535 - 120;
 const COPY_MAX: usize = 192;
 /// Frames to ourselves that may wait.
 const LOOP_FRAMES: usize = 64;
+/// Room that any frame but a long datagram finds.
 const LOOP_FRAME: usize = 2048;
 
 /// Where a frame goes.
@@ -37,6 +38,8 @@ pub(super) enum Link {
     Device(Mac),
     /// To ourselves.
     Loop,
+    /// To a station whose address is asked for: packets of no socket wait on this entry.
+    Later(usize),
 }
 
 /// How to get somewhere.
@@ -74,6 +77,25 @@ impl Payload<'_> {
             Self::Slice(s) => s.len(),
         }
     }
+    /// `len` bytes of it from `at` on, as far as they exist.
+    pub(super) fn part(&self, at: usize, len: usize) -> Self {
+        let len = len.min(self.len().saturating_sub(at));
+        match *self {
+            _ if len == 0 => Self::None,
+            Self::None => Self::None,
+            Self::At(from, _) => Self::At(At(from.0, from.1 + at), len),
+            Self::Slice(s) => Self::Slice(s.get(at..at + len).unwrap_or(&[])),
+            Self::Ring(session, [a, b]) => {
+                let (at, len) = (at as u32, len as u32);
+                let cut = |p: Piece, at: u32, len: u32| Piece { offset: p.offset + at, len };
+                if at >= a.len {
+                    return Self::Ring(session, [cut(b, at - a.len, len), cut(b, 0, 0)]);
+                }
+                let first = len.min(a.len - at);
+                Self::Ring(session, [cut(a, at, first), cut(b, 0, len - first)])
+            }
+        }
+    }
 }
 
 /// Where the transport checksum goes and what it begins with.
@@ -89,40 +111,61 @@ pub(super) struct Check {
     pub csum: Csum,
     /// The NIC is to cut the payload into segments of this many bytes; 0: not.
     pub segment: u16,
+    /// The payload is to be copied, and summed on the way: its place may change.
+    pub copied: bool,
 }
 
-/// Frames to ourselves: a ring of buffers.
+/// Frames to ourselves: a ring of bytes. A frame lies in one piece; what is left at the end of the
+/// memory is passed over.
 pub(super) struct LoopQueue {
     mem: Bytes,
-    frames: usize,
-    lens: [u16; LOOP_FRAMES],
+    /// Where each frame begins and how long it is.
+    frames: [(u32, u32); LOOP_FRAMES],
     first: usize,
     len: usize,
+    /// Where the next one goes.
+    tail: usize,
 }
 
 impl LoopQueue {
     pub(super) fn new(mem: Bytes) -> Self {
-        let frames = (mem.len() / LOOP_FRAME).min(LOOP_FRAMES);
-        Self { mem, frames, lens: [0; LOOP_FRAMES], first: 0, len: 0 }
+        Self { mem, frames: [(0, 0); LOOP_FRAMES], first: 0, len: 0, tail: 0 }
     }
-    fn place(&self) -> Option<usize> {
-        (self.len < self.frames).then(|| (self.first + self.len) % self.frames * LOOP_FRAME)
+    /// Where a frame of `len` bytes can go now.
+    fn place(&self, len: usize) -> Option<usize> {
+        if self.len == 0 {
+            return (len <= self.mem.len()).then_some(0);
+        }
+        let head = self.frames[self.first].0 as usize;
+        if self.len == LOOP_FRAMES {
+            None
+        } else if self.tail > head {
+            let at_end = self.tail + len <= self.mem.len();
+            if at_end { Some(self.tail) } else { (len < head).then_some(0) }
+        } else {
+            (self.tail + len < head).then_some(self.tail)
+        }
     }
+    /// Whether a frame can be put in that is no long datagram.
     pub(super) fn has_room(&self) -> bool {
-        self.len < self.frames
+        self.place(LOOP_FRAME).is_some()
     }
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
-    fn push(&mut self, len: usize) {
-        self.lens[(self.first + self.len) % self.frames] = len as u16;
+    fn push(&mut self, at: usize, len: usize) {
+        self.frames[(self.first + self.len) % LOOP_FRAMES] = (at as u32, len as u32);
         self.len += 1;
+        self.tail = at + len;
     }
-    fn pop(&mut self) -> Option<(usize, usize)> {
-        let at = (self.len > 0).then_some(self.first)?;
-        self.first = (self.first + 1) % self.frames;
+    /// The first frame: it stays until [`Self::pop`], since what it brings about may be put in.
+    fn first(&self) -> Option<(usize, usize)> {
+        let (at, len) = self.frames[self.first];
+        (self.len > 0).then_some((at as usize, len as usize))
+    }
+    fn pop(&mut self) {
+        self.first = (self.first + 1) % LOOP_FRAMES;
         self.len -= 1;
-        Some((at * LOOP_FRAME, self.lens[at] as usize))
     }
 }
 
@@ -130,10 +173,11 @@ impl<E: Env> Stack<E> {
     /// Frames to ourselves arrive.
     pub(super) fn loopback_turn(&mut self) -> bool {
         for _ in 0..LOOP_FRAMES {
-            let Some((at, len)) = self.loopback.pop() else { return false };
+            let Some((at, len)) = self.loopback.first() else { return false };
             self.frame(self.loopback.mem, at, len, true, true);
+            self.loopback.pop();
         }
-        self.loopback.len > 0
+        !self.loopback.is_empty()
     }
 
     /// The way from `src` to `dst`. There is none from an address that was ours and is no more: what
@@ -157,7 +201,10 @@ impl<E: Env> Stack<E> {
         if self.iface.is_broadcast(dst) {
             return Route::Via(Link::Device(Mac::BROADCAST));
         }
-        let Some(hop) = self.iface.next_hop(dst) else { return Route::Unreachable };
+        if dst.is_multicast() {
+            return Route::Via(Link::Device(Mac::of_group(dst)));
+        }
+        let Some(hop) = self.next_hop(dst) else { return Route::Unreachable };
         let found = self.neighbours.lookup(hop, self.now);
         self.arm_neighbours();
         match found {
@@ -167,12 +214,18 @@ impl<E: Env> Stack<E> {
         }
     }
 
+    /// The neighbour that packets for `dst` go to.
+    pub(super) fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
+        let redirected = self.paths.gateway(dst, self.now);
+        redirected.or_else(|| self.iface.next_hop(dst, self.now))
+    }
+
     /// Has socket `i` wait for a neighbour.
     pub(super) fn wait_for(&mut self, i: u32, entry: usize) {
         let s = &mut self.socks[i as usize];
         if s.queued == Queued::No {
             s.queued = Queued::Neighbour(entry);
-            self.send_links.push(self.neighbours.waiting(entry), i);
+            self.send_links.push(&mut self.neighbours.waiting(entry).sockets, i);
         }
     }
 
@@ -186,7 +239,7 @@ impl<E: Env> Stack<E> {
     ) -> Option<usize> {
         let dst = match link {
             Link::Device(mac) => mac,
-            Link::Loop => self.iface.mac,
+            Link::Loop | Link::Later(_) => self.iface.mac,
         };
         let id = self.ip_id.wrapping_add(1);
         let (len, ty) = ip.emit(id, net.last_chunk_mut()?)?;
@@ -206,8 +259,13 @@ impl<E: Env> Stack<E> {
         payload: Payload<'_>,
     ) -> bool {
         let len = payload.len();
-        if link == Link::Loop {
-            return self.transmit_loop(head, payload);
+        match link {
+            Link::Device(_) => {}
+            Link::Loop => return self.transmit_loop(head, payload),
+            Link::Later(entry) => {
+                self.transmit_later(entry, head, check, payload);
+                return true;
+            }
         }
         if !self.iface.up {
             // Lost as on the dead cable, not heaped up for when it lives again.
@@ -221,6 +279,7 @@ impl<E: Env> Stack<E> {
             && self.offload
             && len > COPY_MAX
             && check.csum != Csum::None
+            && !check.copied
         {
             return self.transmit_pieces(head, check, session, &pieces);
         }
@@ -235,13 +294,11 @@ impl<E: Env> Stack<E> {
         if let Some(c) = check {
             // What has to be padded is summed here: QEMU's 82574L takes the padding for payload.
             let padded = head.len() + len < MIN_FRAME;
-            if self.offload && c.csum != Csum::None && !padded {
+            if self.offload && c.csum != Csum::None && !padded && !c.copied {
                 csum = c.csum;
                 put_pseudo(head, &c);
             } else {
-                head[c.field..c.field + 2].copy_from_slice(&[0, 0]);
-                let all = c.pseudo.bytes(&head[c.from..]).and(sum, (head.len() - c.from) % 2 == 1);
-                put_checksum(head, &c, all);
+                complete(head, &c, sum);
             }
         }
         let _ = headers.write(offset, head);
@@ -276,19 +333,21 @@ impl<E: Env> Stack<E> {
     }
 
     fn transmit_loop(&mut self, head: &[u8], payload: Payload<'_>) -> bool {
-        let Some(at) = self.loopback.place() else { return false };
-        if head.len() + payload.len() > LOOP_FRAME {
+        let len = head.len() + payload.len();
+        if len > self.loopback.mem.len() {
+            self.counters.tx_no_route += 1;
             return true;
         }
+        let Some(at) = self.loopback.place(len) else { return false };
         let mem = self.loopback.mem;
         if self.copy_payload(payload, At(&mem, at + head.len())).is_some() && mem.write(at, head) {
-            self.loopback.push(head.len() + payload.len());
+            self.loopback.push(at, len);
         }
         true
     }
 
     /// Copies payload, summing it.
-    fn copy_payload(&mut self, payload: Payload<'_>, to: At<'_>) -> Option<Sum> {
+    pub(super) fn copy_payload(&mut self, payload: Payload<'_>, to: At<'_>) -> Option<Sum> {
         match payload {
             Payload::None => Some(Sum::ZERO),
             Payload::Slice(bytes) => to.0.write(to.1, bytes).then(|| Sum::ZERO.bytes(bytes)),
@@ -303,17 +362,6 @@ impl<E: Env> Stack<E> {
                 let second = self.env.copy_sum(At(&tx, b.offset as usize), rest, b.len as usize)?;
                 Some(first.and(second, a.len % 2 == 1))
             }
-        }
-    }
-
-    /// Sends an ARP packet, if there is room: whoever needs it asks again.
-    pub(super) fn send_arp(&mut self, packet: &arp::Repr, to: Mac) {
-        let mut head = [0; ethernet::HEADER + arp::BYTES];
-        let (eth, body) = head.split_at_mut(ethernet::HEADER);
-        if let (Some(eth), Some(body)) = (eth.first_chunk_mut(), body.first_chunk_mut()) {
-            ethernet::Repr { dst: to, src: self.iface.mac, ty: EtherType::Arp }.emit(eth);
-            packet.emit(body);
-            self.transmit(Link::Device(to), &mut head, None, Payload::None);
         }
     }
 
@@ -335,17 +383,19 @@ impl<E: Env> Stack<E> {
         )
     }
 
-    /// Sockets that waited for a neighbour may send.
-    pub(super) fn release_waiting(&mut self, mut waiting: crate::list::Ends) {
-        while let Some(i) = self.send_links.pop(&mut waiting) {
+    /// The neighbour at `mac` is known: sockets that waited for it may send, packets leave.
+    pub(super) fn release_waiting(&mut self, mut waiting: Waiting, mac: Mac) {
+        while let Some(i) = self.send_links.pop(&mut waiting.sockets) {
             self.sock(i).queued = Queued::No;
             self.want_send(i);
         }
+        self.release_packets(waiting.packets, Some(mac));
     }
 
-    /// Sockets that waited for a neighbour learn that it does not answer.
-    pub(super) fn fail_waiting(&mut self, mut waiting: crate::list::Ends) {
-        while let Some(i) = self.send_links.pop(&mut waiting) {
+    /// Sockets that waited for a neighbour learn that it does not answer; packets are dropped.
+    pub(super) fn fail_waiting(&mut self, mut waiting: Waiting) {
+        self.release_packets(waiting.packets, None);
+        while let Some(i) = self.send_links.pop(&mut waiting.sockets) {
             self.sock(i).queued = Queued::No;
             match &mut self.socks[i as usize].body {
                 Body::Tcp(conn) => {
@@ -360,17 +410,20 @@ impl<E: Env> Stack<E> {
     }
 }
 
+/// Puts the transport's checksum into `head`; `sum` is the payload's.
+pub(super) fn complete(head: &mut [u8], c: &Check, sum: Sum) {
+    head[c.field..c.field + 2].copy_from_slice(&[0, 0]);
+    let all = c.pseudo.bytes(&head[c.from..]).and(sum, (head.len() - c.from) % 2 == 1);
+    let mut bytes = all.finish();
+    if c.csum == Csum::Udp && bytes == [0, 0] {
+        // RFC 768: zero means that there is none.
+        bytes = [0xff, 0xff];
+    }
+    head[c.field..c.field + 2].copy_from_slice(&bytes);
+}
+
 fn put_pseudo(head: &mut [u8], check: &Check) {
     // The NIC wants the pseudo-header's sum, not complemented.
     let sum = check.pseudo.fold().to_le_bytes();
     head[check.field..check.field + 2].copy_from_slice(&sum);
-}
-
-fn put_checksum(head: &mut [u8], check: &Check, sum: Sum) {
-    let mut bytes = sum.finish();
-    if check.csum == Csum::Udp && bytes == [0, 0] {
-        // RFC 768: zero means that there is none.
-        bytes = [0xff, 0xff];
-    }
-    head[check.field..check.field + 2].copy_from_slice(&bytes);
 }

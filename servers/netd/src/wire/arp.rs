@@ -37,7 +37,8 @@ impl Repr {
     /// [`Malformed::Unsupported`] for other hardware, protocols and operations,
     /// [`Malformed::Address`] for a sender that is a group.
     pub fn parse(b: &[u8]) -> Result<Self, Malformed> {
-        if be16(b, 0)? != 1 || be16(b, 2)? != 0x0800 || be16(b, 4)? != 0x0604 {
+        // Ethernet, or IEEE 802 as some stations on it call it (RFC 1042 2.4, RFC 1122 2.3.3).
+        if ![1, 6].contains(&be16(b, 0)?) || be16(b, 2)? != 0x0800 || be16(b, 4)? != 0x0604 {
             return Err(Malformed::Unsupported);
         }
         let op = match be16(b, 6)? {
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (at, value) in [(1, 6), (3, 1), (4, 8), (7, 3), (8, 0x53), (14, 224)] {
+        for (at, value) in [(1, 7), (3, 1), (4, 8), (7, 3), (8, 0x53), (14, 224)] {
             let mut bytes = REQUEST;
             bytes[at] = value;
             assert!(Repr::parse(&bytes).is_err(), "byte {at}");

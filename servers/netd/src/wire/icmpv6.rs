@@ -1,6 +1,6 @@
 //! ICMPv6 (RFC 4443): echo, and errors. What neighbours and groups say is in `ndp` and `mld`.
 
-use super::icmp::{Quote, Unreachable};
+use super::icmp::Quote;
 use super::{Malformed, array, be16, be32, ext, ip, ipv6};
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -48,6 +48,17 @@ pub mod ty {
 pub const NO_PORT: u8 = 4;
 /// Code of "fragment reassembly time exceeded".
 pub const REASSEMBLY: u8 = 1;
+
+/// Why a packet did not arrive, as far as transports care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No route now.
+    Host,
+    /// Nobody there to take it.
+    Port,
+    /// Too big for a link of this MTU.
+    TooBig(u16),
+}
 
 /// A message, as far as this module reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +129,7 @@ fn quote(b: &[u8]) -> Result<Quote, Malformed> {
         src: IpAddr::V6(Ipv6Addr::from(array::<16>(b, 8)?)),
         dst: IpAddr::V6(Ipv6Addr::from(array::<16>(b, 24)?)),
         protocol,
+        len: be16(b, 4)?.saturating_add(ipv6::HEADER as u16),
         transport: array(b, at)?,
     })
 }
@@ -176,6 +188,7 @@ mod tests {
             src: "fe80::1".parse().unwrap(),
             dst: "fe80::2".parse().unwrap(),
             protocol: 17,
+            len: 140,
             transport,
         };
         for (ty, code, word, why) in [

@@ -1,7 +1,7 @@
 //! What transports know of an IP header: the same for both families.
 
 use super::{checksum::Sum, ethernet::EtherType, ipv4, ipv6};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// Room for the header of either family; IPv6's is the longer (RFC 8200 3).
 pub const HEADER: usize = 40;
@@ -31,6 +31,10 @@ pub struct Repr {
     pub protocol: u8,
     /// Time to live, or hop limit.
     pub hop_limit: u8,
+    /// Type of service, or traffic class: six bits of DSCP, two of ECN.
+    pub tos: u8,
+    /// IPv4: routers must not cut it. Routers never cut IPv6 packets.
+    pub dont_fragment: bool,
     /// Bytes of payload.
     pub payload_len: u16,
 }
@@ -38,7 +42,7 @@ pub struct Repr {
 impl Repr {
     /// Of a packet of ours.
     pub const fn new(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16) -> Self {
-        Self { src, dst, protocol, hop_limit: HOP_LIMIT, payload_len }
+        Self { src, dst, protocol, hop_limit: HOP_LIMIT, tos: 0, dont_fragment: true, payload_len }
     }
     /// The sum of the pseudo-header.
     pub fn pseudo(&self) -> Sum {
@@ -49,20 +53,25 @@ impl Repr {
     ///
     /// `None`: there is no such header, as it has addresses of one family.
     pub fn emit(&self, id: u16, out: &mut [u8; HEADER]) -> Option<(usize, EtherType)> {
-        let &Self { protocol, hop_limit, payload_len, .. } = self;
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let ttl = hop_limit;
-                ipv4::Repr { src, dst, protocol, ttl, id, payload_len }.emit(out.last_chunk_mut()?);
+                self.v4(src, dst, id).emit(out.last_chunk_mut()?);
                 Some((ipv4::HEADER, EtherType::Ipv4))
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let (class, flow, next) = (0, 0, protocol);
-                ipv6::Repr { src, dst, next, hop_limit, class, flow, payload_len }.emit(out);
+                let &Self { protocol: next, hop_limit, tos: class, payload_len, .. } = self;
+                ipv6::Repr { src, dst, next, hop_limit, class, flow: 0, payload_len }.emit(out);
                 Some((ipv6::HEADER, EtherType::Ipv6))
             }
             _ => None,
         }
+    }
+
+    /// As an IPv4 header.
+    pub const fn v4(&self, src: Ipv4Addr, dst: Ipv4Addr, id: u16) -> ipv4::Repr {
+        let &Self { protocol, hop_limit: ttl, tos, dont_fragment, payload_len, .. } = self;
+        let whole = ipv4::Repr::new(src, dst, protocol, payload_len);
+        ipv4::Repr { ttl, id, tos, dont_fragment, ..whole }
     }
 }
 
@@ -73,6 +82,8 @@ impl From<ipv6::Repr> for Repr {
             dst: IpAddr::V6(r.dst),
             protocol: r.next,
             hop_limit: r.hop_limit,
+            tos: r.class,
+            dont_fragment: true,
             payload_len: r.payload_len,
         }
     }
@@ -85,6 +96,8 @@ impl From<ipv4::Repr> for Repr {
             dst: IpAddr::V4(r.dst),
             protocol: r.protocol,
             hop_limit: r.ttl,
+            tos: r.tos,
+            dont_fragment: r.dont_fragment,
             payload_len: r.payload_len,
         }
     }

@@ -13,6 +13,7 @@ pub mod icmp;
 pub mod icmpv6;
 pub mod ip;
 pub mod ipv4;
+pub mod ipv4_options;
 pub mod ipv6;
 pub mod mld;
 pub mod ndp;

@@ -22,20 +22,18 @@ impl Repr {
     /// Reads a header of a datagram in an IP payload of `available` bytes.
     ///
     /// # Errors
-    /// [`Malformed::Length`] if its length field contradicts that, [`Malformed::Address`] for
-    /// destination port 0.
+    /// [`Malformed::Length`] if its length field contradicts that.
     pub fn parse(b: &[u8], available: usize) -> Result<Self, Malformed> {
         let len = be16(b, 4)? as usize;
         if len < HEADER || len > available {
             return Err(Malformed::Length);
         }
-        let repr = Self {
+        Ok(Self {
             src: be16(b, 0)?,
             dst: be16(b, 2)?,
             payload_len: (len - HEADER) as u16,
             has_checksum: be16(b, 6)? != 0,
-        };
-        if repr.dst == 0 { Err(Malformed::Address) } else { Ok(repr) }
+        })
     }
     /// Writes the header with a checksum field of zero.
     pub fn emit(&self, out: &mut [u8; HEADER]) {

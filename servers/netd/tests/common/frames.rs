@@ -24,15 +24,8 @@ pub fn ip_frame(from: End, to: End, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut eth = [0; ethernet::HEADER];
     ethernet::Repr { dst: to.mac, src: from.mac, ty: EtherType::Ipv4 }.emit(&mut eth);
     let mut ip = [0; ipv4::HEADER];
-    ipv4::Repr {
-        src: from.ip,
-        dst: to.ip,
-        protocol,
-        ttl: 64,
-        id: 1,
-        payload_len: payload.len() as u16,
-    }
-    .emit(&mut ip);
+    let repr = ipv4::Repr::new(from.ip, to.ip, protocol, payload.len() as u16);
+    ipv4::Repr { id: 1, ..repr }.emit(&mut ip);
     let mut frame = [&eth[..], &ip, payload].concat();
     frame.resize(frame.len().max(60), 0);
     frame

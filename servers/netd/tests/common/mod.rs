@@ -126,7 +126,8 @@ impl Drop for Host {
         (self.stack, self.driver) = (None, None);
         self.progs.clear();
         let sessions = self.regions.iter().flat_map(|r| [r.app, r.net, r.tx, r.rx]);
-        let own = [self.drv, self.net, self.pool, self.headers, self.state, self.loopback];
+        let own =
+            [self.drv, self.net, self.pool, self.headers, self.state, self.loopback, self.memory];
         for region in sessions.chain(own) {
             // SAFETY: stack, driver and programs have just ended, and tests keep no record longer.
             unsafe { region.give_back() };
@@ -216,6 +217,7 @@ pub struct Host {
     pub headers: Region,
     pub state: Region,
     loopback: Region,
+    pub memory: Region,
     pub regions: Vec<SessionRegions>,
     /// What the manifest says about each session, from the next start on.
     pub permits: Vec<SessionSpec>,
@@ -237,7 +239,7 @@ pub struct Host {
     spares: Vec<(u16, u16)>,
 }
 
-const LOOPBACK: usize = 32 * 2048;
+const LOOPBACK: usize = 256 * 1024;
 
 /// A program that may do anything.
 fn permits(session: usize, spec: &HostSpec) -> SessionSpec {
@@ -275,6 +277,7 @@ impl Host {
             headers: Region::new(256 * 1024),
             state: Region::new(8192),
             loopback: Region::new(LOOPBACK),
+            memory: Region::new(Setup::MEMORY),
             regions,
             permits,
             stack: None,
@@ -364,6 +367,8 @@ impl Host {
             time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
             sessions,
             addressing: self.spec.addressing,
+            utc_at_boot: None,
+            memory: self.memory.bytes(),
             ip6: self.spec.ip6,
             seed: std::array::from_fn(|_| rng.next() as u8),
             settings: Settings::default(),

@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Dgram, Error, Kind, Request, State, ip_words};
+use libipc::sock::{Dgram, Error, Kind, Request, State};
 use libipc::sys;
 
 use super::liar::{ECHO, Liar, RING, SOCKETS, refused, sleep_until};
@@ -121,7 +121,7 @@ pub const TELL: &[(&str, Tell)] = &[
     ("spin", |l| flood(l, |_| Ok(()))),
     ("die-sending", |l| {
         let sock = l.stream()?;
-        let to = Dgram { len: 1000, port: ECHO, ip: ip_words(l.at.ip()) };
+        let to = Dgram::new(Some((l.at.ip(), ECHO).into()), 1000);
         l.mem.app_sock(sock.id).tx_tail.store(RING as u64, Release);
         l.tell(sock.id as u64);
         l.send(l.honest, to, 1000);

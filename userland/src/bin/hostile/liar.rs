@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
 use libipc::msg::{self, VERSION, interface};
 use libipc::ring::Producer;
-use libipc::sock::{Dgram, Error, IdEntry, Kind, Layout, Reply, Request, State, ip_words};
+use libipc::sock::{Dgram, Error, IdEntry, Kind, Layout, Reply, Request, State};
 use libipc::start::{Region, StartInfo};
 use libipc::sys;
 use userland::mem::{SessionMem, forget_rings};
@@ -163,9 +163,9 @@ impl Liar {
         self.tell(sock.id as u64);
     }
 
-    /// Sends itself a datagram of a byte; it takes 40 bytes of both rings.
+    /// Sends itself a datagram of a byte; it takes 48 bytes of both rings.
     pub fn greet(&mut self, sock: Sock, to: SocketAddr) {
-        self.send(sock, Dgram { len: 1, port: to.port(), ip: ip_words(to.ip()) }, 1);
+        self.send(sock, Dgram::new(Some(to), 1), 1);
     }
 
     /// Submits an id and signals.

@@ -6,7 +6,7 @@ use libipc::msg::{self, VERSION, interface};
 use libipc::net::{self, SockId};
 use libipc::permission::Permission;
 use libipc::proc::{self, Crash};
-use libipc::sock::{Dgram, Error, Kind, REPEATED, Reply, Request, ip_words};
+use libipc::sock::{Dgram, Error, Kind, REPEATED, Reply, Request};
 
 use super::liar::{ECHO, Liar, RING, SOCKETS, made, refused};
 use super::{Tell, Told, Why, raw};
@@ -124,7 +124,7 @@ pub const TELL: &[(&str, Tell)] = &[
         let lacking = Error::NotPermitted(Permission::Broadcast);
         let addr = SocketAddr::from(([255, 255, 255, 255], ECHO));
         refused(l.ask(Request::Connect { id: sock.id, addr }), lacking)?;
-        l.send(sock, Dgram { len: 0, port: ECHO, ip: ip_words(addr.ip()) }, 0);
+        l.send(sock, Dgram::new(Some(addr), 0), 0);
         let record = l.mem.record(sock.id);
         require(l.wait(|| record.error() == Some(lacking)), "the datagram was not refused")
     }),

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Dgram, Error, Kind, Request, ip_words};
+use libipc::sock::{Dgram, Error, Kind, Request};
 
 use super::liar::{Liar, RING, SOCKETS, Sock, refused};
 use super::messages::require;
@@ -54,7 +54,7 @@ pub const TELL: &[(&str, Tell)] = &[
         Ok(())
     }),
     ("datagram-long", |l| {
-        let header = Dgram { len: u16::MAX, port: l.at.port(), ip: ip_words(l.at.ip()) };
+        let header = Dgram::new(Some(l.at), u16::MAX);
         l.send(l.honest, header, 1000);
         Ok(())
     }),
@@ -69,7 +69,7 @@ pub const TELL: &[(&str, Tell)] = &[
             [("0.0.0.0", 9), ("224.0.0.1", 9), ("127.0.0.1", 0), ("::1", 9), ("ff02::1", 9)]
         {
             let Ok(ip) = ip.parse::<IpAddr>() else { continue };
-            l.send(l.honest, Dgram { len: 8, port, ip: ip_words(ip) }, 8);
+            l.send(l.honest, Dgram::new(Some((ip, port).into()), 8), 8);
         }
         // Each is passed over; the last error is told.
         let record = l.mem.record(l.honest.id);
@@ -81,9 +81,9 @@ pub const TELL: &[(&str, Tell)] = &[
         let words = l.mem.app_sock(l.honest.id);
         for round in 0..20u8 {
             let tail = words.tx_tail.load(Relaxed);
-            let header = Dgram { len: 1, port: l.at.port(), ip: ip_words(l.at.ip()) };
+            let header = Dgram::new(Some(l.at), 1);
             let mut bytes = header.to_bytes();
-            bytes[4..16].fill(round | 1);
+            bytes[4..8].fill(round | 1);
             l.write(l.honest, tail as u32, &bytes);
             words.tx_tail.store(tail + Dgram::space(1), Release);
             l.tell(l.honest.id as u64);

@@ -17,9 +17,7 @@ use std::vec::Vec;
 
 use libipc::msg::CallError;
 use libipc::ring::{Consumer, Producer};
-use libipc::sock::{
-    Dgram, Error, IdEntry, Layout, REPEATED, Record, Reply, Request, State, event, ip_words,
-};
+use libipc::sock::{Dgram, Error, IdEntry, Layout, REPEATED, Record, Reply, Request, State, event};
 
 use super::*;
 use crate::mem::SessionMem;
@@ -140,7 +138,7 @@ impl Netd {
     fn deliver_datagram(&self, id: u32, from: core::net::SocketAddr, bytes: &[u8]) {
         let r = self.record(id);
         let at = r.rcv.load(Relaxed);
-        let header = Dgram { len: bytes.len() as u16, port: from.port(), ip: ip_words(from.ip()) };
+        let header = Dgram::new(Some(from), bytes.len() as u16);
         for (i, b) in header.to_bytes().iter().chain(bytes).enumerate() {
             let offset = (at as usize + i) % RING as usize;
             self.rx.write((id * RING) as usize + offset, &[*b]);

@@ -4,7 +4,7 @@ use super::calls::{Fd, Outcome, Pending, errno::*, error, msg, open, record, rin
 use super::packet::pattern_bytes;
 use super::stream::{put, take};
 use super::world::World;
-use libipc::sock::{Dgram, State, ip_from_words, ip_words};
+use libipc::sock::{Dgram, State, ip_from_words};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::*;
 
@@ -26,7 +26,9 @@ pub fn send(
     if let Some(e) = new_error(w, fd) {
         return Err(e);
     }
-    if bytes > Dgram::MAX {
+    let ip = to.or(fd.remote).map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |to| to.ip());
+    let options = w.host.progs[0].app(fd.id).options.load(Acquire);
+    if bytes > Dgram::limit(ip, options) {
         return Err(90);
     }
     let rings = rings(w, fd, fd.id);
@@ -36,11 +38,7 @@ pub fn send(
     if queued + space > 1 << rings.tx_bits {
         return if fd.nonblocking { Err(EAGAIN) } else { Ok(None) };
     }
-    let header = Dgram {
-        len: bytes as u16,
-        port: to.map_or(0, |t| t.port()),
-        ip: to.map_or([0; 2], |t| ip_words(t.ip())),
-    };
+    let header = Dgram::new(to, bytes as u16);
     let mut all = header.to_bytes().to_vec();
     all.extend(text.unwrap_or_else(|| pattern_bytes(0, bytes)));
     put(w, rings.tx_off, rings.tx_bits, tail, &all);

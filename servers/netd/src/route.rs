@@ -1,0 +1,149 @@
+//! Routes, of both families: which neighbour a packet for a destination goes to.
+
+use core::net::IpAddr;
+
+/// Routes that there may be.
+pub const ROUTES: usize = 32;
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destinations: this address's first `prefix` bits.
+    pub to: IpAddr,
+    /// Bits that count.
+    pub prefix: u8,
+    /// The gateway; `None`: the destination is a neighbour itself.
+    pub via: Option<IpAddr>,
+    /// Of equally long prefixes the lowest metric wins, and of equal metrics who came first.
+    pub metric: u32,
+    /// When it is no more, ns; `u64::MAX`: it stays.
+    pub expires: u64,
+    /// Who made it: what is renewed or withdrawn goes by its origin.
+    pub origin: Origin,
+}
+
+/// Who made a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An address of the interface.
+    Address,
+    /// The manifest, or DHCP.
+    Given,
+    /// A router's advertisement.
+    Router,
+}
+
+/// The bits of an address, aligned to the top.
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => (ip.to_bits() as u128) << 96,
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+/// Whether the first `prefix` bits of `a` and `b`, of one family, agree.
+pub fn matches(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+    let hosts = u128::MAX.checked_shr(prefix as u32).unwrap_or(0);
+    a.is_ipv4() == b.is_ipv4() && (bits(a) ^ bits(b)) & !hosts == 0
+}
+
+impl Route {
+    /// To a network that is near.
+    pub const fn near(to: IpAddr, prefix: u8) -> Self {
+        let (metric, expires) = (0, u64::MAX);
+        Self { to, prefix, via: None, metric, expires, origin: Origin::Address }
+    }
+    /// To everything else.
+    pub const fn default_by(via: IpAddr, metric: u32) -> Self {
+        let to = match via {
+            IpAddr::V4(_) => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
+        };
+        let expires = u64::MAX;
+        Self { to, prefix: 0, via: Some(via), metric, expires, origin: Origin::Given }
+    }
+    /// Whether `ip` is one of its destinations.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        matches(self.to, ip, self.prefix)
+    }
+    fn is_same(&self, other: &Self) -> bool {
+        self.prefix == other.prefix && self.has(other.to) && self.via == other.via
+    }
+}
+
+/// The table, best routes first, so that the first that matches is the one.
+#[derive(Default)]
+pub struct Routes(heapless::Vec<Route, ROUTES>);
+
+impl Routes {
+    /// Enters `route`, or renews the one with the same destinations and gateway. `false`: the
+    /// table is full.
+    pub fn set(&mut self, route: Route) -> bool {
+        self.0.retain(|r| !r.is_same(&route));
+        let key = |r: &Route| (core::cmp::Reverse(r.prefix), r.metric);
+        let at = self.0.iter().position(|r| key(r) > key(&route)).unwrap_or(self.0.len());
+        self.0.insert(at, route).is_ok()
+    }
+    /// Removes those that `gone` names.
+    pub fn remove(&mut self, gone: impl Fn(&Route) -> bool) {
+        self.0.retain(|r| !gone(r));
+    }
+    /// The best route to `dst` at time `now`.
+    pub fn lookup(&self, dst: IpAddr, now: u64) -> Option<&Route> {
+        self.0.iter().find(|r| r.has(dst) && r.expires > now)
+    }
+    /// All of them, best first.
+    pub fn all(&self) -> &[Route] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_lowest_metric() {
+        let mut t = Routes::default();
+        let to = |to, prefix, via, metric| Route {
+            prefix,
+            to: ip(to),
+            ..Route::default_by(ip(via), metric)
+        };
+        assert!(t.set(Route::default_by(ip("10.0.0.1"), 0)));
+        assert!(t.set(Route::default_by(ip("fe80::1"), 0)));
+        assert!(t.set(to("192.168.0.0", 16, "10.0.0.2", 5)));
+        assert!(t.set(to("192.168.0.0", 16, "10.0.0.3", 4)));
+        assert!(t.set(to("192.168.7.0", 24, "10.0.0.4", 900)));
+        assert!(t.set(Route::near(ip("10.0.0.9"), 24)));
+        for (dst, via) in [
+            ("8.8.8.8", Some("10.0.0.1")),
+            ("192.168.1.1", Some("10.0.0.3")),
+            ("192.168.7.9", Some("10.0.0.4")),
+            ("10.0.0.77", None),
+            ("2001:db8::1", Some("fe80::1")),
+        ] {
+            let route = t.lookup(ip(dst), 0).unwrap();
+            assert_eq!(route.via, via.map(ip), "{dst}");
+        }
+        t.remove(|r| r.via == Some(ip("10.0.0.3")));
+        assert_eq!(t.lookup(ip("192.168.1.1"), 0).unwrap().via, Some(ip("10.0.0.2")));
+    }
+
+    #[test]
+    fn what_is_renewed_stands_once_and_ends_when_it_says() {
+        let mut t = Routes::default();
+        let route = Route { expires: 10, ..Route::default_by(ip("fe80::1"), 3) };
+        assert!(t.set(route) && t.set(Route { expires: 20, metric: 1, ..route }));
+        assert_eq!(t.all().len(), 1);
+        assert!(t.lookup(ip("::1"), 19).is_some() && t.lookup(ip("::1"), 20).is_none());
+        for i in 1..ROUTES as u8 {
+            assert!(t.set(Route::near(IpAddr::from([10, i, 0, 0]), 16)));
+        }
+        assert!(!t.set(Route::near(ip("11.0.0.0"), 8)), "full");
+    }
+}

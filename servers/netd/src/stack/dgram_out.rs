@@ -1,0 +1,178 @@
+//! Datagrams out: which way, from which address, with which options.
+
+use super::dgram::Dgram;
+use super::packet::{Outgoing, Sent};
+use super::tx::{Link, Route};
+use super::{Served, Stack};
+use crate::env::Env;
+use crate::wire::checksum::Sum;
+use crate::wire::{icmp, icmpv6, ip, udp};
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering::Relaxed;
+use libipc::permission::Permission;
+use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, option};
+
+/// Why a datagram does not leave now.
+pub(super) enum Kept {
+    /// It stays in the ring, and the socket waits.
+    Waits(Served),
+    /// It is passed over, as the network would lose it; the program learns why.
+    Lost(Error),
+}
+
+/// A datagram on its way.
+struct Way {
+    link: Link,
+    src: IpAddr,
+    to: SocketAddr,
+}
+
+impl<E: Env> Stack<E> {
+    pub(super) fn send_datagram(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<(), Kept> {
+        let way = self.datagram_way(i, d, header)?;
+        if !self.link_ready(way.link) {
+            return Err(Kept::Waits(Served::Blocked));
+        }
+        let ip = self.datagram_ip(i, d, header, &way);
+        // Who listens here hears it, too (Linux: what is sent to a group or to all comes back).
+        let all = self.iface.is_broadcast(ip.dst);
+        let options = self.options_of(i);
+        let to_group = ip.dst.is_multicast() && options & option::MULTICAST_LOOP_OFF == 0;
+        if all || (to_group && self.is_member(ip.dst)) {
+            let _ = self.emit_datagram(i, d, header, Way { link: Link::Loop, ..way }, ip);
+        }
+        if ip.dst.is_multicast() && ip.hop_limit == 0 {
+            return Ok(());
+        }
+        match self.emit_datagram(i, d, header, way, ip) {
+            Sent::Done => Ok(()),
+            Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
+            Sent::TooLong(_) => Err(Kept::Lost(Error::MessageTooLong)),
+        }
+    }
+
+    fn options_of(&self, i: u32) -> u32 {
+        let s = &self.socks[i as usize];
+        self.sessions[s.session as usize].options(s.id)
+    }
+
+    /// Where to, from where and by which link.
+    fn datagram_way(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<Way, Kept> {
+        let (local, remote) = (self.socks[i as usize].local, self.socks[i as usize].remote);
+        let to = match header.ip {
+            [0, 0] => remote,
+            words => SocketAddr::new(ip_from_words(words), header.port),
+        };
+        let dst = to.ip();
+        if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], dst) {
+            self.counters.not_permitted += 1;
+            return Err(Kept::Lost(Error::NotPermitted(permission)));
+        }
+        self.spoken(to).map_err(Kept::Lost)?;
+        if dst.is_unspecified() {
+            return Err(Kept::Lost(Error::HostUnreachable));
+        }
+        if to.port() == 0 && d.kind == Kind::Udp {
+            return Err(Kept::Lost(Error::Invalid));
+        }
+        let given = ip_from_words(header.local);
+        let given = header.flags & Header::SOURCE != 0 && !given.is_unspecified();
+        let from = if given { ip_from_words(header.local) } else { local.ip() };
+        let src = match from {
+            ip if !ip.is_unspecified() && ip.is_ipv4() == dst.is_ipv4() => ip,
+            ip if !ip.is_unspecified() => return Err(Kept::Lost(Error::NetworkUnreachable)),
+            _ => self.source(dst).ok_or(Kept::Lost(Error::NetworkUnreachable))?,
+        };
+        match self.route_from(src, dst) {
+            Route::Via(link) => Ok(Way { link, src, to }),
+            Route::Wait(entry) => {
+                self.wait_for(i, entry);
+                Err(Kept::Waits(Served::Done))
+            }
+            Route::Later => Err(Kept::Lost(Error::NoBuffers)),
+            Route::Unreachable if given => Err(Kept::Lost(Error::Invalid)),
+            Route::Unreachable => Err(Kept::Lost(Error::NetworkUnreachable)),
+        }
+    }
+
+    /// The IP header: what the datagram says itself, else what the socket says.
+    fn datagram_ip(&mut self, i: u32, d: &Dgram, header: &Header, way: &Way) -> ip::Repr {
+        let s = &self.socks[i as usize];
+        let app = &self.sessions[s.session as usize].mem.apps[s.id as usize];
+        let dst = way.to.ip();
+        let hop_limit = match (header.ttl, app.ttl.load(Relaxed)) {
+            (0, _) if dst.is_multicast() => app.multicast_ttl.load(Relaxed) ^ 1,
+            (0, 0) => ip::HOP_LIMIT,
+            (0, ttl) | (ttl, _) => ttl,
+        };
+        let own = header.flags & Header::TOS != 0;
+        let tos = if own { header.tos } else { app.tos.load(Relaxed) };
+        let len = header.len as usize + if d.kind == Kind::Ping { 4 } else { udp::HEADER };
+        let room = if dst.is_ipv4() { 20 } else { ip::HEADER };
+        let dont_fragment = match self.options_of(i) & option::PMTU {
+            option::PMTU_DONT => false,
+            option::PMTU_DO | option::PMTU_PROBE => true,
+            // What fits is not to be cut on the way: so a smaller MTU there is learnt.
+            _ => len + room <= self.mtu_to(way.link, dst),
+        };
+        let protocol = match (d.kind, dst) {
+            (Kind::Ping, IpAddr::V4(_)) => ip::protocol::ICMP,
+            (Kind::Ping, IpAddr::V6(_)) => ip::protocol::ICMPV6,
+            _ => ip::protocol::UDP,
+        };
+        let ip = ip::Repr::new(way.src, dst, protocol, len as u16);
+        ip::Repr { hop_limit, tos, dont_fragment, ..ip }
+    }
+
+    fn emit_datagram(
+        &mut self,
+        i: u32,
+        d: &Dgram,
+        header: &Header,
+        way: Way,
+        ip: ip::Repr,
+    ) -> Sent {
+        let at = (d.tx_head + Header::BYTES as u64) as u32;
+        let port = self.socks[i as usize].local.port();
+        let pseudo = Sum::pseudo(ip.src, ip.dst, ip.protocol, ip.payload_len);
+        let mut transport = [0; udp::HEADER];
+        let (rest, check) = if d.kind == Kind::Ping {
+            let mut seq = [0; 4];
+            let _ = self.read_ring(i, at as u64, &mut seq);
+            let seq = u16::from_be_bytes([seq[2], seq[3]]);
+            let rest = self.ring_pieces(i, at.wrapping_add(4), header.len as u32 - 4);
+            if ip.dst.is_ipv4() {
+                icmp::emit_echo(false, port, seq, &mut transport);
+                (rest, Some((2, Sum::ZERO)))
+            } else {
+                icmpv6::emit_echo(false, port, seq, &mut transport);
+                (rest, Some((2, pseudo)))
+            }
+        } else {
+            let (src, dst) = (port, way.to.port());
+            udp::Repr { src, dst, payload_len: header.len, has_checksum: true }
+                .emit(&mut transport);
+            let none = self.options_of(i) & option::NO_CHECK != 0 && ip.dst.is_ipv4();
+            (self.ring_pieces(i, at, header.len as u32), (!none).then_some((6, pseudo)))
+        };
+        self.counters.udp_out += (d.kind == Kind::Udp) as u64;
+        let body = &transport;
+        // The ring is reused once `snd` moves: a datagram must be copied, not named.
+        self.send_packet(way.link, &mut Outgoing { ip, options: &[], body, check, rest })
+    }
+
+    /// Whether the program of socket `i` may send to `dst`, which it has `named` itself. sockd does
+    /// not see datagrams. A program that may not connect still answers: from the ports that its
+    /// manifest entry lists.
+    fn may_send(&self, i: u32, kind: Kind, named: bool, dst: IpAddr) -> Result<(), Permission> {
+        let s = &self.socks[i as usize];
+        let spec = &self.sessions[s.session as usize].spec;
+        if !spec.broadcast && (self.iface.is_broadcast(dst) || dst.is_multicast()) {
+            return Err(Permission::Broadcast);
+        }
+        match named && kind == Kind::Udp && !spec.connect && !spec.lists(s.local.port()) {
+            true => Err(Permission::Connect),
+            false => Ok(()),
+        }
+    }
+}

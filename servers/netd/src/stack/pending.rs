@@ -1,0 +1,99 @@
+//! Packets of no socket (answers, resets) that wait for a neighbour's address: a small pool of
+//! whole frames, but for the address that they wait for.
+
+use super::Stack;
+use super::tx::{Check, Payload, complete};
+use crate::env::{At, Env};
+use crate::list::{Ends, Links};
+use crate::wire::ethernet::Mac;
+use libipc::shared::Bytes;
+
+/// Frames that may wait, in all.
+const FRAMES: usize = 64;
+const FRAME: usize = 1536;
+/// Memory that they take.
+pub(super) const BYTES: usize = FRAMES * FRAME;
+
+/// The pool.
+pub(super) struct Pending {
+    mem: Bytes,
+    lens: [u16; FRAMES],
+    links: Links,
+    free: Ends,
+}
+
+impl Pending {
+    /// On `mem`, of which [`BYTES`] are used.
+    pub fn new(mem: Bytes) -> Self {
+        let mut links = Links::new(FRAMES);
+        let mut free = Ends::EMPTY;
+        for slot in 0..(mem.len() / FRAME).min(FRAMES) {
+            links.push(&mut free, slot as u32);
+        }
+        Self { mem, lens: [0; FRAMES], links, free }
+    }
+}
+
+impl<E: Env> Stack<E> {
+    /// Keeps a frame of `head` and `payload` until the neighbour of `entry` is known. If the pool is
+    /// empty, the oldest that waits for the same neighbour gives way, as in Linux.
+    pub(super) fn transmit_later(
+        &mut self,
+        entry: usize,
+        head: &mut [u8],
+        check: Option<Check>,
+        payload: Payload<'_>,
+    ) {
+        let len = head.len() + payload.len();
+        let pool = &mut self.pending;
+        let waiting = &mut self.neighbours.waiting(entry).packets;
+        let slot = match pool.links.pop(&mut pool.free) {
+            Some(slot) => Some(slot),
+            None => pool.links.pop(waiting).inspect(|_| self.counters.tx_unresolved += 1),
+        };
+        let Some(slot) = slot.filter(|_| len <= FRAME) else {
+            self.counters.tx_unresolved += 1;
+            return;
+        };
+        let (mem, at) = (pool.mem, slot as usize * FRAME);
+        let Some(sum) = self.copy_payload(payload, At(&mem, at + head.len())) else {
+            return self.pending.links.push(&mut self.pending.free, slot);
+        };
+        if let Some(check) = check {
+            complete(head, &check, sum);
+        }
+        let _ = mem.write(at, head);
+        self.pending.lens[slot as usize] = len as u16;
+        self.pending.links.push(&mut self.neighbours.waiting(entry).packets, slot);
+    }
+
+    /// Sends what waited, now that the neighbour is known, or drops it: `None`.
+    pub(super) fn release_packets(&mut self, mut waiting: Ends, to: Option<Mac>) {
+        while let Some(slot) = self.pending.links.pop(&mut waiting) {
+            let at = slot as usize * FRAME;
+            let len = self.pending.lens[slot as usize] as usize;
+            let mem = self.pending.mem;
+            let sent = to
+                .is_some_and(|mac| mem.write(at, &mac.0) && self.transmit_copy(At(&mem, at), len));
+            if !sent {
+                self.counters.tx_unresolved += 1;
+            }
+            self.pending.links.push(&mut self.pending.free, slot);
+        }
+    }
+
+    /// Sends a whole frame. `false`: there is no room for it.
+    fn transmit_copy(&mut self, frame: At<'_>, len: usize) -> bool {
+        if !self.iface.up || self.port_closed_until > self.now {
+            return false;
+        }
+        let Some(offset) = self.port.reserve(len) else { return false };
+        let headers = self.port.headers();
+        if self.env.copy_sum(frame, At(&headers, offset), len).is_none() {
+            return false;
+        }
+        self.port.send(len, 0, &[], libipc::nic::Csum::None, 0);
+        self.counters.tx_frames += 1;
+        true
+    }
+}
