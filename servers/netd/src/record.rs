@@ -319,6 +319,14 @@ pub fn queue_fin(r: &Record, fin: Seq) {
     add_events(r, event::FIN_QUEUED);
 }
 
+/// Where the peer's urgent data ends, before the program looks for it.
+pub fn set_urgent(r: &Record, count: u32) {
+    crash::point();
+    r.pending.store(count, Release);
+    crash::point();
+    add_events(r, event::URGENT);
+}
+
 /// The tombstone: nothing of this connection may be answered as if it lived.
 pub fn end(r: &Record, error: Option<Error>) {
     crash::point();

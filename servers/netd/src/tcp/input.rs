@@ -76,6 +76,9 @@ impl Conn {
             self.need |= Need::ACK;
             return outcome;
         }
+        if seg.flags.contains(Flags::URG) {
+            outcome |= self.urgent_in(seg);
+        }
         outcome |= self.text(seg, plan, now);
         if seg.flags.contains(Flags::FIN) && self.state != State::Closed {
             outcome |= self.fin(seg);

@@ -42,6 +42,7 @@ mod shut;
 mod tail;
 mod timers;
 mod timestamps;
+mod urgent;
 mod validate;
 
 use alloc::rc::Rc;
@@ -185,6 +186,8 @@ pub struct Conn {
     /// End of what the program has written.
     tail: Seq,
     fin: Option<Seq>,
+    /// End of urgent data, until it is acknowledged.
+    urgent: Option<Seq>,
     wnd: u32,
     max_wnd: u32,
     wl1: Seq,
@@ -261,6 +264,7 @@ impl Conn {
             max: iss,
             tail: iss + 1,
             fin: None,
+            urgent: None,
             wnd: 0,
             max_wnd: 0,
             wl1: Seq(0),

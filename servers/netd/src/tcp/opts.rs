@@ -117,6 +117,9 @@ impl Conn {
     pub fn set_opts(&mut self, opts: Opts, now: u64) {
         let old = core::mem::replace(&mut self.config.opts, opts);
         let keep = |o: &Opts| (o.has(option::KEEPALIVE), o.keep_idle());
+        if opts.has(option::URGENT) && (!old.has(option::URGENT) || old.urgent != opts.urgent) {
+            self.urgent_until(opts.urgent);
+        }
         if keep(&old) != keep(&opts) {
             self.arm_keep_alive(now);
         }

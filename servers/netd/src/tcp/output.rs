@@ -113,6 +113,8 @@ impl Conn {
         let room = granted.min(self.cc.window().saturating_sub(self.pipe()));
         let size = self.segment_size();
         let most = room.min(burst).min(MAX_SEGMENTS * size);
+        // The NIC would repeat the urgent pointer as it is.
+        let most = if self.urgent.is_some() { 0 } else { most };
         let long = avail.min(most) >= MIN_SEGMENTS * size;
         if long && size >= MIN_BURST_MSS {
             return Some(self.burst(avail, most, size, now));
@@ -158,8 +160,12 @@ impl Conn {
             }
             let len = avail.min(open).min(self.segment_size());
             let fin = self.is_fin(self.max + len);
-            return (len > 0 || fin)
-                .then(|| self.emit(self.max, len, fin, self.segment_size(), now));
+            if len == 0 && !fin {
+                return None;
+            }
+            let out = self.emit(self.max, len, fin, self.segment_size(), now);
+            // Nothing follows it.
+            return Some(Out { flags: out.flags | Flags::PSH, ..out });
         }
         let len = avail.min(self.segment_size());
         if avail > 0 && len <= open {
@@ -258,7 +264,7 @@ impl Conn {
     fn small_goes(&self, len: u32, last: bool) -> bool {
         // Minshall's variant: only a small segment in flight holds back the next small one.
         let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.max);
-        let nagle = nagle || self.opts().corked();
+        let nagle = (nagle || self.opts().corked()) && self.urgent.is_none();
         (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
     }
 
@@ -322,7 +328,7 @@ impl Conn {
                 self.max = end;
                 // Before the segment leaves: the peer may acknowledge this much.
                 self.publish_snd();
-                if self.board.sent(new, end, size as u16, now) {
+                if self.board.sent(new, end, size as u16, now) && len > 0 {
                     flags |= Flags::PSH;
                 }
                 if self.recovery.reduces() {
@@ -340,6 +346,12 @@ impl Conn {
             }
             self.last_sent = now;
         }
+        let mut urgent = 0;
+        if let Some(to) = self.urgent
+            && let Some((urg, pointer)) = self.urgent_out(seq, to)
+        {
+            (flags, urgent) = (flags | urg, pointer);
+        }
         self.need.remove(Need::ACK);
         self.acked = self.rcv_nxt;
         self.unacked = 0;
@@ -349,7 +361,7 @@ impl Conn {
             ack: self.rcv_nxt,
             flags,
             window,
-            urgent: 0,
+            urgent,
             options: self.options(len, now),
             at: self.send_position(seq),
             len,

@@ -55,6 +55,7 @@ impl Conn {
         }
         c.sender(app)?;
         c.receiver(app)?;
+        c.recover_urgent();
         Some(c.resume(state, now))
     }
 
@@ -126,6 +127,7 @@ impl Conn {
             }
         };
         self.enter(state);
+        self.arm_keep_alive(now);
         // An ACK tells the peer that we are there, and repeats the window in case that was lost.
         self.need |= Need::ACK;
         if self.una.lt(self.max) {
