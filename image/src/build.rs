@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use netd::Addressing;
-
 use crate::workspace::{self, GuestBin};
 use crate::{authority, bundle, elf, guest, manifest};
 
@@ -56,13 +54,10 @@ pub enum Error {
 }
 
 /// The guest binaries that the system of `manifest` needs.
-fn needed(
-    manifest: &Path,
-    addressing: Option<&Addressing>,
-) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
+fn needed(manifest: &Path, own: &manifest::Own) -> Result<(manifest::Plan, Vec<GuestBin>), Error> {
     let bins = workspace::guest_bins()?;
     let names: Vec<&str> = bins.iter().map(|b| b.name.as_str()).collect();
-    let plan = manifest::load_with(manifest, &names, addressing)?;
+    let plan = manifest::load_with(manifest, &names, own)?;
     authority::check(&plan.system)?;
     let files = plan.files();
     let wanted = |b: &GuestBin| ["kernel", "init"].contains(&&*b.name) || files.contains(&&*b.name);
@@ -75,7 +70,7 @@ fn needed(
 /// # Errors
 /// If it says something wrong, or hands out too much.
 pub fn plan(manifest: &Path) -> Result<manifest::Plan, Error> {
-    needed(manifest, None).map(|(plan, _)| plan)
+    needed(manifest, &manifest::Own::default()).map(|(plan, _)| plan)
 }
 
 /// Builds everything that `manifest` names, and the bundle.
@@ -83,19 +78,15 @@ pub fn plan(manifest: &Path) -> Result<manifest::Plan, Error> {
 /// # Errors
 /// See [`Error`].
 pub fn build(manifest: &Path, quiet: bool) -> Result<Image, Error> {
-    build_with(manifest, None, quiet)
+    build_with(manifest, &manifest::Own::default(), quiet)
 }
 
 /// As [`build`], but the interface gets its address in another way than the manifest says.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn build_with(
-    manifest: &Path,
-    addressing: Option<&Addressing>,
-    quiet: bool,
-) -> Result<Image, Error> {
-    let (plan, bins) = needed(manifest, addressing)?;
+pub fn build_with(manifest: &Path, own: &manifest::Own, quiet: bool) -> Result<Image, Error> {
+    let (plan, bins) = needed(manifest, own)?;
     let made = guest::build(&bins, quiet)?;
     let bytes = pack(&plan, &made)?;
     let kernel = made["kernel"].clone();
@@ -103,7 +94,7 @@ pub fn build_with(
     // an address that the manifest does not say.
     let stem = manifest.file_stem().and_then(|s| s.to_str()).unwrap_or("system");
     let mut name = if stem == "system" { "bundle".into() } else { format!("bundle-{stem}") };
-    if addressing.is_some() {
+    if *own != manifest::Own::default() {
         name += "-address";
     }
     let bundle = guest::target_dir().join(name);

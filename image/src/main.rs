@@ -1,6 +1,6 @@
 //! The one tool for everything that is not `cargo test`: `cargo run -- SUBCOMMAND`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,9 +12,9 @@ use image::bench::figure;
 use image::harness::{Guest, Setup};
 use image::net::TapError;
 use image::run::{Behind, Boot};
-use image::{authority, bench, build, install, iso, qemu, run, suite, trace, workspace};
-use netd::Addressing;
+use image::{authority, bench, build, install, iso, manifest, qemu, run, suite, trace, workspace};
 use netd::addressing::ArgError;
+use netd::{Addressing, Addressing6};
 
 /// Builds Breakwater, boots it under QEMU and tests it.
 ///
@@ -156,6 +156,15 @@ struct Own {
     /// With --ip: the name server
     #[arg(long, value_name = "ADDRESS", requires = "ip")]
     dns: Option<Ipv4Addr>,
+    /// Addresses of IPv6: `auto` (as routers say), `off`, or ADDRESS/LENGTH
+    #[arg(long, value_name = "HOW", value_parser = six)]
+    ip6: Option<Addressing6>,
+    /// With an address as --ip6: where other networks are
+    #[arg(long, value_name = "ADDRESS", requires = "ip6")]
+    gateway6: Option<Ipv6Addr>,
+    /// With an address as --ip6: the name server
+    #[arg(long, value_name = "ADDRESS", requires = "ip6")]
+    dns6: Option<Ipv6Addr>,
 }
 
 #[derive(Args)]
@@ -300,6 +309,32 @@ fn network(text: &str) -> std::result::Result<(Ipv4Addr, u8), String> {
     netd::addressing::network(text).ok_or_else(|| what.into())
 }
 
+/// Reads `--ip6`.
+fn six(text: &str) -> std::result::Result<Addressing6, String> {
+    let arg = format!("ip6={text}");
+    let what = "write auto, off, or an address and its prefix's length, as in 2001:db8::2/64";
+    Addressing6::parse(&arg).map_err(|_| what.into())
+}
+
+/// Reads the options about addresses of both families, as the stack will.
+fn own(o: &Own) -> Result<manifest::Own> {
+    let v6 = match o.ip6 {
+        Some(Addressing6::Static { addr, prefix, .. }) => {
+            Some(Addressing6::Static { addr, prefix, gateway: o.gateway6, dns: o.dns6 })
+        }
+        _ if o.gateway6.is_some() || o.dns6.is_some() => {
+            return Err(
+                "--gateway6 and --dns6 go with an address as --ip6: with auto routers say".into()
+            );
+        }
+        how => how,
+    };
+    if let Some(Err(e)) = v6.map(|v6| v6.to_string()).as_deref().map(Addressing6::parse) {
+        return Err(e.to_string().into());
+    }
+    Ok(manifest::Own { v4: addressing(o)?, v6 })
+}
+
 /// Reads `--ip`, `--gateway` and `--dns` together, as the stack will.
 fn addressing(o: &Own) -> Result<Option<Addressing>> {
     let Some((addr, prefix)) = o.ip else { return Ok(None) };
@@ -362,19 +397,19 @@ fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
         headless: o.headless,
         append: o.append.clone(),
     };
-    let own = addressing(&o.own)?;
-    options.check(&own.unwrap_or(Addressing::Dhcp))?;
+    let own = own(&o.own)?;
+    options.check(&own.v4.unwrap_or(Addressing::Dhcp))?;
     install::ensure()?;
-    let image = build::build_with(manifest, own.as_ref(), false)?;
+    let image = build::build_with(manifest, &own, false)?;
     Ok(run::run(&image, &options)?)
 }
 
 fn disk(o: &Disk, manifest: &Path) -> Result<ExitCode> {
     let append = o.append.as_deref();
     iso::check(&o.out, append)?;
-    let own = addressing(&o.own)?;
+    let own = own(&o.own)?;
     install::ensure_tool(install::Tool::Grub)?;
-    let image = build::build_with(manifest, own.as_ref(), false)?;
+    let image = build::build_with(manifest, &own, false)?;
     iso::write(&image, append, MENU, &o.out)?;
     println!("{}: boots by BIOS and UEFI, from CD, disk or stick", o.out.display());
     Ok(ExitCode::SUCCESS)

@@ -86,6 +86,11 @@ counters! {
     udp_in = "Udp.InDatagrams",
     /// Datagrams sent.
     udp_out = "Udp.OutDatagrams",
+    /// Neighbour discovery that changes nothing: of neighbours that nobody speaks to, of routers
+    /// that are not heeded, beyond what there is room for.
+    nd_ignored = "Icmp6.NeighborIgnored",
+    /// Others that speak of our addresses as theirs.
+    nd_conflicts = "Icmp6.AddressConflicts",
     /// TCP segments sent again.
     retransmits = "Tcp.RetransSegs",
     /// Resets sent.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::manifest::Own;
 use netd::Addressing;
 
 use super::counts::{Counter, Counts};
@@ -28,7 +29,8 @@ const ASK: Duration = Duration::from_millis(20);
 pub fn ours(tap: bool) -> Result<(System, Image), Error> {
     let gateway = Some(Ipv4Addr::new(10, 9, 0, 1));
     let fixed = Addressing::Static { addr: address(0), prefix: 24, gateway, dns: None };
-    let image = build::build_with(&workspace::manifest(), tap.then_some(&fixed), true)?;
+    let own = Own { v4: tap.then_some(fixed), v6: None };
+    let image = build::build_with(&workspace::manifest(), &own, true)?;
     let system = System {
         name: OURS,
         kernel: image.kernel.clone(),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub use agent::Agent;
 pub use console::{Console, PANIC, Wait};
 
-use netd::Addressing;
+use netd::{Addressing, Addressing6};
 use peer::Peer;
 
 use crate::bench::counts;
@@ -114,6 +114,8 @@ pub struct Setup {
     pub peer: bool,
     /// An address, instead of what the manifest says.
     pub addressing: Option<Addressing>,
+    /// Likewise of IPv6.
+    pub addressing6: Option<Addressing6>,
     /// Count instructions: one a nanosecond of the guest's time, the same in every run.
     pub icount: bool,
     /// Record what the kernel runs, entry by entry.
@@ -142,6 +144,7 @@ impl Setup {
             manifest: None,
             peer: false,
             addressing: None,
+            addressing6: None,
             icount: false,
             stretches: false,
             cpu: None,

@@ -13,7 +13,7 @@ mod text;
 
 use std::path::Path;
 
-use netd::Addressing;
+use netd::{Addressing, Addressing6};
 use toml::Spanned;
 
 pub use file::{Forward, Manifest, Protocol};
@@ -46,18 +46,14 @@ impl Plan {
 /// # Errors
 /// If the file cannot be read or says something wrong.
 pub fn load(path: &Path, bins: &[&str]) -> Result<Plan, Error> {
-    load_with(path, bins, None)
+    load_with(path, bins, &Own::default())
 }
 
 /// As [`load`], but the stack of the sessions gets its address in another way than the file says.
 ///
 /// # Errors
 /// As for [`load`], or if the system has no stack.
-pub fn load_with(
-    path: &Path,
-    bins: &[&str],
-    addressing: Option<&Addressing>,
-) -> Result<Plan, Error> {
+pub fn load_with(path: &Path, bins: &[&str], own: &Own) -> Result<Plan, Error> {
     let mut text = Text::default();
     text.add(path)?;
     let mut manifest = read(&text)?;
@@ -70,8 +66,8 @@ pub fn load_with(
             return Err(Refused::new(&text, problems).into());
         }
     }
-    if let Some(addressing) = addressing {
-        set_addressing(&mut manifest, addressing)?;
+    if *own != Own::default() {
+        set_addressing(&mut manifest, own)?;
     }
     Ok(plan(&text, manifest, bins)?)
 }
@@ -102,21 +98,37 @@ fn plan(text: &Text, manifest: Manifest, bins: &[&str]) -> Result<Plan, Refused>
     Err(Refused::new(text, problems))
 }
 
+/// How the interface gets its addresses, other than the manifest says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Of IPv4.
+    pub v4: Option<Addressing>,
+    /// Of IPv6.
+    pub v6: Option<Addressing6>,
+}
+
 /// What the arguments of the sessions' stack say; they have been checked.
 fn addressing(manifest: &Manifest) -> Addressing {
+    let args = stack_args(manifest);
+    args.and_then(|a| Addressing::parse(a).ok()).unwrap_or(Addressing::Dhcp)
+}
+
+fn stack_args(manifest: &Manifest) -> Option<&str> {
     let stack = manifest.sessions.as_ref().map(|s| s.get_ref().stack.get_ref());
     let server = manifest.server.iter().find(|s| Some(s.name.get_ref()) == stack);
-    let args = server.and_then(|s| s.args.as_ref());
-    args.and_then(|a| Addressing::parse(a.get_ref()).ok()).unwrap_or(Addressing::Dhcp)
+    server.and_then(|s| s.args.as_ref()).map(|a| a.get_ref().as_str())
 }
 
 /// Replaces the arguments of the sessions' stack. That there is no server of its name the check
 /// will say.
-fn set_addressing(manifest: &mut Manifest, addressing: &Addressing) -> Result<(), Error> {
+fn set_addressing(manifest: &mut Manifest, own: &Own) -> Result<(), Error> {
+    let said = stack_args(manifest).and_then(|a| Addressing6::parse(a).ok());
+    let v4 = own.v4.unwrap_or_else(|| addressing(manifest));
+    let v6 = own.v6.or(said).unwrap_or_default();
     let sessions = manifest.sessions.as_ref().ok_or(Error::NoStack)?;
     let stack = sessions.get_ref().stack.get_ref();
     if let Some(server) = manifest.server.iter_mut().find(|s| s.name.get_ref() == stack) {
-        server.args = Some(Spanned::new(server.name.span(), addressing.to_string()));
+        server.args = Some(Spanned::new(server.name.span(), format!("{v4} {v6}")));
     }
     Ok(())
 }
@@ -136,6 +148,8 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// An address was given, and nobody takes it.
-    #[error("the manifest names no stack in [sessions], so no server takes the address of --ip")]
+    #[error(
+        "the manifest names no stack in [sessions], so no server takes the address of --ip or --ip6"
+    )]
     NoStack,
 }

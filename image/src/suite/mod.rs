@@ -35,6 +35,7 @@ use netd::Addressing;
 
 use crate::build::Image;
 use crate::harness::{Failure, Guest, Setup, peer};
+use crate::manifest::Own;
 use crate::qemu::{Chipset, Nic};
 use crate::run::Boot;
 
@@ -242,11 +243,12 @@ fn one(t: &Test, image: &Image, quiet: bool) -> Result<(), Failed> {
     let mut setup = Setup::new(t.name);
     (t.setup)(&mut setup);
     let started = Instant::now();
-    let other = match (setup.manifest, &setup.addressing) {
-        (None, None) => None,
-        (name, addressing) => {
+    let own = Own { v4: setup.addressing, v6: setup.addressing6 };
+    let other = match setup.manifest {
+        None if own == Own::default() => None,
+        name => {
             let path = crate::workspace::root().join("image").join(name.unwrap_or("system.toml"));
-            let made = crate::build::build_with(&path, addressing.as_ref(), true);
+            let made = crate::build::build_with(&path, &own, true);
             Some(made.map_err(|e| e.to_string())?)
         }
     };

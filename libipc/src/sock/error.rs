@@ -71,11 +71,13 @@ pub enum Error {
     /// EPROTO: what the program sent is no request. Its session has been ended for that; call
     /// `OpenSession` to begin anew.
     Protocol,
+    /// EACCES: a router or a firewall lets no such packets through.
+    Prohibited,
 }
 
 impl Error {
     /// By number, from 1.
-    const NUMBERED: [Self; 31] = [
+    const NUMBERED: [Self; 32] = [
         Self::WouldBlock,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -107,6 +109,7 @@ impl Error {
         Self::NoNetwork,
         Self::NetworkDown,
         Self::NoDestination,
+        Self::Prohibited,
     ];
 
     /// Its number, in the low byte; the permission's above it.
@@ -154,6 +157,7 @@ impl Error {
             Self::NoNetwork => 64,
             Self::NetworkDown => 100,
             Self::NoDestination => 89,
+            Self::Prohibited => 13,
         }
     }
 
@@ -209,6 +213,7 @@ impl core::fmt::Display for Error {
             Self::NetworkDown => "network is down",
             Self::NoDestination => "destination address required",
             Self::Protocol => "protocol error: a router found a packet malformed, or what was sent is no request and the session was ended",
+            Self::Prohibited => "a router or firewall on the way does not allow it",
         })
     }
 }

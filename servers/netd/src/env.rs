@@ -82,6 +82,11 @@ pub enum Event {
         /// Seconds that DHCP lends it for.
         lease_s: Option<u32>,
     },
+    /// An address has ended: its prefix is not valid any more, or the NIC is another.
+    AddressGone {
+        /// Address.
+        addr: IpAddr,
+    },
     /// The lease ran out or was refused.
     AddressLost,
     /// No DHCP server has answered several times.
@@ -217,6 +222,7 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Self::AddressGone { addr } => write!(f, "address {addr} has ended"),
             Self::AddressLost => write!(f, "address lost: the lease ended or was refused"),
             Self::NoServer => f.write_str(
                 "no DHCP server answers, asking on; `ip=ADDRESS/LENGTH` in the manifest, or `run --ip`, \

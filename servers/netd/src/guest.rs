@@ -93,6 +93,8 @@ pub fn setup(
     let port = PortMemory {
         // SAFETY: mapped for the life of the process and long enough; all its fields are atomic.
         status: unsafe { &*((drv.vaddr as usize + offset::STATUS) as *const Status) },
+        // SAFETY: likewise.
+        groups: unsafe { &*((net.vaddr as usize + offset::GROUPS) as *const nic::Groups) },
         pool: bytes(pool, 0, pool.len as usize),
         headers: bytes(headers, 0, header_len),
         rx_free: ring((net, offset::RX_FREE_PRODUCER), (drv, offset::RX_FREE_CONSUMER), nic::RING),

@@ -6,7 +6,7 @@ use crate::wire::ethernet::Mac;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses that the interface may have, of both families.
-const ADDRS: usize = 8;
+const ADDRS: usize = 2 + crate::ip6::address::ADDRESSES;
 /// Gateways and name servers, likewise.
 const SERVERS: usize = 4;
 

@@ -36,7 +36,6 @@ pub mod demux;
 pub mod dhcp;
 pub mod env;
 mod iface;
-#[expect(dead_code, reason = "nothing is received yet")]
 mod ip6;
 pub mod list;
 pub mod neigh;

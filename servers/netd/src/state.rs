@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::dhcp::Lease;
+use crate::ip6::record::Record as Record6;
 use crate::record::Journal;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BWNETD01");
@@ -29,7 +30,11 @@ pub struct HardState {
     lease_check: AtomicU64,
     /// The change of a socket's record that is under way.
     pub journal: Journal,
+    /// Addresses of IPv6, and routers.
+    pub(crate) ip6: Record6,
 }
+
+const _: () = assert!(size_of::<HardState>() <= TIME_WAIT_OFFSET);
 
 /// Secrets of the stack.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +62,7 @@ impl HardState {
             lease: [const { AtomicU64::new(0) }; 6],
             lease_check: AtomicU64::new(0),
             journal: Journal::new(),
+            ip6: Record6::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::net::{Net, Weather};
-use common::talk::{Talk, converse, world};
+use common::talk::{Talk, converse, world, world_v6};
 use common::{Host, HostSpec};
 
 /// Runs `f` for each seed (see [`fuzz::each`]) and adds up what it returns.
@@ -69,4 +69,17 @@ fn with_ourselves() {
         converse(&mut net, &mut [talk], seed, |net| sometimes(net, 300, 60));
         crashes(&net)
     });
+}
+
+/// Over addresses that netd has made itself, and knows again.
+#[test]
+fn over_ipv6() {
+    let total = seeds(40, |seed| {
+        let weather = if seed % 2 == 0 { Weather::FINE } else { Weather::BAD };
+        let mut net = world_v6(weather, seed, true);
+        let talk = Talk::begin(&mut net, [0, 1], "[fe80::ff:fe00:2]:80", 4, 40_000, 80_000);
+        converse(&mut net, &mut [talk], seed, |net| sometimes(net, 300, 60));
+        crashes(&net)
+    });
+    assert!(total > 100, "{total} crashes");
 }

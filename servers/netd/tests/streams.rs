@@ -3,7 +3,7 @@
 mod common;
 
 use common::net::{Net, Weather};
-use common::talk::{Talk, converse, world};
+use common::talk::{Talk, converse, world, world_v6};
 use common::{Host, HostSpec};
 
 fn one(net: &mut Net, up: u64, down: u64, seed: u64) {
@@ -66,5 +66,18 @@ fn with_ourselves() {
         assert_eq!(net.resets, 0);
         let counters = *net.hosts[0].stack().counters();
         assert_eq!((counters.retransmits, counters.dropped()), (0, 0), "{addr}");
+    }
+}
+
+#[test]
+fn over_ipv6() {
+    for seed in 0..20 {
+        let weather = if seed < 2 { Weather::FINE } else { Weather::BAD };
+        let mut net = world_v6(weather, seed, seed % 2 == 0);
+        let talk = Talk::begin(&mut net, [0, 1], "[fe80::ff:fe00:2]:80", 4, 60_000, 150_000);
+        converse(&mut net, &mut [talk], seed, |_| {});
+        if seed < 2 {
+            assert!(net.hosts.iter_mut().all(|h| h.stack().counters().retransmits == 0));
+        }
     }
 }

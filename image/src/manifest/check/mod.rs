@@ -193,7 +193,10 @@ fn args(c: &Common<'_>, p: &mut Problems) {
         return p.add(args.span(), Reason::Args(text.len()));
     }
     let refused = match c.file.get_ref().as_str() {
-        "netd" => netd::Addressing::parse(text).err().map(|e| e.to_string()),
+        "netd" => {
+            let v6 = || netd::Addressing6::parse(text).err();
+            netd::Addressing::parse(text).err().or_else(v6).map(|e| e.to_string())
+        }
         "e1000d" => e1000d::settings::Settings::parse(text).err().map(|e| e.to_string()),
         _ => None,
     };

@@ -126,10 +126,11 @@ impl Addresses {
             let _ = self.all.push(address);
         }
     }
-    /// Forgets the interface's own address of another MAC address than this.
-    pub fn forget_foreign(&mut self, mac: Mac) {
+    /// Forgets an address that was made of another MAC address than this.
+    pub fn forget_foreign(&mut self, mac: Mac) -> Option<Ipv6Addr> {
         let own = |a: &Address| a.ip.to_bits() as u64 == interface_id(mac);
-        self.all.retain(|a| a.origin == Origin::Static || own(a));
+        let i = self.all.iter().position(|a| a.origin != Origin::Static && !own(a))?;
+        Some(self.all.remove(i).ip)
     }
 
     /// A new address, for ever or until routers say otherwise; `random` spreads its first probe.

@@ -34,13 +34,15 @@ pub(crate) struct Ip6 {
     pub addresses: Addresses,
     pub routers: Routers,
     pub listener: Listener,
+    /// Tells own probes for an address from others' (RFC 7527).
+    pub nonce: [u8; 6],
 }
 
 impl Ip6 {
     /// Nothing is known yet.
     pub fn new(how: Addressing6) -> Self {
         let (addresses, listener) = (Addresses::default(), Listener::default());
-        Self { how, addresses, routers: Routers::new(), listener }
+        Self { how, addresses, routers: Routers::new(), listener, nonce: [0; 6] }
     }
     /// Whether IPv6 is spoken.
     pub fn is_on(&self) -> bool {

@@ -111,9 +111,18 @@ impl Record {
         }
     }
 
-    /// Forgets an address or a router.
-    pub(crate) fn forget(&self, ip: Ipv6Addr) {
-        for p in self.places.iter().filter(|p| p.load().is_some_and(|k| k.key().1 == ip)) {
+    /// Forgets an address.
+    pub(crate) fn forget_address(&self, ip: Ipv6Addr) {
+        self.forget((true, ip));
+    }
+
+    /// Forgets a router.
+    pub(crate) fn forget_router(&self, ip: Ipv6Addr) {
+        self.forget((false, ip));
+    }
+
+    fn forget(&self, key: (bool, Ipv6Addr)) {
+        for p in self.places.iter().filter(|p| p.load().is_some_and(|k| k.key() == key)) {
             p.check.store(0, SeqCst);
             crate::crash::point();
         }
@@ -165,7 +174,7 @@ mod tests {
         r.keep(&address(1, false, 70), 50);
         assert!(r.load(50).eq([address(1, false, 70), router]), "changed where it was");
         r.places[0].words[1].store(9, Relaxed);
-        r.forget(Ipv6Addr::LOCALHOST);
+        r.forget_router(Ipv6Addr::LOCALHOST);
         assert_eq!(r.load(50).count(), 0);
     }
 

@@ -21,8 +21,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use libipc::nic::{
-    Csum, MAX_PIECE, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status, TxDesc,
-    TxFree, WINDOW_SESSION, WINDOW_TX,
+    Csum, Groups, MAX_PIECE, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status,
+    TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX,
 };
 use libipc::ring::{Consumer, Memory, Producer};
 use libipc::shared::Bytes;
@@ -46,6 +46,8 @@ pub struct PortMemory {
     pub status: &'static Status,
     /// Region `nic.rx`.
     pub pool: Bytes,
+    /// What the driver is told about groups, in `nic.net`.
+    pub groups: &'static Groups,
     /// Header memory: the part of region `nic.tx` that begins at its offset 0.
     pub headers: Bytes,
     /// Rings.
@@ -387,14 +389,15 @@ impl Port {
 
     /// Sends the frame whose first `head_len` bytes lie where [`Self::reserve`] said, followed by
     /// `pieces` of the send region of `session`. Frames that are too short are padded with zeros.
-    /// With `segment` the driver cuts the payload into segments of so many bytes. Visible to the
+    /// The transport's header, whose checksum is to be filled in, begins where `csum` says. With
+    /// `segment` the driver cuts the payload into segments of so many bytes. Visible to the
     /// driver with the next [`Self::publish`].
     pub fn send(
         &mut self,
         head_len: usize,
         session: u16,
         pieces: &[Piece],
-        csum: Csum,
+        (csum, l4_start): (Csum, u8),
         segment: u16,
     ) {
         let payload: usize = pieces.iter().map(|p| p.len as usize).sum();
@@ -414,7 +417,8 @@ impl Port {
             offset: offset as u32,
             cookie,
             l3_start: 14,
-            l4_start: 34,
+            // What is not summed has none that matters.
+            l4_start: if csum == Csum::None { 34 } else { l4_start },
             csum,
             hdr_len: if segment == 0 { 0 } else { head_len as u8 },
             mss: segment,
@@ -459,6 +463,16 @@ impl Port {
         crash::point();
         self.signal |= self.tx_used.publish();
         crash::point();
+    }
+
+    /// Where the driver is told which groups the NIC is to take; [`Self::groups_changed`] follows.
+    pub fn groups(&self) -> &'static Groups {
+        self.mem.groups
+    }
+
+    /// The driver is to look at [`Self::groups`].
+    pub fn groups_changed(&mut self) {
+        self.signal = true;
     }
 
     /// Whether the driver must be signalled; asking clears it.

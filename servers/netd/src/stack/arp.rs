@@ -132,9 +132,12 @@ impl<E: Env> Stack<E> {
     /// Sends the requests that lookups and timers called for.
     pub(super) fn neighbour_turn(&mut self) {
         while let Some(Ask { ip, to }) = self.neighbours.next_ask() {
-            // Nobody looks up a neighbour of IPv6 yet.
-            if let (Some(IpAddr::V4(sender)), IpAddr::V4(target)) = (self.source(ip), ip) {
-                self.ask_arp(sender, target, to.unwrap_or(Mac::BROADCAST));
+            match ip {
+                IpAddr::V6(target) => self.ask_neighbour(target, to),
+                IpAddr::V4(target) => {
+                    let Some(IpAddr::V4(sender)) = self.source(ip) else { continue };
+                    self.ask_arp(sender, target, to.unwrap_or(Mac::BROADCAST));
+                }
             }
         }
     }

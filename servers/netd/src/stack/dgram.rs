@@ -160,6 +160,10 @@ impl<E: Env> Stack<E> {
     /// A UDP datagram has arrived.
     pub(super) fn udp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         let repr = udp::Repr::parse(p.head, p.len())?;
+        // RFC 8200 8.1: IPv6 has no checksum of its own that would tell a stray datagram.
+        if !repr.has_checksum && !p.checked && p.ip.src.is_ipv6() {
+            return Err(Malformed::Checksum);
+        }
         let (src, dst) = (SocketAddr::new(p.ip.src, repr.src), SocketAddr::new(p.ip.dst, repr.dst));
         let len = repr.payload_len as usize;
         let sum = Sum::pseudo(p.ip.src, p.ip.dst, ip::protocol::UDP, repr.payload_len + 8)

@@ -116,6 +116,9 @@ impl<E: Env> Stack<E> {
     /// was sent to more than one, on either layer, and not to no single host. It quotes as much as
     /// an error may hold.
     pub(super) fn send_error(&mut self, problem: Problem, p: &Packet<'_>) {
+        if p.ip.src.is_ipv6() {
+            return self.send_error_v6(problem, p);
+        }
         let is_icmp = p.ip.protocol == ip::protocol::ICMP;
         let answerable = !is_icmp || p.head.first().is_some_and(|ty| Repr::may_be_answered(*ty));
         if p.group || !p.to_us || !answerable || !self.may_send_error(p.ip.src) {
@@ -126,7 +129,7 @@ impl<E: Env> Stack<E> {
         let Some(body) = body.get_mut(..quoted) else { return };
         body[..icmp::HEADER].copy_from_slice(&problem.header());
         body[icmp::HEADER..].copy_from_slice(p.header);
-        let room = icmp::ERROR_MAX - ipv4::HEADER - quoted - p.options.len();
+        let room = icmp::ERROR_MAX - ipv4::HEADER - quoted; // TMP
         let rest = Payload::At(At(&p.mem, p.at), p.len().min(room));
         self.answer(p, p.ip.tos & KEPT_TOS | ERROR_TOS, body, rest);
     }

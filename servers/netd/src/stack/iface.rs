@@ -21,6 +21,7 @@ impl<E: Env> Stack<E> {
         if let Addressing::Static { addr, prefix, gateway, dns } = self.addressing {
             self.set_address(addr, prefix, gateway, dns, None);
         }
+        self.recover_v6();
         self.status_turn();
         self.begin_link_news();
     }
@@ -67,6 +68,7 @@ impl<E: Env> Stack<E> {
             self.dhcp = Some(client);
         }
         self.announce_address();
+        self.link_up_v6();
     }
 
     fn set_address(

@@ -6,6 +6,7 @@ use super::turns::Own;
 use crate::env::{At, Env};
 use crate::reassembly::{Expired, Fragment, Key, Outcome};
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Mac;
 use crate::wire::icmp::{self, Problem};
 use crate::wire::ip::protocol;
 use crate::wire::ipv4_options::{self, Refused, Taken};
@@ -86,7 +87,6 @@ impl<E: Env> Stack<E> {
     }
 
     fn fragment_in(&mut self, r: &ipv4::Repr, p: &Packet<'_>) -> Result<(), Malformed> {
-        self.counters.reassembly_in += 1;
         let key = Key { src: p.ip.src, dst: p.ip.dst, id: r.id as u32, protocol: r.protocol };
         let fragment = Fragment {
             from: At(&p.mem, p.at),
@@ -97,12 +97,25 @@ impl<E: Env> Stack<E> {
             tos: r.tos,
         };
         let outcome = self.reassembly.insert(&mut self.env, &key, &fragment, self.now);
+        match self.reassembly_outcome(outcome)? {
+            Some((len, ecn)) => self.reassembled_in(p, len, ecn),
+            None => Ok(()),
+        }
+    }
+
+    /// What became of a fragment of either family: bytes and ECN bits of the packet that it
+    /// completes.
+    pub(super) fn reassembly_outcome(
+        &mut self,
+        outcome: Outcome,
+    ) -> Result<Option<(usize, u8)>, Malformed> {
         self.arm_reassembly();
+        self.counters.reassembly_in += 1;
         match outcome {
-            Outcome::Waits => Ok(()),
+            Outcome::Waits => Ok(None),
             Outcome::Duplicate => {
                 self.counters.reassembly_duplicates += 1;
-                Ok(())
+                Ok(None)
             }
             Outcome::Overlap => {
                 self.counters.reassembly_overlaps += 1;
@@ -112,7 +125,7 @@ impl<E: Env> Stack<E> {
                 self.counters.reassembly_fails += 1;
                 Err(Malformed::Fragment)
             }
-            Outcome::Whole { len, ecn } => self.reassembled_in(p, len, ecn),
+            Outcome::Whole { len, ecn } => Ok(Some((len, ecn))),
         }
     }
 
@@ -141,6 +154,8 @@ impl<E: Env> Stack<E> {
             at: 0,
             head,
             header,
+            behind: 0,
+            from: last.from,
             ip: repr.into(),
             options: last.options.clone(),
             looped: last.looped,
@@ -162,10 +177,10 @@ impl<E: Env> Stack<E> {
         while let Some(Expired { key, first }) = self.reassembly.expire(&mut self.env, self.now) {
             self.counters.reassembly_timeouts += 1;
             self.counters.reassembly_fails += 1;
-            if let Some(len) = first
-                && key.src.is_ipv4()
-            {
-                self.reassembly_exceeded(len);
+            match first {
+                Some(len) if key.src.is_ipv4() => self.reassembly_exceeded(len),
+                Some(len) => self.reassembly_exceeded_v6(len),
+                None => {}
             }
         }
         self.arm_reassembly();
@@ -190,6 +205,8 @@ impl<E: Env> Stack<E> {
             at: 0,
             head,
             header,
+            behind: 0,
+            from: Mac([0; 6]),
             ip: repr.into(),
             options: Taken::default(),
             looped: false,

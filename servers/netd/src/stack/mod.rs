@@ -35,19 +35,25 @@ mod control;
 mod dgram;
 mod dgram_out;
 mod fair;
+mod filter;
 mod groups;
 mod icmp;
+mod icmp6;
 mod iface;
 mod info;
 mod ip6;
 mod ipv4;
 mod link;
 mod listen;
+mod mld;
+mod ndp;
 mod packet;
 mod pending;
 mod recover;
 mod reports;
+mod routers;
 mod rx;
+mod rx6;
 mod setup;
 mod sock;
 mod status;
@@ -193,6 +199,13 @@ impl<E: Env> Stack<E> {
     /// The interface's first address, and the length of its prefix.
     pub fn address(&self) -> Option<(IpAddr, u8)> {
         self.iface.addrs.first().map(|a| (a.addr, a.prefix))
+    }
+    /// All addresses of the interface, with the lengths of their prefixes; of IPv6 those that are
+    /// settled.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let v4 = self.iface.addrs.iter().filter(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix));
+        let v6 = self.ip6.addresses.iter().filter(|a| a.is_ours());
+        v4.chain(v6.map(|a| (IpAddr::V6(a.ip), a.prefix)))
     }
     /// The interface's hardware address.
     pub fn mac(&self) -> Mac {

@@ -6,7 +6,7 @@ use super::tx::{Check, Link, Payload, Route};
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType};
-use crate::wire::{icmp, ip, ipv4, udp};
+use crate::wire::{ext, icmp, ip, ipv4, udp};
 use core::net::IpAddr;
 use libipc::nic::Csum;
 
@@ -62,7 +62,8 @@ impl<E: Env> Stack<E> {
         match link {
             Link::Loop => LOOP_MTU,
             _ => {
-                self.paths.mtu(dst, self.now).unwrap_or(self.iface.mtu).min(self.iface.mtu) as usize
+                let whole = if dst.is_ipv4() { self.iface.mtu } else { self.mtu_v6() };
+                self.paths.mtu(dst, self.now).map_or(whole, |path| path.min(whole)) as usize
             }
         }
     }
@@ -218,8 +219,13 @@ impl<E: Env> Stack<E> {
                 (header.emit_with(options, out)?, EtherType::Ipv4)
             }
             _ => {
-                let (len, ty) = ip.emit(id, out.last_chunk_mut()?)?;
-                (ipv4::HEADER_MAX - len, ty)
+                let (len, ip) = match fragment {
+                    Some(part) => self.fragment_header(ip, id, part, out.last_chunk_mut()?),
+                    None => (0, *ip),
+                };
+                let end = ipv4::HEADER_MAX - len;
+                let (len, ty) = ip.emit(id, out[..end].last_chunk_mut()?)?;
+                (end - len, ty)
             }
         };
         let dst = match link {
@@ -229,6 +235,23 @@ impl<E: Env> Stack<E> {
         let eth = head.get_mut(start..)?.first_chunk_mut()?;
         ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);
         Some(start)
+    }
+
+    /// RFC 8200 4.5: writes the fragment header of a part (its offset, whether more follow); yields its
+    /// length, and the IPv6 header before it.
+    fn fragment_header(
+        &self,
+        ip: &ip::Repr,
+        id: u16,
+        (offset, more): (u16, bool),
+        out: &mut [u8; ext::FRAGMENT_HEADER],
+    ) -> (usize, ip::Repr) {
+        // Of as many bits as there are, half a secret of this host (RFC 7739).
+        let id = (self.secrets.port.1 as u32) << 16 | id as u32;
+        ext::emit_fragment(&ext::Fragment { next: ip.protocol, offset, more, id }, out);
+        let payload_len = ip.payload_len + ext::FRAGMENT_HEADER as u16;
+        let protocol = ext::number::FRAGMENT;
+        (ext::FRAGMENT_HEADER, ip::Repr { protocol, payload_len, ..*ip })
     }
 }
 

@@ -92,7 +92,7 @@ impl<E: Env> Stack<E> {
         if self.env.copy_sum(frame, At(&headers, offset), len).is_none() {
             return false;
         }
-        self.port.send(len, 0, &[], libipc::nic::Csum::None, 0);
+        self.port.send(len, 0, &[], (libipc::nic::Csum::None, 0), 0);
         self.counters.tx_frames += 1;
         true
     }

@@ -1,14 +1,14 @@
-//! Frames in: Ethernet and IP, down to the transports. IPv6 is not taken yet: it counts as
-//! unsupported.
+//! Frames in: Ethernet and IP, down to the transports.
 
 use super::Stack;
+use super::rx6::Packet6;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::{self, EtherType};
+use crate::wire::ethernet::{self, EtherType, Mac};
 use crate::wire::icmp::{self, Problem};
 use crate::wire::ip::{self, protocol};
 use crate::wire::ipv4_options::Taken;
-use crate::wire::{HEAD, Malformed, ipv4};
+use crate::wire::{HEAD, Malformed, ipv4, ipv6};
 use libipc::shared::Bytes;
 
 /// An IP packet as it arrived. Headers are a private copy; the payload is still where the NIC
@@ -20,8 +20,12 @@ pub(super) struct Packet<'a> {
     pub at: usize,
     /// Copy of the transport header and what follows, as far as it was copied.
     pub head: &'a [u8],
-    /// Copy of the IP header (and of the extension headers, of IPv6) as it arrived.
+    /// Copy of the IP header as it arrived.
     pub header: &'a [u8],
+    /// Offset of what follows it.
+    pub behind: usize,
+    /// Station that sent its frame.
+    pub from: Mac,
     /// What it says.
     pub ip: ip::Repr,
     /// What an answer brings back of its options.
@@ -81,7 +85,21 @@ impl<E: Env> Stack<E> {
         let rest = &head[ethernet::HEADER..];
         match eth.ty {
             EtherType::Arp => self.arp_in(rest, !eth.dst.is_group()),
-            EtherType::Ipv6 => Err(Malformed::Unsupported),
+            EtherType::Ipv6 => {
+                let ip = ipv6::Repr::parse(rest, len - ethernet::HEADER)?;
+                let (header, head) = rest.split_at(ipv6::HEADER);
+                let p = Packet6 {
+                    mem,
+                    behind: at + ethernet::HEADER + ipv6::HEADER,
+                    header,
+                    ip,
+                    from: eth.src,
+                    looped,
+                    group: eth.dst.is_group(),
+                    checked,
+                };
+                self.ipv6_in(p, head)
+            }
             EtherType::Ipv4 => {
                 let (repr, header_len) = ipv4::Repr::parse(rest, len - ethernet::HEADER)?;
                 let (header, head) = rest.split_at(header_len);
@@ -90,6 +108,8 @@ impl<E: Env> Stack<E> {
                     at: at + ethernet::HEADER + header_len,
                     head,
                     header,
+                    behind: at + ethernet::HEADER + header_len,
+                    from: eth.src,
                     ip: repr.into(),
                     options: Taken::default(),
                     looped,

@@ -259,7 +259,7 @@ impl<E: Env> Stack<E> {
                 return Served::Done;
             }
         };
-        let burst = if self.tso && link != Link::Loop { MAX_BURST } else { 0 };
+        let burst = if self.tso && link != Link::Loop && remote.is_ipv4() { MAX_BURST } else { 0 };
         let served = self.send_segments(i, link, burst);
         let now = self.now;
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body {

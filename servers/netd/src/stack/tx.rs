@@ -191,17 +191,13 @@ impl<E: Env> Stack<E> {
 
     /// The way to `dst`.
     pub(super) fn route(&mut self, dst: IpAddr) -> Route {
-        if dst.is_ipv6() {
-            // Nothing here writes its headers or finds its neighbours yet.
-            return Route::Unreachable;
-        }
         if dst.is_loopback() || self.iface.is_ours(dst) {
             return Route::Via(Link::Loop);
         }
         if self.iface.is_broadcast(dst) {
             return Route::Via(Link::Device(Mac::BROADCAST));
         }
-        if dst.is_multicast() {
+        if dst.is_multicast() && (dst.is_ipv4() || self.ip6.is_on()) {
             return Route::Via(Link::Device(Mac::of_group(dst)));
         }
         let Some(hop) = self.next_hop(dst) else { return Route::Unreachable };
@@ -302,7 +298,8 @@ impl<E: Env> Stack<E> {
             }
         }
         let _ = headers.write(offset, head);
-        self.port.send(head.len() + len, 0, &[], csum, 0);
+        let l4 = check.map_or(0, |c| c.from as u8);
+        self.port.send(head.len() + len, 0, &[], (csum, l4), 0);
         self.counters.tx_frames += 1;
         true
     }
@@ -326,7 +323,13 @@ impl<E: Env> Stack<E> {
         }
         let _ = self.port.headers().write(offset, head);
         let used = if pieces[1].len > 0 { 2 } else { 1 };
-        self.port.send(head.len(), session, &pieces[..used], check.csum, check.segment);
+        self.port.send(
+            head.len(),
+            session,
+            &pieces[..used],
+            (check.csum, check.from as u8),
+            check.segment,
+        );
         self.sessions[session as usize].in_flight += 1;
         self.counters.tx_frames += frames as u64;
         true

@@ -49,15 +49,17 @@ pub const NO_PORT: u8 = 4;
 /// Code of "fragment reassembly time exceeded".
 pub const REASSEMBLY: u8 = 1;
 
-/// Why a packet did not arrive, as far as transports care.
+/// What an error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreachable {
-    /// No route now.
-    Host,
-    /// Nobody there to take it.
-    Port,
+pub enum Problem {
+    /// Not delivered, for the reason that the code names (RFC 4443 3.1).
+    Unreachable(u8),
     /// Too big for a link of this MTU.
-    TooBig(u16),
+    TooBig(u32),
+    /// Too many hops (0), or fragments did not come in time (1).
+    TimeExceeded(u8),
+    /// Not understood: a field (0), a next header (1), an option (2).
+    Parameter(u8),
 }
 
 /// A message, as far as this module reads it.
@@ -73,7 +75,7 @@ pub enum Repr {
         seq: u16,
     },
     /// An error about a packet of ours.
-    Error(Unreachable, Quote),
+    Error(Problem, Quote),
     /// A message of neighbour discovery: its type.
     Neighbour(u8),
     /// A message about group membership: its type.
@@ -95,13 +97,10 @@ impl Repr {
             }
             (ty::ROUTER_SOLICIT..=ty::REDIRECT, _) => return Ok(Self::Neighbour(ty)),
             (ty::MLD_QUERY..=ty::MLD_DONE | ty::MLD2_REPORT, _) => return Ok(Self::Listener(ty)),
-            // Refused by a rule (1, 5, 6) or unreachable now (0, 2, 3): RFC 4443 3.1.
-            (ty::UNREACHABLE, NO_PORT) => Unreachable::Port,
-            (ty::UNREACHABLE, _) | (ty::TIME_EXCEEDED, _) => Unreachable::Host,
-            (ty::TOO_BIG, _) => Unreachable::TooBig(be32(b, 4)?.min(u16::MAX as u32) as u16),
-            // The peer does not know the transport (RFC 4443 3.4).
-            (ty::PARAMETER, ext::BAD_NEXT) => Unreachable::Port,
-            (ty::PARAMETER, _) => Unreachable::Host,
+            (ty::UNREACHABLE, _) => Problem::Unreachable(code),
+            (ty::TOO_BIG, _) => Problem::TooBig(be32(b, 4)?),
+            (ty::TIME_EXCEEDED, _) => Problem::TimeExceeded(code),
+            (ty::PARAMETER, _) => Problem::Parameter(code),
             _ => return Err(Malformed::Unsupported),
         };
         Ok(Self::Error(why, quote(&b[HEADER..])?))
@@ -192,13 +191,12 @@ mod tests {
             transport,
         };
         for (ty, code, word, why) in [
-            (1, 4, 0, Unreachable::Port),
-            (1, 0, 0, Unreachable::Host),
-            (1, 6, 0, Unreachable::Host),
-            (2, 0, 1400, Unreachable::TooBig(1400)),
-            (2, 0, 1 << 20, Unreachable::TooBig(u16::MAX)),
-            (3, 0, 0, Unreachable::Host),
-            (4, 1, 6, Unreachable::Port),
+            (1, 4, 0, Problem::Unreachable(4)),
+            (1, 6, 0, Problem::Unreachable(6)),
+            (2, 0, 1400, Problem::TooBig(1400)),
+            (2, 0, 1 << 20, Problem::TooBig(1 << 20)),
+            (3, 0, 0, Problem::TimeExceeded(0)),
+            (4, 1, 6, Problem::Parameter(1)),
         ] {
             let b = error(ty, code, word, 17, &transport);
             assert_eq!(Repr::parse(&b), Ok(Repr::Error(why, quote)), "{ty} {code}");
@@ -208,7 +206,7 @@ mod tests {
         fragment[..4].copy_from_slice(&[17, 0, 0, 1]);
         fragment[8..].copy_from_slice(&transport);
         let first = error(2, 0, 1400, 44, &fragment);
-        assert_eq!(Repr::parse(&first), Ok(Repr::Error(Unreachable::TooBig(1400), quote)));
+        assert_eq!(Repr::parse(&first), Ok(Repr::Error(Problem::TooBig(1400), quote)));
         fragment[3] = 9;
         let second = error(2, 0, 1400, 44, &fragment);
         assert_eq!(Repr::parse(&second), Err(Malformed::Fragment));

@@ -125,6 +125,9 @@ pub fn seg(src: u16, dst: u16) -> Repr {
 
 /// A frame in a line, for traces.
 pub fn line(frame: &[u8]) -> String {
+    if let Some(got) = super::six::dissect(frame) {
+        return format!("{got:?}");
+    }
     match dissect(frame) {
         Frame::Tcp(ip, r, data) => format!(
             "{}:{} > {}:{} {:?} seq {} ack {} win {} len {}",

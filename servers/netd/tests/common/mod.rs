@@ -7,7 +7,7 @@
 
 use libipc::net::{Reply, Request, Rings, SockId, badge};
 use libipc::nic::{
-    self, Csum, RxFree, RxUsed, Status, TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX, offset,
+    self, Csum, Groups, RxFree, RxUsed, Status, TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX, offset,
 };
 use libipc::ring::{Consumer, Memory, Producer};
 use libipc::shared::Bytes;
@@ -28,6 +28,7 @@ pub mod frames;
 pub mod fuzzing;
 pub mod net;
 pub mod script;
+pub mod six;
 pub mod talk;
 
 pub const MS: u64 = 1_000_000;
@@ -302,6 +303,7 @@ impl Host {
         let (drv, net) = (self.drv, self.net);
         PortMemory {
             status: &drv.view::<Status>(offset::STATUS, 1)[0],
+            groups: &net.view::<Groups>(offset::GROUPS, 1)[0],
             pool: self.pool.bytes(),
             headers: self.headers.bytes(),
             rx_free: ring(
@@ -529,7 +531,7 @@ impl Host {
                 self.bursts += (head.mss != 0) as u32;
                 for mut done in segments(&done, &head) {
                     assert!((60..=1514).contains(&done.len()), "frame of {} bytes", done.len());
-                    let end = 14 + u16::from_be_bytes([done[16], done[17]]) as usize;
+                    let end = ip_end(&done);
                     let padded = done.len() > end;
                     assert!(head.csum == nic::Csum::None || !padded, "some NICs sum padding, too");
                     offload(&mut done, &head);
@@ -615,6 +617,12 @@ fn segments(frame: &[u8], desc: &TxDesc) -> Vec<Vec<u8>> {
     payload.chunks(mss).enumerate().map(cut).collect()
 }
 
+/// Where the IP packet in a frame ends, of either family.
+fn ip_end(frame: &[u8]) -> usize {
+    let len = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]) as usize;
+    if frame[12..14] == [0x86, 0xdd] { 54 + len(18) } else { 14 + len(16) }
+}
+
 fn offload(frame: &mut [u8], desc: &TxDesc) {
     let field = match desc.csum {
         Csum::None => return,
@@ -622,7 +630,7 @@ fn offload(frame: &mut [u8], desc: &TxDesc) {
         Csum::Udp => 6,
     };
     let l4 = desc.l4_start as usize;
-    let end = 14 + u16::from_be_bytes([frame[16], frame[17]]) as usize;
+    let end = ip_end(frame);
     // The field holds the pseudo-header's sum.
     let sum = Sum::ZERO.bytes(&frame[l4..end]).finish();
     frame[l4 + field..l4 + field + 2].copy_from_slice(&sum);
@@ -860,14 +868,21 @@ impl Host {
     }
     /// A listener on `port` with `spares` sockets for connections.
     pub fn listen(&mut self, port: u16, spares: u16) -> u16 {
+        self.listen_at(&format!("0.0.0.0:{port}"), spares)
+    }
+    pub fn listen_at(&mut self, at: &str, spares: u16) -> u16 {
         let id = self.open(Kind::Tcp);
-        self.bind(id, &format!("0.0.0.0:{port}")).unwrap();
+        self.bind(id, at).unwrap();
+        self.listen_on(id, spares);
+        id
+    }
+    /// Makes a bound socket a listener.
+    pub fn listen_on(&mut self, id: u16, spares: u16) {
         let listener = self.progs[0].sock(id);
         assert_eq!(self.ask(Request::Listen { sock: listener, backlog: spares }), Ok(Reply::Done));
         for _ in 0..spares {
             self.spare(id);
         }
-        id
     }
     pub fn spare(&mut self, listener: u16) {
         let id = self.progs[0].id();
@@ -964,6 +979,26 @@ impl Host {
                 other => panic!("{other:?}"),
             }
         }
+    }
+    /// A socket's own address.
+    pub fn local(&mut self, id: u16) -> SocketAddr {
+        let sock = self.progs[0].sock(id);
+        match self.ask(Request::Addresses { sock }) {
+            Ok(Reply::Addresses { local, .. }) => local,
+            other => panic!("{other:?}"),
+        }
+    }
+    /// The first name server.
+    pub fn dns(&mut self) -> Option<std::net::IpAddr> {
+        match self.ask(Request::Interface) {
+            Ok(Reply::Interface(i)) => i.dns,
+            other => panic!("{other:?}"),
+        }
+    }
+    /// The groups that the driver is to take.
+    pub fn groups(&self) -> Vec<[u8; 6]> {
+        let groups = &self.net.view::<Groups>(offset::GROUPS, 1)[0];
+        groups.get().expect("not all").collect()
     }
     pub fn events(&self) -> Vec<Event> {
         self.log.0.borrow().clone()

@@ -146,9 +146,9 @@ impl Net {
 
     fn launch(&mut self, from: usize, frame: Vec<u8>) {
         self.frames += 1;
-        if frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 4 != 0 {
-            self.resets += 1;
-        }
+        let v4 = frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 4 != 0;
+        let v6 = frame[12..14] == [0x86, 0xdd] && frame[20] == 6 && frame[67] & 4 != 0;
+        self.resets += (v4 || v6) as u64;
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             if let Some(why) = self.stopped(from, to, &frame) {
                 self.note((from, to), why, &frame);
@@ -159,7 +159,7 @@ impl Net {
             for _ in 0..copies {
                 let mut frame = frame.clone();
                 // What the FCS of a link cannot see happened in some router: ARP never passes one.
-                if self.rng.chance(self.weather.corruption) && frame[12..14] == [8, 0] {
+                if self.rng.chance(self.weather.corruption) && frame[12..14] != [8, 6] {
                     let bit = 14 * 8 + self.rng.below((frame.len() as u64 - 14) * 8);
                     frame[bit as usize / 8] ^= 1 << (bit % 8);
                 }

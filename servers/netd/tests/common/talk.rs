@@ -4,6 +4,7 @@
 use super::net::{Net, Weather};
 use super::{Host, HostSpec, S, pattern};
 use libipc::sock::{Error, Kind, State};
+use netd::Addressing6;
 
 /// One direction of a conversation as its programs see it.
 struct Flow {
@@ -42,7 +43,10 @@ impl Talk {
         down: u64,
     ) -> Self {
         let port = addr.rsplit(':').next().unwrap().parse().unwrap();
-        let listener = net.hosts[at[1]].listen(port, spares);
+        let listener = match addr.starts_with('[') {
+            true => net.hosts[at[1]].listen_at(&format!("[::]:{port}"), spares),
+            false => net.hosts[at[1]].listen(port, spares),
+        };
         let client = net.hosts[at[0]].open(Kind::Tcp);
         net.hosts[at[0]].connect(client, addr).unwrap();
         let flow = |total| Flow { total, read: 0, shut: false };
@@ -193,6 +197,15 @@ pub fn world(weather: Weather, seed: u64, offload: bool) -> Net {
     let bits = if offload { 16 } else { 14 };
     let spec = |n| HostSpec { offload, tx_bits: bits, rx_bits: bits, ..HostSpec::fixed(n) };
     Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], weather, seed)
+}
+
+/// Two hosts on a wire that speak IPv6, when their addresses are settled: fe80::ff:fe00:1 and :2.
+pub fn world_v6(weather: Weather, seed: u64, offload: bool) -> Net {
+    let spec = |n| HostSpec { offload, ip6: Addressing6::Auto, ..HostSpec::fixed(n) };
+    let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], Weather::FINE, seed);
+    net.pass(4 * S);
+    net.weather = weather;
+    net
 }
 
 /// Runs conversations to their end; `disturb` may plan crashes. The pauses between turns let slow

@@ -1,0 +1,105 @@
+//! Membership of groups of IPv6: queries in, reports out (RFC 3810, RFC 2710).
+
+use super::Stack;
+use super::packet::Outgoing;
+use super::rx::Packet;
+use super::tx::{Payload, Route};
+use crate::env::Env;
+use crate::ip6::listener::Say;
+use crate::wire::checksum::Sum;
+use crate::wire::ip::{self, protocol};
+use crate::wire::mld::{self, Query, Record};
+use crate::wire::{Malformed, array, ext, icmpv6, ipv6};
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Records in one report.
+const RECORDS: usize = 32;
+/// Longest query that is looked at: its sources do not matter.
+const LONGEST: usize = 28 + 16 * 80;
+
+impl<E: Env> Stack<E> {
+    /// A query, or another's report. RFC 3810 6.2: only from neighbours, and as routers mark them.
+    pub(super) fn listener_report_in(
+        &mut self,
+        p: &Packet<'_>,
+        ty: u8,
+        alert: Option<u16>,
+    ) -> Result<(), Malformed> {
+        let IpAddr::V6(src) = p.ip.src else { return Ok(()) };
+        let near = src.is_unicast_link_local() && p.ip.hop_limit == 1 && alert == Some(0);
+        if !near {
+            return Err(Malformed::Address);
+        }
+        let now = self.now;
+        match ty {
+            icmpv6::ty::MLD_QUERY => {
+                let mut b = [0; LONGEST];
+                let b = b.get_mut(..p.len()).ok_or(Malformed::Length)?;
+                if !p.mem.read(p.at, b) {
+                    return Err(Malformed::Truncated);
+                }
+                let (query, random) = (Query::parse(b)?, self.random());
+                self.ip6.listener.query(&query, random, now);
+                self.arm_ip6();
+            }
+            icmpv6::ty::MLD_REPORT => {
+                let group = Ipv6Addr::from(array::<16>(p.head, 8)?);
+                self.ip6.listener.others_report(group, now);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reports what is due.
+    pub(super) fn report_groups(&mut self) {
+        let v1 = self.ip6.listener.is_v1(self.now);
+        let mut said = heapless::Vec::<Say, RECORDS>::new();
+        while !said.is_full() {
+            let (random, now) = (self.random(), self.now);
+            let Some(say) = self.ip6.listener.next(random, now) else { break };
+            if v1 {
+                self.report_v1(&say);
+            } else {
+                let _ = said.push(say);
+            }
+        }
+        if !said.is_empty() {
+            self.report_v2(&said);
+        }
+    }
+
+    fn report_v2(&mut self, said: &[Say]) {
+        let mut message = [0; mld::REPORT_HEADER + RECORDS * mld::RECORD];
+        let (head, records) = message.split_at_mut(mld::REPORT_HEADER);
+        if let Some(head) = head.first_chunk_mut() {
+            mld::emit_report(said.len() as u16, head);
+        }
+        let (records, _) = records.as_chunks_mut::<{ mld::RECORD }>();
+        for (record, say) in records.iter_mut().zip(said) {
+            mld::emit_record(say.what, say.group, record);
+        }
+        let len = mld::REPORT_HEADER + said.len() * mld::RECORD;
+        self.send_mld(mld::REPORTS, &mut message[..len]);
+    }
+
+    fn report_v1(&mut self, say: &Say) {
+        let done = say.what == Record::ToInclude;
+        let mut message = [0; mld::V1];
+        mld::emit_v1(done, say.group, &mut message);
+        self.send_mld(if done { ipv6::ALL_ROUTERS } else { say.group }, &mut message);
+    }
+
+    /// Sends a message behind its hop-by-hop header. Who has no address yet sends from none
+    /// (RFC 3590).
+    fn send_mld(&mut self, dst: Ipv6Addr, message: &mut [u8]) {
+        let src = self.ip6.addresses.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let (src, dst) = (IpAddr::V6(src), IpAddr::V6(dst));
+        let sum = Sum::pseudo(src, dst, protocol::ICMPV6, message.len() as u16).bytes(message);
+        message[2..4].copy_from_slice(&sum.finish());
+        let Route::Via(link) = self.route_from(src, dst) else { return };
+        let ip = ip::Repr { hop_limit: 1, ..ip::Repr::new(src, dst, ext::number::HOP_BY_HOP, 0) };
+        let (body, rest) = (&mld::ALERT[..], Payload::Slice(message));
+        self.send_packet(link, &mut Outgoing { ip, options: &[], body, check: None, rest });
+    }
+}
