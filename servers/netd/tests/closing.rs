@@ -179,6 +179,7 @@ fn acks_of_what_was_not_sent_are_challenged_within_a_limit() {
 fn closing_with_unread_data_resets() {
     let mut s = Script::accepted();
     s.send("PA", 1, 1, b"unread");
+    s.expect("A", 1, 7, 0);
     assert!(s.close());
     s.expect("RA", 1, 7, 0);
     s.send("A", 7, 1, &[]);

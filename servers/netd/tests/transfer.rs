@@ -190,20 +190,25 @@ fn a_small_segment_waits_for_the_last_small_one() {
 #[test]
 fn acknowledgments_are_delayed_but_for_every_second_segment() {
     let mut s = Script::accepted();
-    s.send("A", 1, 1, &[1; 100]);
+    // The first are not, while the peer's window is small.
+    for i in 0..15 {
+        s.send("A", 1 + i * 100, 1, &[1; 100]);
+        s.expect("A", 1, 101 + i * 100, 0);
+    }
+    s.send("A", 1501, 1, &[1; 600]);
     s.nothing();
     s.pass(39);
     s.nothing();
     s.pass(3);
-    s.expect("A", 1, 101, 0);
-    s.send("A", 101, 1, &[1; 100]);
+    s.expect("A", 1, 2101, 0);
+    s.send("A", 2101, 1, &[1; 600]);
     s.nothing();
-    s.send("A", 201, 1, &[1; 100]);
-    s.expect("A", 1, 301, 0);
+    s.send("A", 2701, 1, &[1; 600]);
+    s.expect("A", 1, 3301, 0);
     // Data takes the ACK along.
-    s.send("A", 301, 1, &[1; 100]);
+    s.send("A", 3301, 1, &[1; 100]);
     s.write(5);
-    s.expect("A", 1, 401, 5);
+    s.expect("A", 1, 3401, 5);
     s.pass(100);
     s.nothing();
 }

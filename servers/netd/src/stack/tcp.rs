@@ -340,7 +340,10 @@ impl<E: Env> Stack<E> {
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
         if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip()) {
             self.counters.resets_sent += 1;
-            let repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
+            let mut repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
+            if let Body::Tcp(conn) = &self.socks[i as usize].body {
+                repr.options.timestamps = conn.timestamps(self.now);
+            }
             self.send_segment(link, tuple.local.ip(), tuple.remote.ip(), &repr, Payload::None, 0);
         }
     }

@@ -1,6 +1,6 @@
 //! TCP_INFO: what a connection is about at the moment.
 
-use super::{Conn, NEVER};
+use super::Conn;
 use libipc::sock::{TcpInfo, flags, tcp_info};
 
 fn us(ns: u64) -> u32 {
@@ -26,9 +26,9 @@ impl Conn {
             snd_wscale: self.snd_shift,
             rcv_wscale: self.rcv_shift,
             rto: us(self.rtt.rto()),
-            ato: if self.ack_at == NEVER { 0 } else { us(super::ACK_DELAY_NS) },
+            ato: us(self.delay.for_ns),
             snd_mss: self.mss,
-            rcv_mss: self.mss,
+            rcv_mss: self.delay.size as u32,
             unacked: segments(self.max - self.una),
             sacked: self.board.sacked.segments,
             lost: self.board.lost.segments,
@@ -39,7 +39,10 @@ impl Conn {
             min_rtt: us(self.rtt.least()),
             snd_ssthresh: self.cc.ssthresh().map_or(0x7fff_ffff, |s| s / self.mss.max(1)),
             last_data_sent: ms(self.last_sent),
-            last_data_recv: ms(self.patience.heard_at()),
+            last_data_recv: ms(match self.delay.last {
+                0 => self.patience.heard_at(),
+                at => at,
+            }),
             last_ack_recv: ms(self.patience.heard_at()),
             pmtu: self.config.mss as u32 + self.config.headers as u32,
             advmss: self.config.mss as u32,

@@ -1,7 +1,7 @@
 //! Segment arrives (RFC 9293 3.10.7, with the blind-attack defences of RFC 5961).
 
 use super::recovery::Phase;
-use super::{ACK_DELAY_NS, Conn, NEVER, Need, Outcome, Plan, Segment};
+use super::{Conn, NEVER, Need, Outcome, Plan, Segment};
 use crate::record;
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State, event};
@@ -146,11 +146,9 @@ impl Conn {
         // After the payload, before the ACK: this store is the promise, and it is what the
         // program sees.
         self.publish_rcv();
-        self.unacked = self.unacked.saturating_add(1);
-        if gap || self.unacked >= 2 {
+        self.schedule_ack(seg.len, seg.flags, now);
+        if gap {
             self.need |= Need::ACK;
-        } else if self.ack_at == NEVER {
-            self.ack_at = now + ACK_DELAY_NS;
         }
         Outcome::READY
     }
@@ -169,6 +167,7 @@ impl Conn {
     pub(super) fn note_duplicate(&mut self, seg: &Segment) {
         let (start, end) = (seg.seq, (seg.seq + seg.len).min(self.rcv_nxt));
         if start.lt(end) {
+            self.hurry_acks();
             self.twice = Some((start, end));
         }
     }

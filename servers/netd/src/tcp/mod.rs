@@ -14,6 +14,7 @@
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
+//! | `delack` | when to acknowledge |
 //! | `timestamps` | RFC 7323: what is echoed, PAWS |
 //! | `ack` | what a segment acknowledges |
 //! | `scoreboard`, `pool` | what is in flight |
@@ -26,6 +27,7 @@ mod assembler;
 #[cfg(feature = "crash-points")]
 mod check;
 pub mod congestion;
+mod delack;
 mod handshake;
 mod info;
 mod input;
@@ -47,12 +49,13 @@ mod validate;
 
 use alloc::rc::Rc;
 use bitflags::bitflags;
-use libipc::sock::{Error, Record, State};
+use libipc::sock::{Error, Record, State, option};
 
 use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
+use delack::Delay;
 pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
@@ -61,7 +64,6 @@ pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
-pub use timers::ACK_DELAY_NS;
 use timestamps::PeerClock;
 pub use validate::CHALLENGE_NS;
 
@@ -233,7 +235,7 @@ pub struct Conn {
 
     need: Need,
     duplicate_acks: u8,
-    unacked: u8,
+    delay: Delay,
     /// When the next segment out of place may be answered.
     challenge_from: u64,
 
@@ -250,6 +252,7 @@ impl Conn {
         let mss = config.mss as u32;
         let iss = fixed.iss;
         let pool = config.pool.clone();
+        let delayed = config.opts.has(option::DELAYED_ACK);
         Self {
             rec: hard.rec,
             hard,
@@ -298,7 +301,7 @@ impl Conn {
             fin_taken: false,
             need: Need::empty(),
             duplicate_acks: 0,
-            unacked: 0,
+            delay: Delay::new(delayed),
             challenge_from: 0,
             rto_at: NEVER,
             look_at: NEVER,
@@ -406,6 +409,9 @@ impl Conn {
             return true;
         }
         self.head = new;
+        if new == end {
+            self.all_read();
+        }
         let edge = self.right_edge();
         let open = self.rcv_adv - self.rcv_nxt;
         let gain = if self.rcv_adv.lt(edge) { edge - self.rcv_adv } else { 0 };

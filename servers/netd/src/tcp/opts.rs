@@ -117,6 +117,10 @@ impl Conn {
     pub fn set_opts(&mut self, opts: Opts, now: u64) {
         let old = core::mem::replace(&mut self.config.opts, opts);
         let keep = |o: &Opts| (o.has(option::KEEPALIVE), o.keep_idle());
+        let acks = option::QUICKACK | option::DELAYED_ACK;
+        if old.bits != opts.bits && opts.bits & acks != 0 {
+            self.set_quick_ack(opts.has(option::QUICKACK));
+        }
         if opts.has(option::URGENT) && (!old.has(option::URGENT) || old.urgent != opts.urgent) {
             self.urgent_until(opts.urgent);
         }

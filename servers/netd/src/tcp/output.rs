@@ -345,6 +345,7 @@ impl Conn {
                 self.arm_probe(now);
             }
             self.last_sent = now;
+            self.answers(now);
         }
         let mut urgent = 0;
         if let Some(to) = self.urgent
@@ -352,9 +353,9 @@ impl Conn {
         {
             (flags, urgent) = (flags | urg, pointer);
         }
+        self.delay.sent(self.acked != self.rcv_nxt);
         self.need.remove(Need::ACK);
         self.acked = self.rcv_nxt;
-        self.unacked = 0;
         self.ack_at = NEVER;
         Out {
             seq,

@@ -5,16 +5,12 @@ use crate::demux::Tuple;
 use crate::timewait::Waiting;
 use libipc::sock::State;
 
-/// Longest delay of an ACK (RFC 9293 3.8.6.3 allows 500 ms).
-pub const ACK_DELAY_NS: u64 = 40_000_000;
-
 impl Conn {
     /// Does what is due at `now`.
     pub fn timer(&mut self, now: u64) -> Outcome {
         let mut outcome = Outcome::empty();
         if self.ack_at <= now {
-            self.ack_at = NEVER;
-            self.need |= Need::ACK;
+            self.ack_due();
         }
         if self.misc_at <= now {
             outcome |= self.rare_timer(now);

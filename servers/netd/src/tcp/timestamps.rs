@@ -41,7 +41,7 @@ impl Conn {
     }
 
     /// The option of a segment that leaves now: RFC 7323 3.2.
-    pub(super) fn timestamps(&self, now: u64) -> Option<Timestamps> {
+    pub fn timestamps(&self, now: u64) -> Option<Timestamps> {
         let wanted = self.timed() || self.state == State::SynSent;
         wanted.then(|| Timestamps { value: self.ticks(now), echo: self.peer_clock.recent })
     }
