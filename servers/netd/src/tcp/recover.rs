@@ -74,8 +74,9 @@ impl Conn {
             && self.max.le(end)
             && self.tail - self.una.min(self.tail) <= self.tx_size;
         self.small = self.una;
-        // The peer had granted at least what was sent; what it grants now, a probe will tell.
-        self.wnd = self.max - self.una;
+        // The peer had granted at least what was sent. A segment more is a probe: who has no room
+        // for it says so, and whoever writes next does not wait for a time-out to find that out.
+        self.wnd = (self.max - self.una).max(self.mss);
         self.max_wnd = self.wnd;
         holds.then_some(())
     }

@@ -63,7 +63,7 @@ impl Settings {
             peer_iss: 0xffff_f000,
             foreign,
             no_stamps: false,
-            ignore_push: false,
+            ignore_push: foreign,
             stamps: (!foreign).then_some(1),
         }
     }
