@@ -10,7 +10,7 @@ use super::names;
 use super::packet::{Body, Packet, Tcp, flag};
 use super::parse::{Arg, Call, Case, Event, What, When};
 use super::show;
-use super::waiting::{Waiting, go_on, judge, pieces, seconds, without_stamps};
+use super::waiting::{TIMERS, Waiting, go_on, judge, pieces, seconds, without_stamps};
 use super::world::{Settings, World};
 use libipc::sock::Kind;
 use std::collections::HashMap;
@@ -143,7 +143,7 @@ impl Runner {
                 break;
             }
         }
-        let late = self.world.s.late;
+        let late = TIMERS * self.world.s.late;
         if let Some(w) = self.waiting.iter().find(|w| w.end + late < until) {
             let (line, call) = (w.line, &w.pending.call.name);
             return Err(format!("`{call}` of line {line} has not returned"));
@@ -442,7 +442,7 @@ impl Runner {
         let latest = self.waiting.iter().map(|w| w.end).max().unwrap_or(self.clock);
         self.pass(latest.max(self.world.now()))?;
         if let Some(w) = self.waiting.first() {
-            let deadline = w.end + self.world.s.late;
+            let deadline = w.end + TIMERS * self.world.s.late;
             self.pass(deadline)?;
         }
         if let Some(w) = self.waiting.first() {
