@@ -14,8 +14,6 @@
 mod alloc;
 #[path = "../../src/copy.rs"]
 mod copy;
-#[allow(dead_code, reason = "the stack's tests use the rest")]
-#[path = "../../tests/common/frames.rs"]
 mod frames;
 mod mark;
 mod ours;

@@ -191,6 +191,7 @@ impl DriverParts {
 fn port(drv: Region, net: Region, pool: Bytes, headers: Bytes) -> PortMemory {
     let n = nic::RING;
     PortMemory {
+        groups: &net.view::<nic::Groups>(offset::GROUPS, 1)[0],
         status: &drv.view::<Status>(offset::STATUS, 1)[0],
         pool,
         headers,
@@ -267,6 +268,8 @@ impl World {
                 dns: None,
             },
             ip6: Addressing6::Off,
+            utc_at_boot: None,
+            memory: Region::new(Setup::MEMORY).bytes(),
             seed: [7; 32],
             settings: Settings::default(),
         };

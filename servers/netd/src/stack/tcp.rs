@@ -7,6 +7,7 @@ use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
+use crate::tcp::ecn::field;
 use crate::tcp::{Config, Opts, Out, Outcome, Plan, Segment};
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
@@ -20,6 +21,22 @@ use libipc::sock::{Error, Kind};
 const HEADERS_V6: u16 = 60;
 /// Segments that one connection sends before others have their turn.
 const QUOTA: usize = 16;
+
+/// What the IP header of a segment says besides.
+#[derive(Clone, Copy)]
+pub(super) struct Envelope {
+    /// The NIC cuts it into segments of so many bytes; 0: not.
+    pub segment: u16,
+    /// Type of service.
+    pub tos: u8,
+    /// Time to live; 0: as usual.
+    pub hop_limit: u8,
+}
+
+impl Envelope {
+    /// Nothing special.
+    pub const PLAIN: Self = Self { segment: 0, tos: 0, hop_limit: 0 };
+}
 
 impl<E: Env> Stack<E> {
     /// What a connection at socket `i` from address `local` begins with.
@@ -84,6 +101,7 @@ impl<E: Env> Stack<E> {
             window: repr.window,
             urgent: repr.urgent,
             options: repr.options,
+            ecn: p.ip.tos & field::MASK,
             len: len as u32,
         };
         let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
@@ -282,6 +300,12 @@ impl<E: Env> Stack<E> {
             let now = self.now;
             let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
             let Some(out) = conn.next_segment(now, burst) else { return Served::Done };
+            let opts = conn.opts();
+            let how = Envelope {
+                segment: out.segment,
+                tos: opts.tos & !field::MASK | out.ecn,
+                hop_limit: opts.ttl,
+            };
             let payload = self.ring_pieces(i, out.at, out.len);
             let repr = out_repr(&out, local.port(), remote.port());
             self.counters.retransmits += out.again as u64;
@@ -289,7 +313,7 @@ impl<E: Env> Stack<E> {
                 0 => 1,
                 size => out.len.div_ceil(size as u32) as usize,
             };
-            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, out.segment);
+            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, how);
         }
         Served::More
     }
@@ -301,12 +325,17 @@ impl<E: Env> Stack<E> {
         dst: IpAddr,
         repr: &Repr,
         payload: Payload<'_>,
-        segment: u16,
+        how: Envelope,
     ) {
         let mut head = [0; NET + MAX_HEADER];
         let tcp_len = repr.header_len() + payload.len();
         let (net, tcp) = head.split_at_mut(NET);
-        let ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
+        let Envelope { segment, tos, hop_limit } = how;
+        let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
+        ip.tos = tos;
+        if hop_limit != 0 {
+            ip.hop_limit = hop_limit;
+        }
         let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
         let Some(start) = self.headers(link, &ip, net) else { return };
         repr.emit(tcp);
@@ -331,7 +360,7 @@ impl<E: Env> Stack<E> {
         let Some(link) = self.way_back(p) else { return };
         self.counters.resets_sent += 1;
         let repr = reset_repr(tuple, seq, ack, flags);
-        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, 0);
+        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, Envelope::PLAIN);
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
@@ -344,7 +373,14 @@ impl<E: Env> Stack<E> {
             if let Body::Tcp(conn) = &self.socks[i as usize].body {
                 repr.options.timestamps = conn.timestamps(self.now);
             }
-            self.send_segment(link, tuple.local.ip(), tuple.remote.ip(), &repr, Payload::None, 0);
+            self.send_segment(
+                link,
+                tuple.local.ip(),
+                tuple.remote.ip(),
+                &repr,
+                Payload::None,
+                Envelope::PLAIN,
+            );
         }
     }
 

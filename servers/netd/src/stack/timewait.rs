@@ -149,6 +149,13 @@ impl<E: Env> Stack<E> {
             window: waiting.window,
             ..Repr::new(local.port(), remote.port())
         };
-        self.send_segment(link, local.ip(), remote.ip(), &repr, Payload::None, 0);
+        self.send_segment(
+            link,
+            local.ip(),
+            remote.ip(),
+            &repr,
+            Payload::None,
+            super::tcp::Envelope::PLAIN,
+        );
     }
 }

@@ -6,7 +6,7 @@
 use super::rack::Delivered;
 use super::recovery::{News, Phase};
 use super::{Conn, NEVER, Outcome, Segment};
-use crate::wire::tcp::Seq;
+use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::State;
 
 impl Conn {
@@ -114,6 +114,9 @@ impl Conn {
         let quiet = !(news.repeats || news.said.sacked || news.said.duplicate);
         let look =
             if quiet && self.recovery.phase == Phase::Open { None } else { self.alert(news) };
+        if news.seg.flags.contains(Flags::ECE) && self.ecn() {
+            self.reduce(true);
+        }
         self.adjust_window(news, delivered, lost_before);
         match look {
             Some(at) => self.look_for_loss(at),

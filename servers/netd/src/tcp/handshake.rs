@@ -49,7 +49,8 @@ impl Conn {
             }),
             rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
             snd_shift: syn.options.scale.unwrap_or(0),
-            flags: fixed.flags
+            flags: fixed.flags & !flags::ECN
+                | if Self::ecn_agreed(fixed.flags, syn) { flags::ECN } else { 0 }
                 | if scaled { flags::WINDOW_SCALE } else { 0 }
                 | if timed { flags::TIMESTAMPS } else { 0 }
                 | if sacks { flags::SACK } else { 0 },
@@ -134,7 +135,8 @@ impl Conn {
     /// Takes what a peer's SYN says into the sealed part of the record.
     fn agree_by_syn(&mut self, syn: &Segment, now: u64) {
         let Some(fixed) = Fixed::load(self.rec) else { return };
-        let fixed = Self::agreed(fixed, syn);
+        let asked = Fixed { flags: fixed.flags | self.agreed & flags::ECN, ..fixed };
+        let fixed = Self::agreed(asked, syn);
         self.hard.store(&fixed);
         self.agree(&fixed);
         self.window_of_syn(syn, now);
@@ -162,6 +164,7 @@ impl Conn {
         self.need.remove(Need::SYN);
         let again = self.iss.lt(self.max);
         let answer = self.state == State::SynReceived;
+        let ecn = self.ecn_of_syn(answer, again);
         self.max = self.iss + 1;
         self.publish_snd();
         if again {
@@ -178,7 +181,8 @@ impl Conn {
         Out {
             seq: self.iss,
             ack: self.rcv_nxt,
-            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN } | ecn,
+            ecn: 0,
             window: self.rx_size.min(0xffff) as u16,
             urgent: 0,
             options: Options {

@@ -50,7 +50,10 @@ impl Conn {
             notsent_bytes: if self.max.lt(self.tail) { self.tail - self.max } else { 0 },
             snd_wnd: self.wnd,
             rcv_wnd: self.rcv_adv - self.rcv_nxt,
-            pacing_rate: u64::MAX,
+            pacing_rate: match self.pacing_rate() {
+                0 => u64::MAX,
+                rate => rate,
+            },
             max_pacing_rate: match self.opts().pacing_rate {
                 0 => u64::MAX,
                 rate => rate,

@@ -134,6 +134,9 @@ impl Conn {
         if plan.skip > 0 {
             self.note_duplicate(seg);
         }
+        if self.ecn() {
+            self.ecn_in(seg);
+        }
         let start = self.irs + 1 + plan.at;
         let end = start + plan.len;
         if start != self.rcv_nxt {

@@ -20,6 +20,7 @@
 //! | `scoreboard`, `pool` | what is in flight |
 //! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
 //! | `congestion` | how much may be in flight |
+//! | `ecn`, `pacing` | RFC 3168; a limit on the rate |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
 mod ack;
@@ -28,11 +29,13 @@ mod assembler;
 mod check;
 pub mod congestion;
 mod delack;
+pub mod ecn;
 mod handshake;
 mod info;
 mod input;
 mod opts;
 mod output;
+mod pacing;
 mod patience;
 mod pool;
 mod rack;
@@ -56,6 +59,7 @@ use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 use delack::Delay;
+use ecn::Owed;
 pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
@@ -146,6 +150,8 @@ pub struct Segment {
     pub urgent: u16,
     /// Options.
     pub options: Options,
+    /// ECN field of its IP header ([`ecn::field`]).
+    pub ecn: u8,
     /// Bytes of payload.
     pub len: u32,
 }
@@ -200,6 +206,12 @@ pub struct Conn {
     /// End of the last segment smaller than MSS (Minshall's variant of Nagle).
     small: Seq,
     cc: Congestion,
+    /// What ECN owes the peer.
+    owed: Owed,
+    /// Data waits for its time ([`Conn::pacing_rate`]).
+    pacing: bool,
+    /// Up to when the rate is used up.
+    pace_at: u64,
     recovery: Recovery,
     board: Scoreboard,
     rtt: Rtt,
@@ -250,7 +262,7 @@ pub struct Conn {
 impl Conn {
     fn new(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
-        let iss = fixed.iss;
+        let (iss, congestion) = (fixed.iss, config.opts.congestion);
         let pool = config.pool.clone();
         let delayed = config.opts.has(option::DELAYED_ACK);
         Self {
@@ -276,7 +288,10 @@ impl Conn {
             mss,
             tx_size: 1 << fixed.rings.tx_bits,
             small: iss,
-            cc: Congestion::new(Algorithm::default(), mss, iss),
+            cc: Congestion::new(Algorithm::from_byte(congestion), mss, iss),
+            owed: Owed::empty(),
+            pacing: false,
+            pace_at: 0,
             recovery: Recovery::new(iss),
             board: Scoreboard::new(pool.clone()),
             rtt: Rtt::new(),
@@ -350,7 +365,8 @@ impl Conn {
     }
     /// When [`Conn::timer`] is due, [`NEVER`] if it is not.
     pub fn deadline(&self) -> u64 {
-        self.rto_at.min(self.look_at).min(self.ack_at).min(self.misc_at)
+        let rest = self.look_at.min(self.ack_at).min(self.misc_at);
+        self.rto_at.min(rest).min(self.pace_deadline())
     }
 
     fn enter(&mut self, state: State) {

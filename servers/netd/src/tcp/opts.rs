@@ -1,6 +1,6 @@
 //! What the program wants of a connection: a copy of its words ([`AppSock`]), made within bounds.
 
-use super::Conn;
+use super::{Algorithm, Conn};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{AppSock, option};
 
@@ -123,6 +123,9 @@ impl Conn {
         }
         if opts.has(option::URGENT) && (!old.has(option::URGENT) || old.urgent != opts.urgent) {
             self.urgent_until(opts.urgent);
+        }
+        if old.congestion != opts.congestion {
+            self.cc.set_algorithm(Algorithm::from_byte(opts.congestion));
         }
         if keep(&old) != keep(&opts) {
             self.arm_keep_alive(now);

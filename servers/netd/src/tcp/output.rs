@@ -27,6 +27,8 @@ pub struct Out {
     pub urgent: u16,
     /// Options.
     pub options: Options,
+    /// ECN field of its IP header ([`super::ecn::field`]).
+    pub ecn: u8,
     /// Position of the payload in the stream, modulo 2^32.
     pub at: u32,
     /// Bytes of payload.
@@ -94,6 +96,10 @@ impl Conn {
         {
             return Some(out);
         }
+        let paces = self.opts().pacing_rate != 0;
+        if paces && self.paced(now) {
+            return None;
+        }
         if self.board.lost.bytes > 0
             && !self.recovery.new_first
             && let Some(out) = self.repair(now)
@@ -112,11 +118,12 @@ impl Conn {
         let granted = if self.max.lt(granted) { granted - self.max } else { 0 };
         let room = granted.min(self.cc.window().saturating_sub(self.pipe()));
         let size = self.segment_size();
+        let burst = if paces { self.paced_burst(burst) } else { burst };
         let most = room.min(burst).min(MAX_SEGMENTS * size);
         // The NIC would repeat the urgent pointer as it is.
         let most = if self.urgent.is_some() { 0 } else { most };
         let long = avail.min(most) >= MIN_SEGMENTS * size;
-        if long && size >= MIN_BURST_MSS {
+        if long && !self.ecn_single() && size >= MIN_BURST_MSS {
             return Some(self.burst(avail, most, size, now));
         }
         let len = avail.min(room).min(size);
@@ -322,6 +329,12 @@ impl Conn {
         if len > 0 && seq + len == self.tail {
             flags |= Flags::PSH;
         }
+        let mut ecn = 0;
+        if self.ecn() {
+            let bits;
+            (bits, ecn) = self.ecn_out(len > 0 && !again);
+            flags |= bits;
+        }
         if seq != end {
             if self.max.lt(end) {
                 let new = self.max;
@@ -346,6 +359,9 @@ impl Conn {
             }
             self.last_sent = now;
             self.answers(now);
+            if self.opts().pacing_rate != 0 {
+                self.pace(len, now);
+            }
         }
         let mut urgent = 0;
         if let Some(to) = self.urgent
@@ -364,6 +380,7 @@ impl Conn {
             window,
             urgent,
             options: self.options(len, now),
+            ecn,
             at: self.send_position(seq),
             len,
             segment: 0,

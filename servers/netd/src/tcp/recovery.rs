@@ -271,6 +271,7 @@ impl Conn {
     }
 
     fn begin_reduction(&mut self) {
+        self.ecn_fell();
         let r = &mut self.recovery;
         (r.high, r.probe) = (self.max, None);
         (r.prior, r.delivered, r.sent) = (self.cc.window(), 0, 0);
@@ -402,6 +403,7 @@ impl Conn {
             self.board.acquit();
         }
         self.cc.undo();
+        self.ecn_undone();
         self.recovery.undo = None;
         self.recovery.rack.advanced = true;
     }

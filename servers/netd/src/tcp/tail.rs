@@ -109,6 +109,7 @@ impl Conn {
             || self.recovery.high.le(una)
             || (was == Phase::Loss && self.retries <= 1);
         self.cc.on_rto(self.pipe(), first);
+        self.ecn_fell();
         if first {
             self.mark_undo();
         }

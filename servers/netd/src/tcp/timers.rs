@@ -18,6 +18,9 @@ impl Conn {
                 return outcome;
             }
         }
+        if self.pace_deadline() <= now {
+            self.pacing = false;
+        }
         if self.look_at <= now {
             self.look(now);
         }

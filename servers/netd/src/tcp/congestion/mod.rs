@@ -28,6 +28,7 @@ mod usage;
 use crate::wire::tcp::Seq;
 use cubic::Cubic;
 use hystart::HyStart;
+use libipc::sock::congestion as number;
 use usage::Usage;
 
 /// Segments that a connection begins with (RFC 6928; like Linux whatever the MSS).
@@ -35,15 +36,15 @@ pub const INITIAL_SEGMENTS: u32 = 10;
 /// No slow-start threshold yet.
 const INFINITE: u32 = u32::MAX;
 
-/// How the window grows and falls; the byte that a program sets.
+/// How the window grows and falls; the byte that a program sets ([`libipc::sock::congestion`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Algorithm {
     /// RFC 9438 with HyStart++ (RFC 9406).
     #[default]
-    Cubic = 0,
+    Cubic = number::CUBIC,
     /// RFC 5681: Reno's window (its recovery is NewReno's or better, whatever the algorithm).
-    Reno = 1,
+    Reno = number::RENO,
 }
 
 impl Algorithm {
