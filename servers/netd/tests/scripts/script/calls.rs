@@ -227,7 +227,10 @@ impl Calls {
                 ("sin_addr", Arg::Name(n)) if n == "INADDR_ANY" => {
                     addr.set_ip(IpAddr::from([0u8; 4]));
                 }
-                ("sa_family" | "sin_family" | "sin6_family", _) => {}
+                (
+                    "sa_family" | "sin_family" | "sin6_family" | "sin6_flowinfo" | "sin6_scope_id",
+                    _,
+                ) => {}
                 other => return Err(format!("no part of an address: {other:?}")),
             }
         }

@@ -5,9 +5,9 @@ use super::cursor::Cursor;
 use super::dissect;
 use super::packet::{Arp, Body, Icmp, Mac, Packet, Payload};
 use crate::common::{Host, HostSpec, MS};
-use netd::Addressing;
+use netd::{Addressing, Addressing6};
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a case says of its surroundings.
 #[derive(Clone, Debug)]
@@ -68,6 +68,29 @@ impl Settings {
         }
     }
 
+    /// The surroundings of IPv6.
+    fn six(&mut self) {
+        let at = |net: u16, host: u16| Ipv6Addr::new(0xfd3d, net, 0x17d6, 0, 0, 0, 0, host).into();
+        (self.local, self.gateway) = (at(0xa0b, 1), Some(at(0xa0b, 2)));
+        (self.remote, self.prefix) = (at(0xfa7b, 1), 64);
+    }
+
+    fn addressing6(&self) -> Addressing6 {
+        let v6 = |ip: IpAddr| match ip {
+            IpAddr::V6(ip) => Some(ip),
+            IpAddr::V4(_) => None,
+        };
+        match v6(self.local) {
+            Some(addr) => Addressing6::Static {
+                addr,
+                prefix: self.prefix,
+                gateway: self.gateway.and_then(v6),
+                dns: None,
+            },
+            None => Addressing6::Off,
+        }
+    }
+
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let mut c = Cursor::new(value);
         let bad = |_| format!("`{value}` is no value of `{key}`");
@@ -88,6 +111,7 @@ impl Settings {
                 (self.early, self.late) = (ns, ns);
             }
             "push" => self.ignore_push = value == "ignored",
+            "ip_version" if value == "ipv6" => self.six(),
             "peer_iss" => self.peer_iss = c.num().map_err(bad)?,
             "tcp_ts_tick_usecs" => self.stamps = Some(20),
             "strict_segments" | "mss" | "netmask_ip" | "init_scripts" => {}
@@ -115,10 +139,11 @@ impl World {
             mac: s.local_mac,
             addressing: Addressing::Static {
                 addr: v4(s.local).unwrap_or(Ipv4Addr::new(192, 168, 0, 1)),
-                prefix: s.prefix,
+                prefix: if s.local.is_ipv6() { 24 } else { s.prefix },
                 gateway: s.gateway.and_then(v4),
                 dns: None,
             },
+            ip6: s.addressing6(),
             sockets: s.sockets,
             tx_bits: s.tx_bits,
             rx_bits: s.rx_bits,
