@@ -282,6 +282,9 @@ impl<E: Env> Stack<E> {
         let now = self.now;
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
             conn.turn_over(now);
+            if conn.is_below_lowat() {
+                self.ready(i);
+            }
         }
         self.arm(i);
         served

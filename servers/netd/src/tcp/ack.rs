@@ -22,6 +22,8 @@ impl Conn {
         } else if old_window == 0 {
             self.window_opened();
         }
+        // What MSG_MORE held back goes with the next turn.
+        self.more = false;
         if self.una == self.max {
             return Outcome::empty();
         }

@@ -194,6 +194,10 @@ pub struct Conn {
     /// End of what the program has written.
     tail: Seq,
     fin: Option<Seq>,
+    /// The program has more to write (MSG_MORE), and no ACK has come since.
+    more: bool,
+    /// What was written up to here is not corked.
+    pushed: Seq,
     /// End of urgent data, until it is acknowledged.
     urgent: Option<Seq>,
     wnd: u32,
@@ -279,6 +283,8 @@ impl Conn {
             max: iss,
             tail: iss + 1,
             fin: None,
+            more: false,
+            pushed: iss,
             urgent: None,
             wnd: 0,
             max_wnd: 0,
@@ -406,7 +412,10 @@ impl Conn {
         if new.lt(self.tail) || new - self.una.max(self.iss + 1) > self.tx_size {
             return false;
         }
-        self.tail = new;
+        if self.tail != new {
+            self.tail = new;
+            self.more = self.opts().has(option::MORE);
+        }
         true
     }
 

@@ -92,10 +92,6 @@ impl Opts {
             s => Some(or(s.min(120) as u64, 60) * SECOND),
         }
     }
-    /// Whether small segments are kept back for more to come.
-    pub const fn corked(&self) -> bool {
-        self.bits & (option::CORK | option::MORE) != 0
-    }
 }
 
 const fn or(value: u64, default: u64) -> u64 {
@@ -113,6 +109,17 @@ impl Conn {
         self.config.nagle && !self.opts().has(option::NODELAY)
     }
 
+    /// Whether small segments are kept back for more to come.
+    pub(super) fn corked(&self) -> bool {
+        self.more || (self.opts().has(option::CORK) && self.pushed.lt(self.tail))
+    }
+
+    /// Whether the program is to hear that it may write again (TCP_NOTSENT_LOWAT).
+    pub fn is_below_lowat(&self) -> bool {
+        let lowat = self.opts().notsent_lowat;
+        lowat != 0 && (!self.max.lt(self.tail) || self.tail - self.max < lowat)
+    }
+
     /// Takes over what the program wants now.
     pub fn set_opts(&mut self, opts: Opts, now: u64) {
         let old = core::mem::replace(&mut self.config.opts, opts);
@@ -127,8 +134,22 @@ impl Conn {
         if old.congestion != opts.congestion {
             self.cc.set_algorithm(Algorithm::from_byte(opts.congestion));
         }
+        self.push_by(&old);
         if keep(&old) != keep(&opts) {
             self.arm_keep_alive(now);
+        }
+    }
+
+    /// What a change of options means for small segments that wait.
+    fn push_by(&mut self, old: &Opts) {
+        let opts = *self.opts();
+        self.more &= opts.has(option::MORE);
+        self.more |= opts.has(option::MORE) && !old.has(option::MORE);
+        let corks = (old.bits ^ opts.bits) & (option::CORK | option::MORE) != 0;
+        let said = opts.bits != old.bits && (!corks || !old.has(option::NODELAY));
+        if opts.has(option::NODELAY) && said {
+            // It is set, again perhaps: what waits is pushed, in spite of a cork.
+            (self.more, self.pushed) = (false, self.tail);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Conn, NEVER, Need};
 use crate::wire::tcp::{Blocks, Flags, Options, Seq};
-use libipc::sock::State;
+use libipc::sock::{State, option};
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
 /// MSS with which there are such.
@@ -271,7 +271,7 @@ impl Conn {
     fn small_goes(&self, len: u32, last: bool) -> bool {
         // Minshall's variant: only a small segment in flight holds back the next small one.
         let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.max);
-        let nagle = (nagle || self.opts().corked()) && self.urgent.is_none();
+        let nagle = (nagle || self.corked()) && self.urgent.is_none();
         (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
     }
 
@@ -326,7 +326,7 @@ impl Conn {
         if fin {
             flags |= Flags::FIN;
         }
-        if len > 0 && seq + len == self.tail {
+        if len > 0 && seq + len == self.tail && !self.opts().has(option::MORE) {
             flags |= Flags::PSH;
         }
         let mut ecn = 0;

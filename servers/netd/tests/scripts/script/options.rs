@@ -3,8 +3,9 @@
 use super::calls::{Calls, Fd, Outcome, Pending, app, int};
 use super::parse::Arg;
 use super::world::World;
-use libipc::sock::Kind;
+use libipc::net::{Reply, Request};
 use libipc::sock::{AppSock, congestion, option};
+use libipc::sock::{Kind, State};
 use std::sync::atomic::Ordering::Relaxed;
 
 type Errno = i64;
@@ -151,6 +152,20 @@ pub fn integer(arg: &Arg) -> Option<i64> {
     }
 }
 
+/// TCP_MAXSEG: what was asked for, or what the connection has.
+fn segment_size(w: &mut World, fd: &Fd) -> i64 {
+    let wanted = app(w, fd.id).max_seg.load(Relaxed) as i64;
+    let state = super::calls::record(w, fd.id).state();
+    if !fd.opened || matches!(state, State::Open | State::Closed | State::Listen) {
+        return if wanted == 0 { 536 } else { wanted };
+    }
+    let request = Request::TcpInfo { sock: super::calls::sock(fd) };
+    match w.host.ask(request) {
+        Ok(Reply::TcpInfo(info)) => info.snd_mss as i64,
+        _ => 536,
+    }
+}
+
 impl Calls {
     pub(super) fn setsockopt(
         &mut self,
@@ -206,6 +221,7 @@ impl Calls {
             (1, 4) => Some(super::stream::take_error(w, fd).unwrap_or(0)),
             (1, 3) => Some(if fd.kind == Kind::Tcp { 1 } else { 2 }),
             (1, 30) => Some(fd.listening as i64),
+            (6, 2) => Some(segment_size(w, fd)),
             _ => get(fd, app(w, fd.id), level, name),
         };
         let Some(found) = found else { return Ok(Err(ENOPROTOOPT)) };
