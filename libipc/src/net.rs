@@ -142,6 +142,15 @@ pub enum Request {
         /// Which.
         sock: SockId,
     },
+    /// A datagram socket joins a multicast group, or leaves it.
+    Membership {
+        /// Which.
+        sock: SockId,
+        /// Group.
+        group: IpAddr,
+        /// Join, not leave.
+        join: bool,
+    },
     /// A connection's state and figures: [`Reply::TcpInfo`].
     TcpInfo {
         /// Which.

@@ -93,6 +93,17 @@ pub enum Request {
     Stats,
     /// The name servers that the stack knows: [`Reply::NameServers`].
     NameServers,
+    /// A datagram socket joins a multicast group, or leaves it (IP_ADD_MEMBERSHIP and its like).
+    /// [`Error::AddrInUse`](super::Error::AddrInUse): it is in it already;
+    /// [`Error::AddrNotAvailable`](super::Error::AddrNotAvailable): it is not.
+    Membership {
+        /// Socket id.
+        id: u32,
+        /// Group.
+        group: IpAddr,
+        /// Join, not leave.
+        join: bool,
+    },
 }
 
 /// What sockd answers.

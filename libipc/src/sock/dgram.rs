@@ -1,5 +1,9 @@
 //! Datagrams and addresses as they lie in shared memory.
 
+use super::Error;
+use crate::permission::Permission;
+use core::net::{IpAddr, Ipv4Addr};
+
 /// Splits an address into the two words of a record.
 pub fn ip_words(ip: core::net::IpAddr) -> [u64; 2] {
     let bits = match ip {
@@ -52,16 +56,29 @@ impl Dgram {
     /// `local` is to be sent from.
     pub const SOURCE: u8 = 2;
 
-    /// Longest payload to `to` for a socket with these options ([`super::option`]): one that must not
-    /// be cut sends no more than the link carries.
-    pub fn limit(to: core::net::IpAddr, options: u32) -> usize {
-        use super::option::{PMTU, PMTU_DO, PMTU_PROBE};
+    /// Whether a socket with these [`super::option`] bits may send `len` bytes to `to`, as far as the
+    /// program can tell: netd knows more, but tells later.
+    ///
+    /// # Errors
+    /// [`Error::MessageTooLong`]: longer than a packet can be, or than the link carries if it must
+    /// not be cut. [`Error::NotPermitted`]: to everybody without SO_BROADCAST.
+    pub fn check(to: core::net::IpAddr, len: usize, options: u32) -> Result<(), Error> {
+        use super::option::{BROADCAST, PMTU, PMTU_DO, PMTU_PROBE};
         let uncut = matches!(options & PMTU, PMTU_DO | PMTU_PROBE) && !to.is_loopback();
-        match (to, uncut) {
-            (core::net::IpAddr::V4(_), true) => Self::UNCUT,
-            (core::net::IpAddr::V4(_), false) => Self::MAX_V4,
-            (core::net::IpAddr::V6(_), true) => Self::UNCUT - 20,
-            (core::net::IpAddr::V6(_), false) => Self::MAX,
+        let longest = match (to, uncut) {
+            (IpAddr::V4(_), true) => Self::UNCUT,
+            (IpAddr::V4(_), false) => Self::MAX_V4,
+            (IpAddr::V6(_), true) => Self::UNCUT - 20,
+            (IpAddr::V6(_), false) => Self::MAX,
+        };
+        if len > longest {
+            return Err(Error::MessageTooLong);
+        }
+        match to {
+            IpAddr::V4(Ipv4Addr::BROADCAST) if options & BROADCAST == 0 => {
+                Err(Error::NotPermitted(Permission::Broadcast))
+            }
+            _ => Ok(()),
         }
     }
     /// To (or from) `to`, `len` bytes; the rest as the socket has it.

@@ -6,7 +6,7 @@
 //! | [`tcp`] | one TCP connection as a state machine |
 //! | [`stack`] | sockets, tables, timers: [`Stack`] |
 //! | [`record`] | hard state of sockets, in the order that recovery needs |
-//! | [`state`] | hard state of the stack |
+//! | [`state`], [`membership`] | hard state of the stack |
 //! | [`port`] | netd's end of the driver's rings |
 //! | [`session`] | a program's session: id rings and memory |
 //! | [`addressing`], [`addressing6`] | the arguments: DHCP, or an address; of IPv6: routers, or an address |
@@ -38,6 +38,7 @@ pub mod env;
 mod iface;
 mod ip6;
 pub mod list;
+pub mod membership;
 pub mod neigh;
 pub mod paths;
 pub mod port;

@@ -204,14 +204,15 @@ impl Neighbours {
         }
     }
 
-    fn ask(&mut self, i: usize, now: u64) {
+    /// Asks for entry `i`, the next time a while after `from`.
+    fn ask(&mut self, i: usize, from: u64) {
         let e = &mut self.entries[i];
         e.probes = e.probes.saturating_add(1);
         e.asks = true;
         if !core::mem::replace(&mut e.queued, true) {
             let _ = self.asks.push_back(i as u8);
         }
-        self.schedule(i, now + RETRANS_NS);
+        self.schedule(i, from + RETRANS_NS);
     }
 
     fn confirm_entry(&mut self, i: usize, now: u64) {
@@ -371,7 +372,8 @@ impl Neighbours {
             }
             return Waiting::NONE;
         }
-        e.due = u64::MAX;
+        // Timers are late by up to a tick: that must not add up.
+        let due = core::mem::replace(&mut e.due, u64::MAX);
         match e.state {
             State::Reachable if now < e.confirmed + e.reachable => {
                 let due = e.confirmed + e.reachable;
@@ -388,13 +390,13 @@ impl Neighbours {
             }
             State::Delay => {
                 (e.state, e.updated, e.probes) = (State::Probe, now, 0);
-                self.ask(i, now);
+                self.ask(i, due);
             }
             State::Probe | State::Incomplete if e.probes >= PROBES => {
                 (e.state, e.updated) = (State::Failed, now);
                 return core::mem::replace(&mut e.waiting, Waiting::NONE);
             }
-            State::Probe | State::Incomplete => self.ask(i, now),
+            State::Probe | State::Incomplete => self.ask(i, due),
             State::Empty | State::Stale | State::Failed => {}
         }
         Waiting::NONE

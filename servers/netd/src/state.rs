@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::dhcp::Lease;
 use crate::ip6::record::Record as Record6;
+use crate::membership::{MEMBERS, Membership};
 use crate::record::Journal;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BWNETD01");
@@ -30,6 +31,8 @@ pub struct HardState {
     lease_check: AtomicU64,
     /// The change of a socket's record that is under way.
     pub journal: Journal,
+    /// Which sockets are in which multicast groups.
+    pub members: [Membership; MEMBERS],
     /// Addresses of IPv6, and routers.
     pub(crate) ip6: Record6,
 }
@@ -62,6 +65,7 @@ impl HardState {
             lease: [const { AtomicU64::new(0) }; 6],
             lease_check: AtomicU64::new(0),
             journal: Journal::new(),
+            members: [const { Membership::new() }; MEMBERS],
             ip6: Record6::new(),
         }
     }

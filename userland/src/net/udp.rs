@@ -20,8 +20,8 @@ impl Socket {
         let space = Dgram::space(len);
         let peer = || ip_from_words(self.record().remote_ip.each_ref().map(|w| w.load(Relaxed)));
         let to_ip = to.map_or_else(peer, |to| to.ip());
-        let longest = Dgram::limit(to_ip, self.words().options.load(Relaxed));
-        if len > longest || space > self.tx_size() {
+        Dgram::check(to_ip, len, self.words().options.load(Relaxed))?;
+        if space > self.tx_size() {
             return Err(Error::MessageTooLong);
         }
         self.check_open()?;
@@ -262,6 +262,28 @@ impl UdpSocket {
     /// Datagrams that netd dropped because the receive ring was full.
     pub fn dropped(&self) -> u32 {
         self.socket.record().pending.load(Acquire)
+    }
+
+    /// Joins a multicast group: what others send to it arrives on the ports of the group's
+    /// datagrams. What this program sends to a group that the host is in arrives, too, unless
+    /// `MULTICAST_LOOP_OFF` is set.
+    ///
+    /// # Errors
+    /// [`Error::AddrInUse`] if it is in it, [`Error::Invalid`] for no group, [`Error::NoBuffers`] if
+    /// netd has no room for another membership, [`Error::NotPermitted`] without `broadcast` in the
+    /// manifest.
+    pub fn join(&self, group: core::net::IpAddr) -> Result<(), Error> {
+        let id = self.socket.id;
+        self.socket.rt.call(&Request::Membership { id, group, join: true }).map(|_| ())
+    }
+
+    /// Leaves a multicast group. So does the end of the socket.
+    ///
+    /// # Errors
+    /// [`Error::AddrNotAvailable`] if it is not in it.
+    pub fn leave(&self, group: core::net::IpAddr) -> Result<(), Error> {
+        let id = self.socket.id;
+        self.socket.rt.call(&Request::Membership { id, group, join: false }).map(|_| ())
     }
 
     /// Ends receiving, sending or both; see [`super::Shutdown`].

@@ -54,9 +54,11 @@ fn is_silent(group: Ipv6Addr) -> bool {
 impl Listener {
     /// A group is listened to from now on. `false`: there is no room for it, nobody is told.
     pub fn join(&mut self, ip: Ipv6Addr, now: u64) -> bool {
-        if is_silent(ip) {
-            return true;
-        }
+        is_silent(ip) || self.enter(ip, now)
+    }
+
+    /// As [`Self::join`], of a group that is told in any case.
+    pub fn enter(&mut self, ip: Ipv6Addr, now: u64) -> bool {
         let found = self.groups.iter().position(|g| g.ip == ip);
         let new =
             Group { ip, joined: false, changes: 0, asked: false, due: NEVER, reporter: false };

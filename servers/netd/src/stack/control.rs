@@ -58,6 +58,7 @@ impl<E: Env> Stack<E> {
                 let s = &self.socks[i as usize];
                 Ok(Reply::Addresses { local: s.local, remote: peer(s.remote) })
             }
+            Request::Membership { sock, group, join } => self.membership(sock, group, join),
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
             Request::Interface => Ok(Reply::Interface(self.interface())),
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),

@@ -212,7 +212,7 @@ impl<E: Env> Stack<E> {
         let dual = if dst.is_ipv4() { self.demux.find_dual(Space::Udp, dst.port()) } else { None };
         let all = [at(dst.ip()), at(any), dual];
         for i in all.into_iter().flatten() {
-            if self.hears(i, dst.ip(), src.ip()) {
+            if self.hears(i, dst.ip()) {
                 self.deliver(i, p, src, udp::HEADER, len, sum)?;
             }
         }

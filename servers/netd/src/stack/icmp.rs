@@ -129,7 +129,7 @@ impl<E: Env> Stack<E> {
         let Some(body) = body.get_mut(..quoted) else { return };
         body[..icmp::HEADER].copy_from_slice(&problem.header());
         body[icmp::HEADER..].copy_from_slice(p.header);
-        let room = icmp::ERROR_MAX - ipv4::HEADER - quoted; // TMP
+        let room = icmp::ERROR_MAX - ipv4::HEADER - quoted - p.options.len();
         let rest = Payload::At(At(&p.mem, p.at), p.len().min(room));
         self.answer(p, p.ip.tos & KEPT_TOS | ERROR_TOS, body, rest);
     }

@@ -68,6 +68,7 @@ impl<E: Env> Stack<E> {
             self.dhcp = Some(client);
         }
         self.announce_address();
+        self.tell_groups();
         self.link_up_v6();
     }
 

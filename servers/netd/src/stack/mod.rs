@@ -89,6 +89,7 @@ use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
 use fair::Turns;
+use groups::Groups;
 use link::LinkNews;
 use pending::Pending;
 pub use setup::Setup;
@@ -129,6 +130,7 @@ pub struct Stack<E> {
     neighbours: Neighbours,
     pending: Pending,
     reassembly: Reassembly,
+    groups: Groups,
     paths: Paths,
     /// Identifications of packets that may be cut, by a hash of their destination.
     ids: [u16; 256],

@@ -53,6 +53,7 @@ impl<E: Env> Stack<E> {
             }
         }
         self.recover_time_wait();
+        self.recover_groups();
         let Found { connections, listeners, datagrams, dropped } = found;
         self.counters.recovered = connections as u64;
         if connections + listeners + datagrams + dropped > 0 {

@@ -129,6 +129,7 @@ impl<E: Env> Stack<E> {
             protocol::TCP if p.to_us && !p.group => self.tcp_in(p),
             protocol::UDP => self.udp_in(p),
             protocol::ICMP if p.ip.src.is_ipv4() => self.icmp_in(p),
+            protocol::IGMP if p.ip.src.is_ipv4() => self.igmp_in(p),
             protocol::TCP => {
                 self.counters.rx_unclaimed += 1;
                 Ok(())

@@ -1,6 +1,7 @@
 //! What a stack is made from.
 
 use super::fair::{QUANTUM, Turns};
+use super::groups::Groups;
 use super::link::LinkNews;
 use super::pending::{self, Pending};
 use super::sock::Sock;
@@ -136,6 +137,7 @@ impl<E: Env> Stack<E> {
             neighbours: Neighbours::new(random.next_u64()),
             pending: Pending::new(pending),
             reassembly: Reassembly::new(fragments, random.next_u64()),
+            groups: Groups::default(),
             paths: Paths::new(random.next_u64()),
             ids: core::array::from_fn(|_| random.next_u32() as u16),
             addressing: setup.addressing,

@@ -137,6 +137,7 @@ impl<E: Env> Stack<E> {
         self.wheel.cancel(i);
         self.unqueue(i);
         self.unlist(i);
+        self.leave_groups(i);
     }
 
     pub(super) fn unqueue(&mut self, i: u32) {

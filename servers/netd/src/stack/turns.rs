@@ -26,6 +26,7 @@ pub(super) enum Own {
     Dhcp,
     Link,
     Reassembly,
+    Groups,
     Ip6,
     /// One an entry, from here on.
     Neighbours,
@@ -185,6 +186,7 @@ impl<E: Env> Stack<E> {
             t if t == Own::Dhcp as u32 => self.dhcp_due(),
             t if t == Own::Link as u32 => self.link_due(),
             t if t == Own::Reassembly as u32 => self.reassembly_due(),
+            t if t == Own::Groups as u32 => self.igmp_due(),
             t if t == Own::Ip6 as u32 => self.ip6_due(),
             t if t >= Own::Neighbours as u32 => {
                 self.neighbour_due((t - Own::Neighbours as u32) as usize);

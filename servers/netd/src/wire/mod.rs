@@ -11,6 +11,7 @@ pub mod ethernet;
 pub mod ext;
 pub mod icmp;
 pub mod icmpv6;
+pub mod igmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv4_options;

@@ -223,6 +223,22 @@ impl<'a> Server<'a> {
                 let (id, _) = self.own(s, id)?;
                 addresses(netd, sock_id(s, id))
             }
+            Request::Membership { id, group, join } => {
+                let (id, _) = self.own(s, id)?;
+                let answer =
+                    netd.ask(&net::Request::Membership { sock: sock_id(s, id), group, join });
+                match answer.reply {
+                    // What the first attempt did is done.
+                    Err(Error::AddrInUse) if join && (answer.again || repeated) => Ok(Reply::Done),
+                    Err(Error::AddrNotAvailable) if !join && (answer.again || repeated) => {
+                        Ok(Reply::Done)
+                    }
+                    Err(Error::NotPermitted(Permission::Broadcast)) => {
+                        Err(self.refuse(Some(s), Forbidden::Broadcast))
+                    }
+                    reply => reply.map(|_| Reply::Done),
+                }
+            }
             Request::TcpInfo { id } => {
                 let (id, _) = self.own(s, id)?;
                 match netd.ask(&net::Request::TcpInfo { sock: sock_id(s, id) }).reply {

@@ -155,6 +155,8 @@ impl Shell {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let socket = UdpSocket::bind_with(self.rt, if listen { at } else { any }, OPTIONS)?;
         socket.set_nonblocking(true);
+        // Who names a broadcast address here means it.
+        socket.opts().set_flag(libipc::sock::option::BROADCAST, true);
         if listen {
             out!(self, "listening on UDP port {}; Ctrl-C ends it", at.port());
         } else {

@@ -28,8 +28,9 @@ pub fn send(
     }
     let ip = to.or(fd.remote).map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |to| to.ip());
     let options = w.host.progs[0].app(fd.id).options.load(Acquire);
-    if bytes > Dgram::limit(ip, options) {
-        return Err(90);
+    Dgram::check(ip, bytes, options).map_err(|e| e.errno())?;
+    if to.is_some_and(|to| to.port() == 0) {
+        return Err(22);
     }
     let rings = rings(w, fd, fd.id);
     let tail = w.host.progs[0].tail[fd.id as usize];
