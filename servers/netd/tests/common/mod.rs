@@ -81,16 +81,22 @@ pub fn pattern(stream: u64, at: u64) -> u8 {
 pub struct Region {
     base: usize,
     pub len: usize,
+    /// What was allocated: a page more than `len`, from here on.
+    whole: usize,
 }
 
 impl Region {
     pub fn new(len: usize) -> Self {
         let len = len.next_multiple_of(4096);
-        let layout = std::alloc::Layout::from_size_align(len, 4096).unwrap();
         // SAFETY: the size is not zero.
-        let base = unsafe { std::alloc::alloc_zeroed(layout) } as usize;
-        assert_ne!(base, 0);
-        Self { base, len }
+        let whole = unsafe { std::alloc::alloc_zeroed(Self::layout(len)) } as usize;
+        assert_ne!(whole, 0);
+        Self { base: whole.next_multiple_of(4096), len, whole }
+    }
+    /// With no more alignment than the system's own allocator gives: that one has pages of zeros
+    /// at hand, an aligned allocation would write them all.
+    fn layout(len: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(len + 4096, 16).unwrap()
     }
     pub fn at(&self, offset: usize) -> usize {
         assert!(offset < self.len);
@@ -116,9 +122,8 @@ impl Region {
     /// # Safety
     /// Nothing made from it is used any more.
     unsafe fn give_back(self) {
-        let layout = std::alloc::Layout::from_size_align(self.len, 4096).unwrap();
         // SAFETY: allocated so by `new`.
-        unsafe { std::alloc::dealloc(self.base as *mut u8, layout) };
+        unsafe { std::alloc::dealloc(self.whole as *mut u8, Self::layout(self.len)) };
     }
 }
 
