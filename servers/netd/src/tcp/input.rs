@@ -103,6 +103,10 @@ impl Conn {
             return self.end(None) | Outcome::REFUSE;
         } else if self.rcv_nxt.le(fin) && fin.le(self.rcv_adv) {
             self.peer_fin = Some(fin);
+            if seg.len == 0 && self.rcv_nxt.lt(fin) {
+                // Out of order, as text would be.
+                self.need |= Need::ACK;
+            }
         }
         Outcome::empty()
     }
