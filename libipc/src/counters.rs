@@ -107,7 +107,15 @@ counters! {
     tcp_after_fin = "Drop.InTcpAfterFin",
     /// Connections that left TIME-WAIT early, since others came.
     time_wait_overflow = "Tcp.TimeWaitOverflow",
-    /// SYNs for which there was no room.
+    /// SYN cookies sent, since too many handshakes were under way (RFC 4987).
+    cookies_sent = "Tcp.SyncookiesSent",
+    /// ACKs of SYN cookies.
+    cookies_taken = "Tcp.SyncookiesRecv",
+    /// ACKs that were of no cookie, or of an old one.
+    cookies_failed = "Tcp.SyncookiesFailed",
+    /// Handshakes that their peers did not complete.
+    requests_expired = "Tcp.ReqsExpired",
+    /// SYNs and last ACKs of handshakes for which the backlog had no room.
     syns_dropped = "Drop.Syn",
     /// Sessions ended because of nonsense in their memory.
     peer_errors = "Stack.SessionFaults",

@@ -12,6 +12,7 @@ use libipc::sock::{
 use libipc::start::{Region, StartInfo};
 use netd::env::Event;
 use netd::port::PortMemory;
+use netd::request::RequestRecord;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
@@ -103,8 +104,11 @@ pub fn setup(
         tx_free: ring((drv, offset::TX_FREE_PRODUCER), (net, offset::TX_FREE_CONSUMER), nic::RING),
     };
     let (sessions, signals) = sessions(start)?;
-    let waits = (state.len as usize).saturating_sub(TIME_WAIT_OFFSET) / size_of::<WaitRecord>();
+    // A quarter of the records is for handshakes.
+    let records = (state.len as usize).saturating_sub(TIME_WAIT_OFFSET) / size_of::<WaitRecord>();
+    let waits = records - records / 4;
     let waits_at = (state.vaddr as usize + TIME_WAIT_OFFSET) as *const WaitRecord;
+    let requests_at = waits_at.wrapping_add(waits).cast::<RequestRecord>();
     let setup = Setup {
         port,
         loopback: bytes(headers, header_len, LOOPBACK),
@@ -112,6 +116,8 @@ pub fn setup(
         hard: unsafe { &*(state.vaddr as *const HardState) },
         // SAFETY: likewise; the records fill what is left of the region.
         time_wait: unsafe { core::slice::from_raw_parts(waits_at, waits) },
+        // SAFETY: likewise, and both kinds are of one size.
+        requests: unsafe { core::slice::from_raw_parts(requests_at, records - waits) },
         sessions,
         addressing,
         ip6,

@@ -15,6 +15,7 @@
 //! | [`route`], [`paths`] | which neighbour a packet goes to; what is known of a destination |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`reassembly`] | fragments put together |
+//! | [`request`] | handshakes without a socket |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`settings`] | choices for the whole stack |
 //! | [`bpf`] | filters of packet taps |
@@ -44,6 +45,7 @@ pub mod paths;
 pub mod port;
 pub mod reassembly;
 pub mod record;
+pub mod request;
 pub mod route;
 mod sealed;
 pub mod session;

@@ -174,19 +174,6 @@ fn a_wrong_ack_in_a_handshake_is_refused() {
 }
 
 #[test]
-fn the_backlog_is_a_limit() {
-    let mut s = Script::new();
-    let listener = s.host.listen(80, 2);
-    for port in 0..4 {
-        let syn = Repr { flags: Flags::SYN, seq: Seq(9), window: 1000, ..seg(6000 + port, 80) };
-        s.send_repr(&syn, &[]);
-    }
-    assert_eq!(s.sent.len(), 2, "two of four are answered");
-    assert_eq!(s.host.stack().counters().syns_dropped, 2);
-    assert!(s.host.accept(listener).is_none());
-}
-
-#[test]
 fn ports_where_nobody_listens() {
     let mut s = Script::new();
     s.send_syn("S", 0, None, None);

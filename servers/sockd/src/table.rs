@@ -70,7 +70,7 @@ pub struct Listen {
     /// Receive ring.
     pub rx_bits: u8,
     /// Spares to keep.
-    pub backlog: u16,
+    pub spares: u16,
 }
 
 /// The table, over words in lent memory. Only sockd writes them.
@@ -250,14 +250,14 @@ impl<'a> Table<'a> {
         Ok(Listen {
             tx_bits: content as u8,
             rx_bits: (content >> 8) as u8,
-            backlog: (content >> 16) as u16,
+            spares: (content >> 16) as u16,
         })
     }
 
     /// Notes what a listener was asked for; before its use changes.
     pub fn set_listen(&self, s: usize, id: u16, l: Listen) {
         let (w, salt) = self.socket_words(s, id);
-        let content = l.tx_bits as u64 | (l.rx_bits as u64) << 8 | (l.backlog as u64) << 16;
+        let content = l.tx_bits as u64 | (l.rx_bits as u64) << 8 | (l.spares as u64) << 16;
         w[3].store(seal(content, !salt), Release);
     }
 }
@@ -293,10 +293,10 @@ mod tests {
         let rings = Rings { tx_off: 1 << 16, tx_bits: 16, rx_off: 4096, rx_bits: 12 };
         let s = Socket { usage: Use::Spare, listener: 3, kind: Kind::Tcp, rings };
         t.create(1, 5, s);
-        t.set_listen(1, 3, Listen { tx_bits: 18, rx_bits: 16, backlog: 7 });
+        t.set_listen(1, 3, Listen { tx_bits: 18, rx_bits: 16, spares: 7 });
         t.set_last_call(1, Some((65535, 5)));
         assert_eq!(t.socket(1, 5), Ok(Some(s)));
-        assert_eq!(t.listen(1, 3), Ok(Listen { tx_bits: 18, rx_bits: 16, backlog: 7 }));
+        assert_eq!(t.listen(1, 3), Ok(Listen { tx_bits: 18, rx_bits: 16, spares: 7 }));
         assert_eq!(t.last_call(1), Some((65535, 5)));
         assert_eq!(t.socket(0, 5), Ok(None));
         let at = HEADER + MAX_SESSIONS * SESSION + (8 + 5) * SOCKET;

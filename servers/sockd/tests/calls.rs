@@ -139,7 +139,7 @@ fn a_listener_gets_spares_and_hands_over_connections() {
     let mut w = World::opened();
     let id = w.socket(Kind::Tcp, 1);
     w.ask(Request::Bind { id, addr: at(7001) }).unwrap();
-    let listen = Request::Listen { id, backlog: 3, tx: 8192, rx: 4096 };
+    let listen = Request::Listen { id, backlog: 2, tx: 8192, rx: 4096 };
     assert_eq!(w.ask(listen), Ok(Reply::Done));
     assert_eq!(w.used().0, 4);
     let listener = SockId { session: 0, id: id as u16 };

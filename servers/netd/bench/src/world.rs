@@ -259,7 +259,8 @@ impl World {
             port: port(drv, net, pool, headers),
             loopback: Region::new(LOOPBACK).bytes(),
             hard: &state.view::<HardState>(0, 1)[0],
-            time_wait: state.view(TIME_WAIT_OFFSET, waits),
+            time_wait: state.view(TIME_WAIT_OFFSET, waits - waits / 4),
+            requests: state.view(TIME_WAIT_OFFSET + (waits - waits / 4) * 64, waits / 4),
             sessions,
             addressing: Addressing::Static {
                 addr: US,

@@ -1,15 +1,31 @@
 //! Listeners: sockets set aside for them, handshakes, connections that wait.
 
-use super::rx::Packet;
+use super::request::Arrival;
 use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Tuple};
 use crate::env::{Env, Event};
 use crate::list::{Ends, NONE};
 use crate::record::{self, Fixed};
-use crate::tcp::{Conn, Segment};
-use crate::wire::tcp::{Flags, Seq};
+use crate::request::Request;
+use crate::tcp::cookie::{self, COOKIE_NS};
+use crate::tcp::{Conn, Segment, first_window, ticks};
+use crate::wire::Malformed;
+use crate::wire::tcp::{Flags, MAX_SHIFT, Options, Seq, Timestamps};
+use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Relaxed;
+use libipc::net::Rings;
 use libipc::sock::{Error, Kind, State, flags};
+
+/// What an ACK that nobody expects says.
+enum Cookie {
+    /// It completes this handshake.
+    Good(Request),
+    /// None. But it has text, and the ACK and the text before it may have been lost: both will come
+    /// again, unless an RST tells the peer that there is no hope.
+    Early,
+    /// None.
+    None,
+}
 
 impl<E: Env> Stack<E> {
     /// Makes `i` an unused socket of `listener`.
@@ -22,6 +38,10 @@ impl<E: Env> Stack<E> {
         let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
         s.hard.renew(&fixed);
         record::set_state(s.rec, State::Open);
+        let rings = s.rings;
+        if let Body::Listener(l) = &mut self.socks[listener as usize].body {
+            l.rings = rings;
+        }
         self.enlist(i, listener, Place::Spare);
     }
 
@@ -56,60 +76,126 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// RFC 9293 3.10.7.2.
+    /// RFC 9293 3.10.7.2. `iss`: of a connection that takes the place of one in TIME-WAIT.
     pub(super) fn listener_in(
         &mut self,
         l: u32,
-        p: &Packet<'_>,
-        seg: &Segment,
-        tuple: &Tuple,
+        a: &Arrival<'_>,
         iss: Option<Seq>,
-    ) {
+    ) -> Result<(), Malformed> {
+        let Arrival { packet, seg, tuple, .. } = a;
         if seg.flags.intersects(Flags::ACK | Flags::RST) {
-            return self.refuse(p, seg, tuple);
+            match self.cookie_in(l, seg, tuple) {
+                Cookie::Good(request) => return self.completed(&request, None, a),
+                Cookie::Early => {}
+                Cookie::None => self.refuse(packet, seg, tuple),
+            }
+            return Ok(());
         }
         // Nobody opens and closes in one breath.
         if !seg.flags.contains(Flags::SYN) || seg.flags.contains(Flags::FIN) {
             self.counters.tcp_no_ack += 1;
-            return;
+            return Ok(());
         }
-        let Body::Listener(listener) = &self.socks[l as usize].body else { return };
-        let full = listener.half.len() + listener.waiting.len() >= listener.backlog;
-        let Some(i) = listener.spares.first().filter(|_| !full) else {
-            self.counters.syns_dropped += 1;
-            let session = self.socks[l as usize].session as usize;
-            if let Some(held) = self.sessions[session].backlog_pace.admit(self.now) {
-                self.env.event(Event::BacklogFull { at: tuple.local, held });
-            }
-            return;
-        };
-        self.unlist(i);
-        if !self.demux.insert(i, *tuple) {
-            // A connection that is over but for its program; the peer will try again.
-            self.enlist(i, l, Place::Spare);
-            return;
+        if self.free_place(l).is_none() {
+            self.backlog_full(l, tuple.local);
+            return Ok(());
+        }
+        let Body::Listener(listener) = &self.socks[l as usize].body else { return Ok(()) };
+        let flood = listener.requests.len() > listener.backlog || self.requests.is_full();
+        let rings = listener.rings;
+        if flood && iss.is_none() {
+            self.answer_with_cookie(l, a, rings);
+            return Ok(());
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
-        let (now, config) = (self.now, self.tcp_config(l, tuple.local.ip()));
-        let ts_offset = self.timestamp_offset(tuple);
-        let lid = self.socks[l as usize].id;
-        let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
-        let fixed = Fixed {
-            local: s.local,
-            remote: s.remote,
-            listener: lid,
+        let request = self.request_for(seg, tuple, rings, iss);
+        self.begin_request(l, &request);
+        Ok(())
+    }
+
+    /// What a SYN asks for and gets.
+    fn request_for(&self, syn: &Segment, tuple: &Tuple, rings: Rings, iss: Seq) -> Request {
+        let base = Fixed {
+            local: tuple.local,
+            remote: tuple.remote,
             flags: flags::PASSIVE,
             iss,
-            ts_offset,
-            ..Fixed::open(Kind::Tcp, s.rings)
+            ..Fixed::open(Kind::Tcp, rings)
         };
-        let fixed = Conn::agreed(fixed, seg);
-        s.hard.renew(&fixed);
-        s.body = Body::Tcp(Conn::accept(s.hard, &fixed, config, seg, now));
-        self.enlist(i, l, Place::Half);
-        self.want_send(i);
-        self.arm(i);
+        let fixed = Conn::agreed(base, syn);
+        let ts_recent = syn.options.timestamps.map_or(0, |t| t.value);
+        Request::new(*tuple, &fixed, first_window(rings.rx_bits), ts_recent)
+    }
+
+    /// The socket for the next connection of listener `l`, if it may take one: as on Linux one more
+    /// may wait than the backlog says.
+    pub(super) fn free_place(&self, l: u32) -> Option<u32> {
+        let Body::Listener(listener) = &self.socks[l as usize].body else { return None };
+        listener.spares.first().filter(|_| listener.waiting.len() <= listener.backlog)
+    }
+
+    #[cold]
+    pub(super) fn backlog_full(&mut self, l: u32, at: SocketAddr) {
+        self.counters.syns_dropped += 1;
+        let session = self.socks[l as usize].session as usize;
+        if let Some(held) = self.sessions[session].backlog_pace.admit(self.now) {
+            self.env.event(Event::BacklogFull { at, held });
+        }
+    }
+
+    /// Too many handshakes are under way: this one has to live without a record.
+    #[cold]
+    fn answer_with_cookie(&mut self, l: u32, a: &Arrival<'_>, rings: Rings) {
+        let Arrival { seg, tuple, .. } = a;
+        let now = self.now;
+        if let Body::Listener(listener) = &mut self.socks[l as usize].body {
+            listener.cookies_until = now + COOKIE_NS;
+        }
+        self.counters.cookies_sent += 1;
+        let mut syn = *seg;
+        if syn.options.timestamps.is_none() {
+            // There is no place to remember them.
+            syn.options = Options { mss: syn.options.mss, ..Options::NONE };
+            syn.flags = Flags::SYN;
+        }
+        let mut request = self.request_for(&syn, tuple, rings, Seq(0));
+        let mss = request.peer_mss.min(self.tcp_config(l, tuple.local.ip()).mss);
+        request.iss = cookie::make(self.secrets.isn, tuple, seg.seq, mss, now);
+        let timestamps = syn.options.timestamps.map(|t| Timestamps {
+            value: cookie::stamp(ticks(now), syn.options.scale, request.flags)
+                .wrapping_add(self.timestamp_offset(tuple)),
+            echo: t.value,
+        });
+        self.send_syn_ack_with(l, &request, timestamps);
+    }
+
+    /// The handshake that an ACK completes by a cookie, if it does.
+    fn cookie_in(&mut self, l: u32, seg: &Segment, tuple: &Tuple) -> Cookie {
+        let Body::Listener(listener) = &self.socks[l as usize].body else { return Cookie::None };
+        let asks = seg.flags & (Flags::SYN | Flags::ACK | Flags::RST);
+        if self.now >= listener.cookies_until || asks != Flags::ACK {
+            return Cookie::None;
+        }
+        let (rings, irs, iss) = (listener.rings, seg.seq - 1, seg.ack - 1);
+        let Some(mss) = cookie::open(self.secrets.isn, tuple, irs, iss, self.now) else {
+            self.counters.cookies_failed += 1;
+            return if seg.len > 0 { Cookie::Early } else { Cookie::None };
+        };
+        self.counters.cookies_taken += 1;
+        let mut syn = *seg;
+        (syn.seq, syn.flags) = (irs, Flags::SYN);
+        syn.options = Options { mss: Some(mss), ..Options::NONE };
+        let mut request = self.request_for(&syn, tuple, rings, iss);
+        if let Some(t) = seg.options.timestamps {
+            let (scale, agreed) =
+                cookie::read_stamp(t.echo.wrapping_sub(self.timestamp_offset(tuple)));
+            request.flags |= agreed;
+            request.ts_recent = t.value;
+            request.snd_shift = scale.unwrap_or(0).min(MAX_SHIFT);
+            request.rcv_shift = if scale.is_some() { Conn::shift_for(rings.rx_bits) } else { 0 };
+        }
+        Cookie::Good(request)
     }
 
     /// Closes a listener: unused sockets become free, connections nobody has accepted are reset.
@@ -126,6 +212,7 @@ impl<E: Env> Stack<E> {
             }
             self.free(i);
         }
+        self.end_requests(l);
         self.detach(l);
         let s = self.sock(l);
         s.body = Body::Over;
@@ -151,9 +238,12 @@ impl Listener {
     pub(super) fn new(backlog: u16) -> Self {
         Self {
             backlog: backlog as u32,
+            rings: Rings { tx_off: 0, tx_bits: 0, rx_off: 0, rx_bits: 0 },
             spares: Ends::EMPTY,
+            requests: Ends::EMPTY,
             half: Ends::EMPTY,
             waiting: Ends::EMPTY,
+            cookies_until: 0,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `tx` | frames out: headers, payload by reference or copied, routes, neighbours |
 //! | `tcp` | segments to connections, segments out |
 //! | `listen` | listeners: spares, handshakes, connections that wait |
+//! | `request` | handshakes that others have begun |
 //! | `timewait` | connections that no program holds any more |
 //! | `fair` | whose turn it is to send |
 //! | `dgram`, `dgram_out` | UDP and ICMP echo sockets |
@@ -51,6 +52,7 @@ mod packet;
 mod pending;
 mod recover;
 mod reports;
+mod request;
 mod routers;
 mod rx;
 mod rx6;
@@ -81,6 +83,7 @@ use crate::neigh::Neighbours;
 use crate::paths::Paths;
 use crate::port::Port;
 use crate::reassembly::Reassembly;
+use crate::request::Requests;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::state::{HardState, Secrets};
@@ -117,11 +120,12 @@ pub struct Stack<E> {
     /// Sessions whose programs have something to be told (a bit each).
     news: u32,
     socks: Vec<Sock>,
-    /// Numbers after the sockets' are records in TIME-WAIT.
+    /// Numbers after the sockets' are records in TIME-WAIT, then handshakes.
     demux: Demux,
     /// Likewise, then three of the stack's own.
     wheel: Wheel,
     time_wait: TimeWait,
+    requests: Requests,
     send_links: Links,
     turns: Turns,
     listen_links: Links,

@@ -5,6 +5,7 @@ use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{Env, Event};
 use crate::record::{self, Fixed, NO_LISTENER};
+use crate::tcp::cookie::COOKIE_NS;
 use crate::tcp::{AppWords, Conn, Opts, Outcome};
 use core::sync::atomic::Ordering::*;
 use libipc::sock::{Error, Kind, State, flags};
@@ -54,6 +55,7 @@ impl<E: Env> Stack<E> {
         }
         self.recover_time_wait();
         self.recover_groups();
+        self.recover_requests();
         let Found { connections, listeners, datagrams, dropped } = found;
         self.counters.recovered = connections as u64;
         if connections + listeners + datagrams + dropped > 0 {
@@ -105,7 +107,10 @@ impl<E: Env> Stack<E> {
         match fixed.kind {
             Kind::Listener => {
                 self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
-                self.socks[i as usize].body = Body::Listener(Listener::new(fixed.peer_mss.max(1)));
+                let mut listener = Listener::new(fixed.peer_mss.max(1));
+                // What cookies it has out is not known.
+                listener.cookies_until = self.now + COOKIE_NS;
+                self.socks[i as usize].body = Body::Listener(listener);
                 rec.pending.store(0, Relaxed);
                 record::set_state(rec, State::Listen);
                 found.listeners += 1;

@@ -76,7 +76,9 @@ impl<E: Env> Stack<E> {
     /// A report about a packet of ours, of either family.
     pub(super) fn report_in(&mut self, report: Report, quote: &Quote) {
         let Some(sender) = self.sender(quote) else {
-            self.counters.icmp_ignored += 1;
+            if !self.request_reported(report, quote) {
+                self.counters.icmp_ignored += 1;
+            }
             return;
         };
         if let Report::TooBig(mtu) = report {

@@ -21,6 +21,7 @@ use crate::paths::Paths;
 use crate::port::{Port, PortHard, PortMemory};
 use crate::reassembly::{self, Reassembly};
 use crate::record::Hard;
+use crate::request::{RequestRecord, Requests};
 use crate::session::{Session, SessionMemory};
 use crate::settings::Settings;
 use crate::state::HardState;
@@ -51,8 +52,10 @@ pub struct Setup {
     pub memory: Bytes,
     /// `netd.state`.
     pub hard: &'static HardState,
-    /// The rest of `netd.state`.
+    /// Of the rest of `netd.state`, for TIME-WAIT.
     pub time_wait: &'static [WaitRecord],
+    /// For handshakes.
+    pub requests: &'static [RequestRecord],
     /// Sessions by number.
     pub sessions: Vec<(SessionSpec, SessionMemory)>,
     /// Address.
@@ -112,6 +115,7 @@ impl<E: Env> Stack<E> {
             sessions.push(session);
         }
         let (fragments, pending) = setup.memory.split(reassembly::BYTES);
+        let numbers = sockets + setup.time_wait.len() + setup.requests.len();
         let bells = ((1u64 << sessions.len()) - 1) as u32;
         let said = sessions.iter().map(|s: &Session| Link::load(s.mem.link));
         let said = said.max_by_key(|l| l.version).unwrap_or_default();
@@ -127,9 +131,10 @@ impl<E: Env> Stack<E> {
             hard,
             secrets,
             bells,
-            demux: Demux::new(sockets + setup.time_wait.len(), key),
-            wheel: Wheel::new(sockets + setup.time_wait.len() + Own::COUNT, now),
+            demux: Demux::new(numbers, key),
+            wheel: Wheel::new(numbers + Own::COUNT, now),
             time_wait: TimeWait::new(setup.time_wait),
+            requests: Requests::new(setup.requests),
             send_links: Links::new(sockets),
             turns: Turns::new(),
             listen_links: Links::new(sockets),

@@ -33,12 +33,18 @@ pub(super) enum Body {
 /// A listener. Lists are over socket numbers.
 pub(super) struct Listener {
     pub backlog: u32,
+    /// Memory of the socket that was set aside last: all have the same sizes.
+    pub rings: Rings,
     /// Unused sockets.
     pub spares: Ends,
-    /// Handshakes under way.
+    /// Handshakes under way that have no socket (numbers of [`crate::request`]).
+    pub requests: Ends,
+    /// Handshakes under way that have one.
     pub half: Ends,
     /// Connections that wait to be accepted.
     pub waiting: Ends,
+    /// Until when an ACK may be of a cookie.
+    pub cookies_until: u64,
 }
 
 /// On which of its listener's lists a socket is.

@@ -1,5 +1,6 @@
 //! TCP sockets: segments to connections, listeners and their queues, segments out.
 
+use super::request::Arrival;
 use super::rx::Packet;
 use super::tx::{Check, Link, MAX_BURST, NET, Payload, Route};
 use super::{Body, Place, Served, Stack};
@@ -70,6 +71,8 @@ impl<E: Env> Stack<E> {
             && !conn.is_orphan()
         {
             conn.set_opts(opts, now);
+            // Keep-alive may be due earlier than anything else.
+            self.arm(i);
         }
     }
 
@@ -105,33 +108,56 @@ impl<E: Env> Stack<E> {
             len: len as u32,
         };
         let tuple = Tuple { space: Space::Tcp, local: dst, remote: src };
-        let found = self.demux.find(&tuple);
-        let mut reopened = None;
-        if let Some(number) = found.filter(|n| *n as usize >= self.socks.len()) {
-            self.verify(p, pseudo)?;
-            let Some(iss) = self.time_wait_in(number, &seg, p) else { return Ok(()) };
-            reopened = Some(iss);
-        } else if let Some(i) = found
-            && let Body::Tcp(conn) = &mut self.socks[i as usize].body
-        {
-            let plan = conn.plan(&seg);
-            if let Err(why) = self.take_payload(i, p, header_len, plan, pseudo) {
-                if let Body::Tcp(conn) = &mut self.sock(i).body {
-                    conn.damaged(plan);
+        let a = Arrival { packet: p, header_len, pseudo, seg, tuple };
+        match self.demux.find(&tuple) {
+            Some(i) if (i as usize) < self.socks.len() => {
+                if matches!(self.socks[i as usize].body, Body::Tcp(_)) {
+                    return self.connections_segment(i, &a);
                 }
-                return Err(why);
+                self.verify(p, pseudo)?;
+                self.nobodys_segment(&a, None)
             }
-            self.connection_in(i, p, &seg, &tuple, plan);
-            return Ok(());
-        } else {
-            self.verify(p, pseudo)?;
+            Some(number) => {
+                self.verify(p, pseudo)?;
+                if number as usize >= self.socks.len() + self.time_wait.len() {
+                    return self.request_in(number, &a);
+                }
+                match self.time_wait_in(number, &seg, p) {
+                    Some(iss) => self.nobodys_segment(&a, Some(iss)),
+                    None => Ok(()),
+                }
+            }
+            None => {
+                self.verify(p, pseudo)?;
+                self.nobodys_segment(&a, None)
+            }
         }
-        match self.demux.lookup_local(Space::Tcp, dst) {
+    }
+
+    /// An intact segment that belongs to no connection.
+    fn nobodys_segment(&mut self, a: &Arrival<'_>, iss: Option<Seq>) -> Result<(), Malformed> {
+        match self.demux.lookup_local(Space::Tcp, a.tuple.local) {
             Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
-                self.listener_in(l, p, &seg, &tuple, reopened);
+                self.listener_in(l, a, iss)
             }
-            _ => self.refuse(p, &seg, &tuple),
+            _ => {
+                self.refuse(a.packet, &a.seg, &a.tuple);
+                Ok(())
+            }
         }
+    }
+
+    /// A segment for connection `i`, its checksum not verified yet.
+    pub(super) fn connections_segment(&mut self, i: u32, a: &Arrival<'_>) -> Result<(), Malformed> {
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Ok(()) };
+        let plan = conn.plan(&a.seg);
+        if let Err(why) = self.take_payload(i, a.packet, a.header_len, plan, a.pseudo) {
+            if let Body::Tcp(conn) = &mut self.sock(i).body {
+                conn.damaged(plan);
+            }
+            return Err(why);
+        }
+        self.connection_in(i, a.packet, &a.seg, &a.tuple, plan);
         Ok(())
     }
 

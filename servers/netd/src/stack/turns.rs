@@ -157,10 +157,10 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Number of a timer of the stack's own: they come after those of sockets and of connections
-    /// in TIME-WAIT.
+    /// Number of a timer of the stack's own: they come after those of sockets, of connections in
+    /// TIME-WAIT and of handshakes.
     pub(super) fn own_timer(&self, timer: Own) -> u32 {
-        (self.socks.len() + self.time_wait.len()) as u32 + timer as u32
+        (self.socks.len() + self.time_wait.len() + self.requests.len()) as u32 + timer as u32
     }
     /// Number of the timer of a neighbour's entry.
     pub(super) fn neighbour_timer(&self, entry: usize) -> u32 {
@@ -172,6 +172,8 @@ impl<E: Env> Stack<E> {
             let Some(timer) = self.wheel.expired(self.now) else { return false };
             if timer >= self.own_timer(Own::FIRST) {
                 self.own_timer_due(timer - self.own_timer(Own::FIRST));
+            } else if timer as usize >= self.socks.len() + self.time_wait.len() {
+                self.request_due(timer);
             } else if timer as usize >= self.socks.len() {
                 self.time_wait_over(timer);
             } else {

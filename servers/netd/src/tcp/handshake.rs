@@ -3,7 +3,8 @@
 use super::congestion::Congestion;
 use super::{Config, Conn, NEVER, Need, Out, Outcome, Segment};
 use crate::record::{self, Fixed, Hard};
-use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS};
+use crate::request::{Progress, Request};
+use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS, Timestamps};
 use core::net::SocketAddr;
 use libipc::sock::{Error, State, event, flags};
 
@@ -29,6 +30,30 @@ impl Conn {
         c.need = Need::SYN;
         c.agree(fixed);
         c.window_of_syn(syn, now);
+        c.publish_snd();
+        c.publish_rcv();
+        c.enter(State::SynReceived);
+        c
+    }
+
+    /// A passive open whose SYN-ACK has left without a socket, and whose ACK comes next. No
+    /// `progress`: it left as a cookie.
+    pub fn answered(
+        hard: Hard,
+        fixed: &Fixed,
+        config: Config,
+        request: &Request,
+        progress: Option<Progress>,
+        now: u64,
+    ) -> Self {
+        let mut c = Self::new(hard, fixed, config, now);
+        c.passive = true;
+        c.agree(fixed);
+        c.begin_clock(request.ts_recent, now);
+        c.max = c.iss + 1;
+        c.retries = progress.map_or(0, |p| p.retries);
+        let sent_at = progress.and_then(|p| p.sent_at);
+        (c.syn_at, c.syn_again) = (sent_at.unwrap_or(now), sent_at.is_none());
         c.publish_snd();
         c.publish_rcv();
         c.enter(State::SynReceived);
@@ -71,7 +96,7 @@ impl Conn {
         self.acked = self.rcv_nxt;
         self.head = self.rcv_nxt;
         // The window in our SYN is not scaled (RFC 7323 2.2).
-        self.rcv_adv = self.rcv_nxt + self.rx_size.min(0xffff);
+        self.rcv_adv = self.rcv_nxt + first_window(self.rx_size.trailing_zeros() as u8) as u32;
         self.rcv_shift = agreed.rcv_shift;
         self.snd_shift = agreed.snd_shift;
         // A peer that says less wants to make us send headers only.
@@ -173,33 +198,46 @@ impl Conn {
             self.syn_at = now;
         }
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
-        // Window scale: offered in a SYN, and in a SYN-ACK only if the SYN had it (RFC 7323 2.2).
-        let shift = Self::shift_for(self.rx_size.trailing_zeros() as u8);
-        let timestamps = self.timestamps(now);
-        let sack_permitted = !answer || self.sacks();
-        let scale = if answer { self.scaled().then_some(self.rcv_shift) } else { Some(shift) };
+        let (bits, timestamps) = (self.rx_size.trailing_zeros() as u8, self.timestamps(now));
+        let (flags, options) = if answer {
+            syn_ack(self.agreed, self.rcv_shift, self.config.mss, timestamps)
+        } else {
+            let scale = Some(Self::shift_for(bits));
+            let mss = Some(self.config.mss);
+            (Flags::SYN, Options { mss, scale, timestamps, sack_permitted: true, ..Options::NONE })
+        };
         Out {
             seq: self.iss,
             ack: self.rcv_nxt,
-            flags: if answer { Flags::SYN | Flags::ACK } else { Flags::SYN } | ecn,
+            flags: flags | ecn,
             ecn: 0,
-            window: self.rx_size.min(0xffff) as u16,
+            window: first_window(bits),
             urgent: 0,
-            options: Options {
-                mss: Some(self.config.mss),
-                scale,
-                timestamps,
-                sack_permitted,
-                ..Options::NONE
-            },
+            options,
             at: 0,
             len: 0,
             segment: 0,
             again,
         }
     }
+}
 
-    fn scaled(&self) -> bool {
-        self.agreed & flags::WINDOW_SCALE != 0
-    }
+/// The window in a SYN, which is not scaled (RFC 7323 2.2), for a ring of `2^rx_bits` bytes.
+pub fn first_window(rx_bits: u8) -> u16 {
+    (1u32 << rx_bits).min(0xffff) as u16
+}
+
+/// Control bits and options of the SYN-ACK for a handshake that has come to [`flags`] `agreed`: an option
+/// is in it only if the SYN had it (RFC 7323 2.2 and 3.2).
+pub fn syn_ack(
+    agreed: u16,
+    rcv_shift: u8,
+    mss: u16,
+    timestamps: Option<Timestamps>,
+) -> (Flags, Options) {
+    let scale = (agreed & flags::WINDOW_SCALE != 0).then_some(rcv_shift);
+    let sack_permitted = agreed & flags::SACK != 0;
+    let options = Options { mss: Some(mss), scale, timestamps, sack_permitted, ..Options::NONE };
+    let ece = if agreed & flags::ECN != 0 { Flags::ECE } else { Flags::empty() };
+    (Flags::SYN | Flags::ACK | ece, options)
 }

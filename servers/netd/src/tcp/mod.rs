@@ -28,6 +28,7 @@ mod assembler;
 #[cfg(feature = "crash-points")]
 mod check;
 pub mod congestion;
+pub mod cookie;
 mod delack;
 pub mod ecn;
 mod handshake;
@@ -60,6 +61,7 @@ use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 use delack::Delay;
 use ecn::Owed;
+pub use handshake::{first_window, syn_ack};
 pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
@@ -69,6 +71,7 @@ use recovery::Recovery;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 use timestamps::PeerClock;
+pub use timestamps::ticks;
 pub use validate::CHALLENGE_NS;
 
 /// No deadline.

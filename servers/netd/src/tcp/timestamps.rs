@@ -25,6 +25,11 @@ pub(super) struct PeerClock {
     at: u64,
 }
 
+/// The clock of all connections, before what each adds to it.
+pub fn ticks(now: u64) -> u32 {
+    (now / TICK_NS) as u32
+}
+
 impl PeerClock {
     pub(super) const UNKNOWN: Self = Self { recent: 0, at: 0 };
 }
@@ -32,7 +37,7 @@ impl PeerClock {
 impl Conn {
     /// Our clock.
     pub(super) fn ticks(&self, now: u64) -> u32 {
-        ((now / TICK_NS) as u32).wrapping_add(self.ts_offset)
+        ticks(now).wrapping_add(self.ts_offset)
     }
 
     /// Whether both sides' SYNs had timestamps.
@@ -90,6 +95,14 @@ impl Conn {
     fn set_ts_recent(&mut self, value: u32) {
         self.peer_clock.recent = value;
         record::set_ts_recent(self.rec, value);
+    }
+
+    /// The peer's SYN had this timestamp.
+    pub(super) fn begin_clock(&mut self, value: u32, now: u64) {
+        if self.timed() {
+            self.peer_clock.at = now;
+            self.set_ts_recent(value);
+        }
     }
 
     /// The peer's SYN has come.

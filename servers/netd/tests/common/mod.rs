@@ -14,6 +14,7 @@ use libipc::shared::Bytes;
 use libipc::sock::{AppSock, Error, IdEntry, Kind, Layout, Record, SessionSpec, State, event};
 use netd::env::{Env, Event};
 use netd::port::PortMemory;
+use netd::request::RequestRecord;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
@@ -173,6 +174,8 @@ pub struct HostSpec {
     pub sessions: usize,
     /// Connections in TIME-WAIT that no program holds.
     pub time_wait: usize,
+    /// Handshakes under way.
+    pub requests: usize,
 }
 
 impl HostSpec {
@@ -194,6 +197,7 @@ impl HostSpec {
             offload: true,
             sessions: 1,
             time_wait: 8,
+            requests: 16,
         }
     }
 }
@@ -372,6 +376,10 @@ impl Host {
             loopback: self.loopback.bytes(),
             hard: &self.state.view::<HardState>(0, 1)[0],
             time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
+            requests: self.state.view::<RequestRecord>(
+                TIME_WAIT_OFFSET + self.spec.time_wait * size_of::<WaitRecord>(),
+                self.spec.requests,
+            ),
             sessions,
             addressing: self.spec.addressing,
             utc_at_boot: None,

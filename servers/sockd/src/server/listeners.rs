@@ -9,7 +9,10 @@ use super::{Netd, Server, addresses, sock_id, socket_reply, unexpected};
 use crate::table::{Listen, NONE, Use};
 
 /// Most spares of one listener.
-const MAX_BACKLOG: u16 = 256;
+const MAX_SPARES: u16 = 256;
+/// Most connections that may wait, Linux's `somaxconn`: for those beyond the spares there is a place
+/// only while others are accepted.
+const MAX_BACKLOG: u16 = 4096;
 
 impl Server<'_> {
     pub(super) fn listen(
@@ -26,8 +29,10 @@ impl Server<'_> {
             return Err(Error::Invalid);
         }
         let (tx_bits, rx_bits) = self.sizes(s, Kind::Tcp, tx, rx)?;
-        let backlog = backlog.clamp(1, MAX_BACKLOG.min(self.table.sockets(s)));
-        let listen = Listen { tx_bits, rx_bits, backlog };
+        let backlog = backlog.clamp(1, MAX_BACKLOG);
+        // As on Linux one more may wait than the backlog says.
+        let spares = (backlog + 1).min(MAX_SPARES).min(self.table.sockets(s));
+        let listen = Listen { tx_bits, rx_bits, spares };
         let listener = sock_id(s, id);
         if socket.usage == Use::Listener {
             // Asked again, by a program whose sockd died under the first call.
@@ -91,14 +96,14 @@ impl Server<'_> {
         all
     }
 
-    /// Brings a listener's spares up to its backlog, as far as there is room.
+    /// Brings a listener's spares up to their number, as far as there is room.
     pub(super) fn feed(&mut self, netd: &mut impl Netd, s: usize, listener: u16, listen: Listen) {
         // What to do about a shortage, in turn: ask what came free, and, if half is missing, about
         // each closing socket.
         let mut shortages = 0;
         loop {
             let mut batch = heapless::Vec::<(u16, Rings), SPARES>::new();
-            while self.soft[s].spares(listener) < listen.backlog && !batch.is_full() {
+            while self.soft[s].spares(listener) < listen.spares && !batch.is_full() {
                 let Ok(spare) = self.reserve(s, listen.spare(listener)) else { break };
                 let _ = batch.push(spare);
             }
@@ -109,13 +114,13 @@ impl Server<'_> {
                 continue;
             }
             let have = self.soft[s].spares(listener);
-            if have >= listen.backlog {
+            if have >= listen.spares {
                 return;
             }
             shortages += 1;
             match shortages {
                 1 => self.take_freed_of(netd, s, true),
-                2 if have < listen.backlog.div_ceil(2) && self.soft[s].closing > 0 => {
+                2 if have < listen.spares.div_ceil(2) && self.soft[s].closing > 0 => {
                     self.sweep_closing(netd, s);
                 }
                 _ => {
@@ -169,7 +174,7 @@ impl Server<'_> {
                 }
                 let reply = self.hand(s, number, sock.id, Some(peer)).ok_or(Error::Server);
                 if let Ok(listen) = self.table.listen(s, listener)
-                    && self.soft[s].spares(listener) <= listen.backlog / 2
+                    && self.soft[s].spares(listener) <= listen.spares / 2
                 {
                     // Several at once: a question to netd costs more than what it is about.
                     self.feed(netd, s, listener, listen);

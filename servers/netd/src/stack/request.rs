@@ -1,0 +1,325 @@
+//! Passive handshakes until their ACK (RFC 9293 3.10.7.4 in SYN-RECEIVED): numbers of the demultiplexer
+//! and the wheel after those of TIME-WAIT.
+
+use super::reports::Report;
+use super::rx::Packet;
+use super::tcp::Envelope;
+use super::tx::{Link, Payload, Route};
+use super::{Body, Place, Stack};
+use crate::demux::{Space, Tuple};
+use crate::env::Env;
+use crate::record::Fixed;
+use crate::request::Request;
+use crate::tcp::{CHALLENGE_NS, Conn, Segment, syn_ack};
+use crate::wire::checksum::Sum;
+use crate::wire::icmp::Quote;
+use crate::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
+use crate::wire::{Malformed, ip};
+use core::net::SocketAddr;
+use libipc::sock::{Error, Kind, flags};
+
+/// The first SYN-ACK is repeated after this, with doubling pauses, this often.
+const FIRST_NS: u64 = 1_000_000_000;
+const RETRIES: u8 = 5;
+
+/// A segment as it arrived, with where it lies.
+pub(super) struct Arrival<'a> {
+    pub packet: &'a Packet<'a>,
+    pub header_len: usize,
+    pub pseudo: Sum,
+    pub seg: Segment,
+    pub tuple: Tuple,
+}
+
+impl<E: Env> Stack<E> {
+    fn request_number(&self, entry: usize) -> u32 {
+        (self.socks.len() + self.time_wait.len() + entry) as u32
+    }
+
+    fn request_entry(&self, number: u32) -> usize {
+        number as usize - self.socks.len() - self.time_wait.len()
+    }
+
+    /// Keeps `request` for listener `l` and sends its SYN-ACK.
+    pub(super) fn begin_request(&mut self, l: u32, request: &Request) {
+        let now = self.now;
+        let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
+        let Some(entry) = self.requests.begin(&mut listener.requests, l, request, now) else {
+            return;
+        };
+        let number = self.request_number(entry);
+        if !self.demux.insert(number, request.tuple) {
+            return self.end_request(number);
+        }
+        self.wheel.set(number, now + FIRST_NS);
+        self.send_syn_ack(l, request);
+    }
+
+    /// Forgets the handshake under `number`.
+    pub(super) fn end_request(&mut self, number: u32) {
+        self.demux.remove(number);
+        self.wheel.cancel(number);
+        let entry = self.request_entry(number);
+        let l = self.requests.progress(entry).listener;
+        if let Some(Body::Listener(listener)) = self.socks.get_mut(l as usize).map(|s| &mut s.body)
+        {
+            self.requests.end(&mut listener.requests, entry);
+        }
+    }
+
+    /// Forgets all handshakes of listener `l`.
+    pub(super) fn end_requests(&mut self, l: u32) {
+        loop {
+            let Body::Listener(listener) = &self.socks[l as usize].body else { return };
+            let Some(entry) = listener.requests.first() else { return };
+            self.end_request(self.request_number(entry as usize));
+        }
+    }
+
+    /// Takes over what an earlier incarnation had promised. Sockets are in the table already.
+    pub(super) fn recover_requests(&mut self) {
+        for entry in 0..self.requests.len() {
+            let Some(request) = self.requests.get(entry) else { continue };
+            let number = self.request_number(entry);
+            let l = self.demux.lookup_local(Space::Tcp, request.tuple.local);
+            let listener = match l.map(|l| (l, &mut self.socks[l as usize].body)) {
+                Some((l, Body::Listener(listener))) => Some((l, listener)),
+                _ => None,
+            };
+            match listener {
+                // A socket has its place already, or it is nobody's.
+                Some((l, listener)) if self.demux.insert(number, request.tuple) => {
+                    self.requests.adopt(&mut listener.requests, l, entry, None);
+                    self.wheel.set(number, self.now + FIRST_NS);
+                }
+                _ => self.requests.forget(entry),
+            }
+        }
+    }
+
+    /// The SYN-ACK is due again.
+    pub(super) fn request_due(&mut self, number: u32) {
+        let entry = self.request_entry(number);
+        let Some(request) = self.requests.get(entry) else { return };
+        let progress = self.requests.progress(entry);
+        if progress.retries >= RETRIES {
+            self.counters.requests_expired += 1;
+            return self.end_request(number);
+        }
+        progress.retries += 1;
+        progress.sent_at = None;
+        let l = progress.listener;
+        let pause = FIRST_NS << progress.retries;
+        self.wheel.set(number, self.now + pause);
+        self.counters.retransmits += 1;
+        self.send_syn_ack(l, &request);
+    }
+
+    /// A segment for the handshake under `number`; its checksum is right.
+    pub(super) fn request_in(&mut self, number: u32, a: &Arrival<'_>) -> Result<(), Malformed> {
+        let entry = self.request_entry(number);
+        let Some(request) = self.requests.get(entry) else { return Ok(()) };
+        let Arrival { packet, seg, tuple, .. } = a;
+        let (rst, ack) = (seg.flags.contains(Flags::RST), seg.flags.contains(Flags::ACK));
+        let first = request.irs + 1;
+        let old = is_old(&request, seg);
+        let asks = Flags::SYN | Flags::ACK | Flags::RST;
+        if seg.seq == request.irs && seg.flags & asks == Flags::SYN && !old {
+            // Our SYN-ACK was lost.
+            if self.may_answer(entry) {
+                self.requests.progress(entry).sent_at = None;
+                let pause = FIRST_NS << self.requests.progress(entry).retries;
+                self.wheel.set(number, self.now + pause);
+                let l = self.requests.progress(entry).listener;
+                self.send_syn_ack(l, &request);
+            }
+            return Ok(());
+        }
+        if ack && !rst && seg.ack != request.iss + 1 {
+            self.refuse(packet, seg, tuple);
+            return Ok(());
+        }
+        let exact = seg.seq == first;
+        if rst && exact {
+            self.end_request(number);
+            return Ok(());
+        }
+        let fits = in_window(seg, first, request.window as u32);
+        if old || !fits || rst {
+            self.counters.tcp_unacceptable += 1;
+            if (!rst || fits) && self.may_answer(entry) {
+                self.send_ack(&request);
+            }
+            return Ok(());
+        }
+        if seg.flags.contains(Flags::SYN) && seg.seq != request.irs {
+            // Another connection between the same ports, or an attempt on this one.
+            self.refuse(packet, seg, tuple);
+            self.end_request(number);
+            return Ok(());
+        }
+        if !ack {
+            self.counters.tcp_no_ack += 1;
+            return Ok(());
+        }
+        self.completed(&request, Some(number), a)
+    }
+
+    /// The ACK of `request` has come: a socket takes it over, if there is one and the backlog allows.
+    pub(super) fn completed(
+        &mut self,
+        request: &Request,
+        number: Option<u32>,
+        a: &Arrival<'_>,
+    ) -> Result<(), Malformed> {
+        let (tuple, now) = (request.tuple, self.now);
+        let mut progress = number.map(|n| *self.requests.progress(self.request_entry(n)));
+        let l = progress.map(|p| p.listener);
+        let Some(l) = l.or_else(|| self.demux.lookup_local(Space::Tcp, tuple.local)) else {
+            return Ok(());
+        };
+        let Some(i) = self.free_place(l) else {
+            // As if the ACK were lost: the SYN-ACK will be repeated, and answered.
+            self.backlog_full(l, tuple.local);
+            return Ok(());
+        };
+        self.unlist(i);
+        let config = self.tcp_config(l, tuple.local.ip());
+        let ts_offset = self.timestamp_offset(&tuple);
+        let listener = self.socks[l as usize].id;
+        let s = self.sock(i);
+        (s.local, s.remote) = (tuple.local, tuple.remote);
+        let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, s.rings) };
+        let fixed = request.fixed(base);
+        s.hard.renew(&fixed);
+        let conn = Conn::answered(s.hard, &fixed, config, request, progress.take(), now);
+        s.body = Body::Tcp(conn);
+        // The socket's record speaks for it from here on.
+        if let Some(number) = number {
+            self.end_request(number);
+        }
+        if !self.demux.insert(i, tuple) {
+            self.spare(i, l);
+            return Ok(());
+        }
+        self.enlist(i, l, Place::Half);
+        self.connections_segment(i, a)
+    }
+
+    fn may_answer(&mut self, entry: usize) -> bool {
+        let now = self.now;
+        let progress = self.requests.progress(entry);
+        let may = now >= progress.challenge_from;
+        if may {
+            progress.challenge_from = now + CHALLENGE_NS;
+        }
+        may
+    }
+
+    fn timestamps(&self, request: &Request) -> Option<Timestamps> {
+        let ticks = crate::tcp::ticks(self.now);
+        (request.flags & flags::TIMESTAMPS != 0).then(|| Timestamps {
+            value: ticks.wrapping_add(self.timestamp_offset(&request.tuple)),
+            echo: request.ts_recent,
+        })
+    }
+
+    fn send_syn_ack(&mut self, l: u32, request: &Request) {
+        let timestamps = self.timestamps(request);
+        self.send_syn_ack_with(l, request, timestamps);
+    }
+
+    /// Sends the SYN-ACK of `request` to listener `l`, with these timestamps.
+    pub(super) fn send_syn_ack_with(
+        &mut self,
+        l: u32,
+        request: &Request,
+        timestamps: Option<Timestamps>,
+    ) {
+        let Tuple { local, remote, .. } = request.tuple;
+        let config = self.tcp_config(l, local.ip());
+        let how = Envelope { tos: config.opts.tos, hop_limit: config.opts.ttl, segment: 0 };
+        let (flags, options) = syn_ack(request.flags, request.rcv_shift, config.mss, timestamps);
+        let repr = Repr {
+            seq: request.iss,
+            ack: request.irs + 1,
+            flags,
+            window: request.window,
+            options,
+            ..Repr::new(local.port(), remote.port())
+        };
+        self.send_alone(&request.tuple, &repr, how);
+    }
+
+    fn send_ack(&mut self, request: &Request) {
+        let Tuple { local, remote, .. } = request.tuple;
+        let repr = Repr {
+            seq: request.iss + 1,
+            ack: request.irs + 1,
+            flags: Flags::ACK,
+            window: request.window >> request.rcv_shift,
+            options: Options { timestamps: self.timestamps(request), ..Options::NONE },
+            ..Repr::new(local.port(), remote.port())
+        };
+        self.send_alone(&request.tuple, &repr, Envelope::PLAIN);
+    }
+
+    /// Sends a segment that no socket waits with; if its neighbour is unknown, it waits by itself.
+    fn send_alone(&mut self, tuple: &Tuple, repr: &Repr, how: Envelope) {
+        let (src, dst) = (tuple.local.ip(), tuple.remote.ip());
+        let link = match self.route_from(src, dst) {
+            Route::Via(link) => link,
+            Route::Wait(entry) => Link::Later(entry),
+            Route::Later | Route::Unreachable => {
+                self.counters.tx_no_route += 1;
+                return;
+            }
+        };
+        self.send_segment(link, src, dst, repr, Payload::None, how);
+    }
+
+    /// Whether an ICMP error is about the SYN-ACK of a handshake. If it says that the host cannot be
+    /// reached, the handshake is over; nobody is waiting to be told.
+    pub(super) fn request_reported(&mut self, report: Report, quote: &Quote) -> bool {
+        let t = &quote.transport;
+        let half = |at: usize| u16::from_be_bytes([t[at], t[at + 1]]);
+        if quote.protocol != ip::protocol::TCP {
+            return false;
+        }
+        let local = SocketAddr::new(quote.src, half(0));
+        let remote = SocketAddr::new(quote.dst, half(2));
+        let before = self.socks.len() + self.time_wait.len();
+        let Some(number) = self
+            .demux
+            .find(&Tuple { space: Space::Tcp, local, remote })
+            .filter(|n| *n as usize >= before)
+        else {
+            return false;
+        };
+        let seq = Seq(u32::from_be_bytes([t[4], t[5], t[6], t[7]]));
+        if self.requests.get(self.request_entry(number)).is_none_or(|r| r.iss != seq) {
+            return false;
+        }
+        if let Report::Error(
+            Error::HostUnreachable | Error::NetworkUnreachable | Error::Protocol,
+            _,
+        ) = report
+        {
+            self.end_request(number);
+        }
+        true
+    }
+}
+
+/// PAWS (RFC 7323 5.3).
+fn is_old(request: &Request, seg: &Segment) -> bool {
+    let timed = request.flags & flags::TIMESTAMPS != 0;
+    let value = seg.options.timestamps.filter(|_| timed).map(|t| t.value);
+    value.is_some_and(|v| (request.ts_recent.wrapping_sub(v) as i32) > 0)
+}
+
+/// Whether any of the segment lies in the window, or would if it had a length.
+fn in_window(seg: &Segment, first: Seq, window: u32) -> bool {
+    let (end, edge) = (seg.seq + seg.space(), first + window);
+    seg.seq == first || (first.lt(end) && seg.seq.lt(edge)) || (seg.seq == edge && seg.space() == 0)
+}
