@@ -79,6 +79,9 @@ impl Conn {
         if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
             outcome |= Outcome::READY;
         }
+        if self.una == self.max {
+            self.note_pace(now);
+        }
         if self.fin.is_some_and(|fin| fin.lt(ack)) {
             outcome |= match self.state {
                 State::FinWait1 => self.enter_fin_wait_2(now),

@@ -188,6 +188,7 @@ impl Conn {
     pub(super) fn syn(&mut self, now: u64) -> Out {
         self.need.remove(Need::SYN);
         let again = self.iss.lt(self.max);
+        self.figures.sent(0, 1, again);
         let answer = self.state == State::SynReceived;
         let ecn = self.ecn_of_syn(answer, again);
         self.max = self.iss + 1;

@@ -13,7 +13,7 @@ impl Conn {
         let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
         let bit = |flag: u16, bit: u8| if self.agreed & flag != 0 { bit } else { 0 };
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
-        TcpInfo {
+        let info = TcpInfo {
             state: TcpInfo::state_of(self.state),
             retransmits: self.retries,
             ca_state: self.recovery.phase as u8,
@@ -59,6 +59,7 @@ impl Conn {
                 rate => rate,
             },
             ..TcpInfo::default()
-        }
+        };
+        self.add_figures(info, now)
     }
 }

@@ -39,6 +39,7 @@ impl Conn {
 
     /// A segment has arrived; `plan.len` bytes of its payload are in the ring.
     pub fn segment(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
+        self.figures.received(seg.len);
         match self.state {
             State::Closed => Outcome::REFUSE,
             State::SynSent => self.in_syn_sent(seg, now),

@@ -31,6 +31,7 @@ pub mod congestion;
 pub mod cookie;
 mod delack;
 pub mod ecn;
+mod figures;
 mod handshake;
 mod info;
 mod input;
@@ -61,6 +62,7 @@ use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 use delack::Delay;
 use ecn::Owed;
+use figures::Figures;
 pub use handshake::{first_window, syn_ack};
 pub use opts::Opts;
 pub use output::Out;
@@ -226,6 +228,7 @@ pub struct Conn {
     /// When the first retransmission left, or the first SYN; valid while `retries` is not 0.
     stuck_since: u64,
     patience: Patience,
+    figures: Figures,
     last_sent: u64,
 
     ts_offset: u32,
@@ -307,6 +310,7 @@ impl Conn {
             retries: 0,
             stuck_since: now,
             patience: Patience::new(now),
+            figures: Figures::NONE,
             last_sent: now,
             ts_offset: fixed.ts_offset,
             syn_at: now,

@@ -69,6 +69,7 @@ impl Conn {
 
     /// A turn of sending is over: how much of the window is in use.
     pub fn turn_over(&mut self, now: u64) {
+        self.note_pace(now);
         if self.una.lt(self.max) && self.is_synchronised() {
             self.cc.on_sent(self.pipe(), self.una, self.max, self.rtt.rto(), now);
         }
@@ -322,6 +323,7 @@ impl Conn {
         let window = self.window();
         let end = seq + len + fin as u32;
         let again = seq.lt(self.max) && seq != end;
+        self.figures.sent(len, size, again);
         let mut flags = Flags::ACK;
         if fin {
             flags |= Flags::FIN;
