@@ -2,7 +2,7 @@
 //!
 //! The badge of the endpoint says who asks ([`badge`]); sockets are named by (session, id).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
@@ -158,6 +158,8 @@ pub enum Request {
     },
     /// The interface.
     Interface,
+    /// What it has of IPv6.
+    Interface6,
     /// Sockets from number `skip` on, a few at a time: [`Reply::Sockets`].
     Sockets {
         /// How many to pass over.
@@ -213,6 +215,8 @@ pub enum Reply {
     TcpInfo(TcpInfo),
     /// The interface.
     Interface(Interface),
+    /// What it has of IPv6.
+    Interface6(Interface6),
     /// Some sockets; fewer than 8: these were the last.
     Sockets(heapless::Vec<SockInfo, 8>),
     /// Counters by [`Stats`].
@@ -242,6 +246,43 @@ pub struct Interface {
     pub dns: Option<IpAddr>,
     /// Seconds left of the DHCP lease; `None`: static or none.
     pub lease_s: Option<u32>,
+}
+
+/// What the interface has of IPv6, as `ip` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface6 {
+    /// Addresses.
+    pub addrs: heapless::Vec<Address6, 8>,
+    /// Default router, the best of them.
+    pub router: Option<Ipv6Addr>,
+    /// Bytes that a packet may have.
+    pub mtu: u16,
+}
+
+/// An address of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address6 {
+    /// Address.
+    pub addr: Ipv6Addr,
+    /// Length of its prefix.
+    pub prefix: u8,
+    /// How far it is to be used.
+    pub state: State6,
+    /// Seconds that it is still valid; `None`: for ever.
+    pub left_s: Option<u32>,
+}
+
+/// How far an address is to be used (RFC 4862 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State6 {
+    /// Others are asked whether they have it.
+    Tentative,
+    /// It is ours.
+    Preferred,
+    /// It is ours, but nothing begins with it any more.
+    Deprecated,
+    /// Somebody else has it.
+    Duplicate,
 }
 
 /// One socket, as `ss` shows it.

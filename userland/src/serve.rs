@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use libipc::sock::Error;
 
-use crate::net::{Options, TcpListener, TcpStream, UdpSocket};
+use crate::net::{Options, TcpListener, TcpStream, UdpSocket, any};
 use crate::poll::{Events, Interest, Poll, Source, Token};
 use crate::runtime::Runtime;
 
@@ -99,7 +99,7 @@ impl<C: Connection> Server<C> {
         if self.listeners.len() == DATAGRAMS {
             return Err(Error::TooManySockets);
         }
-        let listener = TcpListener::bind_with(self.rt, ([0, 0, 0, 0], port).into(), options)?;
+        let listener = TcpListener::bind_with(self.rt, any(port), options)?;
         listener.set_nonblocking(true);
         self.poll.register(&listener, Token(self.listeners.len()), Interest::READABLE);
         self.listeners.push(Listening { listener, make });

@@ -11,6 +11,7 @@ mod dhcp;
 mod dma;
 mod dns;
 mod hostile;
+mod ipv6;
 mod link;
 mod netbench;
 mod recovery;
@@ -128,6 +129,14 @@ pub const ALL: &[Test] = &[
     Test {
         setup: peered,
         ..test("closed-port", "refused as RFCs say, never an error too many", closed::closed_port)
+    },
+    Test {
+        setup: peered,
+        ..test(
+            "ipv6",
+            "an address of a router's prefix, ping, a download that outlives netd",
+            ipv6::ipv6,
+        )
     },
     Test {
         setup: |s| s.peer = true,

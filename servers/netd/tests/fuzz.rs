@@ -6,12 +6,15 @@ mod common;
 
 use common::frames::{End, seg, tcp_frame, udp_frame};
 use common::net::{Net, Weather};
+use common::six::{self, End6};
 use common::{Host, HostSpec, MS, S};
 use fuzz::{Random, each};
 use libipc::msg::interface;
 use libipc::net::{self, Reply, Request, Rings, SockId, badge};
 use libipc::nic::{RxUsed, TxFree};
 use libipc::sock::{Kind, Layout};
+use netd::Addressing6;
+use netd::wire::ext::Fragment;
 use netd::wire::tcp::{Flags, Seq};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -82,14 +85,50 @@ fn message(r: &mut Random, host: &mut Host) {
     let _ = host.survive(|stack| stack.message(badge, info, &payload, now));
 }
 
+/// Of IPv6: transports, extension headers, fragments, messages of neighbours, routers and groups
+/// with any options.
+fn frame_v6(r: &mut Random, data: &[u8]) -> Vec<u8> {
+    let peer = End6::number(9).at(r.pick(&["fe80::ff:fe00:9", "2001:db8::9", "::"]));
+    let own = End6::number(1).at(r.pick(&["fe80::ff:fe00:1", "2001:db8::ff:fe00:1"]));
+    let to = r.pick(&[own, End6::group("ff02::1"), End6::group("ff02::1:ff00:1")]);
+    match r.below(5) {
+        0 => six::udp(peer, to, r.word() as u16, r.pick(&[7, 80, 9000]), data),
+        1 => {
+            let next = r.pick(&[0, 6, 17, 43, 44, 58, 59, 60]);
+            six::packet(peer, to, r.word() as u8, next, data)
+        }
+        2 => {
+            let (offset, more) = (r.below(60) as u16 * 8, r.one_in(2));
+            let next = r.pick(&[6, 17, 44, 58, 60]);
+            six::fragment(peer, to, Fragment { next, offset, more, id: r.below(4) as u32 }, data)
+        }
+        3 => {
+            let ty = r.pick(&[1, 2, 3, 4, 128, 129, 130, 131, 143]);
+            six::icmp(peer, to, r.pick(&[1, 64]), &[&[ty, r.below(3) as u8, 0, 0], data].concat())
+        }
+        _ => {
+            let mut message = vec![r.pick(&[133, 134, 135, 136, 137]), 0, 0, 0, 64, 0, 7, 8];
+            message.extend(r.pick(&[own, peer, to]).ip.octets());
+            while message.len() < 400 && !r.one_in(4) {
+                let len = 1 + r.below(4) as u8;
+                message.extend([r.pick(&[1, 2, 3, 5, 14, 24, 25]), len]);
+                message.extend((0..len as usize * 8 - 2).map(|_| r.edge() as u8));
+            }
+            six::icmp(peer, to, 255, &message)
+        }
+    }
+}
+
 fn frame(r: &mut Random) -> Vec<u8> {
     // From a host that is nobody's peer, to us.
     let (us, peer) = (End::number(1), End::number(9));
     let port = r.pick(&[7, 80, 9000, 68]);
     let data = r.bytes(1400);
-    let mut frame = match r.below(3) {
+    let mut frame = match r.below(5) {
         0 => r.bytes(1515),
-        1 => udp_frame(peer, us, r.word() as u16, port, &data),
+        1 => frame_v6(r, &data),
+        2 => frame_v6(r, &data[..data.len().min(80)]),
+        3 => udp_frame(peer, us, r.word() as u16, port, &data),
         _ => {
             let repr = netd::wire::tcp::Repr {
                 flags: Flags::from_bits_retain(r.word() as u8),
@@ -182,7 +221,7 @@ fn lying_driver(r: &mut Random, host: &mut Host) {
 
 /// Returns how many sessions were ended and how many messages were nonsense since the last death.
 fn run(r: &mut Random) -> (u64, u64) {
-    let spec = HostSpec { sessions: 2, ..HostSpec::fixed(1) };
+    let spec = HostSpec { sessions: 2, ip6: Addressing6::Auto, ..HostSpec::fixed(1) };
     let hosts = vec![Host::new(spec), Host::new(HostSpec::fixed(2))];
     let mut net = Net::new(hosts, Weather::FINE, r.word());
     let listener = net.hosts[1].listen(8080, 1);

@@ -7,7 +7,7 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use userland::http::connection::{Connection, Next};
-use userland::net::{Options, TcpListener, TcpStream};
+use userland::net::{Options, TcpListener, TcpStream, any};
 use userland::runtime::{Instant, Runtime};
 use userland::{Error, init};
 
@@ -63,7 +63,7 @@ fn listen(rt: &'static Runtime) -> Result<TcpListener, Error> {
     let mut result = Err(Error::NoBuffers);
     for tx in SEND_RINGS {
         let options = Options { tx, rx: RECEIVE_RING, backlog: BACKLOG, ..Options::default() };
-        result = TcpListener::bind_with(rt, ([0, 0, 0, 0], PORT).into(), options);
+        result = TcpListener::bind_with(rt, any(PORT), options);
         if !matches!(result, Err(Error::NoBuffers)) {
             break;
         }

@@ -24,6 +24,13 @@ mod unconnected;
 #[cfg(test)]
 mod tests;
 
+use core::net::{Ipv6Addr, SocketAddr};
+
+/// Any address of this host, of both families, and this port: what a server binds to.
+pub const fn any(port: u16) -> SocketAddr {
+    SocketAddr::new(core::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+}
+
 pub use libipc::link::Link;
 pub use link::{LinkWatch, link};
 pub use listener::{Incoming, TcpListener};

@@ -11,12 +11,14 @@
 //! | `device` | frames to and from smoltcp |
 //! | `dhcp`, `dns` | the servers |
 //! | `frames` | frames made and read by hand |
+//! | `six` | those of IPv6 |
 
 mod cable;
 mod device;
 pub mod dhcp;
 pub mod dns;
 pub mod frames;
+pub mod six;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -237,6 +239,28 @@ impl Peer {
             let woken = self.0.news.wait_timeout(state, left);
             state = woken.unwrap_or_else(|e| e.into_inner()).0;
         }
+    }
+
+    /// Has addresses of IPv6 from now on ([`six`]).
+    pub fn speak_v6(&self) {
+        self.state().interface.update_ip_addrs(|addrs| {
+            for address in [six::PEER, six::ROUTER] {
+                let _ = addrs.push(IpCidr::new(address.into(), 64));
+            }
+        });
+    }
+
+    /// Connects from `port` to `to`.
+    pub fn connect(&self, port: u16, to: IpEndpoint) -> Stream {
+        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+        let mut state = self.state();
+        let State { interface, sockets, .. } = &mut *state;
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        // Fails for impossible addresses and open sockets only.
+        socket.connect(interface.context(), to, port).expect("a fresh socket connects");
+        let handle = sockets.add(socket);
+        drop(state);
+        Stream { peer: self.clone(), handle }
     }
 
     /// A TCP socket that takes one connection to `port`.

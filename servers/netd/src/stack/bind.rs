@@ -36,6 +36,8 @@ impl<E: Env> Stack<E> {
     /// in the clothes of IPv6 is one of IPv4.
     pub(super) fn spoken(&self, addr: SocketAddr) -> Result<IpAddr> {
         match addr.ip().to_canonical() {
+            // Any of both is then any of one.
+            IpAddr::V6(ip) if ip.is_unspecified() && !self.ip6.is_on() => Ok(ANY.ip()),
             IpAddr::V6(_) if !self.ip6.is_on() => Err(Error::Unsupported),
             ip => Ok(ip),
         }

@@ -61,6 +61,7 @@ impl<E: Env> Stack<E> {
             Request::Membership { sock, group, join } => self.membership(sock, group, join),
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
             Request::Interface => Ok(Reply::Interface(self.interface())),
+            Request::Interface6 => Ok(Reply::Interface6(self.interface_v6())),
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
             Request::Stats => Ok(Reply::Stats(self.stats())),
             Request::NameServers => {
@@ -355,6 +356,7 @@ fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission
     let reads = matches!(
         request,
         Request::Interface
+            | Request::Interface6
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }

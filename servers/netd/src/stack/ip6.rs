@@ -5,12 +5,13 @@ use super::turns::Own;
 use crate::addressing6::Addressing6;
 use crate::env::{Env, Event};
 use crate::iface::Net;
-use crate::ip6::address::{Address, Origin, of_prefix};
+use crate::ip6::address::{Address, Origin, Standing, of_prefix};
 use crate::ip6::record::Kept;
-use crate::ip6::{Action, NEVER, source};
+use crate::ip6::{Action, NEVER, S, source};
 use crate::route::{self, Route};
 use crate::wire::ipv6;
 use core::net::{IpAddr, Ipv6Addr};
+use libipc::net::{Address6, Interface6, State6};
 
 /// fe80::/64.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
@@ -31,6 +32,28 @@ impl<E: Env> Stack<E> {
     /// Bytes that a packet of IPv6 may have on the link.
     pub(super) fn mtu_v6(&self) -> u16 {
         self.ip6.routers.mtu.unwrap_or(self.iface.mtu)
+    }
+
+    /// As `ip` shows it.
+    pub(super) fn interface_v6(&self) -> Interface6 {
+        let seconds = |until: u64| (until.saturating_sub(self.now) / S).min(u32::MAX as u64) as u32;
+        let address = |a: &Address| Address6 {
+            addr: a.ip,
+            prefix: a.prefix,
+            state: match a.standing {
+                Standing::Tentative(_) => State6::Tentative,
+                Standing::Duplicate => State6::Duplicate,
+                Standing::Ours if a.is_deprecated(self.now) => State6::Deprecated,
+                Standing::Ours => State6::Preferred,
+            },
+            left_s: (a.valid_until != NEVER).then(|| seconds(a.valid_until)),
+        };
+        let router = self.iface.gateways().find_map(|g| match g {
+            IpAddr::V6(ip) => Some(ip),
+            IpAddr::V4(_) => None,
+        });
+        let addrs = self.ip6.addresses.iter().map(address).collect();
+        Interface6 { addrs, router, mtu: self.mtu_v6() }
     }
 
     /// What an earlier incarnation had settled holds at once.

@@ -13,7 +13,7 @@ mod text;
 
 use embedded_io::Write;
 use libipc::sock::State;
-use userland::net::{Options, TcpStream, UdpSocket};
+use userland::net::{Options, TcpStream, UdpSocket, any};
 use userland::runtime::Runtime;
 use userland::serve::{self, Server, Turn};
 use userland::time::SystemTime;
@@ -94,7 +94,7 @@ fn serve(rt: &'static Runtime) -> Result<(), Error> {
         let options = Options { tx, rx, backlog: BACKLOG, ..Options::default() };
         server.listen(port, options, make)?;
         let options = Options { tx: RING, rx: RING, ..Options::default() };
-        let socket = UdpSocket::bind_with(rt, ([0, 0, 0, 0], port).into(), options)?;
+        let socket = UdpSocket::bind_with(rt, any(port), options)?;
         socket.set_nonblocking(true);
         server.watch(&socket)?;
         let _ = sockets.push((socket, service));
@@ -115,7 +115,7 @@ fn serve_test(rt: &'static Runtime) -> Result<(), Error> {
         server.listen(port, Options { tx, rx, backlog, ..Options::default() }, make)?;
     }
     let options = Options { tx: 16 * RING, rx: 16 * RING, ..Options::default() };
-    let socket = UdpSocket::bind_with(rt, ([0, 0, 0, 0], 7).into(), options)?;
+    let socket = UdpSocket::bind_with(rt, any(7), options)?;
     socket.set_nonblocking(true);
     server.watch(&socket)?;
     rt::log!("serving a test host: echo, discard, greeting, chargen, deaf");

@@ -4,7 +4,7 @@ use core::fmt::Write;
 use core::net::SocketAddr;
 use libipc::sock::Error;
 use userland::console::{Line, LineEditor};
-use userland::net::{Options, Shutdown, TcpListener, TcpStream, UdpSocket};
+use userland::net::{Options, Shutdown, TcpListener, TcpStream, UdpSocket, any};
 use userland::poll::{Events, Interest, Poll, Source, Token};
 
 use super::failure::{Done, Failure, clip};
@@ -152,8 +152,8 @@ impl Shell {
 
     /// Sends to `at`, or, listening there, to whoever spoke last.
     fn datagrams(&mut self, at: SocketAddr, listen: bool) -> Result<(), Error> {
-        let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let socket = UdpSocket::bind_with(self.rt, if listen { at } else { any }, OPTIONS)?;
+        let from = if listen { at } else { any(0) };
+        let socket = UdpSocket::bind_with(self.rt, from, OPTIONS)?;
         socket.set_nonblocking(true);
         // Who names a broadcast address here means it.
         socket.opts().set_flag(libipc::sock::option::BROADCAST, true);

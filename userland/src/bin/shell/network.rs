@@ -49,6 +49,28 @@ impl Shell {
         if let Some(dns) = i.dns {
             out!(self, "name server {dns}");
         }
+        self.interface_v6()
+    }
+
+    fn interface_v6(&mut self) -> Done {
+        let net::Reply::Interface6(six) = self.netd(&net::Request::Interface6)? else {
+            return Err(Failure::Nonsense("netd"));
+        };
+        for a in &six.addrs {
+            let state = match a.state {
+                net::State6::Tentative => ", tentative",
+                net::State6::Preferred => "",
+                net::State6::Deprecated => ", deprecated",
+                net::State6::Duplicate => ", duplicate: another station has it",
+            };
+            match a.left_s {
+                Some(left) => out!(self, "address {}/{}{state}, {left} s left", a.addr, a.prefix),
+                None => out!(self, "address {}/{}{state}", a.addr, a.prefix),
+            }
+        }
+        if let Some(router) = six.router {
+            out!(self, "router {router}, mtu {}", six.mtu);
+        }
         Ok(())
     }
 
