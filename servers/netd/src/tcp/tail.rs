@@ -56,6 +56,10 @@ impl Conn {
 
     /// RFC 8985 7.3: new data, or the last segment again. One at a time.
     fn probe_tail(&mut self, now: u64) {
+        // Recovery has begun since it was armed: what is retransmitted brings ACKs, and has its timer.
+        if self.recovery.phase >= Phase::Recovery {
+            return;
+        }
         if self.recovery.probe.is_none() {
             self.need |= Need::TAIL;
             self.rto_at = now + self.rtt.rto();
