@@ -25,6 +25,9 @@ impl Conn {
         // What MSG_MORE held back goes with the next turn.
         self.more = false;
         if self.una == self.max {
+            if self.recovery.undo.is_some() && !seg.options.sack.is_empty() {
+                self.late_duplicate(seg, now);
+            }
             return Outcome::empty();
         }
         self.recovery.new_first = false;
@@ -182,6 +185,18 @@ impl Conn {
             let Some((start, end)) = next else { break };
             self.board.sack(*start, *end, said);
             after = Some(*start);
+        }
+    }
+
+    /// Nothing is in flight any more, and the peer says what arrived twice: perhaps that recovery was
+    /// for nothing.
+    #[cold]
+    fn late_duplicate(&mut self, seg: &Segment, now: u64) {
+        let high = self.recovery.high;
+        let mut said = Delivered::new(high, self.una, self.rtt.least(), now);
+        self.take_blocks(seg, &mut said);
+        if said.duplicate && self.recovery.phase <= Phase::Disorder {
+            self.undo_by_duplicates();
         }
     }
 

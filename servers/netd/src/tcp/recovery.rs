@@ -387,7 +387,7 @@ impl Conn {
     }
 
     /// RFC 3708: everything sent again has arrived twice.
-    fn undo_by_duplicates(&mut self) -> bool {
+    pub(super) fn undo_by_duplicates(&mut self) -> bool {
         let all = self.recovery.undo.is_some_and(|u| u.resent == Some(0));
         if all {
             let rack = &mut self.recovery.rack;
