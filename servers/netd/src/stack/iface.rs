@@ -149,7 +149,7 @@ impl<E: Env> Stack<E> {
         let (Some(net), Some(body)) = (net.first_chunk_mut(), body.first_chunk_mut()) else {
             return;
         };
-        let Some(start) = self.headers(link, &ip, net) else { return };
+        let Some(start) = self.headers(link, &ip, net, true) else { return };
         udp::Repr {
             src: CLIENT_PORT,
             dst: SERVER_PORT,

@@ -90,7 +90,8 @@ impl<E: Env> Stack<E> {
             return Sent::TooLong(u16::MAX);
         }
         out.ip.payload_len = len as u16;
-        let id = match out.ip.dont_fragment {
+        // As Linux: a datagram may be cut on the way in spite of DF, so it is numbered.
+        let id = match out.ip.dont_fragment && out.ip.protocol != ip::protocol::UDP {
             true => 0,
             false => self.identification(out.ip.dst),
         };

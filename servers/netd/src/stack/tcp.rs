@@ -366,7 +366,10 @@ impl<E: Env> Stack<E> {
             ip.hop_limit = hop_limit;
         }
         let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
-        let Some(start) = self.headers(link, &ip, net) else { return };
+        // Before a connection stands, and without one, there is nothing to count for.
+        let numbered =
+            !repr.flags.contains(Flags::SYN | Flags::ACK) && !repr.flags.contains(Flags::RST);
+        let Some(start) = self.headers(link, &ip, net, numbered) else { return };
         repr.emit(tcp);
         let from = NET - start;
         // The NIC adds the length of each segment.
@@ -389,7 +392,9 @@ impl<E: Env> Stack<E> {
         let Some(link) = self.way_back(p) else { return };
         self.counters.resets_sent += 1;
         let repr = reset_repr(tuple, seq, ack, flags);
-        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, Envelope::PLAIN);
+        // Of the class that was asked for, as Linux has it; not of ECN's bits (RFC 3168 6.1.1).
+        let how = Envelope { tos: p.ip.tos & !3, ..Envelope::PLAIN };
+        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, how);
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.

@@ -226,19 +226,21 @@ impl<E: Env> Stack<E> {
     }
 
     /// Ethernet and IP headers, so that they end where `net` ends and the transport's begins.
-    /// Yields where in `net` the frame begins; `None`: such a packet cannot be sent.
+    /// Yields where in `net` the frame begins; `None`: such a packet cannot be sent. `numbered`: it has
+    /// an identification, though it is never cut; Linux numbers what belongs to a connection.
     pub(super) fn headers(
         &mut self,
         link: Link,
         ip: &ip::Repr,
         net: &mut [u8; NET],
+        numbered: bool,
     ) -> Option<usize> {
         let dst = match link {
             Link::Device(mac) => mac,
             Link::Loop | Link::Later(_) => self.iface.mac,
         };
         let id = self.ip_id.wrapping_add(1);
-        let (len, ty) = ip.emit(id, net.last_chunk_mut()?)?;
+        let (len, ty) = ip.emit(if numbered { id } else { 0 }, net.last_chunk_mut()?)?;
         self.ip_id = id;
         let start = NET.checked_sub(ethernet::HEADER + len)?;
         let eth = net.get_mut(start..)?.first_chunk_mut()?;

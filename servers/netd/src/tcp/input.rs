@@ -94,8 +94,8 @@ impl Conn {
     #[cold]
     fn fin(&mut self, seg: &Segment) -> Outcome {
         let fin = seg.seq + seg.len;
-        if self.fin_taken {
-            // Our ACK of it was lost.
+        if self.fin_taken || fin.lt(self.rcv_nxt) {
+            // Our ACK of it was lost, or it is none that we know.
             if fin.lt(self.rcv_nxt) && self.state != State::TimeWait {
                 self.need |= Need::ACK;
             }

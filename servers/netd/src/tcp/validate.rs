@@ -25,6 +25,10 @@ impl Conn {
         if seg.flags.contains(Flags::RST) {
             return Err(self.reset_by(seg, now));
         }
+        if seg.flags.contains(Flags::SYN) && self.state == State::SynReceived && self.passive {
+            // RFC 9293 3.10.7.4: back to LISTEN. Linux tells whoever sent it.
+            return Err(self.end(None) | Outcome::REFUSE);
+        }
         // RFC 5961 4.2, but for the SYN-ACK of a simultaneous open.
         if seg.flags.contains(Flags::SYN) && !self.crosses(seg) {
             self.challenge(now);
@@ -44,8 +48,8 @@ impl Conn {
         if seg.flags.contains(Flags::RST) {
             return if self.resets_before_fin(seg) { self.reset() } else { Outcome::UNACCEPTABLE };
         }
-        // Repeated data is answered always, since its sender waits.
-        if seg.len > 0 && !seg.flags.contains(Flags::SYN) {
+        // Repeated data, or a FIN, is answered always, since its sender waits.
+        if seg.space() > 0 && !seg.flags.contains(Flags::SYN) {
             self.note_duplicate(seg);
             self.need |= Need::ACK;
         } else {

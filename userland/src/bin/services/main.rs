@@ -64,9 +64,9 @@ const SERVICES: [Entry; 5] = [
 const TEST_SERVICES: [Entry; 5] = [
     (7, Echo, |s| Connection::new(s, Echo), 2 * RING, 4 * RING),
     (9, Discard, |s| Connection::new(s, Discard), SMALL, 16 * RING),
-    (13, Greeting, |s| Connection::new(s, Greeting), SMALL, SMALL),
-    (19, Chargen, |s| Connection::new(s, Chargen), 16 * RING, SMALL),
-    (99, Deaf, |s| Connection::new(s, Deaf), SMALL, 4 * RING),
+    (13, Greeting, |s| Connection::new(s, Greeting), SMALL, 8 * RING),
+    (19, Chargen, |s| Connection::new(s, Chargen), 16 * RING, 8 * RING),
+    (99, Deaf, |s| Connection::new(s, Deaf), SMALL, 8 * RING),
 ];
 /// Connections that may wait there.
 const TEST_BACKLOG: u16 = 128;
@@ -212,6 +212,8 @@ impl serve::Connection for Connection {
                 }
             };
             if moved == 0 {
+                // What was written goes out before the end does, not with it.
+                self.stream.runtime().flush();
                 return Ok(Turn::Over);
             }
             left = left.saturating_sub(moved);
