@@ -25,7 +25,8 @@ const IDLE: f64 = 1024.0;
 const SMOLTCP: &str = "smoltcp";
 
 /// The operations: as the program names them, and for people.
-const OPERATIONS: [(&str, &str); 8] = [
+const OPERATIONS: [(&str, &str); 9] = [
+    ("tcp.received.train", "one of four TCP segments of 1,460 bytes received and read together"),
     ("tcp.received.1460", "TCP segment of 1,460 bytes received and read, half an ACK"),
     ("tcp.sent.1460", "TCP segment of 1,460 bytes written and sent, half an ACK"),
     ("tcp.received.64", "TCP segment of 64 bytes received and read"),
@@ -133,7 +134,7 @@ pub fn run(_: &Options) -> Result<Vec<Figure>, Error> {
         if connections == CONNECTIONS[2].0 {
             all.push(Figure {
                 name: "stack.idle_connection".into(),
-                what: "memory of an idle connection, without data".into(),
+                what: "memory of an idle connection, without data and records".into(),
                 unit: "bytes",
                 better: Better::Less,
                 aim: Some(IDLE),

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use foldhash::quality::FixedState;
+use libipc::sock::{ip_from_words, ip_words};
 
 const NONE: u32 = u32::MAX;
 
@@ -67,8 +68,38 @@ impl Tuple {
     }
 }
 
+/// A tuple in as few bytes as there are sockets to hold it for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    local: [u64; 2],
+    remote: [u64; 2],
+    ports: (u16, u16),
+    space: Space,
+}
+
+impl From<&Tuple> for Key {
+    fn from(t: &Tuple) -> Self {
+        Self {
+            local: ip_words(t.local.ip()),
+            remote: ip_words(t.remote.ip()),
+            ports: (t.local.port(), t.remote.port()),
+            space: t.space,
+        }
+    }
+}
+
+impl From<&Key> for Tuple {
+    fn from(k: &Key) -> Self {
+        Self {
+            space: k.space,
+            local: SocketAddr::new(ip_from_words(k.local), k.ports.0),
+            remote: SocketAddr::new(ip_from_words(k.remote), k.ports.1),
+        }
+    }
+}
+
 struct Entry {
-    tuple: Tuple,
+    key: Key,
     next: u32,
     linked: bool,
     /// Under the unspecified address of IPv6: does not take packets of IPv4.
@@ -86,11 +117,11 @@ impl Demux {
     /// For sockets `0..sockets`.
     pub fn new(sockets: usize, key: u64) -> Self {
         let buckets = (sockets * 2).next_power_of_two().max(2);
-        let none = Tuple::local(Space::Tcp, ANY);
+        let none = Key::from(&Tuple::local(Space::Tcp, ANY));
         Self {
             buckets: alloc::vec![NONE; buckets],
             entries: (0..sockets)
-                .map(|_| Entry { tuple: none, next: NONE, linked: false, only_v6: false })
+                .map(|_| Entry { key: none, next: NONE, linked: false, only_v6: false })
                 .collect(),
             hash: FixedState::with_seed(key),
         }
@@ -105,9 +136,10 @@ impl Demux {
     /// The socket under exactly this tuple.
     pub fn find(&self, tuple: &Tuple) -> Option<u32> {
         let mut at = self.buckets[self.bucket(tuple)];
+        let key = Key::from(tuple);
         while at != NONE {
             let e = &self.entries[at as usize];
-            if e.tuple == *tuple {
+            if e.key == key {
                 return Some(at);
             }
             at = e.next;
@@ -152,7 +184,8 @@ impl Demux {
         let bucket = self.bucket(&tuple);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
         let only_v6 = self.entries[socket as usize].only_v6;
-        self.entries[socket as usize] = Entry { tuple, next, linked: true, only_v6 };
+        self.entries[socket as usize] =
+            Entry { key: Key::from(&tuple), next, linked: true, only_v6 };
         true
     }
 
@@ -161,7 +194,7 @@ impl Demux {
         if !core::mem::take(&mut self.entries[socket as usize].linked) {
             return;
         }
-        let bucket = self.bucket(&self.entries[socket as usize].tuple);
+        let bucket = self.bucket(&Tuple::from(&self.entries[socket as usize].key));
         let next = self.entries[socket as usize].next;
         let mut at = self.buckets[bucket];
         if at == socket {
@@ -181,7 +214,7 @@ impl Demux {
     /// Under which tuple `socket` is entered.
     pub fn tuple(&self, socket: u32) -> Option<Tuple> {
         let e = &self.entries[socket as usize];
-        e.linked.then_some(e.tuple)
+        e.linked.then(|| Tuple::from(&e.key))
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::Ordering::*;
 
 use libipc::net::{Reply, Request, SockId, badge};
-use libipc::sock::{AppSock, Dgram, Kind, Record};
+use libipc::sock::{Dgram, Kind};
 use netd::Stack;
 
 use crate::alloc;
@@ -37,14 +37,13 @@ impl Ours {
         let World { setup, programs, driver } = World::new(programs, sockets);
         let before = alloc::bytes();
         let stack = Stack::new(setup, Surroundings, 0);
-        let shared = size_of::<Record>() + size_of::<AppSock>() + 2 * size_of::<u64>();
         let heap = (alloc::bytes() - before) / (programs.len() * sockets as usize);
         let mut ours = Self {
             stack,
             driver: driver.start(),
             programs,
             now: 0,
-            bytes: heap + shared,
+            bytes: heap,
             accepted: None,
             sender: [0; Dgram::BYTES],
         };

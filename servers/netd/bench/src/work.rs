@@ -11,6 +11,11 @@ use crate::mark;
 /// Payload of a full segment, and of a small one.
 const FULL: usize = 1460;
 const SMALL: usize = 64;
+/// Connections that are busy, and segments that each of them gets uncounted.
+const BUSY: usize = 4;
+const WARM: usize = 40;
+/// Segments that arrive together.
+const TRAIN: usize = 4;
 /// Between two operations, and between two steps of making connections, µs.
 const STEP_US: u64 = 500;
 const OPEN_US: u64 = 10;
@@ -160,9 +165,24 @@ impl<S: Subject> Bench<S> {
         }
     }
 
-    /// Which connection the `i`-th operation is on: all over them.
+    /// Which connection the `i`-th operation is on: some, all over them. Few, so that they are what a
+    /// connection is after its first segments.
     fn pick(&self, i: u32) -> usize {
-        i.wrapping_mul(2_654_435_761) as usize % self.peers.len()
+        let n = self.peers.len();
+        (i as usize % BUSY) * n / BUSY
+    }
+
+    /// Lets each of those receive and send until what is special about the beginning is over.
+    fn warm_up(&mut self) {
+        let (data, mut into) = (vec![7; FULL], vec![0; 4096]);
+        for i in 0..(BUSY * WARM) as u32 {
+            let n = self.pick(i);
+            let frame = self.frame(n, Flags::ACK | Flags::PSH, &data);
+            self.counted(&frame);
+            assert_eq!(self.subject.read(n as u32, &mut into), FULL);
+            self.peers[n].seq = self.peers[n].seq + FULL as u32;
+        }
+        self.rest();
     }
 
     fn receive(&mut self, name: &str, len: usize) {
@@ -183,6 +203,31 @@ impl<S: Subject> Bench<S> {
             self.subject.sent();
         }
         mark::end(name, 2 * self.times);
+    }
+
+    /// Segments that arrive together, as a NIC with few interrupts has them, read together.
+    fn trains(&mut self) {
+        let (data, mut into) = (vec![7; FULL], vec![0; TRAIN * FULL]);
+        for i in 0..self.times {
+            let n = self.pick(i);
+            for _ in 0..TRAIN {
+                let frame = self.frame(n, Flags::ACK | Flags::PSH, &data);
+                self.subject.arrive(&frame);
+                self.peers[n].seq = self.peers[n].seq + FULL as u32;
+            }
+            self.now_us += STEP_US;
+            let (subject, now) = (&mut self.subject, self.now_us);
+            let read = mark::count(|| {
+                subject.turn(now);
+                let read = subject.read(n as u32, black_box(&mut into));
+                // The window opens again.
+                subject.turn(now);
+                read
+            });
+            assert_eq!(read, TRAIN * FULL);
+            self.subject.sent();
+        }
+        mark::end("tcp.received.train", self.times * TRAIN as u32);
     }
 
     fn send(&mut self, name: &str, len: usize) {
@@ -309,7 +354,9 @@ pub fn run<S: Subject>(make: impl FnOnce(u32) -> S, connections: u32, times: u32
     let subject = make(connections);
     let mut bench = Bench { subject, peers: Vec::new(), now_us: 1_000_000, times };
     bench.open(connections.max(1));
+    bench.warm_up();
     mark::begin();
+    bench.trains();
     bench.receive("tcp.received.1460", FULL);
     bench.send("tcp.sent.1460", FULL);
     bench.receive("tcp.received.64", SMALL);

@@ -1,14 +1,13 @@
 //! CUBIC (RFC 9438): the window as a cubic function of the time since it last fell. Bytes and
 //! milliseconds, in integers: C = 0.4 segments/s^3 and beta = 0.7.
 
-use super::Ack;
+use super::{Ack, ms};
 
-const MS: u64 = 1_000_000;
 /// The window falls to 717/1024 of what it was.
 const BETA: u64 = 717;
 const BETA_SCALE: u64 = 1024;
 /// Between two looks at the curve while the window stays: it moves little in that time.
-const LOOK: u64 = 30 * MS;
+const LOOK: u32 = 30;
 /// Beyond this the curve is steeper than the window may grow whatever it was.
 const MAX_MS: u64 = 100_000;
 
@@ -17,8 +16,8 @@ const MAX_MS: u64 = 100_000;
 struct Epoch {
     /// The window before it fell: where the curve is flat.
     w_max: u32,
-    /// When the epoch began, ns; 0: with the next ACK.
-    start: u64,
+    /// When the epoch began, ms; 0: with the next ACK.
+    start: u32,
     /// From its beginning until the curve is at `w_max`, ms.
     k: u32,
     /// The flat part of this epoch's curve: `w_max`, or where the window began if that is higher.
@@ -37,7 +36,7 @@ pub struct Cubic {
     unlooked: u32,
     /// Bytes to acknowledge for one segment more, since that look.
     per_segment: u32,
-    looked: u64,
+    looked: u32,
     looked_cwnd: u32,
 }
 
@@ -52,7 +51,7 @@ impl Cubic {
         self.unlooked = self.unlooked.saturating_add(acked);
         if self.epoch.start == 0 {
             self.begin(cwnd, mss, ack.now);
-        } else if self.looked_cwnd == cwnd && ack.now.wrapping_sub(self.looked) < LOOK {
+        } else if self.looked_cwnd == cwnd && ms(ack.now).wrapping_sub(self.looked) < LOOK {
             return self.per_segment;
         }
         self.look(cwnd, mss, ack);
@@ -62,7 +61,7 @@ impl Cubic {
     /// The first ACK of an epoch.
     fn begin(&mut self, cwnd: u32, mss: u32, now: u64) {
         let e = &mut self.epoch;
-        e.start = now.max(1);
+        e.start = ms(now).max(1);
         e.w_est = cwnd;
         let below = e.w_max.saturating_sub(cwnd);
         e.origin = e.w_max.max(cwnd);
@@ -71,9 +70,9 @@ impl Cubic {
     }
 
     fn look(&mut self, cwnd: u32, mss: u32, ack: &Ack) {
-        (self.looked, self.looked_cwnd) = (ack.now, cwnd);
+        (self.looked, self.looked_cwnd) = (ms(ack.now), cwnd);
         let acked = core::mem::take(&mut self.unlooked);
-        let target = self.curve(mss, ack.now + ack.srtt).clamp(cwnd, cwnd + cwnd / 2);
+        let target = self.curve(mss, ms(ack.now + ack.srtt)).clamp(cwnd, cwnd + cwnd / 2);
         self.estimate(acked, cwnd, mss);
         // RFC 9438 4.3: where Reno would be faster, be as fast.
         let gain = target.max(self.epoch.w_est).saturating_sub(cwnd);
@@ -83,9 +82,11 @@ impl Cubic {
         self.per_segment = self.per_segment.max(2 * mss);
     }
 
-    /// W_cubic at `at`, RFC 9438 figure 1.
-    fn curve(&self, mss: u32, at: u64) -> u32 {
-        let t = (at.saturating_sub(self.epoch.start) / MS).min(MAX_MS);
+    /// W_cubic at `at` ms, RFC 9438 figure 1.
+    fn curve(&self, mss: u32, at: u32) -> u32 {
+        let t = at.wrapping_sub(self.epoch.start);
+        // A pause may have put the beginning into the future.
+        let t = if t > u32::MAX / 2 { 0 } else { (t as u64).min(MAX_MS) };
         let k = self.epoch.k as u64;
         let d = t.abs_diff(k);
         // mss * 0.4 * (d / 1000)^3
@@ -129,7 +130,8 @@ impl Cubic {
     /// Nothing was sent for `idle` ns: that time does not count (RFC 9438 5.8).
     pub fn pause(&mut self, idle: u64) {
         if self.epoch.start != 0 {
-            self.epoch.start = self.epoch.start.saturating_add(idle);
+            let idle = (idle / 1_000_000).min(u32::MAX as u64 / 4) as u32;
+            self.epoch.start = self.epoch.start.wrapping_add(idle).max(1);
         }
     }
 }
@@ -154,6 +156,7 @@ mod tests {
     use crate::wire::tcp::Seq;
 
     const MSS: u32 = 1000;
+    const MS: u64 = 1_000_000;
 
     #[test]
     fn cube_roots() {

@@ -5,16 +5,16 @@ use super::Ack;
 use crate::wire::tcp::Seq;
 
 /// RFC 9406 4.3.
-const MIN_RTT_THRESH: u64 = 4_000_000;
-const MAX_RTT_THRESH: u64 = 16_000_000;
-const MIN_RTT_DIVISOR: u64 = 8;
+const MIN_RTT_THRESH: u32 = 4_000;
+const MAX_RTT_THRESH: u32 = 16_000;
+const MIN_RTT_DIVISOR: u32 = 8;
 const N_RTT_SAMPLE: u8 = 8;
 const CSS_GROWTH_DIVISOR: u32 = 4;
 const CSS_ROUNDS: u8 = 5;
 /// No round-trip time yet.
-const NONE: u64 = u64::MAX;
+const NONE: u32 = u32::MAX;
 
-/// The state. Times in ns.
+/// The state. Times in µs: there are many connections.
 #[derive(Clone, Copy, Debug)]
 pub struct HyStart {
     /// The round is over when this is acknowledged.
@@ -25,9 +25,9 @@ pub struct HyStart {
     css_rounds: u8,
     /// Slow start has ended: this was for the first one only (RFC 9406 4.3).
     over: bool,
-    last_min: u64,
-    current_min: u64,
-    css_baseline: u64,
+    last_min: u32,
+    current_min: u32,
+    css_baseline: u32,
 }
 
 impl HyStart {
@@ -64,7 +64,7 @@ impl HyStart {
         if ack.rtt == 0 {
             return false;
         }
-        self.current_min = self.current_min.min(ack.rtt);
+        self.current_min = self.current_min.min((ack.rtt / 1000).min(NONE as u64 - 1) as u32);
         self.samples = self.samples.saturating_add(1);
         if self.samples < N_RTT_SAMPLE {
             return false;

@@ -282,5 +282,10 @@ impl Congestion {
     }
 }
 
+/// Milliseconds, modulo 2^32.
+const fn ms(ns: u64) -> u32 {
+    (ns / 1_000_000) as u32
+}
+
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ pub struct Usage {
     limited: bool,
     /// Most bytes in flight since `used_at`.
     used: u32,
-    /// When the window was last used up.
-    used_at: u64,
+    /// When the window was last used up, ms.
+    used_at: u32,
 }
 
 impl Usage {
@@ -38,13 +38,14 @@ impl Usage {
 
     /// The window is used.
     pub fn used_up(&mut self, now: u64) {
-        (self.used, self.used_at) = (0, now);
+        (self.used, self.used_at) = (0, super::ms(now));
     }
 
     /// It is not; yields how much was, once an RTO.
     pub fn unused(&mut self, flight: u32, rto: u64, now: u64) -> Option<u32> {
         self.used = self.used.max(flight);
-        if now.saturating_sub(self.used_at) < rto {
+        let since = super::ms(now).wrapping_sub(self.used_at);
+        if (since as u64) < rto / 1_000_000 {
             return None;
         }
         let used = self.used;
