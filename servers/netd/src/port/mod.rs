@@ -132,6 +132,8 @@ pub struct Port {
     /// Header memory in use: from `head` to `tail`, counts since the start.
     head: u64,
     tail: u64,
+    /// Where in the memory `tail` is, at most its end.
+    tail_at: u64,
     /// The driver sleeps and there is news for it.
     signal: bool,
     hard: PortHard<'static>,
@@ -165,6 +167,7 @@ impl Port {
             next_cookie: 0,
             head: 0,
             tail: 0,
+            tail_at: 0,
             signal: false,
             hard,
             mem,
@@ -217,7 +220,7 @@ impl Port {
         (self.first, self.in_flight) = (0, 0);
         (self.limit, self.returned) = (Limit::new(), 0);
         self.next_cookie = self.tx_free.as_ref().map_or(0, |c| c.index() as u16);
-        (self.head, self.tail) = (0, 0);
+        (self.head, self.tail, self.tail_at) = (0, 0, 0);
         let returned = self.rx_used.as_ref().map_or(0, Consumer::index);
         self.hard.rx_base.store(self.rx_free.index().wrapping_sub(returned), Relaxed);
         self.hard.tx_base.store(self.tx_used.index(), Relaxed);
@@ -373,11 +376,12 @@ impl Port {
     fn place(&self, len: usize) -> Option<(usize, u64)> {
         let size = self.mem.headers.len() as u64;
         let len = len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
-        let mut start = self.tail;
-        if start % size + len > size {
-            start = start.next_multiple_of(size);
+        let (mut start, mut at) = (self.tail, self.tail_at);
+        if at + len > size {
+            // What is left at the end of the memory is passed over.
+            (start, at) = (start + (size - at), 0);
         }
-        (start + len - self.head <= size).then_some(((start % size) as usize, start + len))
+        (start + len - self.head <= size).then_some((at as usize, start + len))
     }
 
     /// Reserves `len` bytes of header memory for the next frame: their offset. They are the
@@ -447,6 +451,7 @@ impl Port {
         self.in_flight += 1;
         self.next_cookie = cookie.wrapping_add(1);
         self.tail = end;
+        self.tail_at = offset as u64 + head_len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
     }
 
     /// Makes what was given and sent visible to the driver. Returns of the driver are released

@@ -75,7 +75,7 @@ impl Port {
         if count - self.head > size {
             return Err(DriverFault::Cookie(returned));
         }
-        self.tail = count;
+        (self.tail, self.tail_at) = (count, count % size);
         self.in_flight = in_flight;
         self.next_cookie = last.cookie.wrapping_add(1);
         Ok(())

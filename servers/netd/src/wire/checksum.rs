@@ -49,11 +49,11 @@ impl Sum {
     }
     /// Sixteen bits, as a little-endian word.
     pub const fn fold(self) -> u16 {
-        let mut s = self.0;
-        while s >> 16 != 0 {
-            s = (s & 0xffff) + (s >> 16);
-        }
-        s as u16
+        // 64 bits to 33, to 32 (or less), to 17, to 16: each step halves and carries.
+        let s = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let s = (s & 0xffff_ffff) + (s >> 32);
+        let s = (s & 0xffff) + (s >> 16);
+        ((s & 0xffff) + (s >> 16)) as u16
     }
     /// The checksum field: the complement, as bytes on the wire.
     pub const fn finish(self) -> [u8; 2] {
