@@ -95,7 +95,7 @@ fn syn_received_by_simultaneous_open() {
         make,
         &[
             Row("A", 1, 1, 0, NONE, Established),
-            Row("A", 1, 1, 5, NONE, Established),
+            Row("A", 1, 1, 5, &[("A", 1, 6)], Established),
             Row("FA", 1, 1, 0, &[("A", 1, 2)], CloseWait),
             Row("SA", 0, 1, 0, &[("A", 1, 1)], Established),
             Row("A", 1, 2, 0, &[("R", 2, 0)], SynReceived),

@@ -100,6 +100,8 @@ impl Conn {
     fn learn(&mut self, news: &News<'_>) {
         let forward = news.prior != self.una;
         self.measure(news);
+        self.recovery.tally.delivered =
+            self.recovery.tally.delivered.wrapping_add(news.said.segments);
         let lost_before = self.board.lost.bytes;
         let mut delivered = news.said.bytes;
         if self.sacks() {
@@ -212,6 +214,7 @@ impl Conn {
 
     fn take_duplicate(&mut self, start: Seq, end: Seq, said: &mut Delivered) {
         said.duplicate = true;
+        self.recovery.tally.duplicates += 1;
         let probe = self.recovery.probe;
         said.duplicate_probe = probe.is_some_and(|p| p.again && p.high == end);
         self.recovery.duplicated(end - start, end);

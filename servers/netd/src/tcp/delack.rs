@@ -164,7 +164,7 @@ impl Conn {
     /// TCP_QUICKACK: ACKs at once, or with data.
     pub(super) fn set_quick_ack(&mut self, on: bool) {
         self.delay.answering = !on;
-        if on && self.ack_at != NEVER {
+        if on && self.ack_at != NEVER && self.unread() == 0 {
             self.need |= Need::ACK;
         }
     }

@@ -13,6 +13,7 @@ impl Conn {
         let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
         let bit = |flag: u16, bit: u8| if self.agreed & flag != 0 { bit } else { 0 };
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
+        let tally = &self.recovery.tally;
         let info = TcpInfo {
             state: TcpInfo::state_of(self.state),
             retransmits: self.retries,
@@ -33,6 +34,13 @@ impl Conn {
             sacked: self.board.sacked.segments,
             lost: self.board.lost.segments,
             retrans: self.board.resent.segments,
+            delivered: tally.delivered,
+            total_retrans: tally.resent,
+            bytes_retrans: tally.resent_bytes,
+            dsack_dups: tally.duplicates,
+            rcv_ooopack: tally.out_of_order,
+            total_rto: tally.timeouts,
+            reord_seen: self.recovery.rack.seen,
             reordering: self.recovery.rack.reordering as u32,
             rtt: us(self.rtt.srtt()),
             rttvar: us(self.rtt.variance()),

@@ -164,6 +164,7 @@ impl Conn {
     /// Beyond a hole (RFC 5681 4.2: say so at once).
     #[cold]
     fn out_of_order(&mut self, start: Seq, end: Seq) {
+        self.recovery.tally.out_of_order += 1;
         if let Ok(twice) = self.ooo.insert(start, end) {
             self.twice = twice.or(self.twice);
         }

@@ -232,6 +232,8 @@ pub struct Conn {
     last_sent: u64,
 
     ts_offset: u32,
+    /// When this began to speak, anew or after netd died.
+    born: u64,
     /// When the first SYN left.
     syn_at: u64,
     /// Another did.
@@ -313,6 +315,7 @@ impl Conn {
             figures: Figures::NONE,
             last_sent: now,
             ts_offset: fixed.ts_offset,
+            born: now,
             syn_at: now,
             syn_again: false,
             peer_clock: PeerClock::UNKNOWN,

@@ -130,8 +130,8 @@ pub struct Rack {
     widened_at: Seq,
     /// Segments out of order that are not loss.
     pub reordering: u16,
-    /// Reordering was seen.
-    pub reordered: bool,
+    /// How often reordering was seen.
+    pub seen: u32,
 }
 
 impl Rack {
@@ -146,7 +146,7 @@ impl Rack {
             widen: false,
             widened_at: iss,
             reordering: REORDERING,
-            reordered: false,
+            seen: 0,
         }
     }
 
@@ -169,7 +169,7 @@ impl Rack {
     pub fn reordered(&mut self, distance: u32, size: u32) {
         let segments = distance.div_ceil(size.max(1)).min(MOST_REORDERING as u32) as u16;
         self.reordering = self.reordering.max(segments);
-        self.reordered = true;
+        self.seen = self.seen.saturating_add(1);
     }
 
     /// RFC 8985 6.2 step 4: duplicates widen the window, once a round trip; without any for a while
@@ -191,7 +191,7 @@ impl Rack {
     /// How long to wait for what may only be late.
     fn window(&self, board: &Scoreboard, recovering: bool, min_rtt: u64, srtt: u64) -> u64 {
         let enough = recovering || board.sacked.segments >= self.reordering as u32;
-        if !self.reordered && enough {
+        if self.seen == 0 && enough {
             return 0;
         }
         (min_rtt / 4 * self.steps as u64).min(srtt)

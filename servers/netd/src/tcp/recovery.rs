@@ -44,6 +44,22 @@ pub struct Probe {
     pub again: bool,
 }
 
+/// What happened, for TCP_INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Segments delivered.
+    pub delivered: u32,
+    /// Segments, and bytes, sent again.
+    pub resent: u32,
+    pub resent_bytes: u64,
+    /// Duplicates that the peer reported.
+    pub duplicates: u32,
+    /// Segments that arrived out of order.
+    pub out_of_order: u32,
+    /// Time-outs.
+    pub timeouts: u16,
+}
+
 /// The state.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovery {
@@ -66,6 +82,7 @@ pub struct Recovery {
     prior: u32,
     delivered: u32,
     pub sent: u32,
+    pub tally: Tally,
 }
 
 /// What is known beyond [`Delivered`] when an ACK has been taken in.
@@ -95,6 +112,14 @@ impl Recovery {
             prior: 0,
             delivered: 0,
             sent: 0,
+            tally: Tally {
+                delivered: 0,
+                resent: 0,
+                resent_bytes: 0,
+                duplicates: 0,
+                out_of_order: 0,
+                timeouts: 0,
+            },
         }
     }
     /// Whether RFC 6937 leads the window.

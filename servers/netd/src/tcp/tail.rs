@@ -99,6 +99,7 @@ impl Conn {
     #[cold]
     pub(super) fn enter_loss(&mut self, now: u64) {
         let was = self.recovery.phase;
+        self.recovery.tally.timeouts = self.recovery.tally.timeouts.saturating_add(1);
         let reneged =
             self.board.first().is_some_and(|n| n.marks.contains(super::pool::Marks::SACKED));
         if reneged {

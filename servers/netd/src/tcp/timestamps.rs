@@ -125,7 +125,9 @@ impl Conn {
     pub(super) fn echoed(&self, seg: &Segment, now: u64) -> Option<u64> {
         let t = seg.options.timestamps.filter(|t| self.timed() && t.echo != 0)?;
         let ago = self.ticks(now).wrapping_sub(t.echo);
-        (ago < i32::MAX as u32).then_some(ago.max(1) as u64 * TICK_NS)
+        // What a predecessor sent waited for us, too: the first sample would be that wait.
+        let life = self.ticks(now).wrapping_sub(self.ticks(self.born));
+        (ago <= life).then_some(ago.max(1) as u64 * TICK_NS)
     }
 
     /// After a restart of netd.
