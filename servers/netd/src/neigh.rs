@@ -167,6 +167,8 @@ pub struct Neighbours {
     /// Entries whose timer has to be set.
     changed: heapless::Deque<u8, ENTRIES>,
     random: u64,
+    /// Until then some neighbour's way is in doubt: signs of life are welcome.
+    pub doubted_until: u64,
 }
 
 impl Neighbours {
@@ -177,6 +179,7 @@ impl Neighbours {
             asks: heapless::Deque::new(),
             changed: heapless::Deque::new(),
             random: seed | 1,
+            doubted_until: 0,
         }
     }
 
@@ -226,6 +229,12 @@ impl Neighbours {
         self.schedule(i, now + reachable);
     }
 
+    /// Entry `i` is in use and not confirmed.
+    fn doubt(&mut self, i: usize, now: u64) {
+        self.doubted_until = now + DELAY_NS;
+        self.schedule(i, now + DELAY_NS);
+    }
+
     /// The address of `ip`, asking for it where needed.
     pub fn lookup(&mut self, ip: IpAddr, now: u64) -> Lookup {
         let i = match self.find(ip) {
@@ -247,7 +256,7 @@ impl Neighbours {
             State::Stale => {
                 let mac = e.mac;
                 (e.state, e.updated) = (State::Delay, now);
-                self.schedule(i, now + DELAY_NS);
+                self.doubt(i, now);
                 Lookup::Known(mac)
             }
             State::Reachable | State::Delay | State::Probe => Lookup::Known(e.mac),
@@ -381,7 +390,7 @@ impl Neighbours {
             }
             State::Reachable if now <= e.used + DELAY_NS => {
                 (e.state, e.updated) = (State::Delay, now);
-                self.schedule(i, now + DELAY_NS);
+                self.doubt(i, now);
             }
             State::Reachable => (e.state, e.updated) = (State::Stale, now),
             State::Delay if now <= e.confirmed + DELAY_NS => {

@@ -511,3 +511,18 @@ fn a_datagram_says_how_it_is_sent() {
     }
     assert_eq!(s.error(), Some(Error::Invalid), "not from an address of somebody else");
 }
+
+/// RFC 4861 7.3.1: an ACK of new data is a sign of life of the neighbour, which need not be asked.
+#[test]
+fn a_connection_that_goes_on_needs_no_probes() {
+    let mut s = Script::accepted();
+    let before = s.host.stack().counters().tx_frames;
+    for round in 0..300u32 {
+        s.write(10);
+        s.sent.clear();
+        s.send("A", 1, 1 + 10 * (round + 1), &[]);
+        s.pass(400);
+    }
+    let sent = s.host.stack().counters().tx_frames - before;
+    assert_eq!(sent, 300, "the segments of two minutes and nothing else");
+}

@@ -135,6 +135,26 @@ impl Datagram<'_> {
         SocketAddr::new(ip_from_words(self.header.ip), self.header.port)
     }
 
+    /// The address that it was sent to: this host's, a group's or a broadcast address.
+    pub fn sent_to(&self) -> core::net::IpAddr {
+        ip_from_words(self.header.local)
+    }
+
+    /// Number of the interface by which it came: 1 is the loop, 2 the network card.
+    pub fn interface(&self) -> u8 {
+        self.header.interface
+    }
+
+    /// Time to live, or hop limit, as it arrived.
+    pub fn ttl(&self) -> u8 {
+        self.header.ttl
+    }
+
+    /// Type of service, or traffic class, as it arrived.
+    pub fn tos(&self) -> u8 {
+        self.header.tos
+    }
+
     /// Copies from offset `at` of the payload; bytes copied.
     pub fn read(&self, at: usize, into: &mut [u8]) -> usize {
         let n = into.len().min(self.len().saturating_sub(at));

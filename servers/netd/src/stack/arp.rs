@@ -1,6 +1,7 @@
 //! ARP (RFC 826, RFC 1122 2.3.2, RFC 5227), and the neighbour table's requests and timers.
 
 use super::Stack;
+use super::turns::Own;
 use super::tx::{Link, Payload};
 use crate::env::{Env, Event};
 use crate::neigh::{Ask, News, Other};
@@ -23,7 +24,7 @@ impl<E: Env> Stack<E> {
         if a.target.is_multicast() || a.target.is_loopback() {
             return Err(Malformed::Address);
         }
-        if a.sender_mac == self.iface.mac || self.conflicts(&a) {
+        if a.sender_mac == self.iface.mac || self.conflicts(&a) || self.declines(&a) {
             self.counters.arp_ignored += 1;
             return Ok(());
         }
@@ -78,6 +79,21 @@ impl<E: Env> Stack<E> {
             target: a.sender,
         };
         self.send_arp(&reply, a.sender_mac);
+    }
+
+    /// RFC 5227 2.1.1: whether it shows that another station has, or probes for, the address that DHCP
+    /// has just given us.
+    fn declines(&mut self, a: &arp::Repr) -> bool {
+        let Some(mut client) = self.dhcp.filter(|c| c.lease().is_none()) else { return false };
+        let probes = a.sender.is_unspecified() && a.op == Op::Request;
+        let addr = if probes { a.target } else { a.sender };
+        let random = self.random();
+        let Some(action) = client.conflict(addr, random, self.now) else { return false };
+        self.wheel.set(self.own_timer(Own::Dhcp), client.deadline);
+        self.dhcp = Some(client);
+        self.env.event(Event::AddressConflict { addr: addr.into(), mac: a.sender_mac });
+        self.dhcp_act(action);
+        true
     }
 
     /// Whether another station uses our address. RFC 5227 2.4 (c): it is defended, at most each ten

@@ -112,7 +112,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    fn dhcp_act(&mut self, action: Action) {
+    pub(super) fn dhcp_act(&mut self, action: Action) {
         match action {
             Action::Broadcast(query) => {
                 let link = Link::Device(Mac::BROADCAST);
@@ -125,6 +125,7 @@ impl<E: Env> Stack<E> {
                 let link = Link::Device(known.unwrap_or(Mac::BROADCAST));
                 self.send_dhcp(&query, link, query.client, server);
             }
+            Action::Probe(addr) => self.ask_arp(Ipv4Addr::UNSPECIFIED, addr, Mac::BROADCAST),
             Action::Bound(lease) => {
                 self.hard.set_lease(Some(&lease));
                 self.take_lease(&lease);

@@ -14,6 +14,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
 use crate::wire::{Malformed, ip};
 use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering::Relaxed;
 use libipc::counters::Counters;
 use libipc::nic::Csum;
 use libipc::sock::{Error, Kind};
@@ -198,8 +199,13 @@ impl<E: Env> Stack<E> {
     /// An intact segment for connection `i`.
     fn connection_in(&mut self, i: u32, p: &Packet<'_>, seg: &Segment, tuple: &Tuple, plan: Plan) {
         let now = self.now;
+        let una = self.socks[i as usize].rec.snd.load(Relaxed) as u32;
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = conn.segment(seg, plan, now);
+        if now < self.neighbours.doubted_until || outcome.contains(Outcome::ESTABLISHED) {
+            self.path_news(i, una, outcome);
+        }
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         if outcome.intersects(Outcome::DROPPED) {
             segment_dropped(&mut self.counters, outcome);
         }
@@ -212,6 +218,24 @@ impl<E: Env> Stack<E> {
             self.want_send(i);
         }
         self.arm(i);
+    }
+
+    /// What connection `i` and its path tell one another: an ACK of new data is a sign of life of
+    /// the neighbour (RFC 4861 7.3.1), and a new connection begins with the MTU that is known.
+    #[cold]
+    fn path_news(&mut self, i: u32, una: u32, outcome: Outcome) {
+        let s = &mut self.socks[i as usize];
+        let dst = s.remote.ip();
+        let moved = s.rec.snd.load(Relaxed) as u32 != una;
+        if outcome.contains(Outcome::ESTABLISHED)
+            && let Some(mtu) = self.paths.mtu(dst, self.now)
+            && let Body::Tcp(conn) = &mut s.body
+        {
+            conn.too_big(mtu);
+        }
+        if moved && let Some(hop) = self.next_hop(dst) {
+            self.neighbours.confirm(hop, self.now);
+        }
     }
 
     /// What follows from a step of connection `i`.
