@@ -21,6 +21,7 @@ impl<E: Env> Stack<E> {
         // The program counts in 64 bits what the connection counts in 32.
         let (written, taken) = self.sessions[s.session as usize].words(s.id);
         info.bytes_acked = written.saturating_sub(conn.unsent() as u64);
+        info.bytes_sent = info.bytes_acked + conn.flight() as u64 + info.bytes_retrans;
         info.bytes_received = taken.saturating_add(conn.unread() as u64);
         Ok(info)
     }

@@ -14,7 +14,7 @@ enum Pace {
     Window,
 }
 
-/// The counts.
+/// The counts, small: every connection has them. Times in µs, modulo 2^32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figures {
     segments_in: u32,
@@ -22,14 +22,12 @@ pub(super) struct Figures {
     segments_out: u32,
     data_out: u32,
     again: u32,
+    bytes_again: u32,
+    since: u32,
+    busy: u32,
+    /// Of the above.
+    by_window: u32,
     pace: Pace,
-    since: u64,
-    /// ns.
-    busy: u64,
-    /// ns, of the above.
-    by_window: u64,
-    bytes_sent: u64,
-    bytes_again: u64,
 }
 
 impl Figures {
@@ -39,12 +37,11 @@ impl Figures {
         segments_out: 0,
         data_out: 0,
         again: 0,
-        pace: Pace::Idle,
+        bytes_again: 0,
         since: 0,
         busy: 0,
         by_window: 0,
-        bytes_sent: 0,
-        bytes_again: 0,
+        pace: Pace::Idle,
     };
 
     /// A segment with `len` bytes has arrived.
@@ -59,25 +56,25 @@ impl Figures {
         self.segments_out = self.segments_out.wrapping_add(segments);
         if len > 0 {
             self.data_out = self.data_out.wrapping_add(segments);
-            self.bytes_sent += len as u64;
         }
         if again {
             self.again = self.again.wrapping_add(segments);
-            self.bytes_again += len as u64;
+            self.bytes_again = self.bytes_again.wrapping_add(len);
         }
     }
 
-    fn passed(&self, now: u64) -> (u64, u64) {
-        let dt = now.saturating_sub(self.since);
+    fn passed(&self, us: u32) -> (u32, u32) {
+        let dt = us.wrapping_sub(self.since);
         let busy = if self.pace == Pace::Idle { 0 } else { dt };
         let by_window = if self.pace == Pace::Window { dt } else { 0 };
-        (self.busy + busy, self.by_window + by_window)
+        (self.busy.saturating_add(busy), self.by_window.saturating_add(by_window))
     }
 
     fn set_pace(&mut self, pace: Pace, now: u64) {
         if self.pace != pace {
-            (self.busy, self.by_window) = self.passed(now);
-            (self.pace, self.since) = (pace, now);
+            let us = (now / 1000) as u32;
+            (self.busy, self.by_window) = self.passed(us);
+            (self.pace, self.since) = (pace, us);
         }
     }
 }
@@ -100,17 +97,16 @@ impl Conn {
     /// Adds what is counted.
     pub(super) fn add_figures(&self, info: TcpInfo, now: u64) -> TcpInfo {
         let f = &self.figures;
-        let (busy, by_window) = f.passed(now);
+        let (busy, by_window) = f.passed((now / 1000) as u32);
         TcpInfo {
             segs_in: f.segments_in,
             data_segs_in: f.data_in,
             segs_out: f.segments_out,
             data_segs_out: f.data_out,
             total_retrans: f.again,
-            bytes_sent: f.bytes_sent,
-            bytes_retrans: f.bytes_again,
-            busy_time: busy / 1000,
-            rwnd_limited: by_window / 1000,
+            bytes_retrans: f.bytes_again as u64,
+            busy_time: busy as u64,
+            rwnd_limited: by_window as u64,
             ..info
         }
     }

@@ -8,6 +8,12 @@ fn us(ns: u64) -> u32 {
 }
 
 impl Conn {
+    /// Bytes sent and not acknowledged.
+    pub fn flight(&self) -> u32 {
+        let una = self.una.max(self.iss + 1);
+        if una.lt(self.max) { self.max.min(self.tail) - una.min(self.tail) } else { 0 }
+    }
+
     /// State and figures, except what only the program's words tell.
     pub fn info(&self, now: u64) -> TcpInfo {
         let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
