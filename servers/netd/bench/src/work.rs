@@ -11,8 +11,7 @@ use crate::mark;
 /// Payload of a full segment, and of a small one.
 const FULL: usize = 1460;
 const SMALL: usize = 64;
-/// Connections that are busy, and segments that each of them gets uncounted.
-const BUSY: usize = 4;
+/// Segments that it gets uncounted.
 const WARM: usize = 40;
 /// Segments that arrive together.
 const TRAIN: usize = 4;
@@ -165,18 +164,16 @@ impl<S: Subject> Bench<S> {
         }
     }
 
-    /// Which connection the `i`-th operation is on: some, all over them. Few, so that they are what a
-    /// connection is after its first segments.
-    fn pick(&self, i: u32) -> usize {
-        let n = self.peers.len();
-        (i as usize % BUSY) * n / BUSY
+    /// The connection that is busy. One, as when there is no other: what it does is the same then.
+    fn busy(&self) -> usize {
+        self.peers.len() / 2
     }
 
-    /// Lets each of those receive and send until what is special about the beginning is over.
+    /// Lets it receive until what is special about the beginning is over.
     fn warm_up(&mut self) {
         let (data, mut into) = (vec![7; FULL], vec![0; 4096]);
-        for i in 0..(BUSY * WARM) as u32 {
-            let n = self.pick(i);
+        let n = self.busy();
+        for _ in 0..WARM {
             let frame = self.frame(n, Flags::ACK | Flags::PSH, &data);
             self.counted(&frame);
             assert_eq!(self.subject.read(n as u32, &mut into), FULL);
@@ -187,9 +184,8 @@ impl<S: Subject> Bench<S> {
 
     fn receive(&mut self, name: &str, len: usize) {
         let (data, mut into) = (vec![7; len], vec![0; 4096]);
-        for i in 0..2 * self.times {
-            // In pairs, as segments come: the second is acknowledged.
-            let n = self.pick(i / 2);
+        for _ in 0..2 * self.times {
+            let n = self.busy();
             let frame = self.frame(n, Flags::ACK | Flags::PSH, &data);
             self.subject.arrive(&frame);
             self.now_us += STEP_US;
@@ -208,8 +204,8 @@ impl<S: Subject> Bench<S> {
     /// Segments that arrive together, as a NIC with few interrupts has them, read together.
     fn trains(&mut self) {
         let (data, mut into) = (vec![7; FULL], vec![0; TRAIN * FULL]);
-        for i in 0..self.times {
-            let n = self.pick(i);
+        for _ in 0..self.times {
+            let n = self.busy();
             for _ in 0..TRAIN {
                 let frame = self.frame(n, Flags::ACK | Flags::PSH, &data);
                 self.subject.arrive(&frame);
@@ -234,7 +230,7 @@ impl<S: Subject> Bench<S> {
         self.rest();
         let data = vec![7; len];
         for i in 0..2 * self.times {
-            let n = self.pick(i / 2);
+            let n = self.busy();
             self.now_us += STEP_US;
             let (subject, now) = (&mut self.subject, self.now_us);
             mark::count(|| {
