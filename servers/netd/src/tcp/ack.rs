@@ -25,6 +25,7 @@ impl Conn {
         // What MSG_MORE held back goes with the next turn.
         self.more = false;
         if self.una == self.max {
+            self.rearm_persist(now);
             if self.recovery.undo.is_some() && !seg.options.sack.is_empty() {
                 self.late_duplicate(seg, now);
             }

@@ -166,6 +166,24 @@ impl Conn {
         }
     }
 
+    /// The peer has answered, and still has no room: the next probe counts from here.
+    pub(super) fn rearm_persist(&mut self, now: u64) {
+        if self.wnd == 0 && self.rto_at != NEVER && self.max.lt(self.tail) {
+            self.rto_at = self.next_probe(now);
+        }
+    }
+
+    /// When a closed window is probed again, or the program's patience ends if that is earlier.
+    fn next_probe(&self, now: u64) -> u64 {
+        let at = now + self.probe_interval();
+        match self.opts().user_timeout() {
+            limit if limit != 0 && self.patience.closed_since != NEVER => {
+                at.min(self.patience.closed_since.saturating_add(limit))
+            }
+            _ => at,
+        }
+    }
+
     /// Nothing is in flight, and something waits: sends what the window allows, or asks for it.
     pub(super) fn persist(&mut self, now: u64) -> Outcome {
         let end = self.fin.map_or(self.tail, |fin| fin + 1);
@@ -189,11 +207,7 @@ impl Conn {
         self.need |= Need::PROBE;
         self.patience.probes += 1;
         self.patience.backoff = (self.patience.backoff + 1).min(RETRIES);
-        let mut at = now + self.probe_interval();
-        if limit != 0 {
-            at = at.min(self.patience.closed_since.saturating_add(limit));
-        }
-        self.rto_at = at;
+        self.rto_at = self.next_probe(now);
         Outcome::empty()
     }
 
