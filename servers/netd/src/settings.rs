@@ -8,10 +8,24 @@ pub struct Settings {
     pub nagle: bool,
     /// Whether an RST leaves TIME-WAIT as it is (RFC 1337 3, `tcp_rfc1337`).
     pub rfc1337: bool,
+    /// Whether an active open may take the place of a connection in TIME-WAIT (`tcp_tw_reuse`).
+    pub reuse: Reuse,
+}
+
+/// Whether, and where, an active open may take the place of a connection in TIME-WAIT that has
+/// timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Never.
+    Never,
+    /// On the loop.
+    Loopback,
+    /// Wherever.
+    Always,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { nagle: true, rfc1337: false }
+        Self { nagle: true, rfc1337: false, reuse: Reuse::Loopback }
     }
 }

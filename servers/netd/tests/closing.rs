@@ -2,9 +2,12 @@
 
 mod common;
 
+use common::HostSpec;
+use common::frames::seg;
 use common::script::Script;
-use libipc::sock::{Error, State};
-use netd::wire::tcp::Flags;
+use libipc::sock::{Error, Kind, State};
+use netd::settings::{Reuse, Settings};
+use netd::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
 
 #[test]
 fn we_close_first_and_wait() {
@@ -138,6 +141,75 @@ fn time_wait_gives_way_to_a_new_connection() {
     s.send("S", 1000, 0, &[]);
     let (_, repr, _) = s.next();
     assert_eq!((repr.flags, repr.ack.0), (Flags::SYN | Flags::ACK, 1001));
+}
+
+#[test]
+fn an_rst_ends_time_wait_unless_rfc_1337_is_wanted() {
+    for rfc1337 in [false, true] {
+        let settings = Settings { rfc1337, ..Settings::default() };
+        let mut s = Script::accepted_with(HostSpec { settings, ..HostSpec::fixed(1) });
+        assert!(!s.close());
+        s.expect("FA", 1, 1, 0);
+        s.send("FA", 1, 2, &[]);
+        s.expect("A", 2, 2, 0);
+        s.send("R", 2, 0, &[]);
+        s.send("FA", 1, 2, &[]);
+        if rfc1337 {
+            s.expect("A", 2, 2, 0);
+        } else {
+            s.expect("R", 2, 0, 0);
+        }
+    }
+}
+
+/// A connection that the program opened and closed first, with timestamps, and its own port.
+fn opened_and_left(settings: Settings) -> (Script, u16, u32) {
+    let mut s = Script::with(HostSpec { settings, ..HostSpec::fixed(1) });
+    s.id = s.host.open(Kind::Tcp);
+    s.host.connect(s.id, "10.0.0.2:5000").unwrap();
+    s.settle();
+    let (_, syn, _) = s.next();
+    let end = |value| {
+        let echo = syn.options.timestamps.unwrap().value;
+        Options { timestamps: Some(Timestamps { value, echo }), ..Options::NONE }
+    };
+    let iss = s.iss().unwrap();
+    let say = |flags, seq: u32, ack: u32, value| Repr {
+        flags,
+        seq: Seq(seq),
+        ack: Seq(iss.wrapping_add(ack)),
+        window: 1000,
+        options: end(value),
+        ..seg(5000, syn.src)
+    };
+    s.send_repr(&say(Flags::SYN | Flags::ACK, 9, 1, 70), &[]);
+    s.close();
+    s.send_repr(&say(Flags::FIN | Flags::ACK, 10, 2, 71), &[]);
+    s.sent.clear();
+    assert_eq!(s.host.collect_freed(), [s.id]);
+    (s, syn.src, iss)
+}
+
+#[test]
+fn an_active_open_takes_over_time_wait_only_where_that_is_wanted() {
+    for (reuse, pause, open) in
+        [(Reuse::Loopback, 2000, false), (Reuse::Always, 500, false), (Reuse::Always, 2000, true)]
+    {
+        let settings = Settings { reuse, ..Settings::default() };
+        let (mut s, port, iss) = opened_and_left(settings);
+        s.pass(pause);
+        s.id = s.host.open(Kind::Tcp);
+        s.host.bind(s.id, &format!("0.0.0.0:{port}")).unwrap();
+        let done = s.host.connect(s.id, "10.0.0.2:5000");
+        s.settle();
+        if open {
+            assert!(done.is_ok());
+            s.next();
+            assert_eq!(s.iss().unwrap().wrapping_sub(iss), 2 + 65535 + 2, "beyond the old one's");
+        } else {
+            assert_eq!(done, Err(Error::AddrNotAvailable));
+        }
+    }
 }
 
 #[test]

@@ -232,7 +232,7 @@ fn binding_knows_what_is_taken_and_what_is_ours() {
         let id = host.open(Kind::Udp);
         ports.insert(host.bind(id, "0.0.0.0:0").unwrap().port());
     }
-    assert!(ports.len() == 8 && *ports.first().unwrap() >= 49152);
+    assert!(ports.len() == 8 && ports.iter().all(|p| (32768..61000).contains(p)));
     let sock = host.progs[0].sock(a);
     assert_eq!(
         host.ask(Request::Addresses { sock }),

@@ -12,16 +12,10 @@ use super::sock::Body;
 use crate::demux::{ANY, ANY_V6, Space, Tuple};
 use crate::env::Env;
 use crate::record::Fixed;
-use crate::tcp::Conn;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use libipc::net::{Reply, Result, SockId};
 use libipc::permission::Permission;
-use libipc::sock::{Error, Kind, State, flags, option};
-
-/// Ephemeral ports (RFC 6335).
-const EPHEMERAL: core::ops::RangeInclusive<u16> = 49152..=65535;
-/// How many are tried.
-const PORT_TRIES: u32 = 4096;
+use libipc::sock::{Error, State, flags, option};
 
 impl<E: Env> Stack<E> {
     fn space(&self, i: u32) -> Option<Space> {
@@ -50,7 +44,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether somebody holds `local` or an address that overlaps with it.
-    fn taken(&self, space: Space, local: SocketAddr, only_v6: bool) -> bool {
+    pub(super) fn taken(&self, space: Space, local: SocketAddr, only_v6: bool) -> bool {
         let port = local.port();
         let at =
             |ip: IpAddr| self.demux.find(&Tuple::local(space, SocketAddr::new(ip, port))).is_some();
@@ -115,30 +109,6 @@ impl<E: Env> Stack<E> {
         Ok(())
     }
 
-    /// RFC 6056 3.3.3 (simple hash-based): ports that others cannot guess, and that seldom collide.
-    fn ephemeral(
-        &mut self,
-        space: Space,
-        local: SocketAddr,
-        remote: SocketAddr,
-        only_v6: bool,
-    ) -> Result<u16> {
-        let offset = self.keyed(self.secrets.port, &Tuple { space, local, remote }) as u32;
-        let count = EPHEMERAL.len() as u32;
-        for _ in 0..PORT_TRIES {
-            self.port_counter = self.port_counter.wrapping_add(1);
-            let port = EPHEMERAL.start() + (offset.wrapping_add(self.port_counter) % count) as u16;
-            let at = SocketAddr::new(local.ip(), port);
-            let free = !self.taken(space, at, only_v6)
-                && (remote == ANY
-                    || self.demux.find(&Tuple { space, local: at, remote }).is_none());
-            if free {
-                return Ok(port);
-            }
-        }
-        Err(Error::AddrInUse)
-    }
-
     /// The address from which socket `i`, bound as it is, speaks to `dst`.
     ///
     /// # Errors
@@ -193,30 +163,6 @@ impl<E: Env> Stack<E> {
             return self.connect_tcp(i, tuple);
         }
         self.enter(i, tuple, self.wants_only_v6(i))?;
-        Ok(Reply::Done)
-    }
-
-    fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
-        let bound = self.demux.tuple(i);
-        if !self.demux.insert(i, tuple) {
-            return Err(Error::AddrInUse);
-        }
-        debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
-        let (iss, now, config) =
-            (self.initial_sequence(&tuple), self.now, self.tcp_config(i, tuple.local.ip()));
-        let ts_offset = self.timestamp_offset(&tuple);
-        let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
-        let fixed = Fixed {
-            local: s.local,
-            remote: s.remote,
-            iss,
-            ts_offset,
-            ..Fixed::open(Kind::Tcp, s.rings)
-        };
-        s.hard.store(&fixed);
-        s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
-        self.want_send(i);
         Ok(Reply::Done)
     }
 }

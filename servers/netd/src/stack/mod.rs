@@ -24,7 +24,7 @@
 //! | `iface` | address, DHCP |
 //! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
-//! | `bind` | which addresses and ports sockets have |
+//! | `bind`, `connect` | which addresses and ports sockets have; active opens |
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
 
@@ -32,6 +32,7 @@ mod arp;
 mod bind;
 #[cfg(feature = "crash-points")]
 mod check;
+mod connect;
 mod control;
 mod dgram;
 mod dgram_out;

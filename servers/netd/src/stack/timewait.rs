@@ -60,7 +60,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    fn end_time_wait(&mut self, entry: usize) {
+    pub(super) fn end_time_wait(&mut self, entry: usize) {
         let number = self.time_wait_number(entry);
         self.demux.remove(number);
         self.wheel.cancel(number);

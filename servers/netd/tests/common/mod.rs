@@ -176,6 +176,8 @@ pub struct HostSpec {
     pub time_wait: usize,
     /// Handshakes under way.
     pub requests: usize,
+    /// Choices for the whole stack.
+    pub settings: Settings,
 }
 
 impl HostSpec {
@@ -198,6 +200,7 @@ impl HostSpec {
             sessions: 1,
             time_wait: 8,
             requests: 16,
+            settings: Settings::default(),
         }
     }
 }
@@ -386,7 +389,7 @@ impl Host {
             memory: self.memory.bytes(),
             ip6: self.spec.ip6,
             seed: std::array::from_fn(|_| rng.next() as u8),
-            settings: Settings::default(),
+            settings: self.spec.settings,
         };
         self.stack = Some(Stack::new(setup, self.log.clone(), self.now));
     }
