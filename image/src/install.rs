@@ -16,6 +16,8 @@ pub enum Tool {
     Grub,
     /// UEFI firmware for QEMU.
     Ovmf,
+    /// Wireshark's reader of captures.
+    Tshark,
 }
 
 impl Tool {
@@ -24,6 +26,7 @@ impl Tool {
             Self::Qemu => QEMU,
             Self::Grub => "GRUB (grub-mkrescue for BIOS and UEFI, xorriso, mtools)",
             Self::Ovmf => "UEFI firmware for QEMU (OVMF)",
+            Self::Tshark => "tshark",
         }
     }
 
@@ -35,6 +38,7 @@ impl Tool {
                 &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools"]
             }
             Self::Ovmf => &["ovmf"],
+            Self::Tshark => &["tshark"],
         }
     }
 
@@ -44,6 +48,7 @@ impl Tool {
             Self::Qemu => 40,
             Self::Grub => 9,
             Self::Ovmf => 15,
+            Self::Tshark => 30,
         }
     }
 
@@ -65,6 +70,10 @@ impl Tool {
                 "please install OVMF: `sudo apt-get install ovmf`, `dnf install edk2-ovmf`, \
                  `pacman -S edk2-ovmf`"
             }
+            Self::Tshark => {
+                "please install tshark: `sudo apt-get install --no-install-recommends tshark`, \
+                 `dnf install wireshark-cli`, `pacman -S wireshark-cli`, `brew install wireshark`"
+            }
         }
     }
 
@@ -79,6 +88,7 @@ impl Tool {
                     && platform("x86_64-efi")
             }
             Self::Ovmf => ovmf().is_some(),
+            Self::Tshark => works("tshark"),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod install;
 pub mod iso;
 pub mod manifest;
 pub mod net;
+pub mod pcap;
 pub mod ports;
 pub mod qemu;
 pub mod qmp;

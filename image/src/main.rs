@@ -12,7 +12,9 @@ use image::bench::figure;
 use image::harness::{Guest, Setup};
 use image::net::TapError;
 use image::run::{Behind, Boot};
-use image::{authority, bench, build, install, iso, manifest, qemu, run, suite, trace, workspace};
+use image::{
+    authority, bench, build, install, iso, manifest, pcap, qemu, run, suite, trace, workspace,
+};
 use netd::addressing::ArgError;
 use netd::{Addressing, Addressing6};
 
@@ -93,10 +95,35 @@ enum Command {
     /// its shell, and writes OUT as Chrome trace JSON: open it at https://ui.perfetto.dev or
     /// chrome://tracing.
     Trace(Trace),
+    /// Capture packets of a running system into a file for Wireshark
+    ///
+    /// Takes them from the system's own taps, so loopback is there, too, and what the card cuts into segments is
+    /// whole. Ends with Ctrl-C; the file is right at any time. `cargo run -q -- pcap - | wireshark -k -i -` shows
+    /// them as they come.
+    Pcap(Pcap),
     /// Measure: instructions, time and memory, beside a Linux guest
     ///
     /// Without a name: prints which measurements there are.
     Bench(Bench),
+}
+
+#[derive(Args)]
+struct Pcap {
+    /// Where to write the capture; `-`: to standard output
+    #[arg(value_name = "OUT")]
+    out: String,
+    /// Where the system's capture service is
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2002")]
+    from: String,
+    /// End after so many frames
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Only these: as for tcpdump, for instance `tcp port 80 and host 10.0.2.2`; docs/stack.md has the words
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
 }
 
 #[derive(Args)]
@@ -372,6 +399,17 @@ fn main() -> ExitCode {
         }
         Some(Command::Authority(o)) => show(&o, &manifest),
         Some(Command::Trace(o)) => record(&o, &manifest),
+        Some(Command::Pcap(o)) => {
+            let time = o.seconds.map(std::time::Duration::from_secs);
+            let filter = o.filter.join(" ");
+            match pcap::capture(&o.from, &o.out, &filter, o.count, time) {
+                Ok(frames) => {
+                    eprintln!("\r{frames} frames are in {}", o.out);
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(e) => Err(e.into()),
+            }
+        }
         Some(Command::Bench(o)) => measure(&o),
     };
     result.unwrap_or_else(|e| {

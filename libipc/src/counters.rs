@@ -91,6 +91,8 @@ counters! {
     nd_ignored = "Icmp6.NeighborIgnored",
     /// Others that speak of our addresses as theirs.
     nd_conflicts = "Icmp6.AddressConflicts",
+    /// Frames that a tap's ring had no room for.
+    tap_no_room = "Drop.TapNoRoom",
     /// TCP segments sent again.
     retransmits = "Tcp.RetransSegs",
     /// Resets sent.

@@ -30,10 +30,12 @@ pub enum Permission {
     InitStatus = 9,
     /// To ask init for random bytes.
     Random = 10,
+    /// To get copies of frames.
+    Capture = 12,
 }
 
 impl Permission {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Sockets,
         Self::Bind,
         Self::Connect,
@@ -44,6 +46,7 @@ impl Permission {
         Self::Init,
         Self::InitStatus,
         Self::Random,
+        Self::Capture,
     ];
 
     /// From its number.
@@ -64,6 +67,7 @@ impl Permission {
             Self::Init => "init",
             Self::InitStatus => "init_status",
             Self::Random => "random",
+            Self::Capture => "sockets.capture",
         }
     }
 

@@ -232,6 +232,8 @@ pub struct Sockets {
     pub broadcast: bool,
     #[serde(default)]
     pub ping: bool,
+    #[serde(default)]
+    pub capture: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -6,6 +6,7 @@ mod agent;
 mod authority;
 mod basics;
 mod boot;
+mod capture;
 mod closed;
 mod dhcp;
 mod dma;
@@ -142,6 +143,7 @@ pub const ALL: &[Test] = &[
         setup: |s| s.peer = true,
         ..test("dhcp", "lease, renewal, rebinding, refusal, expiry; no server", dhcp::dhcp)
     },
+    test("capture", "taps with filters, read by tshark", capture::capture),
     Test { setup: peered, ..test("dns", "aliases, lies, silence, TCP, cache, no name", dns::dns) },
     Test {
         setup: peered,

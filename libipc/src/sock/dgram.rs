@@ -55,6 +55,12 @@ impl Dgram {
     pub const TOS: u8 = 1;
     /// `local` is to be sent from.
     pub const SOURCE: u8 = 2;
+    /// Of a captured frame: it left. `port` is its length, the first half of `ip` the time, ns since boot.
+    pub const OUTGOING: u8 = 4;
+    /// Number of the loop among interfaces.
+    pub const LOOP: u8 = 1;
+    /// Number of the network card.
+    pub const NIC: u8 = 2;
 
     /// Whether a socket with these [`super::option`] bits may send `len` bytes to `to`, as far as the
     /// program can tell: netd knows more, but tells later.

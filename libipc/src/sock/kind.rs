@@ -15,6 +15,9 @@ pub enum Kind {
     /// ICMP echo: datagrams out are echo requests (payload: u16 id is netd's, u16 sequence number
     /// big-endian, then data), datagrams in are the replies in the same form.
     Ping = 4,
+    /// A packet tap: datagrams in are copies of frames, datagrams out are filters
+    /// ([`filter`](super::filter)).
+    Capture = 6,
 }
 
 impl Kind {
@@ -25,6 +28,7 @@ impl Kind {
             2 => Self::Listener,
             3 => Self::Udp,
             4 => Self::Ping,
+            6 => Self::Capture,
             _ => return None,
         })
     }

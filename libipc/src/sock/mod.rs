@@ -101,6 +101,8 @@ pub struct SessionSpec {
     pub broadcast: bool,
     /// Whether it may use [`Kind::Ping`].
     pub ping: bool,
+    /// Whether it may use [`Kind::Capture`].
+    pub capture: bool,
 }
 
 /// All sessions; session `i` is number `i`.

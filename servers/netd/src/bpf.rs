@@ -95,6 +95,11 @@ impl Program {
         Self(heapless::Vec::from_slice(&[Op::ReturnK(u32::MAX)]).unwrap_or_default())
     }
 
+    /// Takes nothing.
+    pub fn nothing() -> Self {
+        Self(heapless::Vec::new())
+    }
+
     /// Checks a filter.
     ///
     /// # Errors

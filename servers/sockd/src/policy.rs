@@ -15,6 +15,8 @@ pub enum Forbidden {
     Broadcast,
     /// To send echo requests.
     Ping,
+    /// To capture packets.
+    Capture,
     /// To have sockets: the caller's badge belongs to no session.
     Sockets,
 }
@@ -27,6 +29,7 @@ impl Forbidden {
             Self::Connect => Permission::Connect,
             Self::Broadcast => Permission::Broadcast,
             Self::Ping => Permission::Ping,
+            Self::Capture => Permission::Capture,
             Self::Sockets => Permission::Sockets,
         }
     }
@@ -39,6 +42,7 @@ impl core::fmt::Display for Forbidden {
             Self::Connect => f.write_str("connect"),
             Self::Broadcast => f.write_str("send to broadcast addresses"),
             Self::Ping => f.write_str("send echo requests"),
+            Self::Capture => f.write_str("capture packets"),
             Self::Sockets => f.write_str("use sockets"),
         }
     }
@@ -49,7 +53,11 @@ impl core::fmt::Display for Forbidden {
 /// # Errors
 /// What it may not.
 pub fn may_open(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
-    if kind == Kind::Ping && !spec.ping { Err(Forbidden::Ping) } else { Ok(()) }
+    match kind {
+        Kind::Ping if !spec.ping => Err(Forbidden::Ping),
+        Kind::Capture if !spec.capture => Err(Forbidden::Capture),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a session may bind this address; port 0 means any free port and is always allowed.
@@ -83,6 +91,7 @@ mod tests {
             connect: false,
             broadcast: false,
             ping: true,
+            capture: false,
         }
     }
 

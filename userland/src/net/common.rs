@@ -1,6 +1,6 @@
 //! What every socket has.
 
-use super::{Opts, Ping, TcpListener, TcpStream, UdpSocket};
+use super::{Capture, Opts, Ping, TcpListener, TcpStream, UdpSocket};
 use crate::poll::Source;
 use crate::runtime::Runtime;
 use core::net::SocketAddr;
@@ -66,7 +66,7 @@ macro_rules! common {
         }
     )*};
 }
-common!(TcpStream, TcpListener, UdpSocket, Ping);
+common!(TcpStream, TcpListener, UdpSocket, Ping, Capture);
 
 macro_rules! connects {
     ($($socket:ty),*) => {$(

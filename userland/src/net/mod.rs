@@ -5,6 +5,7 @@
 //! used through `&self`: a program has one thread. The traits of `embedded-io`,
 //! `embedded-io-async` and `embedded-nal` are implemented as well ([`Stack`], [`crate::task`]).
 
+mod capture;
 mod common;
 mod link;
 mod listener;
@@ -31,6 +32,7 @@ pub const fn any(port: u16) -> SocketAddr {
     SocketAddr::new(core::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }
 
+pub use capture::{Capture, Frame, PCAP_HEADER};
 pub use libipc::link::Link;
 pub use link::{LinkWatch, link};
 pub use listener::{Incoming, TcpListener};

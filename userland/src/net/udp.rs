@@ -155,6 +155,11 @@ impl Datagram<'_> {
         self.header.tos
     }
 
+    /// All that its header says.
+    pub(super) fn header(&self) -> Dgram {
+        self.header
+    }
+
     /// Copies from offset `at` of the payload; bytes copied.
     pub fn read(&self, at: usize, into: &mut [u8]) -> usize {
         let n = into.len().min(self.len().saturating_sub(at));

@@ -216,6 +216,7 @@ fn session(number: usize, sockets: u32) -> (SessionSpec, SessionMemory, Program)
         connect: true,
         broadcast: true,
         ping: true,
+        capture: false,
     };
     let memory = SessionMemory {
         records: net.view::<Record>(layout.record(0), sockets as usize),

@@ -135,6 +135,15 @@ impl<E: Env> Stack<E> {
             return Err(Error::Invalid);
         }
         let i = self.unused(sock, rings)?;
+        if kind == Kind::Capture {
+            let spec = &self.sessions[sock.session as usize].spec;
+            if !spec.capture {
+                return Err(Error::NotPermitted(Permission::Capture));
+            }
+            if !self.taps.add(i) {
+                return Err(Error::NoBuffers);
+            }
+        }
         self.sessions[sock.session as usize].forget_freed(sock.id);
         let s = self.sock(i);
         s.rings = rings;
@@ -142,7 +151,7 @@ impl<E: Env> Stack<E> {
         s.hard.renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {
-            Kind::Udp | Kind::Ping => Body::Dgram(Dgram::new(kind)),
+            Kind::Udp | Kind::Ping | Kind::Capture => Body::Dgram(Dgram::new(kind)),
             _ => Body::Open,
         };
         Ok(Reply::Done)

@@ -94,6 +94,10 @@ impl<E: Env> Stack<E> {
     pub(super) fn dgram_output(&mut self, i: u32) -> Served {
         for _ in 0..QUOTA {
             let Some(d) = self.dgram(i) else { return Served::Done };
+            if d.kind == Kind::Capture {
+                self.take_filters(i);
+                return Served::Done;
+            }
             let left = d.tx_tail - d.tx_head;
             if left == 0 {
                 return Served::Done;
@@ -135,7 +139,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Tells the program why the next datagram is not sent.
-    fn dgram_error(&mut self, i: u32, error: Error) {
+    pub(super) fn dgram_error(&mut self, i: u32, error: Error) {
         self.sock(i).rec.error.store(error.to_raw(), Release);
         self.ready(i);
     }

@@ -61,6 +61,7 @@ mod setup;
 mod sock;
 mod status;
 mod submit;
+mod tap;
 mod tcp;
 mod timewait;
 mod turns;
@@ -98,6 +99,7 @@ use link::LinkNews;
 use pending::Pending;
 pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
+use tap::Taps;
 use tx::LoopQueue;
 
 /// The stack.
@@ -113,6 +115,7 @@ pub struct Stack<E> {
     /// The driver cuts long frames into segments.
     tso: bool,
     loopback: LoopQueue,
+    taps: Taps,
     hard: &'static HardState,
     secrets: Secrets,
     sessions: Vec<Session>,

@@ -128,6 +128,11 @@ impl<E: Env> Stack<E> {
                 return None;
             }
             Kind::Tcp => self.recover_connection(i, &fixed, found)?,
+            Kind::Capture => {
+                self.taps.add(i).then_some(())?;
+                self.recover_dgram(i, &fixed, found)?;
+                self.take_filters(i);
+            }
             Kind::Udp | Kind::Ping => self.recover_dgram(i, &fixed, found)?,
         }
         self.ready(i);

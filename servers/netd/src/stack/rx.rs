@@ -2,6 +2,7 @@
 
 use super::Stack;
 use super::rx6::Packet6;
+use super::tap::{Seen, Sight};
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType, Mac};
@@ -59,6 +60,10 @@ impl<E: Env> Stack<E> {
             return;
         }
         let head = &head[..len.min(HEAD)];
+        if !self.taps.is_empty() {
+            let seen = if looped { Seen::Looped } else { Seen::Coming };
+            self.tap(Sight::At(&mem, at), len, seen);
+        }
         if let Err(why) = self.ethernet(mem, at, len, head, checked, looped) {
             *why.counter(&mut self.counters) += 1;
         }

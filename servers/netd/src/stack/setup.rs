@@ -6,6 +6,7 @@ use super::link::LinkNews;
 use super::pending::{self, Pending};
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
+use super::tap::Taps;
 use super::turns::Own;
 use super::tx::LoopQueue;
 use super::{Stack, icmp};
@@ -128,6 +129,7 @@ impl<E: Env> Stack<E> {
             offload: false,
             tso: false,
             loopback: LoopQueue::new(setup.loopback),
+            taps: Taps::new(),
             hard,
             secrets,
             bells,

@@ -144,6 +144,7 @@ impl<E: Env> Stack<E> {
         self.unqueue(i);
         self.unlist(i);
         self.leave_groups(i);
+        self.taps.remove(i);
     }
 
     pub(super) fn unqueue(&mut self, i: u32) {

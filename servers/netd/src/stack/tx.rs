@@ -4,6 +4,7 @@
 //! into the program's send ring, so that no processor touches it, or copied behind the headers
 //! where that is cheaper (short) or necessary (no checksum offload).
 
+use super::tap::{Seen, Sight};
 use super::{Body, Queued, Stack};
 use crate::env::{At, Env};
 use crate::neigh::{Lookup, Waiting};
@@ -300,6 +301,9 @@ impl<E: Env> Stack<E> {
             }
         }
         let _ = headers.write(offset, head);
+        if !self.taps.is_empty() {
+            self.tap(Sight::At(&headers, offset), head.len() + len, Seen::Leaving);
+        }
         let l4 = check.map_or(0, |c| c.from as u8);
         self.port.send(head.len() + len, 0, &[], (csum, l4), 0);
         self.counters.tx_frames += 1;
@@ -322,6 +326,10 @@ impl<E: Env> Stack<E> {
                 sum.fill(0);
             }
             frames = (pieces[0].len + pieces[1].len).div_ceil(check.segment as u32);
+        }
+        if !self.taps.is_empty() {
+            let payload = Payload::Ring(session, *pieces);
+            self.tap(Sight::Parts(head, payload), head.len() + payload.len(), Seen::Leaving);
         }
         let _ = self.port.headers().write(offset, head);
         let used = if pieces[1].len > 0 { 2 } else { 1 };

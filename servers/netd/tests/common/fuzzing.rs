@@ -299,7 +299,7 @@ impl World {
             _ => ([10, 0, 0, 255], 9),
         };
         let addr = addr.into();
-        let kinds = [Kind::Tcp, Kind::Udp, Kind::Ping];
+        let kinds = [Kind::Tcp, Kind::Udp, Kind::Ping, Kind::Capture];
         let request = match what % 9 {
             0 => Request::Open { sock, kind: kinds[more as usize % kinds.len()], rings },
             1 => Request::Bind { sock, addr },

@@ -265,6 +265,7 @@ fn permits(session: usize, spec: &HostSpec) -> SessionSpec {
         connect: true,
         broadcast: true,
         ping: true,
+        capture: true,
     }
 }
 

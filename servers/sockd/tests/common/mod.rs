@@ -269,6 +269,7 @@ pub fn spec(sockets: u32, kib: u32) -> SessionSpec {
         connect: true,
         broadcast: true,
         ping: true,
+        capture: true,
     }
 }
 
