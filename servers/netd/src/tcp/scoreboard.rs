@@ -199,6 +199,10 @@ impl Scoreboard {
         let n = self.pool.get(i);
         let free = if self.len < MOST { self.pool.take(false) } else { None };
         let Some(new) = free else { return false };
+        if !n.start.lt(at) || !at.lt(n.end) {
+            self.pool.give(new);
+            return false;
+        }
         self.count(&n, Count::sub);
         let before = ((at - n.start) / n.size.max(1) as u32).clamp(1, 0xffff) as u16;
         let before = before.min(n.segments.max(2) - 1);
@@ -300,7 +304,8 @@ impl Scoreboard {
     /// The first segment is lost (RFC 6582: all that duplicate ACKs tell).
     pub fn lose_first(&mut self) {
         let Some(n) = self.first() else { return };
-        if n.marks.contains(Marks::LOST) && !n.marks.contains(Marks::RESENT) {
+        let gone = n.marks.contains(Marks::LOST) && !n.marks.contains(Marks::RESENT);
+        if gone || n.marks.contains(Marks::SACKED) {
             return;
         }
         if n.segments > 1 {
@@ -437,3 +442,7 @@ fn whole_segments(n: &Node, from: Seq, to: Seq) -> (Seq, Seq) {
     let to = if to == n.end { to } else { n.start + (to - n.start) / size * size };
     (from, to)
 }
+
+#[cfg(all(test, feature = "crash-points"))]
+#[path = "scoreboard_tests.rs"]
+mod tests;
