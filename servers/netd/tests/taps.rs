@@ -68,6 +68,7 @@ fn words_mean_what_they_mean_to_tcpdump() {
         ("! tcp && ! udp", "ia"),
         ("tcp and port 80 or icmp", "ti6"),
         ("(icmp or arp) and host 10.0.0.1 and not src port 1", "ia"),
+        ("not tcp port 2002 and (tcp port 80 or (icmp and host 10.0.0.1))", "ti6"),
         ("greater 70", "6"),
         ("less 60", "tuifa"),
     ];

@@ -208,7 +208,7 @@ impl<E: Env> Stack<E> {
 
     /// The interface's first address, and the length of its prefix.
     pub fn address(&self) -> Option<(IpAddr, u8)> {
-        self.iface.addrs.first().map(|a| (a.addr, a.prefix))
+        self.iface.addrs.iter().find(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix))
     }
     /// All addresses of the interface, with the lengths of their prefixes; of IPv6 those that are
     /// settled.

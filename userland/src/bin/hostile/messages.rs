@@ -102,7 +102,7 @@ pub const TELL: &[(&str, Tell)] = &[
             (SocketAddr::from(([0, 0, 0, 0], 9)), Error::Invalid),
             (SocketAddr::from(([224, 0, 0, 1], 9)), Error::Invalid),
             (SocketAddr::from(([127, 0, 0, 1], 0)), Error::Invalid),
-            (SocketAddr::from(([0xff02, 0, 0, 0, 0, 0, 0, 1], 9)), Error::Unsupported),
+            (SocketAddr::from(([0xff02, 0, 0, 0, 0, 0, 0, 1], 9)), Error::Invalid),
         ] {
             refused(l.ask(Request::Connect { id: sock.id, addr }), error)?;
         }
@@ -176,7 +176,7 @@ pub const TELL: &[(&str, Tell)] = &[
 ];
 
 /// `Request::Stats` in a message.
-const STATS: u8 = 9;
+const STATS: u8 = 10;
 
 /// A condition that must hold.
 pub fn require(holds: bool, otherwise: &'static str) -> Told {
