@@ -11,7 +11,7 @@ use crate::manifest::Protocol::Tcp;
 use crate::pcap;
 
 /// Bytes of the web page that is fetched under the tap.
-const PAGE: u64 = 300_000;
+const PAGE: u64 = 100_000;
 
 pub fn capture(g: &mut Guest) -> Result<(), Failure> {
     install::ensure_tool(Tool::Tshark).map_err(|e| Failure::Host(e.to_string()))?;

@@ -1,8 +1,7 @@
 //! Filters of packet taps: classic BPF.
 //!
 //! A program writes a filter into the send ring of its [`Kind::Capture`](super::Kind::Capture) socket as
-//! one datagram of up to [`MAX`] instructions; it takes the place of the one before (at first: everything,
-//! whole). One that netd refuses is reported as [`Error::Invalid`](super::Error::Invalid), and nothing is captured
+//! one datagram of up to [`MAX`] instructions; it takes the place of the one before. Before the first, nothing is captured. One that netd refuses is reported as [`Error::Invalid`](super::Error::Invalid), and nothing is captured
 //! until the next. What the filter
 //! returns is how many bytes of the frame are wanted, 0: none.
 

@@ -90,11 +90,6 @@ pub enum Bad {
 pub struct Program(heapless::Vec<Op, MAX>);
 
 impl Program {
-    /// Takes everything, whole.
-    pub fn everything() -> Self {
-        Self(heapless::Vec::from_slice(&[Op::ReturnK(u32::MAX)]).unwrap_or_default())
-    }
-
     /// Takes nothing.
     pub fn nothing() -> Self {
         Self(heapless::Vec::new())

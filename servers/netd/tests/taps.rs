@@ -132,7 +132,7 @@ fn set_filter(host: &mut Host, id: u16, filter: &[Insn]) {
 fn a_tap_gets_both_directions_byte_for_byte() {
     let mut net = world(Weather::FINE, 3, false);
     let tap = net.hosts[0].open(Kind::Capture);
-    net.hosts[0].settle();
+    set_filter(&mut net.hosts[0], tap, &compile("").unwrap());
     let mut talks = [Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 2, 3000, 3000)];
     while !net.run(net.now + S, &mut |net| act(net, &mut talks)) {}
     let frames = tapped(&mut net.hosts[0], tap);
@@ -199,6 +199,7 @@ fn a_slow_tap_loses_frames_and_nobody_else_does() {
     let spec = HostSpec { rx_bits: 12, ..HostSpec::fixed(1) };
     let mut net = Net::new(vec![Host::new(spec), Host::new(HostSpec::fixed(2))], Weather::FINE, 5);
     let tap = net.hosts[0].open(Kind::Capture);
+    set_filter(&mut net.hosts[0], tap, &compile("").unwrap());
     let mut talks = [Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 2, 100_000, 100_000)];
     while !net.run(net.now + S, &mut |net| act(net, &mut talks)) {}
     let record = net.hosts[0].progs[0].record(tap);

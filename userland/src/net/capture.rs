@@ -29,7 +29,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Opens one with a ring of `rx` bytes (0: sockd's default), which gets every frame, whole.
+    /// Opens one with a ring of `rx` bytes (0: sockd's default), which gets nothing before [`Self::set_filter`].
     ///
     /// # Errors
     /// [`Error::NotPermitted`] if the manifest does not allow it, [`Error::NoBuffers`] if there are as many as

@@ -35,11 +35,11 @@ impl Taps {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// Socket `i` taps everything from now on; `false`: there is no room for it.
+    /// Socket `i` is a tap from now on, which wants nothing yet; `false`: there is no room for it.
     pub(super) fn add(&mut self, i: u32) -> bool {
         let room = self.0.len() < TAPS;
         if room {
-            self.0.push(Tap { sock: i, filter: Program::everything(), from: None });
+            self.0.push(Tap { sock: i, filter: Program::nothing(), from: None });
         }
         room
     }
