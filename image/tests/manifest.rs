@@ -185,10 +185,11 @@ fn the_session_table_reaches_stack_and_control() {
     assert_eq!(len + 4, r.content.len());
     let table: sock::SessionTable = postcard::from_bytes(&r.content[4..]).unwrap();
     let by_name: Vec<_> = table.iter().map(|t| t.program.as_str()).collect();
-    assert_eq!(by_name[..5], ["shell", "httpd", "services", "netbench", "victim"]);
+    assert_eq!(by_name[..5], ["shell", "httpd", "services", "capture", "netbench"]);
+    assert!(table[3].capture && table[3].bind[..] == [(2002, 2002)]);
     assert_eq!(table[1].bind[..], [(80, 80)]);
-    assert_eq!(table[3].bind[..], [(7001, 7008)]);
-    assert_eq!(table[4].bind[..], [(7100, 7110)]);
+    assert_eq!(table[4].bind[..], [(7001, 7008)]);
+    assert_eq!(table[5].bind[..], [(7100, 7110)]);
     assert!(table[0].ping && table[0].connect && !table[1].connect);
     assert_eq!(table[1].tx_len, region(&s, "session.1.tx").0 * 1024);
     for server in ["netd", "sockd"] {
@@ -216,7 +217,7 @@ fn programs_get_what_their_entry_buys() {
     assert!(!victim.autostart);
     assert_eq!(victim.budget, Some(Budget { budget_us: 18_000, period_us: 20_000 }));
     assert_eq!(victim.restart, Restart::OnCrash { max: 0, window_s: 0 });
-    assert_eq!(plan.forwards.len(), 15);
+    assert_eq!(plan.forwards.len(), 16);
 
     // What init reads is what was written.
     let bytes = postcard::to_allocvec(s).unwrap();
