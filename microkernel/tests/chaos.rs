@@ -197,11 +197,11 @@ impl Chaos {
             Label::FrameUnmap => (self.slot_of(ObjType::Frame), [0; 6]),
             Label::IrqGet => match self.rng.u8(..3) {
                 0 => (IRQ_CONTROL, [self.rng.u64(..3), 1, node, index, 0, 0]),
-                1 => return Self::call(self.slot_of(ObjType::IrqHandler), Label::IrqAck, [0; 6]),
+                1 => return invocation(self.slot_of(ObjType::IrqHandler), Label::IrqAck, [0; 6]),
                 _ => {
                     let handler = self.slot_of(ObjType::IrqHandler);
                     let w = [notification, 0, 0, 0, 0, 0];
-                    return Self::call(handler, Label::IrqSetNotification, w);
+                    return invocation(handler, Label::IrqSetNotification, w);
                 }
             },
             Label::TimerSetNotification => {
@@ -212,23 +212,7 @@ impl Chaos {
                 (self.slot_of(ObjType::Timer), [at, 0, 0, 0, 0, 0])
             }
         };
-        Self::call(cap, label, w)
-    }
-
-    fn call(cap: u64, label: Label, w: [u64; 6]) -> UserRegs {
-        UserRegs {
-            rax: Syscall::Call as u64,
-            rdi: cap,
-            rsi: MsgInfo::invoke(label).0,
-            rdx: w[0],
-            r10: w[1],
-            r8: w[2],
-            r9: w[3],
-            r12: w[4],
-            r13: w[5],
-            rip: 0x40_0002,
-            ..Default::default()
-        }
+        invocation(cap, label, w)
     }
 
     /// A call by which threads meet.
@@ -298,7 +282,7 @@ impl Chaos {
                 let Some(t) = self.w.slot(slot).cap().thread() else { return };
                 if t.priority.get() != PRIORITY {
                     let w = [PRIORITY as u64, 0, 0, 0, 0, 0];
-                    return self.perform(root, Self::call(slot, Label::ThreadSetPriority, w));
+                    return self.perform(root, invocation(slot, Label::ThreadSetPriority, w));
                 }
                 if t.state.get() == State::Running && self.turn(t) {
                     let regs = if self.rng.bool() { self.message() } else { self.invocation() };

@@ -2,28 +2,12 @@
 
 mod common;
 
-use abi::{Error, Label, MsgInfo, ObjType, Rights, Syscall, UserRegs};
+use abi::{Error, Label, ObjType, Rights, Syscall, UserRegs};
 use common::*;
 use microkernel::Obj;
 use microkernel::thread::{State, Tcb};
 
 const INIT: u64 = FREE + 10;
-
-fn invocation(cap: u64, label: Label, w: [u64; 6]) -> UserRegs {
-    UserRegs {
-        rax: Syscall::Call as u64,
-        rdi: cap,
-        rsi: MsgInfo::invoke(label).0,
-        rdx: w[0],
-        r10: w[1],
-        r8: w[2],
-        r9: w[3],
-        r12: w[4],
-        r13: w[5],
-        rip: 0x40_0002,
-        ..Default::default()
-    }
-}
 
 /// A world in which every step is preempted.
 fn world() -> World {

@@ -29,6 +29,23 @@ pub const FREE: u64 = 32;
 /// log2 of the untyped at [`UNTYPED`]. (Miri keeps a shadow of every byte.)
 pub const UNTYPED_BITS: u8 = if cfg!(miri) { 21 } else { 24 };
 
+/// Registers for an invocation, just behind the system call's instruction.
+pub fn invocation(cap: u64, label: Label, w: [u64; 6]) -> UserRegs {
+    UserRegs {
+        rax: Syscall::Call as u64,
+        rdi: cap,
+        rsi: MsgInfo::invoke(label).0,
+        rdx: w[0],
+        r10: w[1],
+        r8: w[2],
+        r9: w[3],
+        r12: w[4],
+        r13: w[5],
+        rip: 0x40_0002,
+        ..Default::default()
+    }
+}
+
 #[derive(Default)]
 pub struct Fake {
     pub now: u64,
@@ -190,19 +207,7 @@ impl World {
     }
 
     pub fn invoke(&mut self, cap: u64, label: Label, w: [u64; 6]) -> Result<u64, Error> {
-        let regs = UserRegs {
-            rdi: cap,
-            rsi: MsgInfo::invoke(label).0,
-            rdx: w[0],
-            r10: w[1],
-            r8: w[2],
-            r9: w[3],
-            r12: w[4],
-            r13: w[5],
-            ..UserRegs::default()
-        };
-        let root = self.root;
-        let out = self.syscall(root, Syscall::Call, regs);
+        let out = self.syscall(self.root, Syscall::Call, invocation(cap, label, w));
         Error::from_raw(out.rax).map_or(Ok(out.rdx), Err)
     }
 

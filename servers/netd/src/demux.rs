@@ -45,6 +45,19 @@ impl Tuple {
     pub const fn local(space: Space, local: SocketAddr) -> Self {
         Self { space, local, remote: ANY }
     }
+    /// In words: the addresses, then both ports in the low half of the last, for a record.
+    pub fn to_words(&self) -> [u64; 5] {
+        let ([l0, l1], [r0, r1]) = (ip_words(self.local.ip()), ip_words(self.remote.ip()));
+        [l0, l1, r0, r1, self.local.port() as u64 | (self.remote.port() as u64) << 16]
+    }
+    /// From such words; the high half of the last is not looked at.
+    pub fn from_words(space: Space, w: [u64; 5]) -> Self {
+        Self {
+            space,
+            local: SocketAddr::new(ip_from_words([w[0], w[1]]), w[4] as u16),
+            remote: SocketAddr::new(ip_from_words([w[2], w[3]]), (w[4] >> 16) as u16),
+        }
+    }
     /// Feeds a hasher: two words for IPv4, five for IPv6.
     pub fn feed(&self, h: &mut impl Hasher) {
         let ports = (self.local.port() as u64) << 32 | (self.remote.port() as u64) << 48;

@@ -7,8 +7,6 @@ use crate::record::Fixed;
 use crate::sealed::Sealed;
 use crate::wire::tcp::Seq;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
-use libipc::sock::{ip_from_words, ip_words};
 
 /// A handshake, 64 bytes: addresses, ports and the peer's timestamp, numbers, the rest.
 pub type RequestRecord = Sealed<7>;
@@ -70,9 +68,7 @@ impl Request {
     }
 
     fn to_words(self) -> [u64; 7] {
-        let Tuple { local, remote, .. } = self.tuple;
-        let ([l0, l1], [r0, r1]) = (ip_words(local.ip()), ip_words(remote.ip()));
-        let ports = local.port() as u64 | (remote.port() as u64) << 16;
+        let [l0, l1, r0, r1, ports] = self.tuple.to_words();
         let numbers = self.iss.0 as u64 | (self.irs.0 as u64) << 32;
         let shifts = (self.snd_shift << 4 | self.rcv_shift) as u64;
         let rest = self.peer_mss as u64
@@ -84,11 +80,7 @@ impl Request {
 
     fn from_words(w: [u64; 7]) -> Self {
         Self {
-            tuple: Tuple {
-                space: Space::Tcp,
-                local: SocketAddr::new(ip_from_words([w[0], w[1]]), w[4] as u16),
-                remote: SocketAddr::new(ip_from_words([w[2], w[3]]), (w[4] >> 16) as u16),
-            },
+            tuple: Tuple::from_words(Space::Tcp, [w[0], w[1], w[2], w[3], w[4]]),
             iss: Seq(w[5] as u32),
             irs: Seq((w[5] >> 32) as u32),
             peer_mss: w[6] as u16,

@@ -9,8 +9,6 @@ use crate::list::{Ends, Links};
 use crate::sealed::Sealed;
 use crate::wire::tcp::Seq;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
-use libipc::sock::{ip_from_words, ip_words};
 
 /// How long it lasts: two maximum segment lifetimes, for which RFC 9293 3.4.2 says four minutes and
 /// Linux one.
@@ -58,9 +56,7 @@ impl Waiting {
     }
 
     fn to_words(self) -> [u64; 7] {
-        let Tuple { local, remote, .. } = self.tuple;
-        let ([l0, l1], [r0, r1]) = (ip_words(local.ip()), ip_words(remote.ip()));
-        let ports = local.port() as u64 | (remote.port() as u64) << 16;
+        let [l0, l1, r0, r1, ports] = self.tuple.to_words();
         let numbers = self.snd_nxt.0 as u64 | (self.rcv_nxt.0 as u64) << 32;
         let rest =
             (self.until / MS) << 24 | (self.ts_recent.is_some() as u64) << 16 | self.window as u64;
@@ -69,11 +65,7 @@ impl Waiting {
 
     fn from_words(w: [u64; 7]) -> Self {
         Self {
-            tuple: Tuple {
-                space: Space::Tcp,
-                local: SocketAddr::new(ip_from_words([w[0], w[1]]), w[4] as u16),
-                remote: SocketAddr::new(ip_from_words([w[2], w[3]]), (w[4] >> 16) as u16),
-            },
+            tuple: Tuple::from_words(Space::Tcp, [w[0], w[1], w[2], w[3], w[4]]),
             snd_nxt: Seq(w[5] as u32),
             rcv_nxt: Seq((w[5] >> 32) as u32),
             window: w[6] as u16,

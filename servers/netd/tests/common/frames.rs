@@ -122,25 +122,3 @@ pub fn dissect(frame: &[u8]) -> Frame {
 pub fn seg(src: u16, dst: u16) -> Repr {
     Repr { window: 65535, ..Repr::new(src, dst) }
 }
-
-/// A frame in a line, for traces.
-pub fn line(frame: &[u8]) -> String {
-    if let Some(got) = super::six::dissect(frame) {
-        return format!("{got:?}");
-    }
-    match dissect(frame) {
-        Frame::Tcp(ip, r, data) => format!(
-            "{}:{} > {}:{} {:?} seq {} ack {} win {} len {}",
-            ip.src,
-            r.src,
-            ip.dst,
-            r.dst,
-            r.flags,
-            r.seq.0,
-            r.ack.0,
-            r.window,
-            data.len()
-        ),
-        other => format!("{other:?}"),
-    }
-}

@@ -1,7 +1,7 @@
 //! Hosts on a wire: frames are lost, doubled, delayed and overtaken as a seed decides.
 
 use super::frames::{self, End, icmp_error};
-use super::{Host, Rng};
+use super::{Host, Rng, six};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -51,7 +51,7 @@ impl Seen {
     fn print(&self) {
         let at = self.at / 1000;
         let (from, to) = self.way;
-        println!("{at:>10} us {from}>{to} {:<9}{}", self.fate, frames::line(&self.frame));
+        println!("{at:>10} us {from}>{to} {:<9}{}", self.fate, line(&self.frame));
     }
 }
 
@@ -227,5 +227,27 @@ impl Net {
         let until = self.now + ns;
         self.run(until, &mut |_| false);
         self.now = until;
+    }
+}
+
+/// A frame in a line, for traces.
+fn line(frame: &[u8]) -> String {
+    if let Some(got) = six::dissect(frame) {
+        return format!("{got:?}");
+    }
+    match frames::dissect(frame) {
+        frames::Frame::Tcp(ip, r, data) => format!(
+            "{}:{} > {}:{} {:?} seq {} ack {} win {} len {}",
+            ip.src,
+            r.src,
+            ip.dst,
+            r.dst,
+            r.flags,
+            r.seq.0,
+            r.ack.0,
+            r.window,
+            data.len()
+        ),
+        other => format!("{other:?}"),
     }
 }
