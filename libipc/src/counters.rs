@@ -101,6 +101,8 @@ counters! {
     challenge_acks = "Tcp.ChallengeAcks",
     /// TCP segments with neither ACK nor SYN nor RST.
     tcp_no_ack = "Drop.InTcpNoAck",
+    /// TCP segments with a signature (RFC 2385, RFC 5925), for which there is no key.
+    tcp_signed = "Drop.InTcpSigned",
     /// TCP segments outside the window, or too old by their timestamp (RFC 7323).
     tcp_unacceptable = "Drop.InTcpUnacceptable",
     /// SYNs, RSTs and ACKs that RFC 5961 wants questioned.

@@ -184,6 +184,13 @@ fn ports_where_nobody_listens() {
     assert_eq!((repr.flags, repr.seq), (Flags::RST, Seq(6)));
     s.send("RA", 5, 6, &[]);
     s.nothing();
+    // Nor does anybody at port 0, and who calls from there is answered.
+    s.host.listen(80, 4);
+    for (from, to, flags) in [(6000, 0, Flags::RST), (0, 81, Flags::RST), (0, 80, Flags::SYN)] {
+        s.send_repr(&Repr { flags: Flags::SYN, window: 1000, ..seg(from, to) }, &[]);
+        let Some((_, Frame::Tcp(_, repr, _))) = s.sent.pop_front() else { panic!("{from} > {to}") };
+        assert_eq!((repr.flags, repr.src, repr.dst), (flags | Flags::ACK, to, from));
+    }
 }
 
 #[test]

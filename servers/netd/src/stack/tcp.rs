@@ -137,7 +137,9 @@ impl<E: Env> Stack<E> {
 
     /// An intact segment that belongs to no connection.
     fn nobodys_segment(&mut self, a: &Arrival<'_>, iss: Option<Seq>) -> Result<(), Malformed> {
-        match self.demux.lookup_local(Space::Tcp, a.tuple.local) {
+        // Nobody listens at port 0, whatever is bound to "any".
+        let local = Some(a.tuple.local).filter(|l| l.port() != 0);
+        match local.and_then(|l| self.demux.lookup_local(Space::Tcp, l)) {
             Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
                 self.listener_in(l, a, iss)
             }

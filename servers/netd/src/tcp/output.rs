@@ -84,7 +84,7 @@ impl Conn {
             || self.fin_pending()
     }
 
-    fn fin_pending(&self) -> bool {
+    pub(super) fn fin_pending(&self) -> bool {
         self.fin.is_some_and(|fin| self.max.le(fin)) && self.is_synchronised()
     }
 
@@ -129,9 +129,10 @@ impl Conn {
         }
         let len = avail.min(room).min(size);
         let last = len == avail;
-        let fin = last && self.is_fin(self.max + len);
+        // It takes a number, too, which the window must have.
+        let fin = last && self.is_fin(self.max + len) && len < granted;
         if (len == 0 && !fin) || (len < size && !fin && !self.small_goes(len, last)) {
-            if avail > 0 {
+            if avail > 0 || self.fin_pending() {
                 self.arm_persist(now);
             }
             return None;
@@ -253,7 +254,7 @@ impl Conn {
         } else {
             len -= rest + 1;
         }
-        let fin = len == avail && self.is_fin(self.max + len);
+        let fin = len == avail && len < most && self.is_fin(self.max + len);
         let out = self.emit(self.max, len, fin, segment, now);
         Out { segment: segment as u16, flags: out.flags | Flags::PSH, ..out }
     }

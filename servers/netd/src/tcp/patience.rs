@@ -168,7 +168,7 @@ impl Conn {
 
     /// The peer has answered, and still has no room: the next probe counts from here.
     pub(super) fn rearm_persist(&mut self, now: u64) {
-        if self.wnd == 0 && self.rto_at != NEVER && self.max.lt(self.tail) {
+        if self.wnd == 0 && self.rto_at != NEVER && (self.max.lt(self.tail) || self.fin_pending()) {
             self.rto_at = self.next_probe(now);
         }
     }

@@ -44,6 +44,8 @@ pub enum Malformed {
     Address,
     /// An option, or an extension header, that cannot be or is not wanted.
     Option,
+    /// A TCP segment with a signature (RFC 2385, RFC 5925); there are no keys here.
+    Signature,
 }
 
 impl Malformed {
@@ -57,6 +59,7 @@ impl Malformed {
             Self::Fragment => &mut counters.rx_fragments,
             Self::Address => &mut counters.rx_address,
             Self::Option => &mut counters.rx_options,
+            Self::Signature => &mut counters.tcp_signed,
         }
     }
 }

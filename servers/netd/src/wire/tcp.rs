@@ -125,7 +125,7 @@ impl Repr {
     /// passed over ([`Options::parse`]).
     ///
     /// # Errors
-    /// [`Malformed::Length`] for a data offset below 5, [`Malformed::Address`] for port 0.
+    /// [`Malformed::Length`] for a data offset below 5, [`Malformed::Signature`] for a signed segment.
     pub fn parse(b: &[u8]) -> Result<(Self, usize), Malformed> {
         let offset = *b.get(12).ok_or(Malformed::Truncated)?;
         let header_len = (offset >> 4) as usize * 4;
@@ -141,11 +141,8 @@ impl Repr {
             flags: Flags::from_bits_retain(b[13]),
             window: be16(b, 14)?,
             urgent: be16(b, 18)?,
-            options: Options::parse(&header[HEADER..]),
+            options: Options::parse(&header[HEADER..])?,
         };
-        if repr.src == 0 || repr.dst == 0 {
-            return Err(Malformed::Address);
-        }
         Ok((repr, header_len))
     }
 

@@ -1,6 +1,7 @@
 //! TCP options: MSS (RFC 9293 3.7.1), window scale and timestamps (RFC 7323), SACK (RFC 2018), Fast
 //! Open (RFC 7413). Others are skipped. What we write has the order and the padding of Linux.
 
+use super::Malformed;
 use super::tcp::Seq;
 
 /// Most bytes of options in a header.
@@ -18,6 +19,8 @@ const SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMP: u8 = 8;
+const MD5: u8 = 19;
+const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
 
 /// The timestamps option (RFC 7323 3).
@@ -120,33 +123,37 @@ impl Options {
     ///
     /// Malformed options end the list (RFC 9293 3.1: MUST be prepared to handle an illegal option
     /// length); the segment itself goes on.
-    pub fn parse(o: &[u8]) -> Self {
+    ///
+    /// # Errors
+    /// [`Malformed::Signature`]: signed (RFC 2385, RFC 5925) with a key that nobody here has.
+    pub fn parse(o: &[u8]) -> Result<Self, Malformed> {
         // Nearly every segment has nothing, or timestamps alone as everybody pads them.
         match *o {
-            [] => Self::NONE,
-            [NOP, NOP, TIMESTAMP, 10, a, b, c, d, e, f, g, h] => Self {
+            [] => Ok(Self::NONE),
+            [NOP, NOP, TIMESTAMP, 10, a, b, c, d, e, f, g, h] => Ok(Self {
                 timestamps: Some(Timestamps {
                     value: u32::from_be_bytes([a, b, c, d]),
                     echo: u32::from_be_bytes([e, f, g, h]),
                 }),
                 ..Self::NONE
-            },
+            }),
             _ => Self::parse_any(o),
         }
     }
 
-    fn parse_any(mut o: &[u8]) -> Self {
+    fn parse_any(mut o: &[u8]) -> Result<Self, Malformed> {
         let mut options = Self::NONE;
         loop {
             match *o {
-                [0, ..] | [] => return options,
+                [0, ..] | [] => return Ok(options),
                 [NOP, ref rest @ ..] => o = rest,
+                [MD5, 18, ..] | [AUTHENTICATION, 4..=40, ..] => return Err(Malformed::Signature),
                 [kind, len, ..] if len >= 2 && len as usize <= o.len() => {
                     let (option, rest) = o.split_at(len as usize);
                     options.take(kind, &option[2..]);
                     o = rest;
                 }
-                _ => return options,
+                _ => return Ok(options),
             }
         }
     }
@@ -294,13 +301,13 @@ mod tests {
         let (out, len) = emitted(&syn());
         let bytes = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
         assert_eq!(out[..len], bytes);
-        assert_eq!(Options::parse(&out[..len]), syn());
+        assert_eq!(Options::parse(&out[..len]), Ok(syn()));
         let (out, len) = emitted(&Options { timestamps: None, ..syn() });
         assert_eq!(out[..len], [2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7]);
         let full = Options { fast_open: Cookie::new(&[9; 16]), ..syn() };
         let (out, len) = emitted(&full);
         assert_eq!((len, &out[20..22], &out[38..]), (40, &[34, 18][..], &[1, 1][..]));
-        assert_eq!(Options::parse(&out), full);
+        assert_eq!(Options::parse(&out), Ok(full));
     }
 
     #[test]
@@ -313,11 +320,11 @@ mod tests {
         let options = Options { sack, ..Options::NONE };
         let (out, len) = emitted(&options);
         assert_eq!((len, &out[..4]), (36, &[1, 1, 5, 34][..]));
-        assert_eq!(Options::parse(&out[..len]), options);
+        assert_eq!(Options::parse(&out[..len]), Ok(options));
         let timed = Options { timestamps: Some(Timestamps { value: 5, echo: 6 }), ..options };
         let (out, len) = emitted(&timed);
         assert_eq!((len, &out[12..16]), (40, &[1, 1, 5, 26][..]));
-        let parsed = Options::parse(&out);
+        let parsed = Options::parse(&out).unwrap();
         assert_eq!(parsed.timestamps, timed.timestamps);
         assert_eq!(parsed.sack.get(), &sack.get()[..3]);
     }
@@ -335,14 +342,18 @@ mod tests {
         ] {
             let mut bytes = out;
             bytes[at] = value;
-            let options = Options::parse(&bytes[..len]);
+            let options = Options::parse(&bytes[..len]).unwrap();
             assert_eq!((options.mss, options.scale), (mss, scale), "byte {at}");
         }
-        assert_eq!(Options::parse(&[3, 3, 200]).scale, Some(MAX_SHIFT));
+        assert_eq!(Options::parse(&[3, 3, 200]).unwrap().scale, Some(MAX_SHIFT));
+        let mut signed = [1; 20];
+        (signed[1], signed[2]) = (19, 18);
+        assert_eq!(Options::parse(&signed), Err(Malformed::Signature));
+        assert_eq!(Options::parse(&[29, 4, 1, 1]), Err(Malformed::Signature));
         for odd in
             [&[8, 9, 0, 0, 0, 0, 0, 0, 0][..], &[5, 2], &[5, 6, 0, 0, 0, 0], &[34, 5, 1, 2, 3]]
         {
-            assert_eq!(Options::parse(odd), Options::NONE, "{odd:?}");
+            assert_eq!(Options::parse(odd), Ok(Options::NONE), "{odd:?}");
         }
     }
 
@@ -363,9 +374,9 @@ mod tests {
                     [1, 2, 3, 4, 5, 8, 10, 34][random() as usize % 8]
                 };
             }
-            let read = Options::parse(&bytes);
+            let Ok(read) = Options::parse(&bytes) else { continue };
             let (out, len) = emitted(&read);
-            let again = Options::parse(&out[..len]);
+            let again = Options::parse(&out[..len]).unwrap();
             assert_eq!(Options { sack: read.sack, ..again }, read);
             assert!(read.sack.get().starts_with(again.sack.get()));
         }
