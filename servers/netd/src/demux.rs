@@ -1,6 +1,9 @@
 //! Which socket a packet is for: a chained hash table, sized once, under a keyed hash (so that a
 //! peer that picks its ports cannot make long chains). Links live in an array indexed by socket.
 //!
+//! Several sockets may be bound to one address and port (SO_REUSEADDR of datagram sockets, SO_REUSEPORT):
+//! they stand under the same tuple, the latest first.
+//!
 //! A peer never sees a hash and cannot measure a chain of a few, so the hash need not be one of
 //! cryptography; sequence numbers and ports, which a peer does see, are made with SipHash.
 
@@ -117,7 +120,12 @@ struct Entry {
     linked: bool,
     /// Under the unspecified address of IPv6: does not take packets of IPv4.
     only_v6: bool,
+    /// Shares what arrives with others under the same tuple that do so, too (SO_REUSEPORT).
+    spread: bool,
 }
+
+/// Most sockets under one tuple.
+pub const SHARERS: usize = 64;
 
 /// The table.
 pub struct Demux {
@@ -134,7 +142,13 @@ impl Demux {
         Self {
             buckets: alloc::vec![NONE; buckets],
             entries: (0..sockets)
-                .map(|_| Entry { key: none, next: NONE, linked: false, only_v6: false })
+                .map(|_| Entry {
+                    key: none,
+                    next: NONE,
+                    linked: false,
+                    only_v6: false,
+                    spread: false,
+                })
                 .collect(),
             hash: FixedState::with_seed(key),
         }
@@ -146,13 +160,21 @@ impl Demux {
         h.finish() as usize & (self.buckets.len() - 1)
     }
 
-    /// The socket under exactly this tuple.
+    /// The socket under exactly this tuple; of several the one that came last.
     pub fn find(&self, tuple: &Tuple) -> Option<u32> {
-        let mut at = self.buckets[self.bucket(tuple)];
-        let key = Key::from(tuple);
+        self.from(self.buckets[self.bucket(tuple)], &Key::from(tuple))
+    }
+
+    /// The next socket under the same tuple as `socket`.
+    pub fn next(&self, socket: u32) -> Option<u32> {
+        let e = &self.entries[socket as usize];
+        self.from(e.next, &e.key)
+    }
+
+    fn from(&self, mut at: u32, key: &Key) -> Option<u32> {
         while at != NONE {
             let e = &self.entries[at as usize];
-            if e.key == key {
+            if e.key == *key {
                 return Some(at);
             }
             at = e.next;
@@ -163,17 +185,41 @@ impl Demux {
     /// The socket for a packet from `remote` to `local`: a connection, else a socket bound to the
     /// address, else one bound to any.
     pub fn lookup(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
-        self.find(&Tuple { space, local, remote }).or_else(|| self.lookup_local(space, local))
+        let found = self.find(&Tuple { space, local, remote });
+        found.or_else(|| self.lookup_local(space, local, remote))
     }
 
     /// As [`Self::lookup`] without connections. A socket bound to any address of IPv6 takes what
     /// is for any of IPv4, too, unless it has been told not to (RFC 3493 3.7, 5.3).
-    pub fn lookup_local(&self, space: Space, local: SocketAddr) -> Option<u32> {
+    pub fn lookup_local(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
         let at = |ip| self.find(&Tuple::local(space, SocketAddr::new(ip, local.port())));
-        at(local.ip()).or_else(|| match local.ip() {
+        let found = at(local.ip()).or_else(|| match local.ip() {
             IpAddr::V4(_) => at(ANY.ip()).or_else(|| self.find_dual(space, local.port())),
             IpAddr::V6(_) => at(ANY_V6),
-        })
+        })?;
+        match self.entries[found as usize].spread {
+            false => Some(found),
+            true => Some(self.one_of(found, &Tuple { space, local, remote })),
+        }
+    }
+
+    /// Which of those that share `first`'s tuple gets what arrives for `tuple`: always the same as
+    /// long as they are the same, and hardly another when one comes or goes (highest random weight).
+    #[cold]
+    fn one_of(&self, first: u32, tuple: &Tuple) -> u32 {
+        let hash = {
+            let mut h = self.hash.build_hasher();
+            tuple.feed(&mut h);
+            h.finish()
+        };
+        let weight = |i: u32| {
+            let mixed = (hash ^ (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .wrapping_mul(0xff51_afd7_ed55_8ccd);
+            (mixed ^ mixed >> 32).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 32
+        };
+        let all = core::iter::successors(Some(first), |i| self.next(*i));
+        let sharing = all.filter(|i| self.entries[*i as usize].spread);
+        sharing.max_by_key(|i| weight(*i)).unwrap_or(first)
     }
 
     /// The socket bound to `port` of any address of both families.
@@ -194,12 +240,29 @@ impl Demux {
             Some(other) => return other == socket,
             None => self.remove(socket),
         }
+        self.link(socket, tuple, false);
+        true
+    }
+
+    /// Enters `socket`, taking it from where it was, beside others under the same tuple. `spread`:
+    /// what arrives is shared among those that say so. `false`: they are too many.
+    #[must_use]
+    pub fn share(&mut self, socket: u32, tuple: Tuple, spread: bool) -> bool {
+        let all = core::iter::successors(self.find(&tuple), |i| self.next(*i));
+        if all.take(SHARERS).count() == SHARERS {
+            return false;
+        }
+        self.remove(socket);
+        self.link(socket, tuple, spread);
+        true
+    }
+
+    fn link(&mut self, socket: u32, tuple: Tuple, spread: bool) {
         let bucket = self.bucket(&tuple);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
         let only_v6 = self.entries[socket as usize].only_v6;
         self.entries[socket as usize] =
-            Entry { key: Key::from(&tuple), next, linked: true, only_v6 };
-        true
+            Entry { key: Key::from(&tuple), next, linked: true, only_v6, spread };
     }
 
     /// Takes `socket` out.
@@ -263,12 +326,38 @@ mod tests {
         let mut d = Demux::new(2, 1);
         let (v4, v6) = (at("10.0.2.15:80"), at("[fe80::1]:80"));
         assert!(d.insert(0, Tuple::local(Space::Tcp, at("[::]:80"))));
-        let both = |d: &Demux| (d.lookup_local(Space::Tcp, v4), d.lookup_local(Space::Tcp, v6));
+        let both =
+            |d: &Demux| (d.lookup_local(Space::Tcp, v4, ANY), d.lookup_local(Space::Tcp, v6, ANY));
         assert_eq!(both(&d), (Some(0), Some(0)));
         d.set_only_v6(0, true);
         assert_eq!(both(&d), (None, Some(0)));
         assert!(d.insert(1, Tuple::local(Space::Tcp, at("0.0.0.0:80"))));
         assert_eq!(both(&d), (Some(1), Some(0)));
+    }
+
+    #[test]
+    fn sockets_that_share_a_port_get_a_part_of_all_peers_each() {
+        let mut d = Demux::new(100, 3);
+        let tuple = Tuple::local(Space::Udp, at("0.0.0.0:53"));
+        for i in 0..4 {
+            assert!(d.share(i, tuple, true));
+        }
+        assert!(d.share(4, tuple, false));
+        let peers = || (0..4000).map(|n| SocketAddr::new([10, 0, 2, 2].into(), 1000 + n));
+        let to = |d: &Demux, peer| d.lookup(Space::Udp, at("10.0.2.15:53"), peer).unwrap();
+        assert!(peers().all(|p| to(&d, p) == 4), "who does not share and came last gets all");
+        d.remove(4);
+        let mut counts = [0; 4];
+        peers().for_each(|p| counts[to(&d, p) as usize] += 1);
+        assert!(counts.iter().all(|n| (800..1200).contains(n)), "{counts:?}");
+        let before: Vec<_> = peers().map(|p| to(&d, p)).collect();
+        d.remove(2);
+        let moved = peers().zip(before).filter(|(p, was)| *was != 2 && to(&d, *p) != *was);
+        assert_eq!(moved.count(), 0);
+        for i in 5..5 + SHARERS as u32 - 3 {
+            assert!(d.share(i, tuple, true));
+        }
+        assert!(!d.share(99, tuple, true), "too many");
     }
 
     #[test]

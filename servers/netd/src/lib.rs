@@ -19,6 +19,7 @@
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`settings`] | choices for the whole stack |
 //! | [`bpf`] | filters of packet taps |
+//! | [`ports`] | who holds which port |
 //! | [`demux`], [`wheel`], [`list`] | hash table, timer wheel, lists: all O(1) |
 //! | [`env`] | what the stack needs of its surroundings |
 //!
@@ -43,6 +44,7 @@ pub mod membership;
 pub mod neigh;
 pub mod paths;
 pub mod port;
+pub mod ports;
 pub mod reassembly;
 pub mod record;
 pub mod request;

@@ -78,6 +78,10 @@ impl Links {
         }
         list.len -= 1;
     }
+    /// The item after `item`, which is on a list; [`NONE`]: it is the last.
+    pub fn next(&self, item: u32) -> u32 {
+        self.0[item as usize].next
+    }
     /// Takes the first item.
     pub fn pop(&mut self, list: &mut Ends) -> Option<u32> {
         let first = list.first()?;

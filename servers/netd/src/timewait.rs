@@ -34,6 +34,8 @@ pub struct Waiting {
     pub window: u16,
     /// `TS.Recent`, if the connection has timestamps (RFC 7323).
     pub ts_recent: Option<u32>,
+    /// How its socket held the port: [`crate::ports::held`] bits.
+    pub held: u8,
     /// When it ends, ns since boot, in whole milliseconds.
     pub until: u64,
 }
@@ -58,8 +60,10 @@ impl Waiting {
     fn to_words(self) -> [u64; 7] {
         let [l0, l1, r0, r1, ports] = self.tuple.to_words();
         let numbers = self.snd_nxt.0 as u64 | (self.rcv_nxt.0 as u64) << 32;
-        let rest =
-            (self.until / MS) << 24 | (self.ts_recent.is_some() as u64) << 16 | self.window as u64;
+        let rest = (self.until / MS) << 24
+            | (self.held as u64 & 0x7f) << 17
+            | (self.ts_recent.is_some() as u64) << 16
+            | self.window as u64;
         [l0, l1, r0, r1, ports | (self.ts_recent.unwrap_or(0) as u64) << 32, numbers, rest]
     }
 
@@ -70,6 +74,7 @@ impl Waiting {
             rcv_nxt: Seq((w[5] >> 32) as u32),
             window: w[6] as u16,
             ts_recent: (w[6] >> 16 & 1 == 1).then_some((w[4] >> 32) as u32),
+            held: (w[6] >> 17) as u8 & 0x7f,
             until: (w[6] >> 24).saturating_mul(MS),
         }
     }
@@ -167,6 +172,7 @@ mod tests {
             rcv_nxt: Seq(u32::MAX),
             window: 0xfedc,
             ts_recent,
+            held: 0x55,
             until: 0,
         };
         w.refresh(77);

@@ -5,9 +5,10 @@ mod common;
 use common::HostSpec;
 use common::frames::seg;
 use common::script::Script;
-use libipc::sock::{Error, Kind, State};
+use libipc::sock::{Error, Kind, State, option};
 use netd::settings::{Reuse, Settings};
 use netd::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
+use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
 fn we_close_first_and_wait() {
@@ -162,10 +163,16 @@ fn an_rst_ends_time_wait_unless_rfc_1337_is_wanted() {
     }
 }
 
+/// SO_REUSEADDR of the socket in hand.
+fn share_port(s: &Script) {
+    s.host.progs[0].app(s.id).options.fetch_or(option::REUSEADDR, Relaxed);
+}
+
 /// A connection that the program opened and closed first, with timestamps, and its own port.
 fn opened_and_left(settings: Settings) -> (Script, u16, u32) {
     let mut s = Script::with(HostSpec { settings, ..HostSpec::fixed(1) });
     s.id = s.host.open(Kind::Tcp);
+    share_port(&s);
     s.host.connect(s.id, "10.0.0.2:5000").unwrap();
     s.settle();
     let (_, syn, _) = s.next();

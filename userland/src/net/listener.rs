@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Error, Kind, Reply, Request, State};
+use libipc::sock::{Error, Kind, Reply, Request, State, option};
 
 use super::socket::Socket;
 use super::{Options, TcpStream};
@@ -14,7 +14,8 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on `addr`.
+    /// Listens on `addr`, with SO_REUSEADDR as `std` has it: connections of an earlier listener do not
+    /// stand in the way.
     ///
     /// # Errors
     /// [`Error::AddrInUse`], [`Error::NotPermitted`] if the manifest does not allow the port,
@@ -34,6 +35,7 @@ impl TcpListener {
     ) -> Result<Self, Error> {
         // The listener itself carries no data: the smallest rings.
         let socket = Socket::open(rt, Kind::Tcp, 1, 1)?;
+        socket.opts().set_flag(option::REUSEADDR, true);
         socket.bind(addr)?;
         let backlog = if options.backlog == 0 { 16 } else { options.backlog };
         let Options { tx, rx, .. } = options;

@@ -1,18 +1,22 @@
 //! Which addresses and ports sockets have: bind, connect.
 //!
-//! | bound to | takes | in conflict with |
-//! |---|---|---|
-//! | an address | packets for it | the same, any of its family, any of both |
-//! | `0.0.0.0` | IPv4 | all of IPv4, any of both |
-//! | `::` and V6ONLY | IPv6 | all of IPv6 |
-//! | `::` | both | everything |
+//! | bound to | takes |
+//! |---|---|
+//! | an address | packets for it |
+//! | `0.0.0.0` | IPv4 |
+//! | `::` and V6ONLY | IPv6 |
+//! | `::` | both |
+//!
+//! Who may be bound beside whom is told in `ports`.
 
 use super::Stack;
+use super::ports::Wish;
 use super::sock::Body;
 use crate::demux::{ANY, ANY_V6, Space, Tuple};
 use crate::env::Env;
+use crate::ports::held;
 use crate::record::Fixed;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use libipc::net::{Reply, Result, SockId};
 use libipc::permission::Permission;
 use libipc::sock::{Error, State, flags, option};
@@ -43,22 +47,13 @@ impl<E: Env> Stack<E> {
         self.sessions[s.session as usize].options(s.id) & option::V6ONLY != 0
     }
 
-    /// Whether somebody holds `local` or an address that overlaps with it.
-    pub(super) fn taken(&self, space: Space, local: SocketAddr, only_v6: bool) -> bool {
-        let port = local.port();
-        let at =
-            |ip: IpAddr| self.demux.find(&Tuple::local(space, SocketAddr::new(ip, port))).is_some();
-        let any_of =
-            |v4: bool| self.iface.addrs.iter().any(|a| a.addr.is_ipv4() == v4 && at(a.addr));
-        let dual = || self.demux.find_dual(space, port).is_some();
-        let all_v4 = || at(ANY.ip()) || at(Ipv4Addr::LOCALHOST.into()) || any_of(true);
-        let all_v6 = || at(ANY_V6) || at(Ipv6Addr::LOCALHOST.into()) || any_of(false);
-        match local.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => all_v4() || dual(),
-            IpAddr::V6(ip) if ip.is_unspecified() => all_v6() || (!only_v6 && all_v4()),
-            ip @ IpAddr::V4(_) => at(ip) || at(ANY.ip()) || dual(),
-            ip @ IpAddr::V6(_) => at(ip) || at(ANY_V6),
-        }
+    /// Whether a socket may have the address: one of ours, any, or, of datagrams, everybody's.
+    fn bindable(&self, space: Space, ip: IpAddr) -> bool {
+        let everybodys = ip.is_multicast() || self.iface.is_broadcast(ip);
+        ip.is_unspecified()
+            || ip.is_loopback()
+            || self.iface.is_ours(ip)
+            || (everybodys && space == Space::Udp)
     }
 
     pub(super) fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
@@ -67,19 +62,34 @@ impl<E: Env> Stack<E> {
         if self.socks[i as usize].local.port() != 0 {
             return Err(Error::Invalid);
         }
-        if !ip.is_unspecified() && !ip.is_loopback() && !self.iface.is_ours(ip) {
+        if !self.bindable(space, ip) {
             return Err(Error::AddrNotAvailable);
         }
         let only_v6 = self.wants_only_v6(i);
         let mut local = SocketAddr::new(ip, addr.port());
+        let named = if local.port() == 0 { 0 } else { held::NAMED };
         if local.port() == 0 {
             local.set_port(self.ephemeral(space, local, ANY, only_v6)?);
-        } else if self.taken(space, local, only_v6) {
+        } else if self.in_conflict(i, &Wish { space, local, only_v6 }) {
             return Err(Error::AddrInUse);
         }
         self.demux.set_only_v6(i, only_v6);
         self.enter(i, Tuple::local(space, local), only_v6)?;
+        self.hold_port(i, space, named);
         Ok(local)
+    }
+
+    /// Socket `i`, bound already, becomes a listener, if it may be one beside others.
+    pub(super) fn bind_listener(&mut self, i: u32) -> Result<()> {
+        let (local, only_v6) = (self.socks[i as usize].local, self.wants_only_v6(i));
+        if self.in_conflict(i, &Wish { space: Space::Tcp, local, only_v6 }) {
+            return Err(Error::AddrInUse);
+        }
+        let spread = self.reuse(i) & held::SPREAD != 0;
+        match self.demux.share(i, Tuple::local(Space::Tcp, local), spread) {
+            true => Ok(()),
+            false => Err(Error::NoBuffers),
+        }
     }
 
     /// Binds a datagram socket that is not bound yet to any address: of both families, if the first
@@ -97,8 +107,10 @@ impl<E: Env> Stack<E> {
 
     /// Gives socket `i` its addresses, in the table and in its record.
     fn enter(&mut self, i: u32, tuple: Tuple, only_v6: bool) -> Result<()> {
-        if !self.demux.insert(i, tuple) {
-            return Err(Error::AddrInUse);
+        // A socket of TCP gets nothing before it listens.
+        let spread = self.reuse(i) & held::SPREAD != 0;
+        if tuple.space != Space::Tcp && !self.demux.share(i, tuple, spread) {
+            return Err(Error::NoBuffers);
         }
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
@@ -163,6 +175,9 @@ impl<E: Env> Stack<E> {
             return self.connect_tcp(i, tuple);
         }
         self.enter(i, tuple, self.wants_only_v6(i))?;
+        if !self.ports.holds(i) {
+            self.hold_port(i, space, 0);
+        }
         Ok(Reply::Done)
     }
 }

@@ -7,7 +7,14 @@ use crate::record;
 impl<E: Env> Stack<E> {
     /// Panics if something that always holds does not. Looks at every socket: for tests.
     pub fn check(&self) {
-        for s in &self.socks {
+        for (i, s) in self.socks.iter().enumerate() {
+            let bound =
+                matches!(s.body, Body::Open | Body::Tcp(_) | Body::Listener(_) | Body::Dgram(_));
+            assert!(
+                !bound || (s.local.port() != 0) == self.ports.holds(i as u32),
+                "{} of socket {i} is held by nobody",
+                s.local
+            );
             if let Body::Tcp(conn) = &s.body {
                 assert!(record::holds(s.rec), "a connection without a record");
                 conn.check();

@@ -1,9 +1,11 @@
 //! Active opens: which port, and what becomes of a connection in TIME-WAIT between the same ports.
 
 use super::Stack;
+use super::ports::Wish;
 use super::sock::Body;
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::Env;
+use crate::ports::held;
 use crate::record::Fixed;
 use crate::settings::Reuse;
 use crate::tcp::Conn;
@@ -39,9 +41,15 @@ impl<E: Env> Stack<E> {
             self.port_counter = (self.port_counter + 1) % count;
             let port = EPHEMERAL.start() + ((offset + self.port_counter) % count) as u16;
             let at = SocketAddr::new(local.ip(), port);
-            let free = !self.taken(space, at, only_v6)
-                && (remote == ANY
-                    || self.demux.find(&Tuple { space, local: at, remote }).is_none());
+            let wish = Wish { space, local: at, only_v6 };
+            let free = match (space, remote) {
+                // Connections to different peers may have one port, as on Linux.
+                (Space::Tcp, remote) if remote != ANY => {
+                    self.may_dial_from(port)
+                        && self.demux.find(&Tuple { space, local: at, remote }).is_none()
+                }
+                _ => self.is_free(&wish),
+            };
             if free {
                 return Ok(port);
             }
@@ -71,12 +79,10 @@ impl<E: Env> Stack<E> {
     }
 
     pub(super) fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
-        let bound = self.demux.tuple(i);
         let iss = self.take_over(&tuple)?;
         if !self.demux.insert(i, tuple) {
             return Err(Error::AddrNotAvailable);
         }
-        debug_assert!(bound.is_none_or(|b| b.local.port() == tuple.local.port()));
         let iss = iss.unwrap_or_else(|| self.initial_sequence(&tuple));
         let (now, config) = (self.now, self.tcp_config(i, tuple.local.ip()));
         let ts_offset = self.timestamp_offset(&tuple);
@@ -91,6 +97,9 @@ impl<E: Env> Stack<E> {
         };
         s.hard.store(&fixed);
         s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
+        if !self.ports.holds(i) {
+            self.hold_port(i, Space::Tcp, held::DIALLED);
+        }
         self.want_send(i);
         Ok(Reply::Done)
     }

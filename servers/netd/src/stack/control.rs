@@ -168,6 +168,7 @@ impl<E: Env> Stack<E> {
             if self.socks[i as usize].local.port() == 0 {
                 self.bind(i, ANY)?;
             }
+            self.bind_listener(i)?;
             self.sock(i).body = Body::Listener(Listener::new(backlog));
         }
         let s = self.sock(i);
@@ -293,6 +294,10 @@ impl<E: Env> Stack<E> {
                     }
                 } else {
                     conn.shutdown();
+                    self.keep_reuse(i);
+                    let Body::Tcp(conn) = &mut self.socks[i as usize].body else {
+                        return Err(Error::Invalid);
+                    };
                     if !conn.orphan(now) {
                         self.abort(i, Error::ConnectionAborted);
                         self.sessions[sock.session as usize].forget_freed(sock.id);

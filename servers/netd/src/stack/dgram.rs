@@ -202,7 +202,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// A datagram for a group, or for all: each socket that is bound to its address or to any gets
-    /// it.
+    /// it, and who is connected to its sender.
     fn udp_to_all(
         &mut self,
         p: &Packet<'_>,
@@ -214,10 +214,15 @@ impl<E: Env> Stack<E> {
         let any = if dst.is_ipv4() { ANY.ip() } else { ANY_V6 };
         let at = |ip| self.demux.find(&Tuple::local(Space::Udp, SocketAddr::new(ip, dst.port())));
         let dual = if dst.is_ipv4() { self.demux.find_dual(Space::Udp, dst.port()) } else { None };
-        let all = [at(dst.ip()), at(any), dual];
-        for i in all.into_iter().flatten() {
-            if self.hears(i, dst.ip()) {
-                self.deliver(i, p, src, udp::HEADER, len, sum)?;
+        let peer = self.demux.find(&Tuple { space: Space::Udp, local: dst, remote: src });
+        let all = [peer, at(dst.ip()), at(any), dual];
+        for first in all {
+            let mut next = first;
+            while let Some(i) = next {
+                next = self.demux.next(i);
+                if self.hears(i, dst.ip()) {
+                    self.deliver(i, p, src, udp::HEADER, len, sum)?;
+                }
             }
         }
         self.counters.udp_no_ports += all.iter().all(Option::is_none) as u64;

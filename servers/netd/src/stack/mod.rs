@@ -25,6 +25,7 @@
 //! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
 //! | `bind`, `connect` | which addresses and ports sockets have; active opens |
+//! | `ports` | who may have which port beside whom |
 //! | `control`, `status` | requests of sockd and the shell |
 //! | `recover` | everything from records |
 
@@ -51,6 +52,7 @@ mod mld;
 mod ndp;
 mod packet;
 mod pending;
+mod ports;
 mod recover;
 mod reports;
 mod request;
@@ -84,6 +86,7 @@ use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::paths::Paths;
 use crate::port::Port;
+use crate::ports::Ports;
 use crate::reassembly::Reassembly;
 use crate::request::Requests;
 use crate::session::Session;
@@ -126,6 +129,8 @@ pub struct Stack<E> {
     socks: Vec<Sock>,
     /// Numbers after the sockets' are records in TIME-WAIT, then handshakes.
     demux: Demux,
+    /// Numbers up to those of TIME-WAIT.
+    ports: Ports,
     /// Likewise, then three of the stack's own.
     wheel: Wheel,
     time_wait: TimeWait,

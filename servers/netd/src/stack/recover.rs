@@ -4,6 +4,7 @@ use super::dgram::Dgram;
 use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{Env, Event};
+use crate::ports::held;
 use crate::record::{self, Fixed, NO_LISTENER};
 use crate::tcp::cookie::COOKIE_NS;
 use crate::tcp::{AppWords, Conn, Opts, Outcome};
@@ -106,7 +107,7 @@ impl<E: Env> Stack<E> {
         }
         match fixed.kind {
             Kind::Listener => {
-                self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
+                self.claim(i, Tuple::local(Space::Tcp, fixed.local), held::NAMED)?;
                 let mut listener = Listener::new(fixed.peer_mss.max(1));
                 // What cookies it has out is not known.
                 listener.cookies_until = self.now + COOKIE_NS;
@@ -119,7 +120,7 @@ impl<E: Env> Stack<E> {
                 // A connect that was cut short will be asked for again.
                 self.sock(i).remote = ANY;
                 if fixed.local.port() != 0 {
-                    self.claim(i, Tuple::local(Space::Tcp, fixed.local))?;
+                    self.hold_port(i, Space::Tcp, held::NAMED);
                 }
                 self.socks[i as usize].body = Body::Open;
             }
@@ -139,10 +140,18 @@ impl<E: Env> Stack<E> {
         Some(())
     }
 
-    fn claim(&mut self, i: u32, tuple: Tuple) -> Option<()> {
+    /// Enters socket `i` where it was, and has it hold its port.
+    fn claim(&mut self, i: u32, tuple: Tuple, how: u8) -> Option<()> {
         let flags = self.socks[i as usize].rec.flags.load(Relaxed);
         self.demux.set_only_v6(i, flags & flags::V6ONLY != 0);
-        self.demux.insert(i, tuple).then_some(())
+        let spread = self.reuse(i) & held::SPREAD != 0;
+        let connection = tuple.space == Space::Tcp && tuple.remote != ANY;
+        let entered = match connection {
+            true => self.demux.insert(i, tuple),
+            false => self.demux.share(i, tuple, spread),
+        };
+        self.hold_port(i, tuple.space, how);
+        entered.then_some(())
     }
 
     fn recover_connection(&mut self, i: u32, fixed: &Fixed, found: &mut Found) -> Option<()> {
@@ -160,7 +169,12 @@ impl<E: Env> Stack<E> {
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
         let (conn, outcome) = Conn::recover(s.hard, fixed, config, app, self.now)?;
         let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };
-        self.claim(i, tuple)?;
+        // Whether its program has named the port is not known: as long as it lasts is long enough. An
+        // orphan's program may have wanted it shared.
+        let passive = fixed.flags & flags::PASSIVE != 0;
+        let how = if passive { 0 } else { held::DIALLED };
+        let shared = if orphan { held::REUSE | held::SPREAD } else { self.reuse(owner) };
+        self.claim(i, tuple, how | shared)?;
         self.socks[i as usize].body = Body::Tcp(conn);
         found.connections += 1;
         self.after_tcp(i, outcome - Outcome::READY);
@@ -184,7 +198,7 @@ impl<E: Env> Stack<E> {
         }
         if fixed.local.port() != 0 {
             let space = d.space();
-            self.claim(i, Tuple { space, local: fixed.local, remote: fixed.remote })?;
+            self.claim(i, Tuple { space, local: fixed.local, remote: fixed.remote }, held::NAMED)?;
         }
         found.datagrams += 1;
         self.want_send(i);

@@ -81,7 +81,7 @@ impl<E: Env> Stack<E> {
         for entry in 0..self.requests.len() {
             let Some(request) = self.requests.get(entry) else { continue };
             let number = self.request_number(entry);
-            let l = self.demux.lookup_local(Space::Tcp, request.tuple.local);
+            let l = self.demux.lookup_local(Space::Tcp, request.tuple.local, request.tuple.remote);
             let listener = match l.map(|l| (l, &mut self.socks[l as usize].body)) {
                 Some((l, Body::Listener(listener))) => Some((l, listener)),
                 _ => None,
@@ -175,7 +175,8 @@ impl<E: Env> Stack<E> {
         let (tuple, now) = (request.tuple, self.now);
         let mut progress = number.map(|n| *self.requests.progress(self.request_entry(n)));
         let l = progress.map(|p| p.listener);
-        let Some(l) = l.or_else(|| self.demux.lookup_local(Space::Tcp, tuple.local)) else {
+        let Some(l) = l.or_else(|| self.demux.lookup_local(Space::Tcp, tuple.local, tuple.remote))
+        else {
             return Ok(());
         };
         let Some(i) = self.free_place(l) else {
@@ -202,6 +203,7 @@ impl<E: Env> Stack<E> {
             self.spare(i, l);
             return Ok(());
         }
+        self.ports.hold(i, Space::Tcp, tuple.local.port(), self.reuse(l));
         self.enlist(i, l, Place::Half);
         self.connections_segment(i, a)
     }

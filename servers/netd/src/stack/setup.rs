@@ -20,6 +20,7 @@ use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::paths::Paths;
 use crate::port::{Port, PortHard, PortMemory};
+use crate::ports::Ports;
 use crate::reassembly::{self, Reassembly};
 use crate::record::Hard;
 use crate::request::{RequestRecord, Requests};
@@ -134,6 +135,7 @@ impl<E: Env> Stack<E> {
             secrets,
             bells,
             demux: Demux::new(numbers, key),
+            ports: Ports::new(sockets + setup.time_wait.len()),
             wheel: Wheel::new(numbers + Own::COUNT, now),
             time_wait: TimeWait::new(setup.time_wait),
             requests: Requests::new(setup.requests),

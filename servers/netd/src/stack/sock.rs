@@ -140,6 +140,7 @@ impl<E: Env> Stack<E> {
     /// Takes socket `i` out of every table and queue.
     pub(super) fn detach(&mut self, i: u32) {
         self.demux.remove(i);
+        self.ports.release(i);
         self.wheel.cancel(i);
         self.unqueue(i);
         self.unlist(i);

@@ -138,8 +138,9 @@ impl<E: Env> Stack<E> {
     /// An intact segment that belongs to no connection.
     fn nobodys_segment(&mut self, a: &Arrival<'_>, iss: Option<Seq>) -> Result<(), Malformed> {
         // Nobody listens at port 0, whatever is bound to "any".
-        let local = Some(a.tuple.local).filter(|l| l.port() != 0);
-        match local.and_then(|l| self.demux.lookup_local(Space::Tcp, l)) {
+        let (local, remote) = (a.tuple.local, a.tuple.remote);
+        let local = Some(local).filter(|l| l.port() != 0);
+        match local.and_then(|l| self.demux.lookup_local(Space::Tcp, l, remote)) {
             Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
                 self.listener_in(l, a, iss)
             }
@@ -274,6 +275,7 @@ impl<E: Env> Stack<E> {
             self.free(i);
         } else {
             self.demux.remove(i);
+            self.let_go_of_port(i);
             self.wheel.cancel(i);
             self.unqueue(i);
             self.sock(i).body = Body::Over;

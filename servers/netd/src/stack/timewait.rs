@@ -7,6 +7,7 @@ use super::tx::{Link, Payload, Route};
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
+use crate::ports::held;
 use crate::tcp::{CHALLENGE_NS, Segment};
 use crate::timewait::Waiting;
 use crate::wire::tcp::{Flags, Repr, Seq};
@@ -15,6 +16,7 @@ use libipc::sock::State;
 impl<E: Env> Stack<E> {
     /// Connection `i` has come to TIME-WAIT: keeps the little that is needed, and ends it.
     pub(super) fn retire(&mut self, i: u32) {
+        let how = self.ports.how(i) & held::DIALLED | self.reuse(i);
         let s = &mut self.socks[i as usize];
         let Body::Tcp(conn) = &mut s.body else { return };
         if conn.state() != State::TimeWait {
@@ -22,7 +24,7 @@ impl<E: Env> Stack<E> {
         }
         let owes_ack = conn.owes_ack();
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        let mut waiting = conn.waiting(tuple);
+        let mut waiting = conn.waiting(tuple, how);
         waiting.refresh(self.now);
         if let Some(oldest) = self.time_wait.oldest() {
             self.counters.time_wait_overflow += 1;
@@ -54,6 +56,7 @@ impl<E: Env> Stack<E> {
     fn enter_time_wait(&mut self, entry: usize, waiting: &Waiting) {
         let number = self.time_wait_number(entry);
         if self.demux.insert(number, waiting.tuple) {
+            self.ports.hold(number, Space::Tcp, waiting.tuple.local.port(), waiting.held);
             self.wheel.set(number, waiting.until);
         } else {
             self.time_wait.end(entry);
@@ -63,6 +66,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn end_time_wait(&mut self, entry: usize) {
         let number = self.time_wait_number(entry);
         self.demux.remove(number);
+        self.ports.release(number);
         self.wheel.cancel(number);
         self.time_wait.end(entry);
     }
@@ -113,7 +117,8 @@ impl<E: Env> Stack<E> {
         }
         let opens = seg.flags & (Flags::SYN | Flags::RST | Flags::ACK) == Flags::SYN;
         if opens && !old && (waiting.rcv_nxt.lt(seg.seq) || newer) {
-            let listens = self.demux.lookup_local(Space::Tcp, waiting.tuple.local);
+            let listens =
+                self.demux.lookup_local(Space::Tcp, waiting.tuple.local, waiting.tuple.remote);
             if listens.is_some_and(|l| matches!(self.socks[l as usize].body, Body::Listener(_))) {
                 self.end_time_wait(entry);
                 return Some(waiting.next_iss());

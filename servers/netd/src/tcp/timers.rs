@@ -73,9 +73,9 @@ impl Conn {
     }
 
     /// What TIME-WAIT keeps of it.
-    pub fn waiting(&mut self, tuple: Tuple) -> Waiting {
+    pub fn waiting(&mut self, tuple: Tuple, held: u8) -> Waiting {
         let (snd_nxt, rcv_nxt) = self.reset_numbers();
         let ts_recent = self.ts_recent();
-        Waiting { tuple, snd_nxt, rcv_nxt, window: self.window(), ts_recent, until: 0 }
+        Waiting { tuple, snd_nxt, rcv_nxt, window: self.window(), ts_recent, held, until: 0 }
     }
 }
