@@ -111,6 +111,20 @@ counters! {
     tcp_after_fin = "Drop.InTcpAfterFin",
     /// Connections that left TIME-WAIT early, since others came.
     time_wait_overflow = "Tcp.TimeWaitOverflow",
+    /// Connections whose SYN took data along that its SYN-ACK acknowledged (RFC 7413).
+    fast_open_active = "TcpExt.TCPFastOpenActive",
+    /// Those whose data had to go again.
+    fast_open_active_failed = "TcpExt.TCPFastOpenActiveFail",
+    /// Connections made of a SYN with a good cookie.
+    fast_open_passive = "TcpExt.TCPFastOpenPassive",
+    /// SYNs with a cookie that was not good, or with no place for a connection.
+    fast_open_passive_failed = "TcpExt.TCPFastOpenPassiveFail",
+    /// SYNs that found too many such handshakes under way.
+    fast_open_overflow = "TcpExt.TCPFastOpenListenOverflow",
+    /// SYNs that asked for a cookie.
+    fast_open_asked = "TcpExt.TCPFastOpenCookieReqd",
+    /// Paths that seem to swallow what Fast Open sends.
+    fast_open_black_holes = "TcpExt.TCPFastOpenBlackhole",
     /// SYN cookies sent, since too many handshakes were under way (RFC 4987).
     cookies_sent = "Tcp.SyncookiesSent",
     /// ACKs of SYN cookies.

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::sock::{Error, Kind, NAME_SERVERS, State, TcpInfo};
+use crate::sock::{Error, FastOpen, Kind, NAME_SERVERS, State, TcpInfo};
 
 /// Badges of netd's endpoint.
 pub mod badge {
@@ -100,6 +100,19 @@ pub enum Request {
         /// Peer.
         addr: SocketAddr,
     },
+    /// Connects a stream with Fast Open (RFC 7413): the SYN takes along as much of the first `data` bytes of
+    /// the send ring as it may, which is what [`Record::sent`](crate::sock::Record::sent) counts when the
+    /// reply has come. [`Error::NotSupported`]: that is turned off.
+    FastOpen {
+        /// Which.
+        sock: SockId,
+        /// Peer.
+        addr: SocketAddr,
+        /// Bytes that lie in the send ring from its beginning on, `tx_tail` being 0 yet.
+        data: u16,
+        /// How.
+        how: FastOpen,
+    },
     /// Ends directions: 0 receiving, 1 sending, 2 both.
     Shutdown {
         /// Which.
@@ -188,6 +201,8 @@ pub enum Request {
 pub enum Reply {
     /// Done.
     Done,
+    /// Nothing is done yet: data can go with the SYN.
+    Deferred,
     /// A local address.
     Address(SocketAddr),
     /// A connection.

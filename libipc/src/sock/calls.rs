@@ -64,6 +64,20 @@ pub enum Request {
         /// Peer.
         addr: SocketAddr,
     },
+    /// Connects a stream with Fast Open (RFC 7413, MSG_FASTOPEN): the SYN takes along as much of the first
+    /// `data` bytes of the send ring as it may: so many have been written then as
+    /// [`Record::sent`](super::Record::sent) says, and the caller stores that in `tx_tail`.
+    /// [`Error::NotSupported`](super::Error::NotSupported): it is turned off.
+    FastOpen {
+        /// Socket id.
+        id: u32,
+        /// Peer.
+        addr: SocketAddr,
+        /// Bytes that lie in the send ring from its beginning on, `tx_tail` being 0 yet.
+        data: u16,
+        /// How.
+        how: FastOpen,
+    },
     /// Ends one or both directions. Sending ends after what is in the ring now.
     Shutdown {
         /// Socket id.
@@ -106,12 +120,27 @@ pub enum Request {
     },
 }
 
+/// How a stream connects with [`Request::FastOpen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FastOpen {
+    /// Not yet, if a SYN could take data along ([`Reply::Deferred`]): that may come later
+    /// (TCP_FASTOPEN_CONNECT).
+    Defer,
+    /// Now.
+    Now,
+    /// Now, and what the SYN does not take is written as soon as the connection stands: its ACK goes with
+    /// that.
+    Waits,
+}
+
 /// What sockd answers.
 #[allow(clippy::large_enum_variant, reason = "made once, encoded and dropped; there is no heap")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done.
     Done,
+    /// Nothing is done yet: data can go with the SYN.
+    Deferred,
     /// The session: its number and how many sockets it may have.
     Session {
         /// Number.

@@ -63,7 +63,7 @@ mod kind;
 mod record;
 
 pub use app::{AppSock, congestion, option};
-pub use calls::{NAME_SERVERS, REPEATED, Reply, Request, Stats};
+pub use calls::{FastOpen, NAME_SERVERS, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, ip_from_words, ip_words};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};

@@ -110,6 +110,12 @@ pub mod event {
     pub const URGENT: u32 = 8;
     /// The program shut down its receiving half.
     pub const SHUT_READ: u32 = 16;
+    /// Data may go both ways before the handshake is complete (RFC 7413).
+    pub const FAST_OPEN: u32 = 32;
+    /// The data of the SYN, ours or the peer's, was taken.
+    pub const SYN_DATA: u32 = 64;
+    /// Bytes of the stream count from either on.
+    pub const FLOWS: u32 = ESTABLISHED | FAST_OPEN;
 }
 
 impl Default for Record {
@@ -198,7 +204,7 @@ impl Record {
     /// Stream bytes that have arrived in all, as a 32-bit count (0 before the handshake): the
     /// program subtracts `rx_head` modulo 2^32.
     pub fn received(&self) -> u32 {
-        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+        if self.events.load(Acquire) & event::FLOWS == 0 {
             return 0;
         }
         let rcv = self.rcv.load(Acquire);
@@ -208,7 +214,7 @@ impl Record {
     }
     /// Stream bytes acknowledged by the peer in all, as a 32-bit count, not counting SYN and FIN.
     pub fn acknowledged(&self) -> u32 {
-        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+        if self.events.load(Acquire) & event::FLOWS == 0 {
             return 0;
         }
         let una = self.snd.load(Acquire) as u32;
@@ -219,7 +225,7 @@ impl Record {
     }
     /// Stream bytes sent at least once, as a 32-bit count, not counting SYN and FIN.
     pub fn sent(&self) -> u32 {
-        if self.events.load(Acquire) & event::ESTABLISHED == 0 {
+        if self.events.load(Acquire) & event::FLOWS == 0 {
             return 0;
         }
         let max = (self.snd.load(Acquire) >> 32) as u32;

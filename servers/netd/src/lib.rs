@@ -15,6 +15,7 @@
 //! | [`route`], [`paths`] | which neighbour a packet goes to; what is known of a destination |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`reassembly`] | fragments put together |
+//! | [`fastopen`] | cookies of Fast Open |
 //! | [`request`] | handshakes without a socket |
 //! | [`timewait`] | TIME-WAIT without a socket |
 //! | [`settings`] | choices for the whole stack |
@@ -37,6 +38,7 @@ pub mod crash;
 pub mod demux;
 pub mod dhcp;
 pub mod env;
+pub mod fastopen;
 mod iface;
 mod ip6;
 pub mod list;

@@ -140,7 +140,13 @@ impl<E: Env> Stack<E> {
         self.source(dst).ok_or(Error::NetworkUnreachable)
     }
 
-    pub(super) fn connect(&mut self, sock: SockId, addr: SocketAddr) -> Result<Reply> {
+    /// Connects; `fast`: with Fast Open, and as much of so many bytes as its SYN may take along.
+    pub(super) fn connect(
+        &mut self,
+        sock: SockId,
+        addr: SocketAddr,
+        fast: Option<u16>,
+    ) -> Result<Reply> {
         let i = self.existing(sock)?;
         let dst = self.spoken(addr)?;
         let space = match &self.socks[i as usize].body {
@@ -172,7 +178,7 @@ impl<E: Env> Stack<E> {
         }
         let tuple = Tuple { space, local, remote };
         if space == Space::Tcp {
-            return self.connect_tcp(i, tuple);
+            return self.connect_tcp(i, tuple, fast);
         }
         self.enter(i, tuple, self.wants_only_v6(i))?;
         if !self.ports.holds(i) {

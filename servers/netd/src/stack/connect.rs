@@ -78,7 +78,7 @@ impl<E: Env> Stack<E> {
         Ok(Some(waiting.next_iss()))
     }
 
-    pub(super) fn connect_tcp(&mut self, i: u32, tuple: Tuple) -> Result<Reply> {
+    pub(super) fn connect_tcp(&mut self, i: u32, tuple: Tuple, fast: Option<u16>) -> Result<Reply> {
         let iss = self.take_over(&tuple)?;
         if !self.demux.insert(i, tuple) {
             return Err(Error::AddrNotAvailable);
@@ -86,6 +86,7 @@ impl<E: Env> Stack<E> {
         let iss = iss.unwrap_or_else(|| self.initial_sequence(&tuple));
         let (now, config) = (self.now, self.tcp_config(i, tuple.local.ip()));
         let ts_offset = self.timestamp_offset(&tuple);
+        let fast = fast.map(|data| self.fast_chance(i, &config, tuple.remote.ip(), data));
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let fixed = Fixed {
@@ -96,7 +97,10 @@ impl<E: Env> Stack<E> {
             ..Fixed::open(Kind::Tcp, s.rings)
         };
         s.hard.store(&fixed);
-        s.body = Body::Tcp(Conn::connect(s.hard, &fixed, config, now));
+        s.body = Body::Tcp(match fast {
+            Some(chance) => Conn::connect_fast(s.hard, &fixed, config, chance, now),
+            None => Conn::connect(s.hard, &fixed, config, now),
+        });
         if !self.ports.holds(i) {
             self.hold_port(i, Space::Tcp, held::DIALLED);
         }

@@ -45,7 +45,8 @@ impl<E: Env> Stack<E> {
             }
             Request::Listen { sock, backlog } => self.listen(sock, backlog),
             Request::Accept { listener } => self.accept(listener),
-            Request::Connect { sock, addr } => self.connect(sock, addr),
+            Request::Connect { sock, addr } => self.connect(sock, addr, None),
+            Request::FastOpen { sock, addr, data, how } => self.fast_open(sock, addr, data, how),
             Request::Shutdown { sock, how } => self.shutdown(sock, how),
             Request::Close { sock, abort } => self.close(sock, abort),
             Request::EndSession { session } => self.end_session(session),

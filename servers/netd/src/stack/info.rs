@@ -2,6 +2,8 @@
 
 use super::{Body, Stack};
 use crate::env::Env;
+use crate::tcp::info_options;
+use core::sync::atomic::Ordering::Relaxed;
 use libipc::net::{Result, SockId};
 use libipc::sock::{Error, Kind, TcpInfo};
 
@@ -15,7 +17,8 @@ impl<E: Env> Stack<E> {
         let s = &self.socks[i as usize];
         let Body::Tcp(conn) = &s.body else {
             let state = TcpInfo::state_of(s.rec.state());
-            return Ok(TcpInfo { state, ..TcpInfo::default() });
+            let options = info_options(s.rec.flags.load(Relaxed), s.rec);
+            return Ok(TcpInfo { state, options, ..TcpInfo::default() });
         };
         let mut info = conn.info(self.now);
         // The program counts in 64 bits what the connection counts in 32.

@@ -1,5 +1,6 @@
 //! Listeners: sockets set aside for them, handshakes, connections that wait.
 
+use super::fastopen::FastSyn;
 use super::request::Arrival;
 use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Tuple};
@@ -110,7 +111,13 @@ impl<E: Env> Stack<E> {
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
         let request = self.request_for(seg, tuple, rings, iss);
-        self.begin_request(l, &request);
+        let asks = seg.options.fast_open.is_some() || seg.len > 0;
+        let cookie = match asks.then(|| self.fast_syn(l, a, &request)) {
+            Some(FastSyn::Child) => return Ok(()),
+            Some(FastSyn::Cookie(cookie)) => cookie,
+            None => None,
+        };
+        self.begin_request(l, &request, cookie);
         Ok(())
     }
 
@@ -167,7 +174,7 @@ impl<E: Env> Stack<E> {
                 .wrapping_add(self.timestamp_offset(tuple)),
             echo: t.value,
         });
-        self.send_syn_ack_with(l, &request, timestamps);
+        self.send_syn_ack_with(l, &request, timestamps, None);
     }
 
     /// The handshake that an ACK completes by a cookie, if it does.
@@ -244,6 +251,8 @@ impl Listener {
             half: Ends::EMPTY,
             waiting: Ends::EMPTY,
             cookies_until: 0,
+            fast: 0,
+            fast_reset: (0, 0),
         }
     }
 }

@@ -38,6 +38,7 @@ mod control;
 mod dgram;
 mod dgram_out;
 mod fair;
+mod fastopen;
 mod filter;
 mod groups;
 mod icmp;
@@ -80,6 +81,7 @@ use crate::addressing::Addressing;
 use crate::demux::{Demux, Tuple};
 use crate::dhcp;
 use crate::env::{Counters, Env};
+use crate::fastopen::Cache;
 use crate::iface::Iface;
 use crate::ip6::Ip6;
 use crate::list::Links;
@@ -145,6 +147,7 @@ pub struct Stack<E> {
     reassembly: Reassembly,
     groups: Groups,
     paths: Paths,
+    fast: Cache,
     /// Identifications of packets that may be cut, by a hash of their destination.
     ids: [u16; 256],
     addressing: Addressing,
@@ -183,6 +186,15 @@ impl<E: Env> Stack<E> {
     /// Counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Changes what was chosen for the whole stack.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+    /// What was chosen for the whole stack.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// A random number. Not for secrets: those are hashed with keys of their own.

@@ -8,6 +8,7 @@ use super::packet::LEAST_MTU;
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
+use crate::list::NONE;
 use crate::wire::icmp::{self, Problem, Quote};
 use crate::wire::ip;
 use crate::wire::tcp::Seq;
@@ -130,10 +131,15 @@ impl<E: Env> Stack<E> {
 
     fn report_stream(&mut self, sender: &Sender, report: Report) {
         let (i, now) = (sender.i, self.now);
+        let waits = self.socks[i as usize].listener != NONE;
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = match report {
             Report::TooBig(mtu) => conn.too_big(mtu),
-            Report::Error(error, _) => conn.unreachable(error, now),
+            Report::Error(error, _) => match waits.then(|| conn.child_unreachable(error)).flatten()
+            {
+                Some(outcome) => outcome,
+                None => conn.unreachable(error, now),
+            },
         };
         let wants = conn.wants_output();
         self.after_tcp(i, outcome);

@@ -13,7 +13,7 @@ use crate::request::Request;
 use crate::tcp::{CHALLENGE_NS, Conn, Segment, syn_ack};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::Quote;
-use crate::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
+use crate::wire::tcp::{Cookie, Flags, Options, Repr, Seq, Timestamps};
 use crate::wire::{Malformed, ip};
 use core::net::SocketAddr;
 use libipc::sock::{Error, Kind, flags};
@@ -40,8 +40,8 @@ impl<E: Env> Stack<E> {
         number as usize - self.socks.len() - self.time_wait.len()
     }
 
-    /// Keeps `request` for listener `l` and sends its SYN-ACK.
-    pub(super) fn begin_request(&mut self, l: u32, request: &Request) {
+    /// Keeps `request` for listener `l` and sends its SYN-ACK, the first one with `cookie`.
+    pub(super) fn begin_request(&mut self, l: u32, request: &Request, cookie: Option<Cookie>) {
         let now = self.now;
         let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
         let Some(entry) = self.requests.begin(&mut listener.requests, l, request, now) else {
@@ -52,7 +52,8 @@ impl<E: Env> Stack<E> {
             return self.end_request(number);
         }
         self.wheel.set(number, now + FIRST_NS);
-        self.send_syn_ack(l, request);
+        let timestamps = self.timestamps(request);
+        self.send_syn_ack_with(l, request, timestamps, cookie);
     }
 
     /// Forgets the handshake under `number`.
@@ -228,7 +229,7 @@ impl<E: Env> Stack<E> {
 
     fn send_syn_ack(&mut self, l: u32, request: &Request) {
         let timestamps = self.timestamps(request);
-        self.send_syn_ack_with(l, request, timestamps);
+        self.send_syn_ack_with(l, request, timestamps, None);
     }
 
     /// Sends the SYN-ACK of `request` to listener `l`, with these timestamps.
@@ -237,6 +238,7 @@ impl<E: Env> Stack<E> {
         l: u32,
         request: &Request,
         timestamps: Option<Timestamps>,
+        fast_open: Option<Cookie>,
     ) {
         let Tuple { local, remote, .. } = request.tuple;
         let config = self.tcp_config(l, local.ip());
@@ -247,7 +249,7 @@ impl<E: Env> Stack<E> {
             ack: request.irs + 1,
             flags,
             window: request.window,
-            options,
+            options: Options { fast_open, ..options },
             ..Repr::new(local.port(), remote.port())
         };
         self.send_alone(&request.tuple, &repr, how);

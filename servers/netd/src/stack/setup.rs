@@ -14,6 +14,7 @@ use crate::addressing::Addressing;
 use crate::addressing6::Addressing6;
 use crate::demux::{ANY, Demux};
 use crate::env::{Counters, Env, SessionFault};
+use crate::fastopen::Cache;
 use crate::iface::Iface;
 use crate::ip6::Ip6;
 use crate::list::Links;
@@ -148,6 +149,7 @@ impl<E: Env> Stack<E> {
             reassembly: Reassembly::new(fragments, random.next_u64()),
             groups: Groups::default(),
             paths: Paths::new(random.next_u64()),
+            fast: Cache::new(random.next_u64()),
             ids: core::array::from_fn(|_| random.next_u32() as u16),
             addressing: setup.addressing,
             dhcp: None,

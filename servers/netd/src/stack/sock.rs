@@ -45,6 +45,10 @@ pub(super) struct Listener {
     pub waiting: Ends,
     /// Until when an ACK may be of a cookie.
     pub cookies_until: u64,
+    /// Children by Fast Open whose handshakes are under way, or were reset a moment ago.
+    pub fast: u32,
+    /// Of those the ones that were reset, and when the first of them was.
+    pub fast_reset: (u32, u64),
 }
 
 /// On which of its listener's lists a socket is.

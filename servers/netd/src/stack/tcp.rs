@@ -208,6 +208,9 @@ impl<E: Env> Stack<E> {
         if now < self.neighbours.doubted_until || outcome.contains(Outcome::ESTABLISHED) {
             self.path_news(i, una, outcome);
         }
+        if outcome.contains(Outcome::ESTABLISHED) {
+            self.fast_lesson(i, seg);
+        }
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         if outcome.intersects(Outcome::DROPPED) {
             segment_dropped(&mut self.counters, outcome);
@@ -243,6 +246,9 @@ impl<E: Env> Stack<E> {
 
     /// What follows from a step of connection `i`.
     pub(super) fn after_tcp(&mut self, i: u32, outcome: Outcome) {
+        if outcome.intersects(Outcome::ESTABLISHED | Outcome::ENDED) {
+            self.fast_settled(i);
+        }
         if outcome.contains(Outcome::ENDED) {
             return self.over(i);
         }
@@ -251,7 +257,7 @@ impl<E: Env> Stack<E> {
         }
         let s = &self.socks[i as usize];
         if s.listener != NONE {
-            if outcome.contains(Outcome::ESTABLISHED) {
+            if outcome.contains(Outcome::ESTABLISHED) && s.place != Place::Waiting {
                 let listener = s.listener;
                 self.unlist(i);
                 self.enlist(i, listener, Place::Waiting);
@@ -269,7 +275,8 @@ impl<E: Env> Stack<E> {
         let s = &self.socks[i as usize];
         let listener = s.listener;
         let orphan = matches!(&s.body, Body::Tcp(conn) if conn.is_orphan());
-        if listener != NONE {
+        let waits = s.place == Place::Waiting;
+        if listener != NONE && !waits {
             self.spare(i, listener);
         } else if orphan {
             self.free(i);
@@ -279,7 +286,10 @@ impl<E: Env> Stack<E> {
             self.wheel.cancel(i);
             self.unqueue(i);
             self.sock(i).body = Body::Over;
-            self.ready(i);
+            // Who waits to be accepted still does, as on Linux: it may have brought data.
+            if !waits {
+                self.ready(i);
+            }
         }
     }
 
@@ -293,6 +303,10 @@ impl<E: Env> Stack<E> {
         self.take_opts(i);
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         let outcome = conn.timer(now);
+        if outcome.contains(Outcome::SWALLOWED) {
+            self.fast_swallowed();
+        }
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         if outcome.contains(Outcome::RESET) {
             let numbers = conn.reset_numbers();
             self.send_reset(i, numbers);
@@ -364,7 +378,10 @@ impl<E: Env> Stack<E> {
                 hop_limit: opts.ttl,
             };
             let payload = self.ring_pieces(i, out.at, out.len);
-            let repr = out_repr(&out, local.port(), remote.port());
+            let mut repr = out_repr(&out, local.port(), remote.port());
+            if out.flags.contains(Flags::SYN) && !out.again {
+                repr.options.fast_open = self.fast_option(i, remote.ip());
+            }
             self.counters.retransmits += out.again as u64;
             sent += match out.segment {
                 0 => 1,

@@ -1,7 +1,7 @@
 //! Handshakes: active, passive, simultaneous (RFC 9293 3.5, 3.10.7.3).
 
 use super::congestion::Congestion;
-use super::{Config, Conn, NEVER, Need, Out, Outcome, Segment};
+use super::{Config, Conn, NEVER, Need, Out, Outcome, Plan, Segment};
 use crate::record::{self, Fixed, Hard};
 use crate::request::{Progress, Request};
 use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS, Timestamps};
@@ -25,14 +25,26 @@ impl Conn {
 
     /// A passive open: `syn` has arrived, and what it says is in the record.
     pub fn accept(hard: Hard, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
+        let mut c = Self::accepting(hard, fixed, config, syn, now);
+        c.publish_snd();
+        c.publish_rcv();
+        c.enter(State::SynReceived);
+        c
+    }
+
+    /// As [`Self::accept`], before the record says so.
+    pub(super) fn accepting(
+        hard: Hard,
+        fixed: &Fixed,
+        config: Config,
+        syn: &Segment,
+        now: u64,
+    ) -> Self {
         let mut c = Self::new(hard, fixed, config, now);
         c.passive = true;
         c.need = Need::SYN;
         c.agree(fixed);
         c.window_of_syn(syn, now);
-        c.publish_snd();
-        c.publish_rcv();
-        c.enter(State::SynReceived);
         c
     }
 
@@ -117,8 +129,8 @@ impl Conn {
         (self.wl1, self.wl2) = (syn.seq, syn.ack);
     }
 
-    /// RFC 9293 3.10.7.3. Text and FIN that come with the SYN are left to be repeated.
-    pub(super) fn in_syn_sent(&mut self, seg: &Segment, now: u64) -> Outcome {
+    /// RFC 9293 3.10.7.3. Text and FIN that come with the SYN are left to be repeated, but for Fast Open.
+    pub(super) fn in_syn_sent(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
         let has_ack = seg.flags.contains(Flags::ACK);
         if has_ack && (seg.ack.le(self.iss) || !seg.ack.le(self.max)) {
             if self.retries == 0 && self.iss.lt(self.max) {
@@ -144,6 +156,10 @@ impl Conn {
         self.agree_by_syn(seg, now);
         if !has_ack {
             // Simultaneous open.
+            self.board.clear();
+            if (self.iss + 1).lt(self.max) {
+                self.board.sent(self.iss + 1, self.max, self.mss as u16, now);
+            }
             self.publish_rcv();
             self.enter(State::SynReceived);
             self.need |= Need::SYN;
@@ -154,7 +170,11 @@ impl Conn {
         self.publish_snd();
         self.publish_rcv();
         self.need |= Need::ACK;
-        self.established(now)
+        let outcome = self.established(now);
+        if self.fast.is_empty() && self.una == self.max {
+            return outcome;
+        }
+        outcome | self.fast_answered(seg, plan, now)
     }
 
     /// Takes what a peer's SYN says into the sealed part of the record.
@@ -178,7 +198,12 @@ impl Conn {
             self.cc.handshake_was_lossy();
         }
         self.retries = 0;
+        // The SYN, and what it took along, counts as one.
+        self.recovery.tally.delivered += 1;
         self.rto_at = NEVER;
+        if self.is_fast_child() {
+            self.fast_established(now);
+        }
         self.last_sent = now;
         self.heard(now);
         self.arm_keep_alive(now);
@@ -191,7 +216,12 @@ impl Conn {
         self.figures.sent(0, 1, again);
         let answer = self.state == State::SynReceived;
         let ecn = self.ecn_of_syn(answer, again);
-        self.max = self.iss + 1;
+        let (at, len) = (self.send_position(self.iss + 1), self.after_syn() - (self.iss + 1));
+        let len = if again || answer { 0 } else { len };
+        self.max = self.after_syn();
+        if answer {
+            self.una = if self.is_fast_child() { self.iss + 1 } else { self.una };
+        }
         self.publish_snd();
         if again {
             self.syn_again = true;
@@ -215,8 +245,8 @@ impl Conn {
             window: first_window(bits),
             urgent: 0,
             options,
-            at: 0,
-            len: 0,
+            at,
+            len,
             segment: 0,
             again,
         }

@@ -1,10 +1,22 @@
 //! TCP_INFO: what a connection is about at the moment.
 
 use super::Conn;
-use libipc::sock::{TcpInfo, flags, tcp_info};
+use core::sync::atomic::Ordering::Relaxed;
+use libipc::sock::{Record, TcpInfo, event, flags, tcp_info};
 
 fn us(ns: u64) -> u32 {
     (ns / 1000).min(u32::MAX as u64) as u32
+}
+
+/// Options in use, as TCP_INFO has them: what was agreed, and what the record tells.
+pub fn options(agreed: u16, rec: &Record) -> u8 {
+    let bit = |flag: u16, bit: u8| if agreed & flag != 0 { bit } else { 0 };
+    let syn_data = rec.events.load(Relaxed) & event::SYN_DATA != 0;
+    bit(flags::TIMESTAMPS, tcp_info::TIMESTAMPS)
+        | bit(flags::SACK, tcp_info::SACK)
+        | bit(flags::WINDOW_SCALE, tcp_info::WSCALE)
+        | bit(flags::ECN, tcp_info::ECN)
+        | if syn_data { tcp_info::SYN_DATA } else { 0 }
 }
 
 impl Conn {
@@ -17,7 +29,6 @@ impl Conn {
     /// State and figures, except what only the program's words tell.
     pub fn info(&self, now: u64) -> TcpInfo {
         let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
-        let bit = |flag: u16, bit: u8| if self.agreed & flag != 0 { bit } else { 0 };
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
         let tally = &self.recovery.tally;
         let info = TcpInfo {
@@ -26,10 +37,7 @@ impl Conn {
             ca_state: self.recovery.phase as u8,
             backoff: self.rtt.backoff(),
             probes: self.patience.probes(),
-            options: bit(flags::TIMESTAMPS, tcp_info::TIMESTAMPS)
-                | bit(flags::SACK, tcp_info::SACK)
-                | bit(flags::WINDOW_SCALE, tcp_info::WSCALE)
-                | bit(flags::ECN, tcp_info::ECN),
+            options: options(self.agreed, self.rec),
             snd_wscale: self.snd_shift,
             rcv_wscale: self.rcv_shift,
             rto: us(self.rtt.rto()),

@@ -18,7 +18,7 @@ impl Conn {
         );
         if !takes || self.orphan || self.fin_taken || seg.flags.intersects(Flags::SYN | Flags::RST)
         {
-            return none;
+            return if seg.len > 0 { self.plan_of_syn_ack(seg) } else { none };
         }
         let start = seg.seq.max(self.rcv_nxt);
         let mut end = (seg.seq + seg.len).min(self.rcv_adv);
@@ -42,7 +42,7 @@ impl Conn {
         self.figures.received(seg.len);
         match self.state {
             State::Closed => Outcome::REFUSE,
-            State::SynSent => self.in_syn_sent(seg, now),
+            State::SynSent => self.in_syn_sent(seg, plan, now),
             _ => self.synchronised(seg, plan, now),
         }
     }
@@ -55,13 +55,16 @@ impl Conn {
         let mut outcome = Outcome::empty();
         self.heard(now);
         if self.state == State::SynReceived {
-            if !self.una.lt(seg.ack) || !seg.ack.le(self.max) {
+            if !self.iss.lt(seg.ack) || !seg.ack.le(self.max) {
                 return Outcome::REFUSE;
             }
             self.update_window(seg);
             self.measure_handshake(seg, now);
             // Its ACK of our SYN counts below.
             outcome |= self.established(now);
+            if !self.passive && seg.ack.lt(self.max) {
+                self.syn_data_lost();
+            }
         }
         if self.is_stray_ack(seg.ack) {
             self.challenge(now);
@@ -75,6 +78,7 @@ impl Conn {
         if seg.flags.contains(Flags::SYN) {
             // The SYN-ACK of a simultaneous open; this tells its sender that it has arrived.
             self.need |= Need::ACK;
+            self.twice = Some((seg.seq, seg.seq + 1));
             return outcome;
         }
         if seg.flags.contains(Flags::URG) {
@@ -182,7 +186,7 @@ impl Conn {
     }
 
     /// The peer's FIN, in its turn: RFC 9293 3.10.7.4 eighth.
-    fn take_fin(&mut self) -> Outcome {
+    pub(super) fn take_fin(&mut self) -> Outcome {
         self.rcv_nxt = self.rcv_nxt + 1;
         self.rcv_adv = self.rcv_adv.max(self.rcv_nxt);
         self.fin_taken = true;
@@ -220,6 +224,9 @@ impl Conn {
 
     /// The path carries at most `mtu` bytes (RFC 1191, RFC 5927 7.2).
     pub fn too_big(&mut self, mtu: u16) -> Outcome {
+        if self.state == State::SynSent {
+            self.syn_too_big(mtu);
+        }
         let mss =
             (mtu as u32).saturating_sub(self.config.headers as u32).max(512) - self.overhead();
         if self.is_synchronised() && mss < self.mss {

@@ -20,6 +20,7 @@
 //! | `scoreboard`, `pool` | what is in flight |
 //! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
 //! | `congestion` | how much may be in flight |
+//! | `fastopen` | data with and before the handshake (RFC 7413) |
 //! | `ecn`, `pacing` | RFC 3168; a limit on the rate |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
@@ -31,6 +32,7 @@ pub mod congestion;
 pub mod cookie;
 mod delack;
 pub mod ecn;
+mod fastopen;
 mod figures;
 mod handshake;
 mod info;
@@ -62,8 +64,11 @@ use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 use delack::Delay;
 use ecn::Owed;
+use fastopen::Fast;
+pub use fastopen::Lesson;
 use figures::Figures;
 pub use handshake::{first_window, syn_ack};
+pub use info::options as info_options;
 pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
@@ -127,6 +132,8 @@ bitflags! {
         const REFUSE = 16;
         /// Tell the peer by an RST of our own.
         const RESET = 32;
+        /// The path may swallow what Fast Open sends.
+        const SWALLOWED = 64;
         /// Dropped: neither ACK nor SYN nor RST.
         const NO_ACK = 1 << 8;
         /// Dropped: outside the window.
@@ -192,6 +199,7 @@ pub struct Conn {
     orphan: bool,
     /// The program has ended receiving, or closed.
     deaf: bool,
+    fast: Fast,
 
     iss: Seq,
     una: Seq,
@@ -286,6 +294,7 @@ impl Conn {
             passive: false,
             orphan: false,
             deaf: false,
+            fast: Fast::empty(),
             iss,
             una: iss,
             max: iss,
@@ -377,7 +386,7 @@ impl Conn {
     }
     /// Whether `seq`, quoted by an ICMP error, is in flight (RFC 5927 4.1).
     pub fn in_flight(&self, seq: Seq) -> bool {
-        self.una.le(seq) && seq.lt(self.max)
+        (self.una.le(seq) || seq == self.iss && self.is_fast_child()) && seq.lt(self.max)
     }
     /// When [`Conn::timer`] is due, [`NEVER`] if it is not.
     pub fn deadline(&self) -> u64 {
@@ -417,6 +426,10 @@ impl Conn {
         let new = self.iss + 1 + tail;
         if self.fin.is_some() {
             // What is written after shutdown is not sent.
+            return true;
+        }
+        if new == self.iss + 1 && self.flowed_early() {
+            // Looked at before the program has counted what went with its SYN.
             return true;
         }
         if new.lt(self.tail) || new - self.una.max(self.iss + 1) > self.tx_size {

@@ -46,7 +46,7 @@ impl Conn {
         if self.need.contains(Need::SYN) {
             return Some(self.syn(now));
         }
-        if !self.is_synchronised() {
+        if !self.may_send() {
             let challenge = self.state == State::SynReceived && self.need.contains(Need::ACK);
             return challenge.then(|| self.emit(self.max, 0, false, self.mss, now));
         }
@@ -85,7 +85,7 @@ impl Conn {
     }
 
     pub(super) fn fin_pending(&self) -> bool {
-        self.fin.is_some_and(|fin| self.max.le(fin)) && self.is_synchronised()
+        self.fin.is_some_and(|fin| self.max.le(fin)) && self.may_send()
     }
 
     /// A segment with data or FIN, if one may be sent.

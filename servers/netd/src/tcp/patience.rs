@@ -121,7 +121,10 @@ impl Conn {
             limit => stuck >= limit,
         };
         match self.state {
-            State::SynReceived if self.passive => self.retries >= SYN_ACK_RETRIES,
+            // Once more for who has been accepted already (Linux).
+            State::SynReceived if self.passive => {
+                self.retries >= SYN_ACK_RETRIES + self.is_fast_child() as u8
+            }
             State::SynSent => {
                 let retries = self.opts().syn_retries();
                 self.retries >= retries.saturating_add(SYN_LINEAR) || too_long(retries, RTO_SYN)

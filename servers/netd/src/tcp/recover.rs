@@ -40,12 +40,22 @@ impl Conn {
         if state == State::SynSent && !established {
             // The peer may have answered meanwhile: the SYN goes out again at once.
             c.need = Need::SYN;
-            c.max = fixed.iss + 1;
+            // Its SYN may have had data (RFC 7413), which this one has not.
+            c.max = record::halves(rec.snd.load(Acquire)).1.max(fixed.iss + 1);
+            c.tail = c.max;
             c.enter(State::SynSent);
             return Some((c, Outcome::empty()));
         }
         c.agree(fixed);
         c.recover_timestamps(now);
+        if state == State::SynReceived && events & event::FAST_OPEN != 0 && !established {
+            c.sender(app)?;
+            c.receiver(app)?;
+            c.resume_child(now);
+            c.need = Need::SYN;
+            c.enter(State::SynReceived);
+            return Some((c, Outcome::READY));
+        }
         if state == State::SynReceived && !established {
             c.max = fixed.iss + 1;
             c.need = Need::SYN;
@@ -65,6 +75,8 @@ impl Conn {
         let first = self.iss + 1;
         self.tail = match (self.fin, app) {
             (Some(fin), _) => fin,
+            // The program may not have counted yet what went with the SYN.
+            (None, Some(app)) if self.flowed_early() => (first + app.tx_tail).max(self.max),
             (None, Some(app)) => first + app.tx_tail,
             (None, None) => self.max.max(first),
         };

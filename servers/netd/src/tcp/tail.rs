@@ -19,7 +19,7 @@ impl Conn {
     /// flight.
     pub(super) fn arm_probe(&mut self, now: u64) {
         let well = matches!(self.recovery.phase, Phase::Open | Phase::Reduced);
-        if !self.sacks() || !well || self.una == self.max {
+        if !self.sacks() || !well || self.una == self.max || self.is_fast_child() {
             return;
         }
         let flight = self.max - self.una;

@@ -42,7 +42,15 @@ impl Conn {
             return self.persist(now);
         }
         if let Err(outcome) = self.try_again(now) {
-            return outcome;
+            return if self.may_be_swallowed() && self.retries < 2 {
+                outcome | Outcome::SWALLOWED
+            } else {
+                outcome
+            };
+        }
+        let mut outcome = Outcome::empty();
+        if self.retries == 3 && self.may_be_swallowed() {
+            outcome |= Outcome::SWALLOWED;
         }
         match self.state {
             State::SynSent | State::SynReceived => {
@@ -50,7 +58,7 @@ impl Conn {
                 if self.syn_backs_off() {
                     self.rtt.back_off();
                 }
-                return Outcome::empty();
+                return outcome;
             }
             State::Closed | State::TimeWait => return Outcome::empty(),
             _ => {}
@@ -64,7 +72,7 @@ impl Conn {
         }
         self.rtt.back_off();
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
-        Outcome::empty()
+        outcome
     }
 
     pub(super) fn enter_time_wait(&mut self) -> Outcome {

@@ -26,6 +26,10 @@ impl Conn {
             return Err(self.reset_by(seg, now));
         }
         if seg.flags.contains(Flags::SYN) && self.state == State::SynReceived && self.passive {
+            if self.is_fast_child() {
+                // The program may have it already: a SYN from anywhere must not end it.
+                return Err(Outcome::REFUSE);
+            }
             // RFC 9293 3.10.7.4: back to LISTEN. Linux tells whoever sent it.
             return Err(self.end(None) | Outcome::REFUSE);
         }

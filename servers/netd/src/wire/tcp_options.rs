@@ -22,6 +22,9 @@ const TIMESTAMP: u8 = 8;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
+/// An experiment (RFC 6994), with the number that Fast Open had before RFC 7413.
+const EXPERIMENT: u8 = 254;
+const FAST_OPEN_EXPERIMENT: [u8; 2] = 0xf989u16.to_be_bytes();
 
 /// The timestamps option (RFC 7323 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,8 @@ impl Blocks {
 pub struct Cookie {
     bytes: [u8; Self::MAX],
     len: u8,
+    /// In the option of the experiment that came before the RFC (RFC 7413 A.2), as old peers have it.
+    pub experimental: bool,
 }
 
 impl Cookie {
@@ -73,7 +78,7 @@ impl Cookie {
     /// Fewest, but for a request.
     pub const MIN: usize = 4;
     /// Asks for a cookie.
-    pub const REQUEST: Self = Self { bytes: [0; Self::MAX], len: 0 };
+    pub const REQUEST: Self = Self { bytes: [0; Self::MAX], len: 0, experimental: false };
 
     /// A cookie of these bytes; `None` if their number is none that a cookie may have.
     pub fn new(cookie: &[u8]) -> Option<Self> {
@@ -83,7 +88,19 @@ impl Cookie {
         }
         let mut bytes = [0; Self::MAX];
         bytes[..len].copy_from_slice(cookie);
-        Some(Self { bytes, len: len as u8 })
+        Some(Self { bytes, len: len as u8, experimental: false })
+    }
+    /// The same, in the option of the experiment or not.
+    pub const fn in_experiment(self, experimental: bool) -> Self {
+        Self { experimental, ..self }
+    }
+    /// Whether it is none, but asks for one.
+    pub const fn is_request(&self) -> bool {
+        self.len == 0
+    }
+    /// Bytes of the option without padding.
+    const fn option_len(&self) -> usize {
+        self.len as usize + if self.experimental { 4 } else { 2 }
     }
     /// Its bytes.
     pub fn get(&self) -> &[u8] {
@@ -173,6 +190,10 @@ impl Options {
                 }
             }
             (FAST_OPEN, _) => self.fast_open = Cookie::new(body),
+            (EXPERIMENT, [a, b, cookie @ ..]) if [*a, *b] == FAST_OPEN_EXPERIMENT => {
+                let cookie = Cookie::new(cookie);
+                self.fast_open = cookie.map(|c| Cookie { experimental: true, ..c });
+            }
             _ => {}
         }
     }
@@ -192,7 +213,7 @@ impl Options {
             len += 4;
         }
         if let Some(cookie) = self.fast_open {
-            len += (2 + cookie.len as usize).next_multiple_of(4);
+            len += cookie.option_len().next_multiple_of(4);
         }
         match self.blocks(len) {
             0 => len,
@@ -237,7 +258,7 @@ impl Options {
 
     #[cold]
     fn emit_rare(&self, w: &mut Writer<'_>) {
-        let cookie = self.fast_open.map_or(0, |c| (2 + c.get().len()).next_multiple_of(4));
+        let cookie = self.fast_open.map_or(0, |c| c.option_len().next_multiple_of(4));
         let n = self.blocks(w.at + cookie);
         if n > 0 {
             w.put(&[NOP, NOP, SACK, 2 + 8 * n as u8]);
@@ -247,7 +268,11 @@ impl Options {
             }
         }
         if let Some(cookie) = self.fast_open {
-            w.put(&[FAST_OPEN, 2 + cookie.get().len() as u8]);
+            let kind = if cookie.experimental { EXPERIMENT } else { FAST_OPEN };
+            w.put(&[kind, cookie.option_len() as u8]);
+            if cookie.experimental {
+                w.put(&FAST_OPEN_EXPERIMENT);
+            }
             w.put(cookie.get());
             while !w.at.is_multiple_of(4) {
                 w.put(&[NOP]);
@@ -308,6 +333,11 @@ mod tests {
         let (out, len) = emitted(&full);
         assert_eq!((len, &out[20..22], &out[38..]), (40, &[34, 18][..], &[1, 1][..]));
         assert_eq!(Options::parse(&out), Ok(full));
+        let old = Cookie { experimental: true, ..Cookie::new(&[9; 8]).unwrap() };
+        let old = Options { fast_open: Some(old), ..syn() };
+        let (out, len) = emitted(&old);
+        assert_eq!((len, &out[20..25]), (32, &[254, 12, 0xf9, 0x89, 9][..]));
+        assert_eq!(Options::parse(&out[..len]), Ok(old));
     }
 
     #[test]
@@ -371,7 +401,7 @@ mod tests {
                 *b = if random() % 2 == 0 {
                     random()
                 } else {
-                    [1, 2, 3, 4, 5, 8, 10, 34][random() as usize % 8]
+                    [1, 2, 3, 4, 5, 8, 10, 34, 254, 0xf9, 0x89][random() as usize % 11]
                 };
             }
             let Ok(read) = Options::parse(&bytes) else { continue };

@@ -206,6 +206,19 @@ impl<'a> Server<'a> {
                     other => unexpected(other),
                 }
             }
+            Request::FastOpen { id, addr, data, how } => {
+                let (id, socket) = self.own(s, id)?;
+                policy::may_connect(&self.specs[s], socket.kind)
+                    .map_err(|m| self.refuse(Some(s), m))?;
+                let sock = sock_id(s, id);
+                let answer = netd.ask(&net::Request::FastOpen { sock, addr, data, how });
+                match answer.reply {
+                    Ok(net::Reply::Deferred) => Ok(Reply::Deferred),
+                    Ok(_) | Err(Error::InProgress) => Ok(Reply::Done),
+                    Err(Error::AlreadyConnected) if answer.again || repeated => Ok(Reply::Done),
+                    other => unexpected(other),
+                }
+            }
             Request::Shutdown { id, how } => {
                 let (id, _) = self.own(s, id)?;
                 if how > 2 {

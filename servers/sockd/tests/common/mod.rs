@@ -202,7 +202,8 @@ impl Model {
                 self.untold.insert(sock, listener);
                 Ok(Reply::Accepted { sock, peer: addr(sock.id) })
             }
-            Request::Connect { sock, .. } => match self.held(sock) {
+            Request::Connect { sock, .. } | Request::FastOpen { sock, .. } => match self.held(sock)
+            {
                 Some(Held::Open(kind) | Held::Bound(kind)) => {
                     self.set(sock, Held::Connected(kind));
                     Ok(Reply::Done)

@@ -53,6 +53,8 @@ pub struct Fd {
     pub listening: bool,
     /// A connect was begun and its end was not told yet.
     pub connecting: bool,
+    /// The connect waits for data to take along (TCP_FASTOPEN_CONNECT).
+    pub deferred: Option<SocketAddr>,
     pub shut_rd: bool,
     pub shut_wr: bool,
     /// The error that was told last: each is told once.
@@ -73,6 +75,8 @@ pub struct Pending {
     pub begun: u64,
     /// Bytes done.
     pub done: usize,
+    /// It has begun to connect (MSG_FASTOPEN).
+    pub fast: bool,
 }
 
 #[derive(Default)]
@@ -172,6 +176,7 @@ impl Calls {
             nonblocking: ty & 0x800 != 0,
             listening: false,
             connecting: false,
+            deferred: None,
             shut_rd: false,
             shut_wr: false,
             told: None,
@@ -182,15 +187,16 @@ impl Calls {
             receive_timeout: None,
             send_timeout: None,
         };
-        self.name(call.result, fd).map(Ok)
+        self.name(call.result, fd, w.s.foreign).map(Ok)
     }
 
     /// Gives a new descriptor the number that the script has for it.
-    fn name(&mut self, number: Option<i64>, fd: Fd) -> Result<i64, String> {
+    fn name(&mut self, number: Option<i64>, fd: Fd, foreign: bool) -> Result<i64, String> {
         let number = number.filter(|n| *n >= 0).unwrap_or(1000 + self.fds.len() as i64);
         match self.fds.insert(number, fd) {
-            Some(_) => Err(format!("descriptor {number} is in use")),
-            None => Ok(number),
+            // packetdrill maps the numbers of a script to others.
+            Some(_) if !foreign => Err(format!("descriptor {number} is in use")),
+            _ => Ok(number),
         }
     }
 
@@ -267,7 +273,7 @@ impl Calls {
             told: None,
             ..listener.clone()
         };
-        self.name(number, fd).map(|n| Ok(Some(n)))
+        self.name(number, fd, w.s.foreign).map(|n| Ok(Some(n)))
     }
 
     /// When a pending call ends by itself.
@@ -298,8 +304,10 @@ impl Calls {
                 };
                 flags = int(args, 2)?;
                 let field = |n: &str| fields.iter().find(|(name, _)| name == n).map(|f| &f.1);
-                if let Some(name @ Arg::Struct(_)) = field("msg_name") {
-                    to = Some(self.address(w, fd, Some(name), w.s.remote, 8080)?);
+                let name = field("msg_name(...)").or(field("msg_name"));
+                let fast = flags & msg::FASTOPEN != 0;
+                if matches!(name, Some(Arg::Struct(_))) || fast {
+                    to = Some(self.address(w, fd, name, w.s.remote, 8080)?);
                 }
                 vector(field("msg_iov"))?
             }

@@ -23,6 +23,10 @@ pub struct Flow {
     /// The live timestamp of the script's 0.
     stamp: Option<u32>,
     peer_iss: u32,
+    /// packetdrill's way: only segments with SYN have absolute numbers, all others count from those.
+    relative: bool,
+    /// Script numbers of the SYNs: the stack's, the peer's.
+    syns: [u32; 2],
     /// Programs write other bytes than the pattern.
     pub free_text: bool,
 }
@@ -38,6 +42,8 @@ impl Flow {
             first: [1, 1],
             stamp: None,
             peer_iss: s.peer_iss,
+            relative: s.foreign,
+            syns: [0, 0],
             free_text: false,
         }
     }
@@ -50,7 +56,10 @@ impl Flow {
     }
 
     fn data(&self, side: usize, t: &Tcp) -> Vec<u8> {
-        let begin = t.seq.wrapping_add((t.flags & flag::SYN != 0) as u32);
+        let syn = t.flags & flag::SYN != 0;
+        let begin = t.seq.wrapping_add(syn as u32);
+        // The stack's SYN has an absolute number, too.
+        let begin = if syn && side == 0 { begin.wrapping_sub(self.syns[0]) } else { begin };
         let at = begin.wrapping_sub(self.first[side]) as u64;
         (at..at + t.len as u64).map(pattern).collect()
     }
@@ -68,6 +77,9 @@ impl Flow {
             t.sport.get_or_insert(f.remote.1);
             t.dport.get_or_insert(f.local.1.unwrap_or(8080));
             t.win.get_or_insert(0);
+            if t.flags & flag::SYN == 0 {
+                t.seq = t.seq.wrapping_add(f.syns[1]);
+            }
             if t.data.is_none() {
                 t.data = Some(f.data(1, t));
             }
@@ -93,6 +105,7 @@ impl Flow {
                 }
                 if t.flags & flag::SYN != 0 {
                     (self.syn, self.first[1]) = (Some(t.seq), t.seq.wrapping_add(1));
+                    self.syns[1] = if self.relative { t.seq } else { 0 };
                 }
                 live(self, t);
             }
@@ -126,13 +139,18 @@ impl Flow {
     /// Turns what the stack sent into the script's numbers; `expected` is how the script has it.
     pub fn seen(&mut self, t: &mut Tcp, expected: &Tcp) {
         if t.flags & flag::SYN != 0 && (self.fresh || self.iss.is_none()) {
-            self.iss = Some(t.seq.wrapping_sub(expected.seq));
-            self.first[0] = expected.seq.wrapping_add(1);
+            self.syns[0] = if self.relative { expected.seq } else { 0 };
+            let begin = expected.seq.wrapping_sub(self.syns[0]);
+            self.iss = Some(t.seq.wrapping_sub(begin));
+            self.first[0] = begin.wrapping_add(1);
             (self.fresh, self.stamp) = (false, None);
         }
-        t.seq = t.seq.wrapping_sub(self.iss.unwrap_or(0));
+        let (own, peer) =
+            if t.flags & flag::SYN != 0 { (self.syns[0], 0) } else { (0, self.syns[1]) };
+        let base = self.peer_iss.wrapping_add(peer);
+        t.seq = t.seq.wrapping_sub(self.iss.unwrap_or(0)).wrapping_add(own);
         if t.flags & flag::ACK != 0 {
-            t.ack = t.ack.map(|a| a.wrapping_sub(self.peer_iss));
+            t.ack = t.ack.map(|a| a.wrapping_sub(base));
         } else {
             t.ack = None;
         }
@@ -144,8 +162,8 @@ impl Flow {
             match option {
                 Opt::Sack(blocks) => {
                     for (l, r) in blocks {
-                        *l = l.wrapping_sub(self.peer_iss);
-                        *r = r.wrapping_sub(self.peer_iss);
+                        *l = l.wrapping_sub(base);
+                        *r = r.wrapping_sub(base);
                     }
                 }
                 Opt::Ts(Some(val), _) => {

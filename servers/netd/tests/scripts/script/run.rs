@@ -33,6 +33,8 @@ pub struct Runner {
     unset: Vec<String>,
     /// The socket that assertions are about.
     subject: Option<i64>,
+    /// The line of the last packet that is expected.
+    last_packet: usize,
 }
 
 /// Plays `case`; the error is the timeline with what differs.
@@ -56,6 +58,13 @@ pub fn case(case: &Case, foreign: bool) -> Result<(), String> {
         names: names::all().collect(),
         unset: Vec::new(),
         subject: None,
+        last_packet: case
+            .events
+            .iter()
+            .filter(|e| matches!(e.what, What::Expect(_)))
+            .map(|e| e.line)
+            .max()
+            .unwrap_or(0),
     };
     for event in &case.events {
         if let Err(e) = runner.event(event) {
@@ -105,7 +114,11 @@ impl Runner {
         self.pass(at)?;
         self.clock = at;
         // What was sent before this moment should have been spoken of.
-        if let Some((sent, _)) = self.world.sent.front().filter(|f| f.0 + self.world.s.early < at) {
+        // packetdrill looks at what was sent only where it expects something.
+        let last = self.world.s.foreign && self.last_packet < e.line;
+        if let Some((sent, _)) =
+            self.world.sent.front().filter(|f| !last && f.0 + self.world.s.early < at)
+        {
             return Err(format!(
                 "at {} something was sent that is not expected",
                 seconds(*sent).trim()
@@ -237,6 +250,9 @@ impl Runner {
         let Some((sent, frame)) = self.next_frame(begin, to + late)? else {
             return Err(format!("nothing was sent until {}", seconds(to).trim()));
         };
+        if self.world.s.foreign && self.is_of_another(wanted, &frame) {
+            return self.expect(wanted, when, at);
+        }
         let shown = self.describe(&frame);
         let verdict = self.check(wanted, sent, &frame);
         let mark = if verdict.is_ok() { "" } else { "   (differs)" };
@@ -252,6 +268,13 @@ impl Runner {
         self.clock =
             if when.any || when.to.is_some() { sent } else { sent.max(from.saturating_sub(early)) };
         Ok(())
+    }
+
+    /// Whether a frame is of a connection that the script does not look at any more.
+    fn is_of_another(&mut self, wanted: &Packet, frame: &[u8]) -> bool {
+        let Ok(Packet { body: Body::Tcp(seen), .. }) = dissect::frame(frame) else { return false };
+        let flow = self.flows.get(&wanted.flow);
+        seen.dport != Some(flow.remote.1) || flow.local.1.is_some_and(|p| seen.sport != Some(p))
     }
 
     /// Compares; takes further frames if together they are the one that is expected.
@@ -312,7 +335,8 @@ impl Runner {
 
     fn call(&mut self, call: &Call, end: Option<u64>, line: usize) -> Result<(), String> {
         self.note(call);
-        let mut pending = Pending { call: call.clone(), begun: self.world.now(), done: 0 };
+        let mut pending =
+            Pending { call: call.clone(), begun: self.world.now(), done: 0, fast: false };
         let outcome = self.calls.attempt(&mut self.world, &mut pending)?;
         let value = match outcome {
             Ok(Some(value)) => value,
@@ -341,7 +365,15 @@ impl Runner {
         let Ok(number) = int(&call.args, 0) else { return };
         let Some(fd) = self.calls.fds.get(&number).cloned() else { return };
         let fast = call.name.starts_with("send")
-            && call.args.iter().any(|a| matches!(a, Arg::Name(n) if n.contains("FASTOPEN")));
+            && fd.remote.is_none()
+            && call.args.iter().any(|a| match a {
+                Arg::Name(n) => n.contains("FASTOPEN"),
+                Arg::Int(n) => n & super::calls::msg::FASTOPEN != 0,
+                _ => false,
+            });
+        if fast || call.name == "connect" {
+            self.subject = Some(number);
+        }
         if (call.name == "connect" && !fd.connecting && fd.remote.is_none() || fast)
             && fd.kind == Kind::Tcp
         {
@@ -366,7 +398,13 @@ impl Runner {
         match call.name.as_str() {
             "accept" | "accept4" => self.subject = Some(value),
             "connect" => self.subject = Some(number),
-            "socket" => self.subject = self.subject.or(Some(value)),
+            "socket" => {
+                self.subject = self.subject.or(Some(value));
+                if self.world.s.foreign {
+                    // packetdrill looks at the newest connection alone.
+                    self.world.sent.clear();
+                }
+            }
             "listen" => {
                 let port = self.calls.fds.get(&number).and_then(|f| f.bound).map(|b| b.port());
                 self.flows.listening(port.unwrap_or(8080));
@@ -393,13 +431,23 @@ impl Runner {
             "tcp_wmem",
             "tcp_ecn=2",
         ];
+        if command.contains("tcp_metrics flush") || command.contains("tcp_fastopen_cookies=0") {
+            self.world.host.stack().forget_cookies();
+        }
         for word in command.split_whitespace().filter(|w| w.contains('=')) {
-            if word.contains("tcp_timestamps=0") {
+            if let Some((_, value)) = word.split_once("tcp_fastopen=") {
+                self.world.fast_open("fastopen", value)?;
+            } else if let Some((_, value)) = word.split_once("tcp_fastopen_key=") {
+                self.world.fast_open("key", value)?;
+            } else if word.contains("tcp_timestamps=1") {
+                self.world.s.no_stamps = false;
+            } else if word.contains("tcp_timestamps=0") {
                 self.world.s.no_stamps = true;
             } else if !SO.iter().any(|k| word.contains(k)) {
                 self.unset.push(word.into());
             }
         }
+        let command = command.replace("ip tcp_metrics", "metrics");
         let tools = ["tc ", "ip ", "dd "];
         if command.split(['\n', ';', '&']).any(|c| tools.iter().any(|t| c.trim().starts_with(t))) {
             return Err(format!("this is not Linux: `{}`", command.trim()));

@@ -7,7 +7,7 @@ use super::calls::{
 use super::packet::pattern;
 use super::world::World;
 use libipc::net::{Reply, Request};
-use libipc::sock::{Error, Kind, State, event, option};
+use libipc::sock::{Error, FastOpen, Kind, State, event, option};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::*;
 
@@ -15,9 +15,28 @@ pub fn connect(w: &mut World, fd: &mut Fd, addr: SocketAddr, p: &mut Pending) ->
     if fd.listening {
         return Err(EISCONN);
     }
+    if fd.deferred.is_some() {
+        return Err(EISCONN);
+    }
     open(w, fd)?;
     let first = p.done == 0;
-    if first {
+    let bits = app(w, fd.id).options.load(Relaxed);
+    if first && fd.kind == Kind::Tcp && bits & option::FASTOPEN_CONNECT != 0 && !fd.connecting {
+        let request = Request::FastOpen { sock: sock(fd), addr, data: 0, how: FastOpen::Defer };
+        match w.host.ask(request) {
+            Ok(Reply::Deferred) => {
+                (fd.remote, fd.deferred) = (Some(addr), Some(addr));
+                return Ok(Some(0));
+            }
+            Ok(_) => {
+                p.done = 1;
+                fd.connecting = true;
+                fd.remote = Some(addr);
+                w.settle();
+            }
+            Err(e) => return Err(error(e)),
+        }
+    } else if first {
         p.done = 1;
         match w.host.ask(Request::Connect { sock: sock(fd), addr }) {
             Ok(_) => {}
@@ -141,6 +160,12 @@ fn room(w: &World, fd: &Fd) -> usize {
     (limit - unacknowledged(w, fd)).max(0) as usize
 }
 
+/// Whether data flows before the handshake is complete, of a connection that was accepted.
+fn flows(w: &World, fd: &Fd) -> bool {
+    let rec = record(w, fd.id);
+    rec.events.load(Acquire) & event::FAST_OPEN != 0 && !fd.connecting
+}
+
 pub fn send(
     w: &mut World,
     fd: &mut Fd,
@@ -148,10 +173,40 @@ pub fn send(
     bytes: usize,
     text: Option<Vec<u8>>,
     flags: i64,
-    _to: Option<SocketAddr>,
+    to: Option<SocketAddr>,
 ) -> Outcome {
     let wait = !fd.nonblocking && flags & msg::DONTWAIT == 0;
+    let fast = if flags & msg::FASTOPEN != 0 { to } else { None };
+    if fast.is_some() && fd.connecting && !is_opening(record(w, fd.id).state()) {
+        // As if `connect` had been called again.
+        fd.connecting = false;
+    } else if let Some(to) = fd.deferred.take().or(fast)
+        && !p.fast
+    {
+        let offered = begin_fast(w, fd, p, bytes, text.as_deref(), to, wait)?;
+        let taken = p.done > 0;
+        if !wait && record(w, fd.id).state() != State::Closed {
+            return if taken { Ok(Some(p.done as i64)) } else { Err(EINPROGRESS) };
+        }
+        if offered == bytes && taken && p.done == bytes && !wait {
+            return Ok(Some(bytes as i64));
+        }
+    }
+    if p.fast && is_opening(record(w, fd.id).state()) {
+        let over = fd.send_timeout.is_some_and(|t| w.now() >= p.begun + t);
+        return match p.done {
+            _ if !over => Ok(None),
+            0 => Err(EINPROGRESS),
+            done => Ok(Some(done as i64)),
+        };
+    }
     let state = record(w, fd.id).state();
+    if p.fast {
+        fd.connecting = false;
+        if state == State::Closed {
+            return Err(take_error(w, fd).unwrap_or(EPIPE));
+        }
+    }
     if fd.shut_wr || !fd.opened {
         return Err(EPIPE);
     }
@@ -160,6 +215,7 @@ pub fn send(
     }
     match state {
         State::Established | State::CloseWait => {}
+        State::SynReceived if flows(w, fd) => {}
         _ if is_opening(state) && state != State::Open => {
             return if wait { Ok(None) } else { Err(EAGAIN) };
         }
@@ -192,6 +248,46 @@ pub fn send(
         0 => Err(EAGAIN),
         done => Ok(Some(done as i64)),
     }
+}
+
+/// MSG_FASTOPEN, or the first data after a connect that waits for it: how many bytes lie in the ring.
+fn begin_fast(
+    w: &mut World,
+    fd: &mut Fd,
+    p: &mut Pending,
+    bytes: usize,
+    text: Option<&[u8]>,
+    to: SocketAddr,
+    wait: bool,
+) -> Result<usize, i64> {
+    if fd.listening {
+        return Err(EISCONN);
+    }
+    open(w, fd)?;
+    match record(w, fd.id).state() {
+        State::Open => {}
+        State::SynSent | State::SynReceived => return Err(EALREADY),
+        _ => return Err(EISCONN),
+    }
+    let rings = super::calls::rings(w, fd, fd.id);
+    let n = bytes.min(1 << rings.tx_bits).min(u16::MAX as usize);
+    let data: Vec<u8> = match text {
+        Some(text) => text[..n].to_vec(),
+        None => (0..n as u64).map(pattern).collect(),
+    };
+    put(w, rings.tx_off, rings.tx_bits, 0, &data);
+    let how = if wait { FastOpen::Waits } else { FastOpen::Now };
+    let request = Request::FastOpen { sock: sock(fd), addr: to, data: n as u16, how };
+    w.host.ask(request).map_err(error)?;
+    p.fast = true;
+    p.done = record(w, fd.id).sent() as usize;
+    fd.remote = Some(to);
+    fd.connecting = true;
+    w.host.progs[0].tail[fd.id as usize] = p.done as u64;
+    app(w, fd.id).tx_tail.store(p.done as u64, Release);
+    w.host.progs[0].submit(fd.id);
+    w.settle();
+    Ok(n)
 }
 
 /// MSG_MORE is a cork for a call.
@@ -336,7 +432,7 @@ pub fn readiness(w: &World, fd: &Fd) -> i64 {
     if ended {
         mask |= if closed && state != State::Closed { 0 } else { input | read_hang_up };
     }
-    if is_opening(state) && state != State::Open {
+    if is_opening(state) && state != State::Open && !flows(w, fd) {
         return mask;
     }
     let least = app(w, fd.id).rcv_lowat.load(Relaxed).max(1) as i64;

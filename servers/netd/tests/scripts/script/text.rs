@@ -197,6 +197,10 @@ fn options(c: &mut Cursor) -> Result<Option<Vec<Opt>>> {
 }
 
 fn cookie(c: &mut Cursor) -> Result<Option<Vec<u8>>> {
+    if c.eat("TFO_COOKIE") {
+        // What packetdrill's scripts call the cookie of the usual addresses and key.
+        return Ok(Some(vec![0x30, 0x21, 0xb9, 0xd8, 0x89, 0x01, 0x7e, 0xeb]));
+    }
     if c.eat("...") { Ok(None) } else { c.hex(false).map(Some) }
 }
 

@@ -5,6 +5,7 @@ use super::cursor::Cursor;
 use super::dissect;
 use super::packet::{Arp, Body, Icmp, Mac, Packet, Payload};
 use crate::common::{Host, HostSpec, MS};
+use netd::settings::FastOpen;
 use netd::{Addressing, Addressing6};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub tx_bits: u8,
     pub rx_bits: u8,
     pub sockets: u32,
+    /// `tcp_fastopen`.
+    pub fast_open: FastOpen,
     /// How early and how late things may happen, in nanoseconds.
     pub early: u64,
     pub late: u64,
@@ -56,6 +59,11 @@ impl Settings {
             tx_bits: 20,
             rx_bits: 16,
             sockets: 32,
+            fast_open: match foreign {
+                // As the settings that those scripts begin with.
+                true => FastOpen::from_bits_truncate(0x403),
+                false => netd::Settings::default().fast_open,
+            },
             // Linux's timers have a resolution of their own; packetdrill allows four milliseconds.
             early: if foreign { 5 * MS } else { 0 },
             late: if foreign { 5 * MS } else { TICK },
@@ -110,6 +118,7 @@ impl Settings {
                 let ns = c.num::<u64>().map_err(bad)? * 1000;
                 (self.early, self.late) = (ns, ns);
             }
+            "fastopen" => self.fast_open = bits(value).ok_or_else(|| bad(String::new()))?,
             "push" => self.ignore_push = value == "ignored",
             "ip_version" if value == "ipv6" => self.six(),
             "peer_iss" => self.peer_iss = c.num().map_err(bad)?,
@@ -118,6 +127,25 @@ impl Settings {
             _ => return Err(format!("nothing is known of the setting `{key}={value}`")),
         }
         Ok(())
+    }
+}
+
+/// A value of `tcp_fastopen`.
+fn bits(value: &str) -> Option<FastOpen> {
+    let bits = match value.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+        None => value.parse().ok()?,
+    };
+    Some(FastOpen::from_bits_truncate(bits as u16))
+}
+
+/// A value of `tcp_fastopen_key`.
+fn key(value: &str) -> Option<(u64, u64)> {
+    let words: Vec<u64> =
+        value.split('-').map(|w| u64::from_str_radix(w, 16)).collect::<Result<_, _>>().ok()?;
+    match words[..] {
+        [a, b, c, d] => Some((a | b << 32, c | d << 32)),
+        _ => None,
     }
 }
 
@@ -140,11 +168,20 @@ impl World {
             addressing: Addressing::Static {
                 addr: v4(s.local).unwrap_or(Ipv4Addr::new(192, 168, 0, 1)),
                 prefix: if s.local.is_ipv6() { 24 } else { s.prefix },
-                gateway: s.gateway.and_then(v4),
+                // A script may give our side the usual gateway's.
+                gateway: match s.gateway.and_then(v4) {
+                    Some(gateway) if s.local == gateway => Some(Ipv4Addr::new(192, 168, 0, 254)),
+                    gateway => gateway,
+                },
                 dns: None,
             },
             ip6: s.addressing6(),
             sockets: s.sockets,
+            settings: netd::Settings {
+                fast_open: s.fast_open,
+                fast_open_key: key("a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"),
+                ..Default::default()
+            },
             tx_bits: s.tx_bits,
             rx_bits: s.rx_bits,
             offload: s.offload,
@@ -156,6 +193,19 @@ impl World {
         world.epoch = world.host.now;
         world.sent.clear();
         world
+    }
+
+    /// Changes `fastopen` or its `key`.
+    pub fn fast_open(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let bad = || format!("`{value}` is no value of `{name}`");
+        let settings = &mut self.host.spec.settings;
+        match name {
+            "key" => settings.fast_open_key = Some(key(value).ok_or_else(bad)?),
+            _ => settings.fast_open = bits(value).ok_or_else(bad)?,
+        }
+        let settings = *settings;
+        self.host.stack().set_settings(settings);
+        Ok(())
     }
 
     pub fn now(&self) -> u64 {
