@@ -139,7 +139,8 @@ impl<E: Env> Stack<E> {
         if !conn.settled() {
             return;
         }
-        let listener = self.demux.lookup_local(Space::Tcp, self.socks[i as usize].local);
+        let s = &self.socks[i as usize];
+        let listener = self.demux.lookup_local(Space::Tcp, s.local, s.remote);
         let Some(Body::Listener(l)) = listener.map(|l| &mut self.socks[l as usize].body) else {
             return;
         };
