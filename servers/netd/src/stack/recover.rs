@@ -9,7 +9,7 @@ use crate::record::{self, Fixed, NO_LISTENER};
 use crate::tcp::cookie::COOKIE_NS;
 use crate::tcp::{AppWords, Conn, Opts, Outcome};
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Error, Kind, State, flags};
+use libipc::sock::{Error, Kind, State, event, flags};
 
 #[derive(Default)]
 struct Found {
@@ -216,12 +216,21 @@ impl<E: Env> Stack<E> {
             return None;
         }
         let rec = self.socks[i as usize].rec;
+        let flowed = rec.events.load(Relaxed) & event::FLOWS != 0;
+        if rec.state() == State::Closed && flowed {
+            // It ended while it waited to be accepted.
+            self.sock(i).body = Body::Over;
+            self.enlist(i, listener, Place::Waiting);
+            self.ready(listener);
+            return Some(());
+        }
         if matches!(rec.state(), State::Open | State::Closed) || fixed.remote == ANY {
             self.spare(i, listener);
             return Some(());
         }
         self.recover_connection(i, &fixed, found)?;
         let place = match &self.socks[i as usize].body {
+            Body::Tcp(conn) if conn.is_fast_child() => Place::Waiting,
             Body::Tcp(conn) => Place::of(conn.state()),
             // It ended meanwhile: `after_tcp` did not know its listener.
             _ => {
@@ -229,6 +238,11 @@ impl<E: Env> Stack<E> {
                 return Some(());
             }
         };
+        if matches!(&self.socks[i as usize].body, Body::Tcp(conn) if conn.is_fast_child())
+            && let Body::Listener(l) = &mut self.socks[listener as usize].body
+        {
+            l.fast += 1;
+        }
         self.enlist(i, listener, place);
         if place == Place::Waiting {
             self.ready(listener);

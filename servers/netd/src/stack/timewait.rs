@@ -8,9 +8,9 @@ use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
 use crate::ports::held;
-use crate::tcp::{CHALLENGE_NS, Segment};
+use crate::tcp::{CHALLENGE_NS, Segment, ticks};
 use crate::timewait::Waiting;
-use crate::wire::tcp::{Flags, Repr, Seq};
+use crate::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
 use libipc::sock::State;
 
 impl<E: Env> Stack<E> {
@@ -147,11 +147,16 @@ impl<E: Env> Stack<E> {
 
     fn acknowledge(&mut self, waiting: &Waiting, link: Link) {
         let Tuple { local, remote, .. } = waiting.tuple;
+        let timestamps = waiting.ts_recent.map(|echo| Timestamps {
+            value: ticks(self.now).wrapping_add(self.timestamp_offset(&waiting.tuple)),
+            echo,
+        });
         let repr = Repr {
             seq: waiting.snd_nxt,
             ack: waiting.rcv_nxt,
             flags: Flags::ACK,
             window: waiting.window,
+            options: Options { timestamps, ..Options::NONE },
             ..Repr::new(local.port(), remote.port())
         };
         self.send_segment(

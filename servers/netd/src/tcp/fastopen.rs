@@ -167,6 +167,7 @@ impl Conn {
                 // Linux's rule: the ACK goes with what is about to be written.
                 self.need.remove(Need::ACK);
                 self.ack_at = now + WRITER_NS;
+                self.delay.answering = true;
             }
             return Outcome::empty();
         }

@@ -115,7 +115,12 @@ impl Runner {
         self.clock = at;
         // What was sent before this moment should have been spoken of.
         // packetdrill looks at what was sent only where it expects something.
-        let last = self.world.s.foreign && self.last_packet < e.line;
+        let anew = match &e.what {
+            What::Call(c) => c.name == "socket",
+            What::Shell(_) => true,
+            _ => false,
+        };
+        let last = self.world.s.foreign && (anew || self.last_packet < e.line);
         if let Some((sent, _)) =
             self.world.sent.front().filter(|f| !last && f.0 + self.world.s.early < at)
         {
