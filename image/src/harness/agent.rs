@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Failure, host, wrong};
 
 /// How long a call may take that does not wait for anything by itself.
-const CALL: Duration = Duration::from_secs(20);
+const CALL: Duration = Duration::from_secs(60);
 
 /// A path for QEMU to make the socket at.
 pub fn path() -> PathBuf {

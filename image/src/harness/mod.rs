@@ -37,9 +37,9 @@ use crate::workspace;
 /// What the shell shows when it waits for a command.
 pub const PROMPT: &str = "breakwater> ";
 /// How long a boot may take, on a busy machine too.
-pub const BOOT: Duration = Duration::from_secs(60);
+pub const BOOT: Duration = Duration::from_secs(180);
 /// How long a command of the shell may take if it does not wait for anything by itself.
-pub const COMMAND: Duration = Duration::from_secs(20);
+pub const COMMAND: Duration = Duration::from_secs(60);
 /// Bytes of each frame that are recorded: all headers, and the payload's beginning.
 const SNAP: u32 = 192;
 /// Lines of the console in the report of a failure.

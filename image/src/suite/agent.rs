@@ -41,6 +41,9 @@ const O_NONBLOCK: i32 = 0x800;
 const BYTES: u8 = 1;
 const ADDR: u8 = 2;
 
+/// How long what must happen may take, on a busy machine too.
+const LATE: Duration = Duration::from_secs(60);
+
 /// A place on the system itself.
 fn local(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
@@ -128,7 +131,7 @@ fn frames(c: &mut Calls) -> Result<(), Failure> {
     if got != payload {
         return wrong("a large transfer came out damaged");
     }
-    let sent = c.agent.reply(tag, Duration::from_secs(10))?;
+    let sent = c.agent.reply(tag, LATE)?;
     is("the large SEND", sent.map_or(0, |r| r.0), payload.len() as i64)?;
     for fd in [client, server, listener] {
         is("CLOSE", c.call(CLOSE, &ints(&[fd]))?, 0)?;
@@ -144,14 +147,14 @@ fn waiting(c: &mut Calls) -> Result<(), Failure> {
         return wrong(format!("ACCEPT without a connection: {reply:?}"));
     }
     let client = c.connected(3001)?;
-    let Some((server @ 0.., _)) = c.agent.reply(accepting, Duration::from_secs(5))? else {
+    let Some((server @ 0.., _)) = c.agent.reply(accepting, LATE)? else {
         return wrong("ACCEPT did not end");
     };
     let server = server as i32;
     let reading = c.agent.begin(READ, &ints(&[server, 100]).raw(&[BYTES]))?;
     let all = ints(&[server, 0x100, 8]).raw(&[BYTES]);
     is("WRITE", c.call(WRITE, &ints(&[client]).data(b"one"))?, 3)?;
-    let Some((3, data)) = c.agent.reply(reading, Duration::from_secs(5))? else {
+    let Some((3, data)) = c.agent.reply(reading, LATE)? else {
         return wrong("READ did not end");
     };
     if data != b"one" {
@@ -164,7 +167,7 @@ fn waiting(c: &mut Calls) -> Result<(), Failure> {
         return wrong("MSG_WAITALL was content with less");
     }
     c.agent.must(WRITE, &ints(&[client]).repeated(b'x', 4))?;
-    let reply = c.agent.reply(reading, Duration::from_secs(5))?;
+    let reply = c.agent.reply(reading, LATE)?;
     if reply != Some((8, b"fourxxxx".to_vec())) {
         return wrong(format!("MSG_WAITALL: {reply:?}"));
     }
@@ -192,7 +195,7 @@ fn poll(c: &mut Calls, server: i32, client: i32) -> Result<(), Failure> {
     }
     let tag = c.agent.begin(POLL, &list(-1))?;
     c.agent.must(WRITE, &ints(&[client]).data(b"!"))?;
-    let reply = c.agent.reply(tag, Duration::from_secs(5))?;
+    let reply = c.agent.reply(tag, LATE)?;
     if reply != Some((1, vec![1, 0])) {
         return wrong(format!("POLL: {reply:?}"));
     }
@@ -294,16 +297,20 @@ fn services(c: &mut Calls) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A call is a round trip of some milliseconds: not a timer's tick of ten.
+/// A call is a round trip of some milliseconds: not a timer's tick of ten, which would be the least that a call behind
+/// another takes. A busy machine lets most calls wait, but hardly all.
 fn latency(c: &mut Calls) -> Result<(), Failure> {
-    let started = Instant::now();
-    for _ in 0..200 {
+    let mut each = [Duration::ZERO; 200];
+    for took in &mut each {
+        let started = Instant::now();
         c.agent.must(HELLO, &Arguments::default())?;
+        *took = started.elapsed();
     }
-    let each = started.elapsed() / 200;
-    print!("a call takes {} us, ", each.as_micros());
-    if each > Duration::from_millis(20) {
-        return wrong(format!("a call takes {each:?}"));
+    each.sort();
+    let (few, half) = (each[each.len() / 10], each[each.len() / 2]);
+    print!("a call takes {} us, ", half.as_micros());
+    if few > Duration::from_millis(10) {
+        return wrong(format!("nine of ten calls take longer than {few:?}"));
     }
     Ok(())
 }
@@ -351,7 +358,7 @@ fn many(c: &mut Calls) -> Result<(), Failure> {
         c.agent.must(WRITE, &ints(&[*fd]).data(text.as_bytes()))?;
     }
     for (i, tag) in tags.into_iter().enumerate() {
-        let reply = c.agent.reply(tag, Duration::from_secs(20))?;
+        let reply = c.agent.reply(tag, LATE)?;
         if reply != Some((4, format!("{i:04}").into_bytes())) {
             return wrong(format!("connection {i}: {reply:?}"));
         }

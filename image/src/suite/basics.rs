@@ -1,6 +1,6 @@
 //! Booting and ending.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use libipc::time::Date;
 
@@ -84,7 +84,7 @@ pub fn kernel_panic(g: &mut Guest) -> Result<(), Failure> {
         other => return wrong(format!("the machine ended with {other:?}, not with a panic")),
     }
     // QEMU is gone; what it wrote is on its way to us.
-    g.wait_until("the kernel's report", Duration::from_secs(5), |text| text.contains(PANIC))
+    g.wait_until("the kernel's report", COMMAND, |text| text.contains(PANIC))
         .or_else(|e| if matches!(e, Failure::Panic) { Ok(()) } else { Err(e) })?;
     let text = g.console().text();
     let Some(report) = text.find(PANIC).map(|at| &text[at..]) else {

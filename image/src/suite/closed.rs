@@ -11,7 +11,7 @@ use crate::harness::{BOOT, Failure, Guest, PROMPT, wrong};
 /// A port that nobody listens on.
 const CLOSED: u16 = 81;
 /// How long an answer may take, on a busy machine too.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(60);
 /// Datagrams in one burst: fewer than the NIC has descriptors. QEMU's e1000 may lose the rest.
 const BURST: usize = 200;
 /// What the system may send at once, and how many more a second (`servers/netd`, `stack/icmp.rs`).
@@ -44,7 +44,7 @@ fn fence(peer: &Peer, id: u8, tries: u32) -> Result<(), Failure> {
 pub fn ready(g: &mut Guest) -> Result<Peer, Failure> {
     g.wait_for(PROMPT, BOOT)?;
     let peer = g.peer()?;
-    fence(&peer, 1, 10)?;
+    fence(&peer, 1, 60)?;
     Ok(peer)
 }
 

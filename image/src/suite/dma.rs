@@ -13,7 +13,7 @@ const ASTRAY: u64 = 0x21_0000;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// How long the card may take to go astray in both directions.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A page of the machine's memory, as QEMU's monitor shows it.
 fn page(g: &Guest, at: u64) -> Result<String, Failure> {

@@ -1,6 +1,6 @@
 //! Names to addresses, by the shell's `host`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::peer::dns::{self, ADDRESS, LARGE, Mood, NAME, Server};
 use crate::harness::{BOOT, COMMAND, Failure, Guest, PROMPT, wrong};
@@ -17,12 +17,19 @@ pub fn dns(g: &mut Guest) -> Result<(), Failure> {
         if said.contains(what) { Ok(()) } else { wrong(format!("`host {name}` says:\n{said}")) }
     };
     let address = ADDRESS.map(|b| b.to_string()).join(".");
-    says(g, NAME, &address)?;
-    let asked = peer.dns_heard().len();
-    says(g, &NAME.to_uppercase(), &address)?;
-    if peer.dns_heard().len() != asked + 1 {
+    loop {
+        let began = Instant::now();
+        says(g, NAME, &address)?;
+        let asked = peer.dns_heard().len();
+        says(g, &NAME.to_uppercase(), &address)?;
         // AAAA had no SOA beside it, so only that may be asked again.
-        return wrong(format!("the cache was not used: {:?}", peer.dns_heard()));
+        if peer.dns_heard().len() == asked + 1 {
+            break;
+        }
+        // On a busy machine the answer may have grown old meanwhile.
+        if began.elapsed() < Duration::from_secs(TTL as u64) {
+            return wrong(format!("the cache was not used: {:?}", peer.dns_heard()));
+        }
     }
     std::thread::sleep(Duration::from_secs(TTL as u64 + 1));
     peer.with_dns(|s| s.mood = Mood::AmongLiars);

@@ -6,7 +6,7 @@ use super::closed::ready;
 use crate::harness::{COMMAND, Failure, Guest, wrong};
 
 /// How long a change may take to reach the program, on a busy machine too.
-const CHANGE: Duration = Duration::from_secs(20);
+const CHANGE: Duration = Duration::from_secs(60);
 /// How often the cable is pulled and plugged in again.
 const FLAPS: u32 = 4;
 /// QEMU's network card negotiates for half a second before the link is up.

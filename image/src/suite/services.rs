@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::netbench::{at, tcp, udp};
 use super::traffic::ready;
@@ -102,10 +102,15 @@ pub fn nc(g: &mut Guest) -> Result<(), Failure> {
         return wrong(format!("nc -l sent {got:?}"));
     }
     drop(stream);
-    std::thread::sleep(Duration::from_millis(300));
-    let after = g.command("ss", COMMAND)?;
-    if after.contains(":9000 ") && after.contains("ESTABLISHED") {
-        return wrong(format!("nc is over, its connection is not:\n{after}"));
+    let deadline = Instant::now() + COMMAND;
+    loop {
+        let after = g.command("ss", COMMAND)?;
+        if !(after.contains(":9000 ") && after.contains("ESTABLISHED")) {
+            return g.power_off();
+        }
+        if Instant::now() > deadline {
+            return wrong(format!("nc is over, its connection is not:\n{after}"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    g.power_off()
 }

@@ -30,6 +30,14 @@ enum Input {
     Stop,
 }
 
+/// What was typed before there was a connection.
+#[derive(Default)]
+struct Early {
+    lines: Typed,
+    /// Ctrl-D came, too.
+    end: bool,
+}
+
 /// A poll over the console and one socket.
 struct Wait {
     poll: Poll,
@@ -66,26 +74,29 @@ impl Shell {
     fn connect(&mut self, to: SocketAddr) -> Result<(), Error> {
         let stream = TcpStream::start_connect(self.rt, to, OPTIONS)?;
         let mut wait = self.wait_for(&stream)?;
-        let failed = loop {
+        let mut early = Early::default();
+        loop {
             match stream.try_connected() {
-                Ok(()) => break None,
+                Ok(()) => return self.talk(stream, wait, early),
                 Err(Error::WouldBlock) => {}
-                Err(e) => break Some(e),
+                Err(e) => return Err(e),
             }
-            if let Some(Input::Stop) = self.input(&mut wait) {
-                return Ok(());
+            match self.input(&mut wait) {
+                // More than there is room for is lost: the peer may never answer.
+                Some(Input::Line(line)) => drop(early.lines.extend_from_slice(&line)),
+                Some(Input::End) => early.end = true,
+                Some(Input::Stop) => return Ok(()),
+                None => {}
             }
-        };
-        drop(wait);
-        match failed {
-            Some(e) => Err(e),
-            None => self.talk(stream),
         }
     }
 
     fn listen(&mut self, at: SocketAddr) -> Result<(), Error> {
         match self.accept(at)? {
-            Some(stream) => self.talk(stream),
+            Some(stream) => {
+                let wait = self.wait_for(&stream)?;
+                self.talk(stream, wait, Early::default())
+            }
             None => Ok(()),
         }
     }
@@ -110,10 +121,9 @@ impl Shell {
         Ok(Some(stream))
     }
 
-    fn talk(&mut self, stream: TcpStream) -> Result<(), Error> {
+    fn talk(&mut self, stream: TcpStream, mut wait: Wait, early: Early) -> Result<(), Error> {
         stream.set_nonblocking(true);
-        let mut wait = self.wait_for(&stream)?;
-        let mut unsent = Typed::new();
+        let Early { lines: mut unsent, mut end } = early;
         let mut buffer = [0; 512];
         loop {
             match stream.write(&unsent) {
@@ -138,7 +148,9 @@ impl Shell {
                 wait.poll.poll(&mut wait.events, None);
                 continue;
             }
-            match self.input(&mut wait) {
+            let typed =
+                if core::mem::take(&mut end) { Some(Input::End) } else { self.input(&mut wait) };
+            match typed {
                 Some(Input::Line(line)) => unsent = line,
                 Some(Input::End) => stream.shutdown(Shutdown::Write)?,
                 Some(Input::Stop) => {
