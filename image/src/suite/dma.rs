@@ -44,19 +44,22 @@ pub fn dma(g: &mut Guest) -> Result<(), Failure> {
     // Without waiting for the prompt: nobody else runs while the driver is astray.
     g.send_line("crash e1000d dma")?;
     // A frame is sent from there at once; one that comes in is to be received into it.
-    let (began, both) = (Instant::now(), ["read 0x210000", "wrote 0x210000"]);
-    let gone = |text: &str| both.iter().all(|way| refused(text).contains(way));
-    while !gone(&g.console().text()) {
+    let said = "a frame was sent from there, received into it";
+    let restarted =
+        |text: &str| text.lines().any(|l| l.contains("restarted e1000d: ") && l.contains(said));
+    let began = Instant::now();
+    while !restarted(&g.console().text()) {
         if began.elapsed() > LIMIT {
             return wrong(format!("refused were only {:?}", refused(&g.console().text())));
         }
         let _ = knock.send_to(b"knock", (Ipv4Addr::LOCALHOST, echo));
         std::thread::sleep(Duration::from_millis(20));
     }
-    let said = "a frame was sent from there, received into it";
-    g.wait_until("the driver's restart", COMMAND, |text| {
-        text.lines().any(|l| l.contains("[init] restarted e1000d: ") && l.contains(said))
-    })?;
+    // The IOMMU keeps one fault at a time: the second is told if the first was read before it.
+    let either = ["read 0x210000", "wrote 0x210000"];
+    if !refused(&g.console().text()).iter().any(|way| either.contains(way)) {
+        return wrong(format!("refused were only {:?}", refused(&g.console().text())));
+    }
     let after = page(g, ASTRAY)?;
     if after != before {
         return wrong(format!("the kernel's memory has changed:\n{before}\nis now\n{after}"));

@@ -11,6 +11,8 @@ use crate::harness::{COMMAND, Failure, Guest, wrong};
 use crate::manifest::Protocol::{Tcp, Udp};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long what was closed may stay: user-mode networking is slow to repeat a lost FIN.
+const SETTLED: Duration = Duration::from_secs(100);
 
 pub fn at<T>(what: &'static str, result: std::io::Result<T>) -> Result<T, Failure> {
     result.map_err(|e| Failure::Wrong(format!("{what}: {e}")))
@@ -112,9 +114,9 @@ fn hear(stream: &mut TcpStream, i: usize, round: usize) -> Result<(), Failure> {
     if got == word(i, round) { Ok(()) } else { wrong(format!("connection {i} got another's data")) }
 }
 
-/// What is held, when `enough` says so or after half a minute.
+/// What is held, when `enough` says so or after [`SETTLED`].
 fn held_when(g: &mut Guest, enough: impl Fn(&[String]) -> bool) -> Result<Vec<String>, Failure> {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + SETTLED;
     loop {
         let now = held(&g.command("stats", COMMAND)?);
         if now.len() != 3 {
