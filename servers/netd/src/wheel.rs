@@ -63,6 +63,26 @@ impl Wheel {
         }
     }
 
+    /// Panics if a timer that is set is not where it will be found.
+    #[cfg(any(test, feature = "crash-points"))]
+    pub fn check(&self) {
+        let mut found = 0;
+        for (slot, head) in self.heads.iter().enumerate() {
+            let (mut timer, mut prev) = (*head, NONE);
+            let used = self.used[slot / SLOTS] >> (slot % SLOTS) & 1 == 1;
+            assert_eq!(used, timer != NONE, "slot {slot}");
+            while timer != NONE {
+                let node = &self.nodes[timer as usize];
+                assert_eq!((node.slot as usize, node.prev), (slot, prev), "timer {timer}");
+                found += 1;
+                (prev, timer) = (timer, node.next);
+            }
+        }
+        assert_eq!(found, self.nodes.iter().filter(|n| n.slot != UNSET).count());
+        let next = self.next_slot().map_or(u64::MAX, |(_, due)| due);
+        assert!(self.soonest <= next, "{} is later than {next}", self.soonest);
+    }
+
     /// Unsets `timer`.
     pub fn cancel(&mut self, timer: u32) {
         let node = self.nodes[timer as usize];
@@ -118,6 +138,17 @@ impl Wheel {
         best
     }
 
+    /// Moves what is in a slot of an upper level, which the wheel has come to, one level down or more.
+    fn cascade(&mut self, level: usize, index: usize) {
+        let mut timer = core::mem::replace(&mut self.heads[level * SLOTS + index], NONE);
+        self.used[level] &= !(1 << index);
+        while timer != NONE {
+            let Node { at, next, .. } = self.nodes[timer as usize];
+            self.place(timer, at);
+            timer = next;
+        }
+    }
+
     /// A timer that is due at `now_ns`, now unset; `None` when there are no more.
     pub fn expired(&mut self, now_ns: u64) -> Option<u32> {
         let now = now_ns >> TICK_SHIFT;
@@ -131,18 +162,14 @@ impl Wheel {
                 break;
             }
             self.tick = self.tick.max(due);
-            let index = (due >> (6 * level)) as usize % SLOTS;
             if level == 0 {
-                let timer = self.heads[index];
+                let timer = self.heads[due as usize % SLOTS];
                 self.cancel(timer);
                 return Some(timer);
             }
-            let mut timer = core::mem::replace(&mut self.heads[level * SLOTS + index], NONE);
-            self.used[level] &= !(1 << index);
-            while timer != NONE {
-                let Node { at, next, .. } = self.nodes[timer as usize];
-                self.place(timer, at);
-                timer = next;
+            // Where a slot of one level begins, one of each level below begins, too.
+            for level in (1..=level).rev() {
+                self.cascade(level, (due >> (6 * level)) as usize % SLOTS);
             }
         }
         self.tick = self.tick.max(now);
@@ -205,6 +232,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn slots_of_two_levels_that_begin_together_are_both_emptied() {
+        let ticks = |n: u64| n << TICK_SHIFT;
+        let mut wheel = Wheel::new(2, ticks(4000));
+        // In slots of level 1 and of level 2 that begin at tick 4,096.
+        wheel.set(0, ticks(4104));
+        wheel.set(1, ticks(8100));
+        assert_eq!((wheel.expired(ticks(4106)), wheel.expired(ticks(4106))), (Some(0), None));
+        assert_eq!(wheel.expired(ticks(8102)), Some(1));
     }
 
     #[test]
