@@ -8,7 +8,7 @@ use common::script::Script;
 use common::{Host, HostSpec, MS, Prog, S};
 use libipc::net::{Reply, Request};
 use libipc::permission::Permission;
-use libipc::sock::{Dgram, Error, Kind, Layout, ip_from_words};
+use libipc::sock::{Dgram, Error, Kind, Layout};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -20,23 +20,12 @@ fn send(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
 
 /// Puts a datagram into the send ring.
 fn put(p: &mut Prog, id: u16, to: Option<&str>, data: &[u8]) {
-    let to: Option<SocketAddr> = to.map(|t| t.parse().unwrap());
-    let header = Dgram::new(to, data.len() as u16);
-    let mut bytes = header.to_bytes().to_vec();
-    bytes.extend_from_slice(data);
-    bytes.resize(Dgram::space(data.len()) as usize, 0);
-    p.put_dgram(id, &bytes);
+    p.put_to(id, to.map(|t| t.parse().unwrap()), data);
 }
 
 /// Takes the next datagram.
 fn recv(p: &mut Prog, id: u16) -> Option<(SocketAddr, Vec<u8>)> {
-    let bytes = p.peek_ring(id, Dgram::BYTES as u64)?;
-    let header = Dgram::from_bytes(bytes[..].try_into().unwrap());
-    let all = p.peek_ring(id, Dgram::space(header.len as usize))?;
-    p.took_dgram(id, all.len() as u64);
-    p.submit(id);
-    let from = SocketAddr::new(ip_from_words(header.ip), header.port);
-    Some((from, all[Dgram::BYTES..Dgram::BYTES + header.len as usize].to_vec()))
+    p.recv_from(id)
 }
 
 fn pair() -> Net {

@@ -1,6 +1,6 @@
 //! Everything that goes wrong in networks, one thing after another and together, as a seed decides:
 //! loss, delay, reordering, duplication, corruption, links that flap, routers with a smaller MTU, no
-//! answer to ARP, stacks that die at any store or emission and are built again from their records,
+//! answer to ARP or neighbour discovery, stacks that die at any store or emission and are built again from their records,
 //! peers that vanish or forget.
 //!
 //! `SEED=n cargo test -p netd --test sim NAME` repeats one and prints its timeline when it fails
@@ -10,8 +10,9 @@ mod common;
 
 use common::net::{Net, Path, Weather};
 use common::talk::{Talk, act, finish};
-use common::{Host, HostSpec, MS, Rng, S};
-use libipc::sock::Error;
+use common::{Host, HostSpec, MS, Rng, S, pattern};
+use libipc::sock::{Error, Kind};
+use netd::Addressing6;
 
 /// One thing that is wrong for a while.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(rng: &mut Rng, hosts: u64) -> Self {
-        let mut at = rng.below(300 * MS);
+    /// From `now` on.
+    fn new(rng: &mut Rng, hosts: u64, now: u64) -> Self {
+        let mut at = now + rng.below(300 * MS);
         let phases = (0..1 + rng.below(5))
             .map(|_| {
                 // Mostly short, as the data goes by fast.
@@ -107,9 +109,10 @@ impl Plan {
     }
 }
 
-fn spec(rng: &mut Rng, n: u8) -> HostSpec {
+fn spec(rng: &mut Rng, n: u8, ip6: Addressing6) -> HostSpec {
     let offload = rng.chance(500);
     HostSpec {
+        ip6,
         sockets: 32,
         offload,
         tx_bits: 12 + rng.below(5) as u8,
@@ -118,9 +121,22 @@ fn spec(rng: &mut Rng, n: u8) -> HostSpec {
     }
 }
 
-fn world(rng: &mut Rng, hosts: u8) -> Net {
-    let hosts = (1..=hosts).map(|n| Host::new(spec(rng, n))).collect();
-    Net::new(hosts, Weather::FINE, rng.next())
+fn world(rng: &mut Rng, hosts: u8, ip6: Addressing6) -> Net {
+    let hosts = (1..=hosts).map(|n| Host::new(spec(rng, n, ip6))).collect();
+    let mut net = Net::new(hosts, Weather::FINE, rng.next());
+    if ip6 == Addressing6::Auto {
+        // Until the addresses are known to be nobody else's.
+        net.pass(4 * S);
+    }
+    net
+}
+
+/// The address of host `n` that its neighbours know.
+fn address(n: u64, ip6: Addressing6, port: u64) -> String {
+    match ip6 {
+        Addressing6::Auto => format!("[fe80::ff:fe00:{:x}]:{port}", n + 1),
+        _ => format!("10.0.0.{}:{port}", n + 1),
+    }
 }
 
 fn size(rng: &mut Rng) -> u64 {
@@ -165,23 +181,22 @@ fn run(net: &mut Net, talks: &mut [Talk], mut trouble: impl FnMut(&mut Net) -> O
     }
 }
 
-#[test]
-fn troubles() {
+fn troubles(seeds: u64, ip6: Addressing6) {
     common::quiet_crashes();
     let mut crashes = 0;
-    let ran = fuzz::each(300, |r| {
+    let ran = fuzz::each(seeds, |r| {
         let mut rng = Rng(r.word());
         let hosts = 2 + rng.below(2);
-        let mut net = world(&mut rng, hosts as u8);
+        let mut net = world(&mut rng, hosts as u8, ip6);
         let mut talks: Vec<_> = (0..1 + rng.below(4))
             .map(|i| {
                 let (from, to) = (rng.below(hosts), rng.below(hosts));
-                let addr = format!("10.0.0.{}:{}", to + 1, 80 + i);
                 let at = [from as usize, to as usize];
+                let addr = address(to, ip6, 80 + i);
                 Talk::begin(&mut net, at, &addr, 2, size(&mut rng), size(&mut rng))
             })
             .collect();
-        let plan = Plan::new(&mut rng, hosts);
+        let plan = Plan::new(&mut rng, hosts, net.now);
         run(&mut net, &mut talks, |net| plan.apply(net));
         finish(&mut net, &talks);
         crashes += net.hosts.iter().map(|h| h.crashes).sum::<u64>();
@@ -189,14 +204,70 @@ fn troubles() {
     assert!(ran == 1 || crashes > ran / 2, "{crashes} crashes");
 }
 
+#[test]
+fn troubles_v4() {
+    troubles(1200, Addressing6::Off);
+}
+
+#[test]
+fn troubles_v6() {
+    troubles(600, Addressing6::Auto);
+}
+
+/// Datagrams that arrive are what was sent, whatever happens to them, to their fragments and to the
+/// stacks; and once it is calm they arrive.
+#[test]
+fn datagrams() {
+    common::quiet_crashes();
+    let (mut sent, mut came) = (0, 0);
+    fuzz::each(300, |r| {
+        let mut rng = Rng(r.word());
+        let ip6 = if rng.chance(500) { Addressing6::Auto } else { Addressing6::Off };
+        let mut net = world(&mut rng, 2, ip6);
+        let server = net.hosts[1].open(Kind::Udp);
+        let any = if ip6 == Addressing6::Auto { "[::]:7" } else { "0.0.0.0:7" };
+        net.hosts[1].bind(server, any).unwrap();
+        let client = net.hosts[0].open(Kind::Udp);
+        let to = address(1, ip6, 7).parse().unwrap();
+        let plan = Plan::new(&mut rng, 2, net.now);
+        // A datagram: its number, and up to half a ring of 4 KiB.
+        let (mut number, mut calm) = (0u64, 0);
+        while calm < 5 {
+            let quiet = plan.apply(&mut net).is_some_and(|since| net.now > since + 5 * S);
+            let len = rng.below(1900);
+            if net.hosts[0].progs[0].dgram_room(client) > len + 100 {
+                let data = (0..len).map(|at| pattern(number, at));
+                let data: Vec<u8> = number.to_be_bytes().into_iter().chain(data).collect();
+                net.hosts[0].progs[0].put_to(client, Some(to), &data);
+                number += 1;
+            }
+            net.hosts[0].progs[0].submit(client);
+            net.run(net.now + 1 + rng.below(if quiet { 2 * S } else { 200 * MS }), &mut |_| false);
+            let mut heard = false;
+            while let Some((_, data)) = net.hosts[1].progs[0].recv_from(server) {
+                let (head, rest) = data.split_first_chunk().expect("a number");
+                let n = u64::from_be_bytes(*head);
+                assert!(n < number, "datagram {n} was never sent");
+                let right = rest.iter().zip(0..).all(|(b, at)| *b == pattern(n, at));
+                assert!(right, "datagram {n} of {} bytes is another", data.len());
+                (heard, came) = (true, came + 1);
+            }
+            calm = if quiet && heard { calm + 1 } else { calm };
+            assert!(net.now < 200 * S, "nothing arrives in calm weather");
+        }
+        sent += number;
+    });
+    assert!(came > sent / 4, "{came} of {sent} arrived");
+}
+
 /// A peer that is gone for ever, or back without a memory, ends connections with the right error.
 #[test]
 fn vanished() {
     common::quiet_crashes();
     let (mut timed_out, mut reset) = (0, 0);
-    let ran = fuzz::each(60, |r| {
+    let ran = fuzz::each(120, |r| {
         let mut rng = Rng(r.word());
-        let mut net = world(&mut rng, 2);
+        let mut net = world(&mut rng, 2, Addressing6::Off);
         let mut talks = [Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 2, 9_000_000, 300_000)];
         // Whoever asks in vain for the peer's address gives up with that error.
         talks[0].allowed =

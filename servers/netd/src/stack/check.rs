@@ -7,6 +7,7 @@ use crate::record;
 impl<E: Env> Stack<E> {
     /// Panics if something that always holds does not. Looks at every socket: for tests.
     pub fn check(&self) {
+        self.wheel.check();
         for (i, s) in self.socks.iter().enumerate() {
             let bound =
                 matches!(s.body, Body::Open | Body::Tcp(_) | Body::Listener(_) | Body::Dgram(_));

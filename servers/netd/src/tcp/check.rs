@@ -28,6 +28,8 @@ impl Conn {
         let (una, max) = halves(self.rec.snd.load(Relaxed));
         let told = una == self.una.max(self.iss + 1) && max == self.max;
         assert!(told || !self.is_synchronised(), "SND in the record");
+        let silent = self.una == self.max || !self.is_synchronised() || self.wants_output();
+        assert!(silent || self.rto_at != NEVER, "what is in flight has a timer");
         assert!(self.mss > 0 && self.cc.window() > 0, "something may always be sent");
     }
 

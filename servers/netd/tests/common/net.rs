@@ -28,9 +28,9 @@ impl Weather {
 #[derive(Clone, Debug, Default)]
 pub struct Path {
     /// Longest IP packet that the router between the hosts passes on; it tells the sender of a longer
-    /// one (RFC 1191).
+    /// one (RFC 1191; RFC 8201: not below 1,280).
     pub mtu: Option<u16>,
-    /// ARP frames lost, per mille.
+    /// Frames of ARP and neighbour discovery lost, per mille.
     pub arp_loss: u64,
     /// Hosts that nothing reaches and nothing leaves (a bit each).
     pub silent: u32,
@@ -129,7 +129,7 @@ impl Net {
         if self.path.silent & (1 << from | 1 << to) != 0 {
             return Some("silence");
         }
-        if frame[12..14] == [8, 6] && self.rng.chance(self.path.arp_loss) {
+        if is_resolution(frame) && self.rng.chance(self.path.arp_loss) {
             return Some("no ARP");
         }
         if let Some(mtu) = self.path.mtu
@@ -139,6 +139,13 @@ impl Net {
             // The router is number 250; 3, 4: fragmentation needed.
             let reply = icmp_error(End::number(250), frame, 3, 4, mtu as u32);
             self.fly(from, reply);
+            return Some("too big");
+        }
+        if let Some(mtu) = self.path.mtu.map(|mtu| mtu.max(1280))
+            && frame[12..14] == [0x86, 0xdd]
+            && 40 + u16::from_be_bytes([frame[18], frame[19]]) > mtu
+        {
+            self.fly(from, six::too_big(frame, mtu as u32));
             return Some("too big");
         }
         self.rng.chance(self.weather.loss).then_some("lost")
@@ -228,6 +235,12 @@ impl Net {
         self.run(until, &mut |_| false);
         self.now = until;
     }
+}
+
+/// Whether `frame` is of ARP, or asks for a neighbour's address or tells it in IPv6.
+fn is_resolution(frame: &[u8]) -> bool {
+    let v6 = frame[12..14] == [0x86, 0xdd] && frame[20] == 58;
+    frame[12..14] == [8, 6] || v6 && matches!(frame.get(54), Some(135 | 136))
 }
 
 /// A frame in a line, for traces.

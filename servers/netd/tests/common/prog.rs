@@ -4,7 +4,8 @@ use super::memory::ring;
 use super::{HostSpec, SessionRegions};
 use libipc::net::{Rings, SockId};
 use libipc::ring::{Consumer, Producer};
-use libipc::sock::{AppSock, IdEntry, Layout, Record, State, event};
+use libipc::sock::{AppSock, Dgram, IdEntry, Layout, Record, State, event, ip_from_words};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::*;
 
 /// A program, and sockd's part for it.
@@ -155,10 +156,31 @@ impl Prog {
     /// Appends a datagram with its header.
     pub fn put_dgram(&mut self, id: u16, bytes: &[u8]) {
         let at = self.tail[id as usize];
-        assert!(at + bytes.len() as u64 - self.record(id).dgram_tx_head() <= 1 << self.tx_bits);
+        assert!(bytes.len() as u64 <= self.dgram_room(id));
         self.put(id, at, bytes);
         self.tail[id as usize] += bytes.len() as u64;
         self.app(id).tx_tail.store(self.tail[id as usize], Release);
+    }
+    /// Bytes free in the send ring of a datagram socket.
+    pub fn dgram_room(&self, id: u16) -> u64 {
+        (1 << self.tx_bits) - (self.tail[id as usize] - self.record(id).dgram_tx_head())
+    }
+    /// Puts a datagram into the send ring, without telling netd.
+    pub fn put_to(&mut self, id: u16, to: Option<SocketAddr>, data: &[u8]) {
+        let mut bytes = Dgram::new(to, data.len() as u16).to_bytes().to_vec();
+        bytes.extend_from_slice(data);
+        bytes.resize(Dgram::space(data.len()) as usize, 0);
+        self.put_dgram(id, &bytes);
+    }
+    /// Takes the next datagram.
+    pub fn recv_from(&mut self, id: u16) -> Option<(SocketAddr, Vec<u8>)> {
+        let bytes = self.peek_ring(id, Dgram::BYTES as u64)?;
+        let header = Dgram::from_bytes(bytes[..].try_into().unwrap());
+        let all = self.peek_ring(id, Dgram::space(header.len as usize))?;
+        self.took_dgram(id, all.len() as u64);
+        self.submit(id);
+        let from = SocketAddr::new(ip_from_words(header.ip), header.port);
+        Some((from, all[Dgram::BYTES..Dgram::BYTES + header.len as usize].to_vec()))
     }
     /// The next `n` bytes of the receive ring of a datagram socket, if they are there.
     pub fn peek_ring(&self, id: u16, n: u64) -> Option<Vec<u8>> {

@@ -77,6 +77,14 @@ pub fn echo(from: End6, to: End6, reply: bool, id: u16, seq: u16, data: &[u8]) -
     icmp(from, to, 64, &[&head[..], data].concat())
 }
 
+/// Router number 250 says that `frame` is too long for what comes next (RFC 4443 3.2).
+pub fn too_big(frame: &[u8], mtu: u32) -> Vec<u8> {
+    let got = dissect(frame).expect("IPv6");
+    let to = End6 { mac: Mac(frame[6..12].try_into().unwrap()), ip: got.ip.src };
+    let quote = &frame[ethernet::HEADER..frame.len().min(ethernet::HEADER + 1000)];
+    icmp(End6::number(250), to, 64, &[&[2, 0, 0, 0], &mtu.to_be_bytes()[..], quote].concat())
+}
+
 pub fn udp_bytes(from: End6, to: End6, src: u16, dst: u16, data: &[u8]) -> Vec<u8> {
     let mut head = [0; udp::HEADER];
     udp::Repr { src, dst, payload_len: data.len() as u16, has_checksum: true }.emit(&mut head);
