@@ -235,6 +235,7 @@ impl<E: Entry> Memory<E> {
         self.consumer()
     }
 
+    #[inline]
     fn slot(&self, index: u64) -> &'static [AtomicU64] {
         let at = (index & self.mask) as usize * E::WORDS;
         &self.words[at..at + E::WORDS]
@@ -257,6 +258,7 @@ impl<E: Entry> Producer<E> {
     ///
     /// # Errors
     /// [`PeerError::Index`] if the consumer's index is impossible.
+    #[inline]
     pub fn space(&mut self) -> Result<u64, PeerError> {
         let claimed = self.mem.consumer.head.load(Acquire);
         if claimed < self.head || claimed > self.published {
@@ -266,10 +268,21 @@ impl<E: Entry> Producer<E> {
         Ok(self.mem.mask + 1 - (self.tail - claimed).min(self.mem.mask + 1))
     }
 
+    /// Whether `n` entries can be written now. The consumer's index is looked at only if they would not fit
+    /// otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::space`].
+    #[inline]
+    pub fn has_space(&mut self, n: u64) -> Result<bool, PeerError> {
+        Ok(self.tail - self.head + n <= self.mem.mask + 1 || self.space()? >= n)
+    }
+
     /// Writes an entry; `false` if the ring is full. Not visible until [`Self::publish`].
     ///
     /// # Errors
     /// As [`Self::space`].
+    #[inline]
     pub fn push(&mut self, entry: E) -> Result<bool, PeerError> {
         if self.tail - self.head > self.mem.mask && self.space()? == 0 {
             return Ok(false);
@@ -280,6 +293,7 @@ impl<E: Entry> Producer<E> {
     }
 
     /// Makes the written entries visible. `true`: the consumer sleeps and must be signalled.
+    #[inline]
     #[must_use]
     pub fn publish(&mut self) -> bool {
         let (old, new) = (self.published, self.tail);
@@ -293,11 +307,13 @@ impl<E: Entry> Producer<E> {
     }
 
     /// Entries ever written.
+    #[inline]
     pub fn index(&self) -> u64 {
         self.tail
     }
 
     /// Entries that the consumer had released when this end last looked ([`Self::space`]).
+    #[inline]
     pub fn released(&self) -> u64 {
         self.head
     }
@@ -322,6 +338,7 @@ impl<E: Entry> Consumer<E> {
     ///
     /// # Errors
     /// [`PeerError::Index`] if the producer's index is impossible.
+    #[inline]
     pub fn available(&mut self) -> Result<u64, PeerError> {
         let claimed = self.mem.producer.tail.load(Acquire);
         if claimed < self.tail || claimed - self.head.min(claimed) > self.mem.mask + 1 {
@@ -335,6 +352,7 @@ impl<E: Entry> Consumer<E> {
     ///
     /// # Errors
     /// As [`Self::available`].
+    #[inline]
     pub fn pop(&mut self) -> Result<Option<E>, PeerError> {
         if self.head == self.tail && self.available()? == 0 {
             return Ok(None);
@@ -342,6 +360,16 @@ impl<E: Entry> Consumer<E> {
         let entry = E::load(self.mem.slot(self.head));
         self.head += 1;
         Ok(Some(entry))
+    }
+
+    /// As [`Self::pop`], of what [`Self::available`] saw last: nothing is looked at again.
+    #[inline]
+    pub fn pop_seen(&mut self) -> Option<E> {
+        (self.head != self.tail).then(|| {
+            let entry = E::load(self.mem.slot(self.head));
+            self.head += 1;
+            entry
+        })
     }
 
     /// The next entry without taking it.
@@ -356,6 +384,7 @@ impl<E: Entry> Consumer<E> {
     }
 
     /// Publishes what was taken.
+    #[inline]
     pub fn release(&mut self) {
         self.mem.consumer.head.store(self.head, Release);
     }
@@ -374,6 +403,7 @@ impl<E: Entry> Consumer<E> {
     ///
     /// # Errors
     /// As [`Self::available`].
+    #[inline]
     pub fn sleep(&mut self) -> Result<bool, PeerError> {
         self.mem.consumer.wake_at.store(self.head, Relaxed);
         fence(SeqCst);
@@ -381,6 +411,7 @@ impl<E: Entry> Consumer<E> {
     }
 
     /// Entries ever taken.
+    #[inline]
     pub fn index(&self) -> u64 {
         self.head
     }

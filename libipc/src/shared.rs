@@ -45,12 +45,14 @@ impl Bytes {
     }
     /// Address of the byte at `offset` if `offset..offset + len` lies inside: for checksum-and-copy
     /// routines that work on raw addresses.
+    #[inline]
     pub fn range(&self, offset: usize, len: usize) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;
         // SAFETY: within the range.
         (end <= self.len).then(|| unsafe { self.base.add(offset) })
     }
     /// Copies out.
+    #[inline]
     #[must_use]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
         let Some(from) = self.range(offset, into.len()) else { return false };
@@ -59,6 +61,7 @@ impl Bytes {
         true
     }
     /// Copies in.
+    #[inline]
     #[must_use]
     pub fn write(&self, offset: usize, bytes: &[u8]) -> bool {
         let Some(to) = self.range(offset, bytes.len()) else { return false };

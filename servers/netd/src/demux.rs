@@ -63,53 +63,73 @@ impl Tuple {
     }
     /// Feeds a hasher: two words for IPv4, five for IPv6.
     pub fn feed(&self, h: &mut impl Hasher) {
-        let ports = (self.local.port() as u64) << 32 | (self.remote.port() as u64) << 48;
-        match (self.local.ip(), self.remote.ip()) {
-            (IpAddr::V4(l), IpAddr::V4(r)) => {
-                h.write_u64(ports | self.space as u64);
-                h.write_u64((l.to_bits() as u64) << 32 | r.to_bits() as u64);
-            }
-            (l, r) => {
-                h.write_u64(ports | 1 << 16 | self.space as u64);
-                for ip in [l, r] {
-                    let bits = match ip {
-                        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-                        IpAddr::V6(v6) => v6.to_bits(),
-                    };
-                    h.write_u64(bits as u64);
-                    h.write_u64((bits >> 64) as u64);
-                }
-            }
+        Key::from(self).feed(h);
+    }
+}
+
+/// A tuple in as few bytes as there are sockets to hold it for: ports, family and space, then the
+/// addresses, of IPv4 both in one word.
+#[derive(Clone, Copy)]
+struct Key([u64; 5]);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let ([p, a, b, c, d], [q, e, f, g, h]) = (self.0, other.0);
+        p == q && a == e && (p & WIDE == 0 || (b, c, d) == (f, g, h))
+    }
+}
+
+/// In a key's first word: not both addresses are of IPv4.
+const WIDE: u64 = 1 << 16;
+
+impl Key {
+    /// Of addresses and ports of IPv4.
+    fn v4(space: Space, (local, port): (u32, u16), (remote, its_port): (u32, u16)) -> Self {
+        let ports = (port as u64) << 32 | (its_port as u64) << 48;
+        Self([ports | space as u64, (local as u64) << 32 | remote as u64, 0, 0, 0])
+    }
+    fn feed(&self, h: &mut impl Hasher) {
+        let Self([ports, a, rest @ ..]) = self;
+        h.write_u64(*ports);
+        h.write_u64(*a);
+        if ports & WIDE != 0 {
+            rest.iter().for_each(|w| h.write_u64(*w));
+        }
+    }
+    fn space(&self) -> Space {
+        match self.0[0] as u8 {
+            6 => Space::Tcp,
+            17 => Space::Udp,
+            _ => Space::Ping,
         }
     }
 }
 
-/// A tuple in as few bytes as there are sockets to hold it for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    local: [u64; 2],
-    remote: [u64; 2],
-    ports: (u16, u16),
-    space: Space,
-}
-
 impl From<&Tuple> for Key {
     fn from(t: &Tuple) -> Self {
-        Self {
-            local: ip_words(t.local.ip()),
-            remote: ip_words(t.remote.ip()),
-            ports: (t.local.port(), t.remote.port()),
-            space: t.space,
+        if let (IpAddr::V4(l), IpAddr::V4(r)) = (t.local.ip(), t.remote.ip()) {
+            let (local, remote) = ((l.to_bits(), t.local.port()), (r.to_bits(), t.remote.port()));
+            return Self::v4(t.space, local, remote);
         }
+        let ports = (t.local.port() as u64) << 32 | (t.remote.port() as u64) << 48;
+        let ([l1, l0], [r1, r0]) = (ip_words(t.local.ip()), ip_words(t.remote.ip()));
+        Self([ports | WIDE | t.space as u64, l0, l1, r0, r1])
     }
 }
 
 impl From<&Key> for Tuple {
     fn from(k: &Key) -> Self {
+        let [ports, a, b, c, d] = k.0;
+        let (local, remote) = if ports & WIDE == 0 {
+            let v4 = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
+            (v4((a >> 32) as u32), v4(a as u32))
+        } else {
+            (ip_from_words([b, a]), ip_from_words([d, c]))
+        };
         Self {
-            space: k.space,
-            local: SocketAddr::new(ip_from_words(k.local), k.ports.0),
-            remote: SocketAddr::new(ip_from_words(k.remote), k.ports.1),
+            space: k.space(),
+            local: SocketAddr::new(local, (ports >> 32) as u16),
+            remote: SocketAddr::new(remote, (ports >> 48) as u16),
         }
     }
 }
@@ -154,15 +174,27 @@ impl Demux {
         }
     }
 
-    fn bucket(&self, tuple: &Tuple) -> usize {
+    #[inline]
+    fn bucket(&self, key: &Key) -> usize {
         let mut h = self.hash.build_hasher();
-        tuple.feed(&mut h);
+        key.feed(&mut h);
         h.finish() as usize & (self.buckets.len() - 1)
     }
 
     /// The socket under exactly this tuple; of several the one that came last.
     pub fn find(&self, tuple: &Tuple) -> Option<u32> {
-        self.from(self.buckets[self.bucket(tuple)], &Key::from(tuple))
+        self.find_key(&Key::from(tuple))
+    }
+
+    /// The TCP connection between these addresses and ports of IPv4.
+    #[inline]
+    pub fn find_tcp_v4(&self, local: (u32, u16), remote: (u32, u16)) -> Option<u32> {
+        self.find_key(&Key::v4(Space::Tcp, local, remote))
+    }
+
+    #[inline]
+    fn find_key(&self, key: &Key) -> Option<u32> {
+        self.from(self.buckets[self.bucket(key)], key)
     }
 
     /// The next socket under the same tuple as `socket`.
@@ -171,6 +203,7 @@ impl Demux {
         self.from(e.next, &e.key)
     }
 
+    #[inline]
     fn from(&self, mut at: u32, key: &Key) -> Option<u32> {
         while at != NONE {
             let e = &self.entries[at as usize];
@@ -236,11 +269,12 @@ impl Demux {
     /// Enters `socket`, taking it from where it was. `false`: the tuple is taken by another.
     #[must_use]
     pub fn insert(&mut self, socket: u32, tuple: Tuple) -> bool {
-        match self.find(&tuple) {
+        let key = Key::from(&tuple);
+        match self.find_key(&key) {
             Some(other) => return other == socket,
             None => self.remove(socket),
         }
-        self.link(socket, tuple, false);
+        self.link(socket, key, false);
         true
     }
 
@@ -253,16 +287,15 @@ impl Demux {
             return false;
         }
         self.remove(socket);
-        self.link(socket, tuple, spread);
+        self.link(socket, Key::from(&tuple), spread);
         true
     }
 
-    fn link(&mut self, socket: u32, tuple: Tuple, spread: bool) {
-        let bucket = self.bucket(&tuple);
+    fn link(&mut self, socket: u32, key: Key, spread: bool) {
+        let bucket = self.bucket(&key);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
         let only_v6 = self.entries[socket as usize].only_v6;
-        self.entries[socket as usize] =
-            Entry { key: Key::from(&tuple), next, linked: true, only_v6, spread };
+        self.entries[socket as usize] = Entry { key, next, linked: true, only_v6, spread };
     }
 
     /// Takes `socket` out.
@@ -270,7 +303,7 @@ impl Demux {
         if !core::mem::take(&mut self.entries[socket as usize].linked) {
             return;
         }
-        let bucket = self.bucket(&Tuple::from(&self.entries[socket as usize].key));
+        let bucket = self.bucket(&self.entries[socket as usize].key);
         let next = self.entries[socket as usize].next;
         let mut at = self.buckets[bucket];
         if at == socket {

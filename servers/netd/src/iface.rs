@@ -15,7 +15,11 @@ pub(crate) struct Iface {
     pub mac: Mac,
     pub up: bool,
     pub mtu: u16,
-    pub addrs: heapless::Vec<Net, ADDRS>,
+    addrs: heapless::Vec<Net, ADDRS>,
+    /// Counts changes of the addresses, and of IPv4's routes: what was found out about a packet's
+    /// addresses holds as long as it stays.
+    /// Never 0.
+    version: u32,
     pub routes: Routes,
     pub dns: heapless::Vec<IpAddr, SERVERS>,
 }
@@ -47,9 +51,31 @@ impl Iface {
             up: false,
             mtu: 1500,
             addrs: heapless::Vec::new(),
+            version: 1,
             routes: Routes::default(),
             dns: heapless::Vec::new(),
         }
+    }
+    /// Its addresses.
+    pub fn addrs(&self) -> &[Net] {
+        &self.addrs
+    }
+    /// What changes with them.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+    fn changed(&mut self) {
+        self.version = self.version.wrapping_add(1).max(1);
+    }
+    /// Adds an address; one that has no room is left out.
+    pub fn add(&mut self, net: Net) {
+        self.changed();
+        let _ = self.addrs.push(net);
+    }
+    /// Removes an address.
+    pub fn remove(&mut self, addr: IpAddr) {
+        self.changed();
+        self.addrs.retain(|a| a.addr != addr);
     }
     /// Whether `ip` is an address of the interface.
     pub fn is_ours(&self, ip: IpAddr) -> bool {
@@ -88,6 +114,7 @@ impl Iface {
     }
     /// Replaces all that is of IPv4: DHCP and the manifest say no more than one of each.
     pub fn set_v4(&mut self, net: Option<Net>, gateway: Option<IpAddr>, dns: Option<IpAddr>) {
+        self.changed();
         self.addrs.retain(|a| a.addr.is_ipv6());
         self.dns.retain(IpAddr::is_ipv6);
         self.routes.remove(|r| r.to.is_ipv4());

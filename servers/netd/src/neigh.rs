@@ -115,6 +115,13 @@ const EMPTY: Entry = Entry {
     waiting: Waiting::NONE,
 };
 
+/// Where a neighbour was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    entry: u32,
+    version: u32,
+}
+
 /// What the table knows about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -167,6 +174,8 @@ pub struct Neighbours {
     /// Entries whose timer has to be set.
     changed: heapless::Deque<u8, ENTRIES>,
     random: u64,
+    /// Counts entries that have become another neighbour's.
+    version: u32,
     /// Until then some neighbour's way is in doubt: signs of life are welcome.
     pub doubted_until: u64,
 }
@@ -179,6 +188,7 @@ impl Neighbours {
             asks: heapless::Deque::new(),
             changed: heapless::Deque::new(),
             random: seed | 1,
+            version: 0,
             doubted_until: 0,
         }
     }
@@ -263,6 +273,22 @@ impl Neighbours {
         }
     }
 
+    /// What [`Self::again`] needs to find the neighbour `ip` without a search.
+    pub fn place_of(&self, ip: IpAddr) -> Option<Place> {
+        self.find(ip).map(|entry| Place { entry: entry as u32, version: self.version })
+    }
+
+    /// As [`Self::lookup`] of the neighbour at `place`, if it is there still and need not be asked for.
+    #[inline]
+    pub fn again(&mut self, place: Place, now: u64) -> Option<Mac> {
+        let e = self.entries.get_mut(place.entry as usize)?;
+        let usable = matches!(e.state, State::Reachable | State::Delay | State::Probe);
+        (usable && place.version == self.version).then(|| {
+            e.used = now;
+            e.mac
+        })
+    }
+
     /// A place for `ip`: an empty one, or that of the entry that was not used for longest and for
     /// which nobody waits.
     fn place(&mut self, ip: IpAddr) -> Option<usize> {
@@ -275,6 +301,7 @@ impl Neighbours {
 
     /// Empties entry `i`; it stays in the queues that it is in, with nothing to do there.
     fn clear(&mut self, i: usize, ip: IpAddr) {
+        self.version = self.version.wrapping_add(1);
         let Entry { queued, listed, .. } = self.entries[i];
         self.entries[i] = Entry { ip, queued, listed, ..EMPTY };
     }

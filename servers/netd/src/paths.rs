@@ -82,6 +82,12 @@ impl Paths {
         path
     }
 
+    /// Whether a path has an MTU or a gateway of its own.
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        self.special
+    }
+
     /// The MTU of the path to `dst`, where it is smaller than the interface's.
     pub fn mtu(&self, dst: IpAddr, now: u64) -> Option<u16> {
         if !self.special {

@@ -129,24 +129,29 @@ impl Session {
         Ok(())
     }
 
-    /// The next id that the program submitted.
+    /// Looks at how many ids the program has submitted.
     ///
     /// # Errors
     /// The program's fault.
-    pub fn submitted(&mut self) -> Result<Option<u64>, PeerError> {
+    #[inline]
+    pub fn look(&mut self) -> Result<u64, PeerError> {
         if self.submit.is_none() {
             self.submit = self.mem.submit.consumer().ok();
         }
-        match &mut self.submit {
-            Some(ring) => Ok(ring.pop()?.map(|[id]| id)),
-            None => Ok(None),
-        }
+        self.submit.as_mut().map_or(Ok(0), Consumer::available)
+    }
+
+    /// The next id, of those that [`Self::look`] saw.
+    #[inline]
+    pub fn submitted(&mut self) -> Option<u64> {
+        self.submit.as_mut().and_then(Consumer::pop_seen).map(|[id]| id)
     }
 
     /// Publishes what was taken and asks to be signalled; `true`: there is nothing more.
     ///
     /// # Errors
     /// The program's fault.
+    #[inline]
     pub fn sleep(&mut self) -> Result<bool, PeerError> {
         match &mut self.submit {
             Some(ring) => {
@@ -161,6 +166,7 @@ impl Session {
     ///
     /// # Errors
     /// The program's fault.
+    #[inline]
     pub fn announce(&mut self, id: u16) -> Result<(), PeerError> {
         let Some(ready) = &mut self.ready else { return Ok(()) };
         let at = &mut self.announced[id as usize];
@@ -180,6 +186,7 @@ impl Session {
     }
 
     /// Makes announcements visible.
+    #[inline]
     pub fn publish(&mut self) {
         if let Some(ready) = &mut self.ready {
             crate::crash::point();
@@ -194,6 +201,7 @@ impl Session {
     }
 
     /// Whether the program must be signalled; asking clears it.
+    #[inline]
     pub fn take_signal(&mut self) -> bool {
         core::mem::take(&mut self.signal)
     }

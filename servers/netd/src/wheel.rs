@@ -56,6 +56,7 @@ impl Wheel {
     }
 
     /// As [`Self::set`], unless it fires earlier already.
+    #[inline]
     pub fn set_by(&mut self, timer: u32, at_ns: u64) {
         let node = &self.nodes[timer as usize];
         if node.slot == UNSET || node.at > (at_ns >> TICK_SHIFT) + 1 {
@@ -150,8 +151,17 @@ impl Wheel {
     }
 
     /// A timer that is due at `now_ns`, now unset; `None` when there are no more.
+    #[inline]
     pub fn expired(&mut self, now_ns: u64) -> Option<u32> {
         let now = now_ns >> TICK_SHIFT;
+        if now < self.soonest {
+            self.tick = self.tick.max(now);
+            return None;
+        }
+        self.due(now)
+    }
+
+    fn due(&mut self, now: u64) -> Option<u32> {
         while self.soonest <= now {
             let Some((level, due)) = self.next_slot() else {
                 self.soonest = u64::MAX;

@@ -14,6 +14,8 @@
 mod alloc;
 #[path = "../../src/copy.rs"]
 mod copy;
+#[cfg(test)]
+mod copy_tests;
 #[allow(dead_code, reason = "shared with the tests of netd")]
 #[path = "../../tests/common/frames.rs"]
 mod frames;

@@ -38,11 +38,13 @@ impl Limit {
     }
 
     /// Whether more may be given to the driver. The last frame may exceed the limit.
+    #[inline]
     pub fn is_open(&self) -> bool {
         self.queued - self.completed < self.limit
     }
 
     /// `bytes` are given to the driver.
+    #[inline]
     pub fn queue(&mut self, bytes: u32) {
         self.queued += bytes as u64;
     }

@@ -16,13 +16,13 @@
 
 mod limit;
 mod rebuild;
+mod send;
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use libipc::nic::{
-    Csum, Groups, MAX_PIECE, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status,
-    TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX,
+    Groups, MAX_PIECES, RX_BUFFER_SIZE, RX_BUFFERS, RxFree, RxUsed, Status, TxDesc, TxFree,
 };
 use libipc::ring::{Consumer, Memory, Producer};
 use libipc::shared::Bytes;
@@ -31,6 +31,7 @@ use crate::crash;
 use crate::env::DriverFault;
 use crate::wire::ethernet::MIN_FRAME;
 use limit::Limit;
+pub use send::{Frame, Room};
 
 /// Pause between two resets of the driver's session.
 pub const RESET_PAUSE_NS: u64 = 100_000_000;
@@ -99,6 +100,15 @@ pub struct Received {
     pub len: usize,
     /// The NIC found the transport checksum right.
     pub checked: bool,
+}
+
+/// What [`Port::look`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Frames that have left.
+    pub returned: u64,
+    /// Frames that have come.
+    pub arrived: u64,
 }
 
 /// A frame that came back from the driver.
@@ -196,6 +206,7 @@ impl Port {
     }
 
     /// Attaches the consumers, if the driver has formatted its rings by now.
+    #[cold]
     fn attach(&mut self) -> Result<(), DriverFault> {
         if self.rx_used.is_none() && self.mem.rx_used.is_formatted() {
             self.rx_used = Some(self.mem.rx_used.consumer().map_err(DriverFault::Ring)?);
@@ -229,6 +240,7 @@ impl Port {
     }
 
     /// Notes that the driver has `buffer`; `false` if it has it already or it does not exist.
+    #[inline]
     fn mark(&mut self, buffer: u32) -> bool {
         let Some(word) = self.with_driver.get_mut(buffer as usize / 64) else { return false };
         let bit = 1 << (buffer % 64);
@@ -275,14 +287,40 @@ impl Port {
         frames.filter(|f| f.session == Some(session)).count() as u32
     }
 
-    /// The next received frame.
+    /// Looks at what the driver has for us: once a turn.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
-    pub fn receive(&mut self) -> Result<Option<Received>, DriverFault> {
+    #[inline]
+    pub fn look(&mut self) -> Result<Waiting, DriverFault> {
+        let (Some(rx_used), Some(tx_free)) = (&mut self.rx_used, &mut self.tx_free) else {
+            return self.look_first();
+        };
+        let returned = tx_free.available().map_err(DriverFault::Ring)?;
+        let arrived = rx_used.available().map_err(DriverFault::Ring)?;
+        Ok(Waiting { returned, arrived })
+    }
+
+    /// As [`Self::look`] while the driver has not formatted all of its rings.
+    #[cold]
+    fn look_first(&mut self) -> Result<Waiting, DriverFault> {
         self.attach()?;
-        let Some(ring) = &mut self.rx_used else { return Ok(None) };
-        let Some(used) = ring.pop().map_err(DriverFault::Ring)? else { return Ok(None) };
+        let returned = self.tx_free.as_mut().map_or(Ok(0), Consumer::available);
+        let arrived = self.rx_used.as_mut().map_or(Ok(0), Consumer::available);
+        let (returned, arrived) =
+            (returned.map_err(DriverFault::Ring)?, arrived.map_err(DriverFault::Ring)?);
+        Ok(Waiting { returned, arrived })
+    }
+
+    /// The next received frame, of those that [`Self::look`] saw.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    #[inline]
+    pub fn receive(&mut self) -> Result<Option<Received>, DriverFault> {
+        let Some(used) = self.rx_used.as_mut().and_then(Consumer::pop_seen) else {
+            return Ok(None);
+        };
         let bit = 1 << (used.buffer % 64);
         match self.with_driver.get_mut(used.buffer as usize / 64) {
             Some(word) if *word & bit != 0 => *word &= !bit,
@@ -302,6 +340,7 @@ impl Port {
     }
 
     /// Gives a buffer (back) to the driver, with the next [`Self::publish`].
+    #[inline]
     pub fn recycle(&mut self, buffer: u32) {
         // The ring has more places than there are buffers: it can be full only when the driver
         // lies about its index, and then the buffer stays ours until the session is reset.
@@ -310,20 +349,21 @@ impl Port {
         }
     }
 
-    /// Takes back a frame that has left.
+    /// Takes back a frame that has left, of those that [`Self::look`] saw.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
+    #[inline]
     pub fn completed(&mut self) -> Result<Option<Sent>, DriverFault> {
-        self.attach()?;
-        let Some(ring) = &mut self.tx_free else { return Ok(None) };
-        let Some(free) = ring.pop().map_err(DriverFault::Ring)? else { return Ok(None) };
+        let Some(free) = self.tx_free.as_mut().and_then(Consumer::pop_seen) else {
+            return Ok(None);
+        };
         let expected = self.next_cookie.wrapping_sub(self.in_flight as u16);
         if self.in_flight == 0 || free.cookie != expected {
             return Err(DriverFault::Cookie(free.cookie));
         }
         let frame = self.frames[self.first];
-        self.first = (self.first + 1) % MAX_IN_FLIGHT;
+        self.first = if self.first + 1 < MAX_IN_FLIGHT { self.first + 1 } else { 0 };
         self.in_flight -= 1;
         self.head = frame.end;
         self.returned += frame.bytes as u64;
@@ -334,10 +374,11 @@ impl Port {
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
+    #[inline]
     pub fn has_room(&mut self, head: usize) -> Result<bool, DriverFault> {
         Ok(self.in_flight < MAX_IN_FLIGHT
             && self.place(head).is_some()
-            && self.tx_used.space().map_err(DriverFault::Ring)? >= MAX_PIECES as u64)
+            && self.tx_used.has_space(MAX_PIECES as u64).map_err(DriverFault::Ring)?)
     }
 
     /// Whether a socket may send a frame with `head` bytes in header memory: there is room, and the
@@ -345,6 +386,7 @@ impl Port {
     ///
     /// # Errors
     /// As [`Self::has_room`].
+    #[inline]
     pub fn is_ready(&mut self, head: usize) -> Result<bool, DriverFault> {
         Ok(self.limit.is_open() && self.has_room(head)?)
     }
@@ -355,6 +397,7 @@ impl Port {
     }
 
     /// Frames have come back: the byte limit learns from it.
+    #[inline]
     pub fn note_returns(&mut self, now: u64) {
         if self.returned > 0 {
             self.limit.complete(core::mem::take(&mut self.returned), now);
@@ -371,91 +414,9 @@ impl Port {
             && self.tx_used.space().is_ok_and(|space| space >= frames as u64)
     }
 
-    /// Where the next frame's header bytes go: their offset, and the counts of their beginning
-    /// and end.
-    fn place(&self, len: usize) -> Option<(usize, u64)> {
-        let size = self.mem.headers.len() as u64;
-        let len = len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
-        let (mut start, mut at) = (self.tail, self.tail_at);
-        if at + len > size {
-            // What is left at the end of the memory is passed over.
-            (start, at) = (start + (size - at), 0);
-        }
-        (start + len - self.head <= size).then_some((at as usize, start + len))
-    }
-
-    /// Reserves `len` bytes of header memory for the next frame: their offset. They are the
-    /// frame's only once [`Self::send`] is called. `None`: see [`Self::has_room`].
-    pub fn reserve(&mut self, len: usize) -> Option<usize> {
-        self.has_room(len).ok()?.then_some(())?;
-        self.place(len).map(|(offset, _)| offset)
-    }
-
-    /// Sends the frame whose first `head_len` bytes lie where [`Self::reserve`] said, followed by
-    /// `pieces` of the send region of `session`. Frames that are too short are padded with zeros.
-    /// The transport's header, whose checksum is to be filled in, begins where `csum` says. With
-    /// `segment` the driver cuts the payload into segments of so many bytes. Visible to the
-    /// driver with the next [`Self::publish`].
-    pub fn send(
-        &mut self,
-        head_len: usize,
-        session: u16,
-        pieces: &[Piece],
-        (csum, l4_start): (Csum, u8),
-        segment: u16,
-    ) {
-        let payload: usize = pieces.iter().map(|p| p.len as usize).sum();
-        let mut len = head_len;
-        let Some((offset, end)) = self.place(head_len) else { return };
-        if head_len + payload < MIN_FRAME {
-            // Pieces this short are never passed by reference (see `Output`).
-            let pad = [0; MIN_FRAME];
-            let _ = self.mem.headers.write(offset + head_len, &pad[head_len.min(MIN_FRAME)..]);
-            len = MIN_FRAME;
-        }
-        let cookie = self.next_cookie;
-        let mut desc = TxDesc {
-            window: WINDOW_TX,
-            flags: if pieces.is_empty() { TxDesc::EOP } else { 0 },
-            len: len as u16,
-            offset: offset as u32,
-            cookie,
-            l3_start: 14,
-            // What is not summed has none that matters.
-            l4_start: if csum == Csum::None { 34 } else { l4_start },
-            csum,
-            hdr_len: if segment == 0 { 0 } else { head_len as u8 },
-            mss: segment,
-        };
-        let mut pushed = self.tx_used.push(desc).unwrap_or(false);
-        desc.window = WINDOW_SESSION + session as u8;
-        for (i, piece) in pieces.iter().enumerate() {
-            let end = piece.offset + piece.len;
-            desc.offset = piece.offset;
-            while desc.offset < end {
-                let len = (end - desc.offset).min(MAX_PIECE);
-                let last = i + 1 == pieces.len() && desc.offset + len == end;
-                desc.flags = if last { TxDesc::EOP } else { 0 };
-                desc.len = len as u16;
-                pushed &= self.tx_used.push(desc).unwrap_or(false);
-                desc.offset += len;
-            }
-        }
-        debug_assert!(pushed, "reserve() saw to the room");
-        let slot = (self.first + self.in_flight) % MAX_IN_FLIGHT;
-        let bytes = (head_len + payload) as u32;
-        self.limit.queue(bytes);
-        self.sent += bytes as u64;
-        let session = (!pieces.is_empty()).then_some(session);
-        self.frames[slot] = InFlight { bytes, session, end };
-        self.in_flight += 1;
-        self.next_cookie = cookie.wrapping_add(1);
-        self.tail = end;
-        self.tail_at = offset as u64 + head_len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
-    }
-
     /// Makes what was given and sent visible to the driver. Returns of the driver are released
     /// first: a crash in between forgets buffers that the next incarnation finds to be its own.
+    #[inline]
     pub fn publish(&mut self) {
         if let Some(ring) = &mut self.rx_used {
             ring.release();
@@ -490,8 +451,11 @@ impl Port {
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
+    #[inline]
     pub fn sleep(&mut self, returns: bool) -> Result<bool, DriverFault> {
-        self.attach()?;
+        if self.rx_used.is_none() || self.tx_free.is_none() {
+            self.attach()?;
+        }
         let mut idle = true;
         if let Some(ring) = &mut self.rx_used {
             idle &= ring.sleep().map_err(DriverFault::Ring)?;

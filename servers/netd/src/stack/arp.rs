@@ -116,8 +116,8 @@ impl<E: Env> Stack<E> {
         if !self.iface.up {
             return;
         }
-        for net in self.iface.addrs.clone() {
-            let IpAddr::V4(addr) = net.addr else { continue };
+        for i in 0..self.iface.addrs().len() {
+            let IpAddr::V4(addr) = self.iface.addrs()[i].addr else { continue };
             self.ask_arp(addr, addr, Mac::BROADCAST);
         }
     }

@@ -348,11 +348,11 @@ impl<E: Env> Stack<E> {
         }
         self.publish();
         let s = &mut self.sessions[session as usize];
-        if s.in_flight > 0 {
-            s.ending = true;
+        s.ending = s.in_flight > 0;
+        self.ending = self.ending & !(1 << session) | (s.ending as u32) << session;
+        if s.ending {
             return Err(Error::WouldBlock);
         }
-        s.ending = false;
         match s.begin_anew() {
             Ok(()) => Ok(Reply::Done),
             Err(e) => {

@@ -30,6 +30,10 @@ impl Turns {
     pub(super) fn waits_for_driver(&self) -> bool {
         !self.fresh.is_empty() || !self.rest.is_empty()
     }
+    /// Whether nobody has anything to send.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.waits_for_driver() && self.local.is_empty()
+    }
     /// The list that `queued` names.
     pub(super) fn list(&mut self, queued: Queued) -> Option<&mut Ends> {
         match queued {

@@ -27,13 +27,19 @@ impl<E: Env> Stack<E> {
     }
 
     /// Looks at what the driver says about the NIC.
+    #[inline]
     pub(super) fn status_turn(&mut self) {
         let status = self.port.status();
         let version = status.version.load(Acquire);
-        if version == self.status_version {
-            return;
+        if version != self.status_version {
+            self.status_changed(version);
         }
+    }
+
+    #[cold]
+    fn status_changed(&mut self, version: u32) {
         self.status_version = version;
+        let status = self.port.status();
         let mac = Mac(status.mac());
         let caps = status.caps.load(Relaxed);
         self.offload = caps & caps::TX_CSUM != 0;
@@ -83,7 +89,7 @@ impl<E: Env> Stack<E> {
         let (addr, gateway, dns) = (IpAddr::V4(addr), gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
         let net = Net { addr, prefix };
         let had = self.iface.gateways().find(IpAddr::is_ipv4);
-        let new = !self.iface.addrs.contains(&net) || had != gateway;
+        let new = !self.iface.addrs().contains(&net) || had != gateway;
         self.iface.set_v4(Some(net), gateway, dns);
         if new {
             self.address_changed();

@@ -134,7 +134,7 @@ impl<E: Env> Stack<E> {
             return;
         }
         // The table of routes knows what is near.
-        let _ = self.iface.addrs.push(Net { addr, prefix: 128 });
+        self.iface.add(Net { addr, prefix: 128 });
         if a.on_link {
             let near = Route { expires: a.valid_until, ..Route::near(addr, a.prefix) };
             self.iface.routes.set(near);
@@ -157,7 +157,7 @@ impl<E: Env> Stack<E> {
     fn address_gone(&mut self, ip: Ipv6Addr) {
         let addr = IpAddr::V6(ip);
         self.hard.ip6.forget_address(ip);
-        self.iface.addrs.retain(|a| a.addr != addr);
+        self.iface.remove(addr);
         self.leave_solicited(ip);
         self.env.event(Event::AddressGone { addr });
         self.address_changed();

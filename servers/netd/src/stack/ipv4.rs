@@ -82,7 +82,7 @@ impl<E: Env> Stack<E> {
 
     /// The first address of IPv4, or none.
     pub(super) fn v4_address(&self) -> IpAddr {
-        let v4 = self.iface.addrs.iter().map(|a| a.addr).find(IpAddr::is_ipv4);
+        let v4 = self.iface.addrs().iter().map(|a| a.addr).find(IpAddr::is_ipv4);
         v4.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 

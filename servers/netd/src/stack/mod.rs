@@ -7,6 +7,7 @@
 //! | `turns` | one turn: what has arrived, what is due, what may leave |
 //! | `sock` | socket numbers: what each is, how it becomes free |
 //! | `rx` | frames to protocols |
+//! | `fast`, `fast_tx` | the frame that was expected, to its connection; plain segments out |
 //! | `tx` | frames out: headers, payload by reference or copied, routes, neighbours |
 //! | `tcp` | segments to connections, segments out |
 //! | `listen` | listeners: spares, handshakes, connections that wait |
@@ -38,6 +39,8 @@ mod control;
 mod dgram;
 mod dgram_out;
 mod fair;
+mod fast;
+mod fast_tx;
 mod fastopen;
 mod filter;
 mod groups;
@@ -128,6 +131,8 @@ pub struct Stack<E> {
     bells: u32,
     /// Sessions whose programs have something to be told (a bit each).
     news: u32,
+    /// Sessions whose end waits for frames to come back (a bit each).
+    ending: u32,
     socks: Vec<Sock>,
     /// Numbers after the sockets' are records in TIME-WAIT, then handshakes.
     demux: Demux,
@@ -225,12 +230,12 @@ impl<E: Env> Stack<E> {
 
     /// The interface's first address, and the length of its prefix.
     pub fn address(&self) -> Option<(IpAddr, u8)> {
-        self.iface.addrs.iter().find(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix))
+        self.iface.addrs().iter().find(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix))
     }
     /// All addresses of the interface, with the lengths of their prefixes; of IPv6 those that are
     /// settled.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        let v4 = self.iface.addrs.iter().filter(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix));
+        let v4 = self.iface.addrs().iter().filter(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix));
         let v6 = self.ip6.addresses.iter().filter(|a| a.is_ours());
         v4.chain(v6.map(|a| (IpAddr::V6(a.ip), a.prefix)))
     }

@@ -5,6 +5,7 @@ use super::Stack;
 use super::tx::{Check, Payload, complete};
 use crate::env::{At, Env};
 use crate::list::{Ends, Links};
+use crate::port::Frame;
 use crate::wire::ethernet::Mac;
 use libipc::shared::Bytes;
 
@@ -87,12 +88,12 @@ impl<E: Env> Stack<E> {
         if !self.iface.up || self.port_closed_until > self.now {
             return false;
         }
-        let Some(offset) = self.port.reserve(len) else { return false };
+        let Some(room) = self.port.reserve(len) else { return false };
         let headers = self.port.headers();
-        if self.env.copy_sum(frame, At(&headers, offset), len).is_none() {
+        if self.env.copy_sum(frame, At(&headers, room.offset), len).is_none() {
             return false;
         }
-        self.port.send(len, 0, &[], (libipc::nic::Csum::None, 0), 0);
+        self.port.send(room, &Frame::whole(len));
         self.counters.tx_frames += 1;
         true
     }

@@ -51,6 +51,9 @@ impl Packet<'_> {
 impl<E: Env> Stack<E> {
     /// A frame of `len` bytes lies at `at` of `mem`.
     pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
+        if !looped && self.taps.is_empty() && self.expected(&mem, at, len, checked) {
+            return;
+        }
         let mut head = [0; HEAD];
         // A frame's buffer is longer than that, and a copy of known length is quick; what lies
         // behind a shorter frame is not looked at.
@@ -166,17 +169,23 @@ impl<E: Env> Stack<E> {
         at: u32,
         len: usize,
     ) -> Option<Sum> {
+        self.store_at(i, At(&p.mem, p.at + from), at, len)
+    }
+
+    /// As [`Self::store`], from anywhere.
+    #[inline]
+    pub(super) fn store_at(&mut self, i: u32, from: At<'_>, at: u32, len: usize) -> Option<Sum> {
         let s = &self.socks[i as usize];
-        let rx = self.sessions[s.session as usize].mem.rx;
+        let rx = &self.sessions[s.session as usize].mem.rx;
         let size = 1usize << s.rings.rx_bits;
         let (base, start) = (s.rings.rx_off as usize, at as usize & (size - 1));
         let first = len.min(size - start);
-        let sum = self.env.copy_sum(At(&p.mem, p.at + from), At(&rx, base + start), first)?;
+        let At(mem, from) = from;
+        let sum = self.env.copy_sum(At(mem, from), At(rx, base + start), first)?;
         if first == len {
             return Some(sum);
         }
-        let rest =
-            self.env.copy_sum(At(&p.mem, p.at + from + first), At(&rx, base), len - first)?;
+        let rest = self.env.copy_sum(At(mem, from + first), At(rx, base), len - first)?;
         Some(sum.and(rest, first % 2 == 1))
     }
 }

@@ -171,6 +171,7 @@ impl<E: Env> Stack<E> {
             counters: Counters::default(),
             // A predecessor may have published without signalling.
             news: bells,
+            ending: 0,
             sessions,
             socks,
         };

@@ -4,6 +4,7 @@ use super::turns::{SUBMIT_BUDGET, bits};
 use super::{Body, Stack};
 use crate::env::{Env, SessionFault};
 use crate::list::NONE;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 impl<E: Env> Stack<E> {
     /// Serves the sessions whose doorbell rang.
@@ -18,27 +19,27 @@ impl<E: Env> Stack<E> {
 
     /// `true`: nothing more is there, and the program will ring.
     fn session_turn(&mut self, session: u16) -> bool {
-        for _ in 0..SUBMIT_BUDGET {
-            let Some(s) = self.sessions.get_mut(session as usize).filter(|s| !s.dead) else {
+        let Some(s) = self.sessions.get_mut(session as usize).filter(|s| !s.dead) else {
+            return true;
+        };
+        let waiting = match s.look() {
+            Ok(waiting) => waiting,
+            Err(e) => {
+                self.ring_fault(session, e);
                 return true;
-            };
-            match s.submitted() {
-                Ok(Some(id)) => {
-                    if id >= s.sockets() as u64 {
-                        self.session_fault(session, SessionFault::Id(id));
-                        return true;
-                    }
-                    let i = s.base + id as u32;
-                    if let Err(fault) = self.submitted(i) {
-                        self.session_fault(session, fault);
-                        return true;
-                    }
-                }
-                Ok(None) => break,
-                Err(e) => {
-                    self.ring_fault(session, e);
-                    return true;
-                }
+            }
+        };
+        for _ in 0..waiting.min(SUBMIT_BUDGET) {
+            let s = &mut self.sessions[session as usize];
+            let Some(id) = s.submitted().filter(|_| !s.dead) else { return true };
+            if id >= s.sockets() as u64 {
+                self.session_fault(session, SessionFault::Id(id));
+                return true;
+            }
+            let i = s.base + id as u32;
+            if let Err(fault) = self.submitted(i) {
+                self.session_fault(session, fault);
+                return true;
             }
         }
         match self.sessions[session as usize].sleep() {
@@ -54,9 +55,9 @@ impl<E: Env> Stack<E> {
     pub(super) fn submitted(&mut self, i: u32) -> Result<(), SessionFault> {
         let s = &self.socks[i as usize];
         let (id, unaccepted) = (s.id, s.listener != NONE);
-        let session = &self.sessions[s.session as usize];
-        let (tail, head) = session.words(id);
-        let bits = session.options(id);
+        let app = self.sessions[s.session as usize].app(id);
+        let (tail, head) = (app.tx_tail.load(Acquire), app.rx_head.load(Acquire));
+        let bits = app.options.load(Relaxed);
         match &mut self.socks[i as usize].body {
             Body::Tcp(conn) if !unaccepted && !conn.is_orphan() => {
                 if !conn.wrote(tail as u32) {

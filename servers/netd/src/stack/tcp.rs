@@ -154,6 +154,9 @@ impl<E: Env> Stack<E> {
     /// A segment for connection `i`, its checksum not verified yet.
     pub(super) fn connections_segment(&mut self, i: u32, a: &Arrival<'_>) -> Result<(), Malformed> {
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Ok(()) };
+        if !a.packet.looped {
+            conn.known.from = self.iface.version();
+        }
         let plan = conn.plan(&a.seg);
         if let Err(why) = self.take_payload(i, a.packet, a.header_len, plan, a.pseudo) {
             if let Body::Tcp(conn) = &mut self.sock(i).body {
@@ -320,13 +323,23 @@ impl<E: Env> Stack<E> {
         self.arm(i);
     }
 
+    /// The way from connection `i` to its peer.
+    #[inline]
+    fn tcp_route(&mut self, i: u32) -> Route {
+        if let Some(to) = self.known_way(i) {
+            return Route::Via(Link::Device(to));
+        }
+        let s = &self.socks[i as usize];
+        let route = self.route_from(s.local.ip(), s.remote.ip());
+        if let Route::Via(Link::Device(_)) = route {
+            self.remember_way(i);
+        }
+        route
+    }
+
     /// Sends what connection `i` may send now.
     pub(super) fn tcp_output(&mut self, i: u32) -> Served {
-        let (local, remote) = {
-            let s = &self.socks[i as usize];
-            (s.local, s.remote)
-        };
-        let link = match self.route_from(local.ip(), remote.ip()) {
+        let link = match self.tcp_route(i) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
@@ -345,7 +358,8 @@ impl<E: Env> Stack<E> {
                 return Served::Done;
             }
         };
-        let burst = if self.tso && link != Link::Loop && remote.is_ipv4() { MAX_BURST } else { 0 };
+        let v4 = self.socks[i as usize].remote.is_ipv4();
+        let burst = if self.tso && link != Link::Loop && v4 { MAX_BURST } else { 0 };
         let served = self.send_segments(i, link, burst);
         let now = self.now;
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
@@ -359,10 +373,6 @@ impl<E: Env> Stack<E> {
     }
 
     fn send_segments(&mut self, i: u32, link: Link, burst: u32) -> Served {
-        let (local, remote) = {
-            let s = &self.socks[i as usize];
-            (s.local, s.remote)
-        };
         let mut sent = 0;
         while sent < QUOTA {
             if !self.link_ready(link) {
@@ -371,25 +381,35 @@ impl<E: Env> Stack<E> {
             let now = self.now;
             let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
             let Some(out) = conn.next_segment(now, burst) else { return Served::Done };
-            let opts = conn.opts();
-            let how = Envelope {
-                segment: out.segment,
-                tos: opts.tos & !field::MASK | out.ecn,
-                hop_limit: opts.ttl,
-            };
-            let payload = self.ring_pieces(i, out.at, out.len);
-            let mut repr = out_repr(&out, local.port(), remote.port());
-            if out.flags.contains(Flags::SYN) && !out.again {
-                repr.options.fast_open = self.fast_option(i, remote.ip());
-            }
             self.counters.retransmits += out.again as u64;
             sent += match out.segment {
                 0 => 1,
                 size => out.len.div_ceil(size as u32) as usize,
             };
-            self.send_segment(link, local.ip(), remote.ip(), &repr, payload, how);
+            if !link.station().is_some_and(|to| self.send_plain(i, &out, to)) {
+                self.send_out(i, link, &out);
+            }
         }
         Served::More
+    }
+
+    /// Sends `out` of connection `i`, whatever it is.
+    fn send_out(&mut self, i: u32, link: Link, out: &Out) {
+        let s = &self.socks[i as usize];
+        let (local, remote) = (s.local, s.remote);
+        let Body::Tcp(conn) = &s.body else { return };
+        let opts = conn.opts();
+        let how = Envelope {
+            segment: out.segment,
+            tos: opts.tos & !field::MASK | out.ecn,
+            hop_limit: opts.ttl,
+        };
+        let payload = self.ring_pieces(i, out.at, out.len);
+        let mut repr = out_repr(out, local.port(), remote.port());
+        if out.flags.contains(Flags::SYN) && !out.again {
+            repr.options.fast_open = self.fast_option(i, remote.ip());
+        }
+        self.send_segment(link, local.ip(), remote.ip(), &repr, payload, how);
     }
 
     pub(super) fn send_segment(

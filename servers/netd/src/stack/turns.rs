@@ -5,15 +5,15 @@ use super::sock::Queued;
 use super::{Body, Served, Signals, Stack, tx};
 use crate::env::{DriverFault, Env, Event, SessionFault};
 use crate::neigh::ENTRIES;
-use crate::port::RESET_PAUSE_NS;
+use crate::port::{RESET_PAUSE_NS, Waiting};
 use crate::tcp::NEVER;
 use libipc::ring::PeerError;
 use libipc::sock::Error;
 
 /// Frames taken from the driver in one turn.
-pub(super) const RX_BUDGET: usize = 64;
+pub(super) const RX_BUDGET: u64 = 64;
 /// Ids taken from a session in one turn.
-pub(super) const SUBMIT_BUDGET: usize = 256;
+pub(super) const SUBMIT_BUDGET: u64 = 256;
 /// Timers run in one turn.
 pub(super) const TIMER_BUDGET: usize = 256;
 /// Sockets served by one turn of the send queue.
@@ -71,7 +71,7 @@ impl<E: Env> Stack<E> {
         }
         // Frames that come back are news only for those who wait for them; else they are taken
         // on the way, with the next turn.
-        let returns = self.turns.waits_for_driver() || self.sessions.iter().any(|s| s.ending);
+        let returns = self.turns.waits_for_driver() || self.ending != 0;
         match self.port.sleep(returns) {
             Ok(idle) => idle && self.bells == 0,
             Err(fault) => {
@@ -107,10 +107,8 @@ impl<E: Env> Stack<E> {
             return false;
         }
         self.status_turn();
-        if !self.take_returns() {
-            return false;
-        }
-        for _ in 0..RX_BUDGET {
+        let Some(waiting) = self.take_returns() else { return false };
+        for _ in 0..waiting.arrived.min(RX_BUDGET) {
             match self.port.receive() {
                 Ok(Some(frame)) => {
                     if frame.len > 0 {
@@ -126,14 +124,26 @@ impl<E: Env> Stack<E> {
                 }
             }
         }
-        true
+        waiting.arrived > RX_BUDGET
     }
 
-    /// Takes back the frames that have left. `false`: the driver is at fault.
-    pub(super) fn take_returns(&mut self) -> bool {
+    /// Looks at the driver's rings and takes back the frames that have left. `None`: the driver is at
+    /// fault.
+    #[inline]
+    pub(super) fn take_returns(&mut self) -> Option<Waiting> {
+        let waiting = match self.port.look() {
+            Ok(waiting) => waiting,
+            Err(fault) => {
+                self.driver_fault(fault);
+                return None;
+            }
+        };
+        if waiting.returned == 0 {
+            return Some(waiting);
+        }
         let sane = self.take_frames();
         self.port.note_returns(self.now);
-        sane
+        sane.then_some(waiting)
     }
 
     fn take_frames(&mut self) -> bool {
@@ -209,10 +219,15 @@ impl<E: Env> Stack<E> {
     }
 
     /// Lets queued sockets send, in turn, as long as the driver takes frames.
+    #[inline]
     pub(super) fn pump(&mut self) -> bool {
-        if self.port_closed_until > self.now {
+        if self.turns.is_empty() || self.port_closed_until > self.now {
             return false;
         }
+        self.pump_some()
+    }
+
+    fn pump_some(&mut self) -> bool {
         // Who was blocked once in this turn stays so.
         let (mut others, mut local) = (true, true);
         for _ in 0..PUMP_BUDGET {

@@ -8,7 +8,7 @@ use super::tap::{Seen, Sight};
 use super::{Body, Queued, Stack};
 use crate::env::{At, Env};
 use crate::neigh::{Lookup, Waiting};
-use crate::port::Piece;
+use crate::port::{Frame, Piece};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, MIN_FRAME, Mac};
 use crate::wire::ip;
@@ -26,7 +26,7 @@ pub const HEAD_ROOM: usize = 1536;
 /// Payload of the longest frame that the NIC cuts into segments: what an IP header can say.
 pub(super) const MAX_BURST: u32 = 65_535 - 120;
 /// Payload up to this size is copied: a second descriptor costs more than these bytes.
-const COPY_MAX: usize = 192;
+pub(super) const COPY_MAX: usize = 192;
 /// Frames to ourselves that may wait.
 const LOOP_FRAMES: usize = 64;
 /// Room that any frame but a long datagram finds.
@@ -282,8 +282,8 @@ impl<E: Env> Stack<E> {
         {
             return self.transmit_pieces(head, check, session, &pieces);
         }
-        let Some(offset) = self.port.reserve(head.len() + len) else { return false };
-        let headers = self.port.headers();
+        let Some(room) = self.port.reserve(head.len() + len) else { return false };
+        let (headers, offset) = (self.port.headers(), room.offset);
         let Some(sum) = self.copy_payload(payload, At(&headers, offset + head.len())) else {
             // Only memory of our own making is named: out of range would be a bug of ours.
             debug_assert!(false, "payload out of range");
@@ -305,7 +305,7 @@ impl<E: Env> Stack<E> {
             self.tap(Sight::At(&headers, offset), head.len() + len, Seen::Leaving);
         }
         let l4 = check.map_or(0, |c| c.from as u8);
-        self.port.send(head.len() + len, 0, &[], (csum, l4), 0);
+        self.port.send(room, &Frame { csum: (csum, l4), ..Frame::whole(head.len() + len) });
         self.counters.tx_frames += 1;
         true
     }
@@ -317,7 +317,7 @@ impl<E: Env> Stack<E> {
         session: u16,
         pieces: &[Piece; 2],
     ) -> bool {
-        let Some(offset) = self.port.reserve(head.len()) else { return false };
+        let Some(room) = self.port.reserve(head.len()) else { return false };
         put_pseudo(head, &check);
         let mut frames = 1;
         if check.segment != 0 {
@@ -331,15 +331,11 @@ impl<E: Env> Stack<E> {
             let payload = Payload::Ring(session, *pieces);
             self.tap(Sight::Parts(head, payload), head.len() + payload.len(), Seen::Leaving);
         }
-        let _ = self.port.headers().write(offset, head);
+        let _ = self.port.headers().write(room.offset, head);
         let used = if pieces[1].len > 0 { 2 } else { 1 };
-        self.port.send(
-            head.len(),
-            session,
-            &pieces[..used],
-            (check.csum, check.from as u8),
-            check.segment,
-        );
+        let csum = (check.csum, check.from as u8);
+        let (pieces, segment) = (&pieces[..used], check.segment);
+        self.port.send(room, &Frame { head: head.len(), session, pieces, csum, segment });
         self.sessions[session as usize].in_flight += 1;
         self.counters.tx_frames += frames as u64;
         true

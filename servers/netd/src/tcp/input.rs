@@ -154,14 +154,21 @@ impl Conn {
             return Outcome::empty();
         }
         let gap = !self.ooo.is_empty();
-        self.rcv_nxt = self.ooo.advance(end);
+        let end = self.ooo.advance(end);
+        let outcome = self.text_until(end, seg, now);
+        if gap {
+            self.need |= Need::ACK;
+        }
+        outcome
+    }
+
+    /// The text up to `end` is there.
+    pub(super) fn text_until(&mut self, end: Seq, seg: &Segment, now: u64) -> Outcome {
+        self.rcv_nxt = end;
         // After the payload, before the ACK: this store is the promise, and it is what the
         // program sees.
         self.publish_rcv();
         self.schedule_ack(seg.len, seg.flags, now);
-        if gap {
-            self.need |= Need::ACK;
-        }
         Outcome::READY
     }
 

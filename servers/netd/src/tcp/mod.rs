@@ -11,6 +11,7 @@
 //! | `handshake` | opening, and the SYNs on the way out (RFC 9293 3.5) |
 //! | `input` | segment arrives (RFC 9293 3.10.7) |
 //! | `validate` | which segments may speak (RFC 5961) |
+//! | `predict` | the segment that was expected, straight away |
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
@@ -42,6 +43,7 @@ mod output;
 mod pacing;
 mod patience;
 mod pool;
+mod predict;
 mod rack;
 mod recover;
 mod recovery;
@@ -58,6 +60,7 @@ use alloc::rc::Rc;
 use bitflags::bitflags;
 use libipc::sock::{Error, Record, State, option};
 
+use crate::neigh::Place;
 use crate::record::{self, Fixed, Hard};
 use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
@@ -277,6 +280,20 @@ pub struct Conn {
     probing: bool,
     ack_at: u64,
     misc_at: u64,
+
+    /// What the stack found out about its addresses.
+    pub known: Known,
+}
+
+/// What was found out about a connection's addresses, until the addresses of this host change.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// Of which version of the addresses a packet from peer to us was found to be in order; 0: none.
+    pub from: u32,
+    /// Of which version the way from us to the peer is; 0: none.
+    pub way: u32,
+    /// The neighbour on that way.
+    pub neighbour: Place,
 }
 
 impl Conn {
@@ -348,6 +365,7 @@ impl Conn {
             probing: false,
             ack_at: NEVER,
             misc_at: NEVER,
+            known: Known::default(),
         }
     }
 

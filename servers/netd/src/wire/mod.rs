@@ -18,6 +18,7 @@ pub mod ipv4_options;
 pub mod ipv6;
 pub mod mld;
 pub mod ndp;
+pub mod plain;
 pub mod tcp;
 mod tcp_options;
 pub mod udp;

@@ -1,0 +1,81 @@
+//! The short way in for the frame that was expected: a plain TCP segment ([`crate::wire::plain`]), the next of a connection that
+//! stands ([`crate::tcp::Conn::predicts`]). It is no other way: what such a segment would meet in `rx`, `ipv4` and `tcp` has
+//! been answered by one before it, or is asked here.
+//!
+//! Whether a packet between these two addresses may be taken at all is found out on the long way and remembered with
+//! the connection ([`crate::tcp::Known`]) until the addresses of this host change.
+
+use super::{Body, Stack};
+use crate::env::{At, Env};
+use crate::list::NONE;
+use crate::tcp::ecn::field;
+use crate::tcp::{Outcome, Segment};
+use crate::wire::ethernet;
+use crate::wire::plain::{HEAD, Plain};
+use libipc::shared::Bytes;
+
+impl<E: Env> Stack<E> {
+    /// Whether the frame of `len` bytes at `at` of `mem` was the expected one: then it is done with.
+    #[inline]
+    pub(super) fn expected(&mut self, mem: &Bytes, at: usize, len: usize, checked: bool) -> bool {
+        let mut head = [0; HEAD];
+        if !mem.read(at, &mut head) || len > ethernet::HEADER + self.iface.mtu as usize {
+            return false;
+        }
+        let Some(p) = Plain::parse(&head, len, self.iface.mac) else { return false };
+        let (local, remote) = ((p.dst, p.dst_port), (p.src, p.src_port));
+        let Some(i) = self.demux.find_tcp_v4(local, remote) else { return false };
+        self.expected_by(i, &p, At(mem, at), checked)
+    }
+
+    /// `p`, a frame at `from`, is for the connection at socket `i`, if that is one.
+    fn expected_by(&mut self, i: u32, p: &Plain, from: At<'_>, checked: bool) -> bool {
+        let now = self.now;
+        // Beyond the sockets are numbers of TIME-WAIT and of handshakes.
+        let Some(s) = self.socks.get_mut(i as usize) else { return false };
+        let Body::Tcp(conn) = &mut s.body else { return false };
+        let seg = Segment {
+            seq: p.seq,
+            ack: p.ack,
+            flags: p.flags,
+            window: p.window,
+            urgent: 0,
+            options: p.options(),
+            ecn: p.tos & field::MASK,
+            len: p.len,
+        };
+        // A connection that nobody has accepted is its listener's; a neighbour in doubt wants to hear of ACKs.
+        let known = conn.known.from == self.iface.version();
+        if !known || s.listener != NONE || now < self.neighbours.doubted_until {
+            return false;
+        }
+        if !conn.predicts(&seg, now) {
+            return false;
+        }
+        let mut sum = p.sum;
+        if p.len > 0 {
+            let position = conn.receive_position();
+            let At(mem, at) = from;
+            let payload = At(mem, at + p.payload);
+            let Some(stored) = self.store_at(i, payload, position, p.len as usize) else {
+                return false;
+            };
+            sum = sum.and(stored, false);
+        }
+        // The long way says what is wrong.
+        if !checked && !sum.is_intact() {
+            return false;
+        }
+        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return false };
+        let outcome = conn.predicted(&seg, now);
+        let wants = conn.wants_output();
+        if outcome.contains(Outcome::READY) {
+            self.ready(i);
+        }
+        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
+            self.want_send(i);
+        }
+        self.arm(i);
+        true
+    }
+}

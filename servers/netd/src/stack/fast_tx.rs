@@ -1,0 +1,142 @@
+//! The short way out for a plain TCP segment ([`crate::wire::plain`]) of a connection to another host: its headers are
+//! written in one go, to the neighbour that its last one went to. What is not plain, or meets anything
+//! unusual, takes the long way through `tx`, and what leaves is the same.
+
+use super::tx::{COPY_MAX, Link, Payload};
+use super::{Body, Stack};
+use crate::env::{At, Env};
+use crate::port::{Frame, Piece};
+use crate::tcp::Out;
+use crate::wire::ethernet::{MIN_FRAME, Mac};
+use crate::wire::ip::HOP_LIMIT;
+use crate::wire::plain::Headers;
+use crate::wire::tcp::Flags;
+use core::net::SocketAddr;
+use libipc::nic::Csum;
+
+/// Where in a frame without IP options the TCP header begins.
+const TCP: u8 = 34;
+
+impl<E: Env> Stack<E> {
+    /// The station that the last segment of connection `i` went to, if that is still the way.
+    #[inline]
+    pub(super) fn known_way(&mut self, i: u32) -> Option<Mac> {
+        let Body::Tcp(conn) = &self.socks[i as usize].body else { return None };
+        let known = conn.known;
+        if known.way != self.iface.version() || self.paths.is_special() {
+            return None;
+        }
+        self.neighbours.again(known.neighbour, self.now)
+    }
+
+    /// The way of connection `i` has been found.
+    #[cold]
+    pub(super) fn remember_way(&mut self, i: u32) {
+        let s = &mut self.socks[i as usize];
+        let (SocketAddr::V4(_), Body::Tcp(conn)) = (s.remote, &mut s.body) else { return };
+        let hop = self.iface.next_hop(s.remote.ip(), self.now);
+        if let Some(place) = hop.and_then(|hop| self.neighbours.place_of(hop))
+            && !self.paths.is_special()
+        {
+            conn.known.way = self.iface.version();
+            conn.known.neighbour = place;
+        }
+    }
+
+    /// Sends `out` of connection `i` to the station `to`, if it is plain. `false`: it has to go the long way.
+    #[inline]
+    pub(super) fn send_plain(&mut self, i: u32, out: &Out, to: Mac) -> bool {
+        let s = &self.socks[i as usize];
+        let (SocketAddr::V4(local), SocketAddr::V4(remote), Body::Tcp(conn)) =
+            (s.local, s.remote, &s.body)
+        else {
+            return false;
+        };
+        let (flags, options) = (out.flags, &out.options);
+        let plain = flags - Flags::PSH == Flags::ACK && options.sack.is_empty() && out.segment == 0;
+        if !plain || !self.offload || !self.iface.up || !self.taps.is_empty() {
+            return false;
+        }
+        let opts = conn.opts();
+        let headers = Headers {
+            to,
+            from: self.iface.mac,
+            tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
+            id: self.ip_id.wrapping_add(1),
+            ttl: if opts.ttl == 0 { HOP_LIMIT } else { opts.ttl },
+            src: local.ip().to_bits(),
+            dst: remote.ip().to_bits(),
+            src_port: local.port(),
+            dst_port: remote.port(),
+            seq: out.seq,
+            ack: out.ack,
+            flags,
+            window: out.window,
+            timestamps: options.timestamps,
+            len: out.len as u16,
+        };
+        // What has to be padded is summed here, see `tx`; with a few bytes of payload the long way.
+        let size = headers.size();
+        let short = size + (out.len as usize) < MIN_FRAME;
+        if short && out.len > 0 {
+            return false;
+        }
+        let payload = self.ring_pieces(i, out.at, out.len);
+        let sent = self.put_plain(&headers.emit(short), size, payload, short);
+        if sent {
+            self.ip_id = headers.id;
+            self.counters.tx_frames += 1;
+        }
+        sent
+    }
+
+    /// `head`'s first `size` bytes, and payload.
+    fn put_plain(
+        &mut self,
+        head: &[u8; crate::wire::plain::HEAD],
+        size: usize,
+        payload: Payload<'_>,
+        short: bool,
+    ) -> bool {
+        let len = payload.len();
+        let copied = if len > COPY_MAX { 0 } else { len };
+        let Some(room) = self.port.reserve(size + copied) else { return false };
+        let memory = self.port.headers();
+        // Up to the end of the cache line that holds its end: the padding of a short one, or where the payload goes.
+        let written = match size {
+            54 => memory.write(room.offset, &head[..64]),
+            _ => memory.write(room.offset, &head[..66]),
+        };
+        let csum = if short { Csum::None } else { Csum::Tcp };
+        let whole = Frame { csum: (csum, TCP), ..Frame::whole(size + copied) };
+        match payload {
+            Payload::Ring(session, pieces) if len > COPY_MAX => {
+                let used: &[Piece] = if pieces[1].len > 0 { &pieces } else { &pieces[..1] };
+                self.port.send_padded(room, &Frame { session, pieces: used, ..whole });
+                self.sessions[session as usize].in_flight += 1;
+            }
+            Payload::None => self.port.send_padded(room, &whole),
+            payload => {
+                let to = At(&memory, room.offset + size);
+                if self.copy_payload(payload, to).is_none() {
+                    return false;
+                }
+                self.port.send_padded(room, &whole);
+            }
+        }
+        written
+    }
+}
+
+/// A frame's place in header memory is at least as long as what is written there.
+const _: () = assert!(crate::wire::plain::HEAD >= 66);
+
+impl Link {
+    /// The station, if it is to one.
+    pub(super) fn station(self) -> Option<Mac> {
+        match self {
+            Self::Device(mac) => Some(mac),
+            Self::Loop | Self::Later(_) => None,
+        }
+    }
+}
