@@ -341,7 +341,8 @@ impl<E: Entry> Consumer<E> {
     #[inline]
     pub fn available(&mut self) -> Result<u64, PeerError> {
         let claimed = self.mem.producer.tail.load(Acquire);
-        if claimed < self.tail || claimed - self.head.min(claimed) > self.mem.mask + 1 {
+        // From what was believed up to what the ring holds.
+        if claimed.wrapping_sub(self.tail) > self.head + self.mem.mask + 1 - self.tail {
             return Err(PeerError::Index { claimed, ours: self.head });
         }
         self.tail = claimed;

@@ -73,6 +73,7 @@ impl Tuple {
 struct Key([u64; 5]);
 
 impl PartialEq for Key {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         let ([p, a, b, c, d], [q, e, f, g, h]) = (self.0, other.0);
         p == q && a == e && (p & WIDE == 0 || (b, c, d) == (f, g, h))

@@ -95,10 +95,7 @@ impl Subject for Ours {
     /// What `main.rs` does when it wakes, up to going to sleep again.
     fn turn(&mut self, now_us: u64) {
         self.now = now_us * 1000;
-        let mut bells = 0;
-        for (i, p) in self.programs.iter_mut().enumerate() {
-            bells |= (std::mem::take(&mut p.bell) as u32) << i;
-        }
+        let mut bells = self.programs[0].bells.take();
         while self.stack.poll(self.now, bells) {
             bells = 0;
         }

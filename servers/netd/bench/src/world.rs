@@ -13,6 +13,8 @@ use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::wire::checksum::Sum;
 use netd::{Addressing, Addressing6, Settings, Setup};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::copy;
@@ -121,8 +123,9 @@ pub struct Program {
     pub memory: SessionMemory,
     pub submit: Producer<IdEntry>,
     pub ready: Consumer<IdEntry>,
-    /// It has rung.
-    pub bell: bool,
+    /// Bits of the programs that have rung, as the kernel gathers them; this one's.
+    pub bells: Rc<Cell<u32>>,
+    pub bell: u32,
 }
 
 impl Program {
@@ -134,7 +137,9 @@ impl Program {
 
     pub fn submit(&mut self, id: u16) {
         assert!(self.submit.push([id as u64]).expect("an honest netd"));
-        self.bell |= self.submit.publish();
+        if self.submit.publish() {
+            self.bells.set(self.bells.get() | self.bell);
+        }
     }
 
     /// Takes every id that has news.
@@ -202,7 +207,11 @@ fn port(drv: Region, net: Region, pool: Bytes, headers: Bytes) -> PortMemory {
     }
 }
 
-fn session(number: usize, sockets: u32) -> (SessionSpec, SessionMemory, Program) {
+fn session(
+    number: usize,
+    sockets: u32,
+    bells: Rc<Cell<u32>>,
+) -> (SessionSpec, SessionMemory, Program) {
     let layout = Layout { sockets };
     let (app, net) = (Region::new(layout.app_bytes()), Region::new(layout.net_bytes()));
     let len = (sockets as usize) << RING_BITS;
@@ -236,7 +245,8 @@ fn session(number: usize, sockets: u32) -> (SessionSpec, SessionMemory, Program)
             memory.ready.producer_anew();
             memory.ready.consumer().expect("formatted")
         }),
-        bell: false,
+        bells,
+        bell: 1 << number,
     };
     (spec, memory, program)
 }
@@ -251,8 +261,9 @@ impl World {
         let waits = (64 * 1024 - TIME_WAIT_OFFSET) / size_of::<netd::timewait::WaitRecord>();
         let mut sessions = Vec::new();
         let mut ends = Vec::new();
+        let bells = Rc::new(Cell::new(0));
         for number in 0..programs {
-            let (spec, memory, program) = session(number, sockets);
+            let (spec, memory, program) = session(number, sockets, bells.clone());
             sessions.push((spec, memory));
             ends.push(program);
         }

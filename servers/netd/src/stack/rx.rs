@@ -50,10 +50,14 @@ impl Packet<'_> {
 
 impl<E: Env> Stack<E> {
     /// A frame of `len` bytes lies at `at` of `mem`.
+    #[inline]
     pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
-        if !looped && self.taps.is_empty() && self.expected(&mem, at, len, checked) {
-            return;
+        if looped || !self.taps.is_empty() || !self.expected(&mem, at, len, checked) {
+            self.any_frame(mem, at, len, checked, looped);
         }
+    }
+
+    fn any_frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
         let mut head = [0; HEAD];
         // A frame's buffer is longer than that, and a copy of known length is quick; what lies
         // behind a shorter frame is not looked at.

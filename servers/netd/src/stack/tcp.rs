@@ -386,8 +386,12 @@ impl<E: Env> Stack<E> {
                 0 => 1,
                 size => out.len.div_ceil(size as u32) as usize,
             };
+            let alone = conn.has_no_more();
             if !link.station().is_some_and(|to| self.send_plain(i, &out, to)) {
                 self.send_out(i, link, &out);
+            }
+            if alone {
+                return Served::Done;
             }
         }
         Served::More

@@ -94,6 +94,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
+    #[inline]
     pub(super) fn publish(&mut self) {
         self.port.publish();
         for i in bits(self.news) {
@@ -131,19 +132,18 @@ impl<E: Env> Stack<E> {
     /// fault.
     #[inline]
     pub(super) fn take_returns(&mut self) -> Option<Waiting> {
-        let waiting = match self.port.look() {
-            Ok(waiting) => waiting,
+        match self.port.look() {
+            Ok(waiting) if waiting.returned == 0 => Some(waiting),
+            Ok(waiting) => {
+                let sane = self.take_frames();
+                self.port.note_returns(self.now);
+                sane.then_some(waiting)
+            }
             Err(fault) => {
                 self.driver_fault(fault);
-                return None;
+                None
             }
-        };
-        if waiting.returned == 0 {
-            return Some(waiting);
         }
-        let sane = self.take_frames();
-        self.port.note_returns(self.now);
-        sane.then_some(waiting)
     }
 
     fn take_frames(&mut self) -> bool {
@@ -209,6 +209,7 @@ impl<E: Env> Stack<E> {
 
     /// Sets the wheel for connection `i`. It may fire early: deadlines move back with each ACK,
     /// and moving the timer every time would cost more than looking again.
+    #[inline]
     pub(super) fn arm(&mut self, i: u32) {
         if let Body::Tcp(conn) = &self.socks[i as usize].body {
             let at = conn.deadline();
@@ -290,6 +291,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
+    #[cold]
     pub(super) fn driver_fault(&mut self, fault: DriverFault) {
         self.note_driver_fault(fault);
         self.port.reset();

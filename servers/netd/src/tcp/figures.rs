@@ -81,6 +81,7 @@ impl Figures {
 
 impl Conn {
     /// Something was sent, or all is acknowledged: notes what sending waits for.
+    #[inline]
     pub(super) fn note_pace(&mut self, now: u64) {
         let waits = if self.max.lt(self.tail) { self.tail - self.max } else { 0 };
         let idle = self.una == self.max && waits == 0;

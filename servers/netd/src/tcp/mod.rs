@@ -440,6 +440,7 @@ impl Conn {
     }
 
     /// The program's send index, as a count modulo 2^32. `false`: it is impossible.
+    #[inline]
     pub fn wrote(&mut self, tail: u32) -> bool {
         let new = self.iss + 1 + tail;
         if self.fin.is_some() {
@@ -461,6 +462,7 @@ impl Conn {
     }
 
     /// The program's receive index, as a count modulo 2^32. `false`: it is impossible.
+    #[inline]
     pub fn took(&mut self, head: u32) -> bool {
         if self.state == State::SynSent {
             return head == 0;

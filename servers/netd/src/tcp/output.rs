@@ -68,6 +68,7 @@ impl Conn {
     }
 
     /// A turn of sending is over: how much of the window is in use.
+    #[inline]
     pub fn turn_over(&mut self, now: u64) {
         self.note_pace(now);
         if self.una.lt(self.max) && self.is_synchronised() {
@@ -76,6 +77,7 @@ impl Conn {
     }
 
     /// Whether [`Conn::next_segment`] may have something.
+    #[inline]
     pub fn wants_output(&self) -> bool {
         !self.need.is_empty()
             || self.duplicate_acks > 0
@@ -84,6 +86,13 @@ impl Conn {
             || self.fin_pending()
     }
 
+    /// Whether [`Conn::next_segment`] would have nothing, and nothing would change by asking.
+    #[inline]
+    pub fn has_no_more(&self) -> bool {
+        self.opts().pacing_rate == 0 && !self.wants_output()
+    }
+
+    #[inline]
     pub(super) fn fin_pending(&self) -> bool {
         self.fin.is_some_and(|fin| self.max.le(fin)) && self.may_send()
     }
