@@ -28,6 +28,7 @@ impl Sum {
         Self(self.0 + value.to_be() as u64)
     }
     /// With bytes added that begin at an even offset.
+    #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let mut sum = self.0;
         let (words, rest) = bytes.as_chunks::<4>();
@@ -62,7 +63,7 @@ impl Sum {
     #[inline]
     pub const fn is_intact(self) -> bool {
         // Folding keeps the remainder by 0xffff, and only nothing folds to 0.
-        self.0 != 0 && self.0 % 0xffff == 0
+        self.0 != 0 && self.0.is_multiple_of(0xffff)
     }
 }
 
