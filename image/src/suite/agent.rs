@@ -100,6 +100,7 @@ pub fn agent(guest: &mut Guest) -> Result<(), Failure> {
     waiting(&mut c)?;
     numbers(&mut c)?;
     datagrams(&mut c)?;
+    fast_open(&mut c)?;
     services(&mut c)?;
     latency(&mut c)?;
     reset(&mut c)?;
@@ -364,4 +365,33 @@ fn many(c: &mut Calls) -> Result<(), Failure> {
         }
     }
     is("RESET", c.call(RESET, &Arguments::default())?, 0)
+}
+
+/// Fast Open (RFC 7413): the first connection brings a cookie home, the second one's SYN takes data along.
+fn fast_open(c: &mut Calls) -> Result<(), Failure> {
+    const MSG_FASTOPEN: i32 = 0x2000_0000;
+    const SYN_DATA: u8 = 32;
+    let listener = c.tcp()?;
+    c.agent.must(BIND, &ints(&[listener]).addr(local(3010)))?;
+    c.agent.must(SETSOCKOPT, &ints(&[listener, 6, 23, 4, 5]))?;
+    c.agent.must(LISTEN, &ints(&[listener, 5]))?;
+    for along in [false, true] {
+        let client = c.tcp()?;
+        let send = ints(&[client, MSG_FASTOPEN]).addr(local(3010)).data(b"hello");
+        is("SEND with MSG_FASTOPEN", c.call(SEND, &send)?, 5)?;
+        let (server, _) = c.agent.must(ACCEPT, &ints(&[listener]))?;
+        let (n, data) = c.recv(server as i32, 100)?;
+        if (n, &data[..]) != (5, b"hello") {
+            return wrong(format!("what went with a SYN: {n} {data:?}"));
+        }
+        for fd in [client, server as i32] {
+            let info = c.agent.must(GETSOCKOPT, &ints(&[fd, 6, 11, 0]))?.1;
+            let full = c.agent.must(GETSOCKOPT, &ints(&[fd, 6, 11, 232]).raw(&[0; 232]))?.1;
+            if !info.is_empty() || full.get(5).is_none_or(|o| (o & SYN_DATA != 0) != along) {
+                return wrong(format!("TCP_INFO of a fast open ({along}): {full:02x?}"));
+            }
+            is("CLOSE", c.call(CLOSE, &ints(&[fd]))?, 0)?;
+        }
+    }
+    is("CLOSE", c.call(CLOSE, &ints(&[listener]))?, 0)
 }

@@ -110,6 +110,11 @@ impl Pending {
         match tried {
             Err(Errno::EAGAIN) if !over => None,
             Err(Errno::EAGAIN) => {
+                let gone = agent.file(fd).ok().and_then(File::gave_up);
+                if let (Call::Send { .. }, Some(gone)) = (&self.call, gone) {
+                    let nothing = Err(Errno::EINPROGRESS);
+                    return Some(if gone > 0 { Ok((gone as i64, Vec::new())) } else { nothing });
+                }
                 Some(self.partly(if wait { self.tired() } else { Errno::EAGAIN }))
             }
             Err(e) => Some(self.partly(e)),

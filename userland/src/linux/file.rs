@@ -181,7 +181,16 @@ impl File {
     /// # Errors
     /// As the call has them; [`Errno::EAGAIN`]: no room.
     pub fn send(&mut self, flags: i32, to: &[u8], data: &Data, at: usize) -> Result<usize> {
+        let wait = !self.is_nonblocking(flags);
         match &mut self.kind {
+            Kind::Stream(s) if s.is_fast(flags) => {
+                let to = match to {
+                    [] => None,
+                    to if addr::family(to)? == af::UNSPEC => return Err(Errno::EOPNOTSUPP),
+                    to => Some(addr::read(to, self.domain)?),
+                };
+                s.send_fast(to, (flags, data, at), wait, &self.set, self.rings)
+            }
             Kind::Stream(s) => s.send(flags, data, at),
             Kind::Datagram(d) => {
                 let to = match to {
@@ -190,6 +199,15 @@ impl File {
                 };
                 d.send(to, data, &self.set, self.rings)
             }
+        }
+    }
+
+    /// A sending call that [`Self::send`] has told to wait waits no more: bytes that it has sent, of one that
+    /// connects.
+    pub fn gave_up(&mut self) -> Option<usize> {
+        match &mut self.kind {
+            Kind::Stream(s) => s.gave_up(),
+            Kind::Datagram(_) => None,
         }
     }
 

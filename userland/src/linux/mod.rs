@@ -8,6 +8,7 @@ pub mod addr;
 mod control;
 mod data;
 mod datagram;
+mod fastopen;
 mod file;
 pub mod numbers;
 mod options;

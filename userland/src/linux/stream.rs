@@ -25,8 +25,10 @@ enum Made {
 
 /// How `connect` stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Unconnected,
+    /// `connect` was called, and waits for data to take along (TCP_FASTOPEN_CONNECT).
+    Deferred(SocketAddr),
     Connecting,
     Connected,
 }
@@ -35,7 +37,9 @@ enum Phase {
 pub struct Stream {
     rt: &'static Runtime,
     made: Made,
-    phase: Phase,
+    pub(super) phase: Phase,
+    /// Bytes that went with the SYN, until a call that waits for the connection has told them.
+    pub(super) went: Option<usize>,
     bound: Option<SocketAddr>,
     /// Ended by `shutdown`: bit 0 receiving, bit 1 sending.
     shut: u8,
@@ -44,13 +48,13 @@ pub struct Stream {
 impl Stream {
     pub fn new(rt: &'static Runtime) -> Self {
         let (made, phase) = (Made::None, Phase::Unconnected);
-        Self { rt, made, phase, bound: None, shut: 0 }
+        Self { rt, made, phase, went: None, bound: None, shut: 0 }
     }
 
     fn accepted(rt: &'static Runtime, stream: TcpStream) -> Self {
         stream.set_nonblocking(true);
         let (made, phase) = (Made::Stream(stream), Phase::Connected);
-        Self { rt, made, phase, bound: None, shut: 0 }
+        Self { rt, made, phase, went: None, bound: None, shut: 0 }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -87,7 +91,7 @@ impl Stream {
     }
 
     /// The socket, made now if it was not.
-    fn open(&mut self, set: &Settings, rings: (u32, u32)) -> Result<&TcpStream> {
+    pub(super) fn open(&mut self, set: &Settings, rings: (u32, u32)) -> Result<&TcpStream> {
         if let Made::None = self.made {
             let (tx, rx) = (set.sending(rings.0), set.receiving(rings.1));
             let stream = file::with_room(tx, rx, |tx, rx| TcpStream::open(self.rt, tx, rx))?;
@@ -142,7 +146,7 @@ impl Stream {
 
     /// Begins to connect.
     pub fn connect(&mut self, to: SocketAddr, set: &Settings, rings: (u32, u32)) -> Result<()> {
-        if self.is_listener() || self.phase == Phase::Connected {
+        if self.is_listener() || matches!(self.phase, Phase::Connected | Phase::Deferred(_)) {
             return Err(Errno::EISCONN);
         }
         if self.phase == Phase::Connecting {
@@ -155,7 +159,9 @@ impl Stream {
         if self.record().is_some_and(|r| r.state() != Tcp::Open) {
             self.anew(set, rings)?;
         }
-        self.open(set, rings)?.begin(to)?;
+        if self.defers(to, set, rings)? {
+            return Ok(());
+        }
         (self.phase, self.shut) = (Phase::Connecting, 0);
         match self.connected() {
             Err(Errno::EAGAIN) => Err(Errno::EINPROGRESS),
@@ -182,6 +188,7 @@ impl Stream {
     /// Gives the socket up, and makes one anew where it was bound.
     pub fn anew(&mut self, set: &Settings, rings: (u32, u32)) -> Result<()> {
         self.abort();
+        self.went = None;
         (self.made, self.phase, self.shut) = (Made::None, Phase::Unconnected, 0);
         match self.bound.take() {
             Some(addr) => self.bind(addr, set, rings),
@@ -319,6 +326,9 @@ impl Stream {
 
     pub fn events(&self) -> i32 {
         let (readable, writable) = (poll::IN | poll::RDNORM, poll::OUT | poll::WRNORM);
+        if let Phase::Deferred(_) = self.phase {
+            return writable;
+        }
         let found = match &self.made {
             Made::None => return writable | poll::HUP,
             Made::Listener(l) if l.record().pending.load(Acquire) > 0 => return readable,

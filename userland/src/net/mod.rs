@@ -7,6 +7,7 @@
 
 mod capture;
 mod common;
+mod fastopen;
 mod link;
 mod listener;
 mod nal;

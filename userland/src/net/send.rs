@@ -26,6 +26,7 @@ impl TcpStream {
         }
         match record.state() {
             State::Established | State::CloseWait => {}
+            State::SynReceived if self.flows_early() => {}
             State::SynSent | State::SynReceived => return Err(Error::WouldBlock),
             _ => return Err(self.write_error()),
         }

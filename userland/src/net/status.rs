@@ -49,7 +49,7 @@ impl TcpStream {
         if receive_shut {
             bits |= IN | RDHUP;
         }
-        if matches!(state, State::SynSent | State::SynReceived) {
+        if matches!(state, State::SynSent | State::SynReceived) && !self.flows_early() {
             return bits;
         }
         let lowat = self.socket.words().rcv_lowat.load(Relaxed).max(1);
