@@ -68,6 +68,8 @@ struct World {
     seen: u32,
     /// The peer's next number, from its ISS 0.
     next: u32,
+    /// Sockets (a bit each) that the program has closed: it does not write to them any more.
+    closed: u8,
 }
 
 /// Runs `data`. Panics if something that must hold does not.
@@ -96,7 +98,8 @@ impl World {
             ..HostSpec::fixed(1)
         };
         let (us, peer) = (End::number(1), End::number(2));
-        let mut world = Self { host: Host::new(spec), us, peer, conn: 0, iss: 0, seen: 0, next: 1 };
+        let mut world =
+            Self { host: Host::new(spec), us, peer, conn: 0, iss: 0, seen: 0, next: 1, closed: 0 };
         world.settle();
         let listener = world.host.listen(80, 2);
         let udp = world.host.open(Kind::Udp);
@@ -277,7 +280,8 @@ impl World {
         let id = if id < 4 { self.conn } else { id };
         let prog = &mut self.host.progs[0];
         let kind = prog.record(id).kind.load(Relaxed);
-        if kind != Kind::Tcp as u16 || !prog.established(id) {
+        let closed = self.closed >> id & 1 == 1;
+        if kind != Kind::Tcp as u16 || closed || !prog.established(id) {
             return;
         }
         match n % 2 {
@@ -311,9 +315,10 @@ impl World {
             7 => Request::Addresses { sock },
             _ => Request::TakeFreed { session: 0, wait: false },
         };
-        let closes = matches!(request, Request::Close { .. });
-        if self.host.ask(request).is_ok() && closes {
+        let (opens, closes) = (what % 9 == 0, what % 9 == 6);
+        if self.host.ask(request).is_ok() && (opens || closes) {
             self.host.progs[0].clear(id);
+            self.closed = self.closed & !(1 << id) | (closes as u8) << id;
         }
     }
 }
