@@ -30,12 +30,14 @@ pub enum Permission {
     InitStatus = 9,
     /// To ask init for random bytes.
     Random = 10,
+    /// To receive and send IP packets of any protocol.
+    Raw = 11,
     /// To get copies of frames.
     Capture = 12,
 }
 
 impl Permission {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Sockets,
         Self::Bind,
         Self::Connect,
@@ -46,6 +48,7 @@ impl Permission {
         Self::Init,
         Self::InitStatus,
         Self::Random,
+        Self::Raw,
         Self::Capture,
     ];
 
@@ -67,6 +70,7 @@ impl Permission {
             Self::Init => "init",
             Self::InitStatus => "init_status",
             Self::Random => "random",
+            Self::Raw => "sockets.raw",
             Self::Capture => "sockets.capture",
         }
     }

@@ -257,7 +257,7 @@ pub(crate) fn readiness(record: &Record, app: &AppSock) -> u8 {
                 }
             }
         }
-        Some(Kind::Udp | Kind::Ping | Kind::Capture) => {
+        Some(Kind::Udp | Kind::Ping | Kind::Raw | Kind::Capture) => {
             if record.dgram_rx_tail() != head || ready != 0 {
                 ready |= READABLE;
             }

@@ -311,6 +311,7 @@ fn session_spec(p: &Program, s: &Sockets) -> SessionSpec {
         connect: s.connect,
         broadcast: s.broadcast,
         ping: s.ping,
+        raw: s.raw,
         capture: s.capture,
     }
 }

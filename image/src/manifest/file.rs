@@ -233,6 +233,8 @@ pub struct Sockets {
     #[serde(default)]
     pub ping: bool,
     #[serde(default)]
+    pub raw: bool,
+    #[serde(default)]
     pub capture: bool,
 }
 

@@ -47,6 +47,7 @@ pub struct AppSock {
     /// (MSG_OOB). Written before `tx_tail` passes it. Datagrams: not 0 while the program waits for
     /// room for a datagram longer than [`Dgram::UNCUT`](super::Dgram::UNCUT).
     pub tx_urgent: AtomicU32,
+    /// Raw sockets: ICMP_FILTER, types of ICMP that are not wanted, a bit each. Streams:
     /// TCP_NOTSENT_LOWAT: a send ring with so many bytes never sent is not writable; 0: no limit.
     pub notsent_lowat: AtomicU32,
     /// SO_RCVLOWAT: fewer bytes are not worth waking the program for; 0: 1.

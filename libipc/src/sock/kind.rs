@@ -15,6 +15,10 @@ pub enum Kind {
     /// ICMP echo: datagrams out are echo requests (payload: u16 id is netd's, u16 sequence number
     /// big-endian, then data), datagrams in are the replies in the same form.
     Ping = 4,
+    /// IP packets of one protocol, which is the port of the address that it is bound to. Datagrams in are
+    /// payloads, of IPv4 with their headers; datagrams out are payloads, or packets with
+    /// [`option::HDRINCL`](super::option::HDRINCL).
+    Raw = 5,
     /// A packet tap: datagrams in are copies of frames, datagrams out are filters
     /// ([`filter`](super::filter)).
     Capture = 6,
@@ -28,6 +32,7 @@ impl Kind {
             2 => Self::Listener,
             3 => Self::Udp,
             4 => Self::Ping,
+            5 => Self::Raw,
             6 => Self::Capture,
             _ => return None,
         })

@@ -101,6 +101,8 @@ pub struct SessionSpec {
     pub broadcast: bool,
     /// Whether it may use [`Kind::Ping`].
     pub ping: bool,
+    /// Whether it may use [`Kind::Raw`].
+    pub raw: bool,
     /// Whether it may use [`Kind::Capture`].
     pub capture: bool,
 }

@@ -15,6 +15,8 @@ pub enum Forbidden {
     Broadcast,
     /// To send echo requests.
     Ping,
+    /// To have raw sockets.
+    Raw,
     /// To capture packets.
     Capture,
     /// To have sockets: the caller's badge belongs to no session.
@@ -29,6 +31,7 @@ impl Forbidden {
             Self::Connect => Permission::Connect,
             Self::Broadcast => Permission::Broadcast,
             Self::Ping => Permission::Ping,
+            Self::Raw => Permission::Raw,
             Self::Capture => Permission::Capture,
             Self::Sockets => Permission::Sockets,
         }
@@ -42,6 +45,7 @@ impl core::fmt::Display for Forbidden {
             Self::Connect => f.write_str("connect"),
             Self::Broadcast => f.write_str("send to broadcast addresses"),
             Self::Ping => f.write_str("send echo requests"),
+            Self::Raw => f.write_str("use raw sockets"),
             Self::Capture => f.write_str("capture packets"),
             Self::Sockets => f.write_str("use sockets"),
         }
@@ -55,6 +59,7 @@ impl core::fmt::Display for Forbidden {
 pub fn may_open(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
     match kind {
         Kind::Ping if !spec.ping => Err(Forbidden::Ping),
+        Kind::Raw if !spec.raw => Err(Forbidden::Raw),
         Kind::Capture if !spec.capture => Err(Forbidden::Capture),
         _ => Ok(()),
     }
@@ -64,9 +69,14 @@ pub fn may_open(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
 ///
 /// # Errors
 /// What it may not.
-pub fn may_bind(spec: &SessionSpec, addr: SocketAddr) -> Result<(), Forbidden> {
+pub fn may_bind(spec: &SessionSpec, kind: Kind, addr: SocketAddr) -> Result<(), Forbidden> {
     let port = addr.port();
-    if port == 0 || spec.lists(port) { Ok(()) } else { Err(Forbidden::Bind(port)) }
+    // A raw socket's is a protocol.
+    if port == 0 || kind == Kind::Raw || spec.lists(port) {
+        Ok(())
+    } else {
+        Err(Forbidden::Bind(port))
+    }
 }
 
 /// Whether a session may name a peer for a socket of this kind.
@@ -74,7 +84,8 @@ pub fn may_bind(spec: &SessionSpec, addr: SocketAddr) -> Result<(), Forbidden> {
 /// # Errors
 /// What it may not.
 pub fn may_connect(spec: &SessionSpec, kind: Kind) -> Result<(), Forbidden> {
-    if spec.connect || kind == Kind::Ping && spec.ping { Ok(()) } else { Err(Forbidden::Connect) }
+    let apart = kind == Kind::Ping && spec.ping || kind == Kind::Raw && spec.raw;
+    if spec.connect || apart { Ok(()) } else { Err(Forbidden::Connect) }
 }
 
 #[cfg(test)]
@@ -91,6 +102,7 @@ mod tests {
             connect: false,
             broadcast: false,
             ping: true,
+            raw: false,
             capture: false,
         }
     }
@@ -102,7 +114,7 @@ mod tests {
             [(0, true), (7, true), (6, false), (8000, true), (8010, true), (8011, false)]
         {
             let want = if allowed { Ok(()) } else { Err(Forbidden::Bind(port)) };
-            assert_eq!(may_bind(&spec(), at(port)), want);
+            assert_eq!(may_bind(&spec(), Kind::Udp, at(port)), want);
         }
     }
 

@@ -278,6 +278,7 @@ mod tests {
             connect: true,
             broadcast: true,
             ping: false,
+            raw: false,
             capture: false,
         };
         [spec.clone(), spec].into_iter().collect()

@@ -225,6 +225,7 @@ fn session(
         connect: true,
         broadcast: true,
         ping: true,
+        raw: false,
         capture: false,
     };
     let memory = SessionMemory {

@@ -19,7 +19,7 @@ use crate::record::Fixed;
 use core::net::{IpAddr, SocketAddr};
 use libipc::net::{Reply, Result, SockId};
 use libipc::permission::Permission;
-use libipc::sock::{Error, State, flags, option};
+use libipc::sock::{Error, Kind, State, flags, option};
 
 impl<E: Env> Stack<E> {
     fn space(&self, i: u32) -> Option<Space> {
@@ -48,7 +48,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether a socket may have the address: one of ours, any, or, of datagrams, everybody's.
-    fn bindable(&self, space: Space, ip: IpAddr) -> bool {
+    pub(super) fn bindable(&self, space: Space, ip: IpAddr) -> bool {
         let everybodys = ip.is_multicast() || self.iface.is_broadcast(ip);
         ip.is_unspecified()
             || ip.is_loopback()
@@ -57,6 +57,9 @@ impl<E: Env> Stack<E> {
     }
 
     pub(super) fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
+        if self.kind(i) == Some(Kind::Raw) {
+            return self.bind_raw(i, addr);
+        }
         let space = self.space(i).ok_or(Error::Invalid)?;
         let ip = self.spoken(addr)?;
         if self.socks[i as usize].local.port() != 0 {
@@ -95,7 +98,8 @@ impl<E: Env> Stack<E> {
     /// Binds a datagram socket that is not bound yet to any address: of both families, if the first
     /// datagram goes to one of IPv6.
     pub(super) fn bind_any(&mut self, i: u32) -> Result<()> {
-        if self.socks[i as usize].local.port() != 0 {
+        let portless = matches!(self.kind(i), Some(Kind::Raw | Kind::Capture));
+        if portless || self.socks[i as usize].local.port() != 0 {
             return Ok(());
         }
         let any = match self.first_destination(i) {
@@ -154,7 +158,8 @@ impl<E: Env> Stack<E> {
             Body::Tcp(_) => return Err(Error::AlreadyConnected),
             _ => self.space(i).ok_or(Error::Invalid)?,
         };
-        let portless = addr.port() == 0 && space != Space::Ping;
+        let raw = self.kind(i) == Some(Kind::Raw);
+        let portless = addr.port() == 0 && space != Space::Ping && !raw;
         if portless || dst.is_unspecified() || dst.is_multicast() {
             return Err(Error::Invalid);
         }
@@ -171,6 +176,9 @@ impl<E: Env> Stack<E> {
         local.set_ip(self.speaks_from(i, dst)?);
         if !dst.is_loopback() && !self.iface.is_ours(dst) {
             self.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
+        }
+        if raw {
+            return self.connect_raw(i, local.ip(), dst);
         }
         let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
         if local.port() == 0 {

@@ -145,6 +145,9 @@ impl<E: Env> Stack<E> {
                 return Err(Error::NoBuffers);
             }
         }
+        if kind == Kind::Raw && !self.sessions[sock.session as usize].spec.raw {
+            return Err(Error::NotPermitted(Permission::Raw));
+        }
         self.sessions[sock.session as usize].forget_freed(sock.id);
         let s = self.sock(i);
         s.rings = rings;
@@ -152,7 +155,7 @@ impl<E: Env> Stack<E> {
         s.hard.renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {
-            Kind::Udp | Kind::Ping | Kind::Capture => Body::Dgram(Dgram::new(kind)),
+            Kind::Udp | Kind::Ping | Kind::Raw | Kind::Capture => Body::Dgram(Dgram::new(kind)),
             _ => Body::Open,
         };
         Ok(Reply::Done)

@@ -20,6 +20,8 @@ const QUOTA: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dgram {
     pub kind: Kind,
+    /// Of a raw socket; 0: none yet.
+    pub protocol: u8,
     pub tx_head: u64,
     pub tx_tail: u64,
     pub rx_head: u64,
@@ -28,7 +30,7 @@ pub(crate) struct Dgram {
 
 impl Dgram {
     pub fn new(kind: Kind) -> Self {
-        Self { kind, tx_head: 0, tx_tail: 0, rx_head: 0, rx_tail: 0 }
+        Self { kind, protocol: 0, tx_head: 0, tx_tail: 0, rx_head: 0, rx_tail: 0 }
     }
     pub fn space(&self) -> Space {
         if self.kind == Kind::Ping { Space::Ping } else { Space::Udp }
@@ -240,9 +242,23 @@ impl<E: Env> Stack<E> {
         len: usize,
         sum: Option<Sum>,
     ) -> Result<(), Malformed> {
+        self.deliver_behind(i, p, src, (&[], from, len), sum)
+    }
+
+    /// As [`Self::deliver`], with `before` in front of it.
+    #[inline(always)]
+    pub(super) fn deliver_behind(
+        &mut self,
+        i: u32,
+        p: &Packet<'_>,
+        src: SocketAddr,
+        (before, from, len): (&[u8], usize, usize),
+        sum: Option<Sum>,
+    ) -> Result<(), Malformed> {
         let Some(d) = self.dgram(i) else { return Ok(()) };
         let size = 1u64 << self.socks[i as usize].rings.rx_bits;
-        let space = Header::space(len);
+        let whole = before.len() + len;
+        let space = Header::space(whole);
         if size - (d.rx_tail - d.rx_head) < space {
             let pending = &self.socks[i as usize].rec.pending;
             pending.store(pending.load(Relaxed).saturating_add(1), Relaxed);
@@ -250,7 +266,8 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         let at = d.rx_tail + Header::BYTES as u64;
-        let stored = self.store(i, p, from, at as u32, len).ok_or(Malformed::Truncated)?;
+        let behind = at as u32 + before.len() as u32;
+        let stored = self.store(i, p, from, behind, len).ok_or(Malformed::Truncated)?;
         if let Some(sum) = sum
             && !sum.and(stored, false).is_intact()
         {
@@ -261,16 +278,18 @@ impl<E: Env> Stack<E> {
             tos: p.ip.tos,
             interface: if p.looped { 1 } else { 2 },
             local: ip_words(p.ip.dst),
-            ..Header::new(Some(src), len as u16)
+            ..Header::new(Some(src), whole as u16)
         };
         self.counters.udp_in += (d.kind == Kind::Udp) as u64;
         let s = &mut self.socks[i as usize];
         let rx = self.sessions[s.session as usize].mem.rx;
-        let start = d.rx_tail as usize & (size as usize - 1);
-        let bytes = header.to_bytes();
-        let (a, b) = bytes.split_at(bytes.len().min(size as usize - start));
         let base = s.rings.rx_off as usize;
-        if !rx.write(base + start, a) || !rx.write(base, b) {
+        let write = |at: u64, bytes: &[u8]| {
+            let start = at as usize & (size as usize - 1);
+            let (a, b) = bytes.split_at(bytes.len().min(size as usize - start));
+            rx.write(base + start, a) && rx.write(base, b)
+        };
+        if !write(d.rx_tail, &header.to_bytes()) || !write(at, before) {
             return Err(Malformed::Truncated);
         }
         if let Body::Dgram(d) = &mut s.body {

@@ -21,10 +21,10 @@ pub(super) enum Kept {
 }
 
 /// A datagram on its way.
-struct Way {
-    link: Link,
-    src: IpAddr,
-    to: SocketAddr,
+pub(super) struct Way {
+    pub link: Link,
+    pub src: IpAddr,
+    pub to: SocketAddr,
 }
 
 impl<E: Env> Stack<E> {
@@ -32,6 +32,13 @@ impl<E: Env> Stack<E> {
         let way = self.datagram_way(i, d, header)?;
         if !self.link_ready(way.link) {
             return Err(Kept::Waits(Served::Blocked));
+        }
+        if d.kind == Kind::Raw && self.writes_header(i, d, way.to.ip()) {
+            return match self.send_with_header(i, d, header, &way)? {
+                Sent::Done => Ok(()),
+                Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
+                Sent::TooLong(_) => Err(Kept::Lost(Error::MessageTooLong)),
+            };
         }
         let ip = self.datagram_ip(i, d, header, &way);
         // Who listens here hears it, too (Linux: what is sent to a group or to all comes back).
@@ -49,6 +56,12 @@ impl<E: Env> Stack<E> {
             Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
             Sent::TooLong(_) => Err(Kept::Lost(Error::MessageTooLong)),
         }
+    }
+
+    /// Whether packets of raw socket `i` have their headers already: by IP_HDRINCL, or as of protocol 255.
+    fn writes_header(&self, i: u32, d: &Dgram, dst: IpAddr) -> bool {
+        let asked = self.options_of(i) & option::HDRINCL != 0;
+        dst.is_ipv4() && (asked || d.protocol == ip::protocol::RAW)
     }
 
     fn options_of(&self, i: u32) -> u32 {
@@ -107,7 +120,12 @@ impl<E: Env> Stack<E> {
         };
         let own = header.flags & Header::TOS != 0;
         let tos = if own { header.tos } else { app.tos.load(Relaxed) };
-        let len = header.len as usize + if d.kind == Kind::Ping { 4 } else { udp::HEADER };
+        let before = match d.kind {
+            Kind::Ping => 4,
+            Kind::Raw => 0,
+            _ => udp::HEADER,
+        };
+        let len = header.len as usize + before;
         let room = if dst.is_ipv4() { 20 } else { ip::HEADER };
         let dont_fragment = match self.options_of(i) & option::PMTU {
             option::PMTU_DONT => false,
@@ -118,6 +136,7 @@ impl<E: Env> Stack<E> {
         let protocol = match (d.kind, dst) {
             (Kind::Ping, IpAddr::V4(_)) => ip::protocol::ICMP,
             (Kind::Ping, IpAddr::V6(_)) => ip::protocol::ICMPV6,
+            (Kind::Raw, _) => d.protocol,
             _ => ip::protocol::UDP,
         };
         let ip = ip::Repr::new(way.src, dst, protocol, len as u16);
@@ -136,6 +155,7 @@ impl<E: Env> Stack<E> {
         let port = self.socks[i as usize].local.port();
         let pseudo = Sum::pseudo(ip.src, ip.dst, ip.protocol, ip.payload_len);
         let mut transport = [0; udp::HEADER];
+        let mut head = udp::HEADER;
         let (rest, check) = if d.kind == Kind::Ping {
             let mut seq = [0; 4];
             let _ = self.read_ring(i, at as u64, &mut seq);
@@ -148,6 +168,17 @@ impl<E: Env> Stack<E> {
                 icmpv6::emit_echo(false, port, seq, &mut transport);
                 (rest, Some((2, pseudo)))
             }
+        } else if d.kind == Kind::Raw {
+            // A checksum only where nobody else can make it (RFC 3542 3.1).
+            let sums = ip.protocol == ip::protocol::ICMPV6 && header.len >= 4;
+            head = if sums { udp::HEADER.min(header.len as usize) } else { 0 };
+            let _ = self.read_ring(i, at as u64, &mut transport[..head]);
+            if sums {
+                transport[2..4].fill(0);
+            }
+            let rest = header.len as u32 - head as u32;
+            let rest = self.ring_pieces(i, at.wrapping_add(head as u32), rest);
+            (rest, sums.then_some((2, pseudo)))
         } else {
             let (src, dst) = (port, way.to.port());
             udp::Repr { src, dst, payload_len: header.len, has_checksum: true }
@@ -156,7 +187,7 @@ impl<E: Env> Stack<E> {
             (self.ring_pieces(i, at, header.len as u32), (!none).then_some((6, pseudo)))
         };
         self.counters.udp_out += (d.kind == Kind::Udp) as u64;
-        let body = &transport;
+        let body = &transport[..head];
         // The ring is reused once `snd` moves: a datagram must be copied, not named.
         self.send_packet(way.link, &mut Outgoing { ip, options: &[], body, check, rest })
     }

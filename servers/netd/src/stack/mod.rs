@@ -57,6 +57,7 @@ mod ndp;
 mod packet;
 mod pending;
 mod ports;
+mod raw;
 mod recover;
 mod reports;
 mod request;
@@ -105,6 +106,7 @@ use fair::Turns;
 use groups::Groups;
 use link::LinkNews;
 use pending::Pending;
+use raw::Raws;
 pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
 use tap::Taps;
@@ -124,6 +126,7 @@ pub struct Stack<E> {
     tso: bool,
     loopback: LoopQueue,
     taps: Taps,
+    raws: Raws,
     hard: &'static HardState,
     secrets: Secrets,
     sessions: Vec<Session>,

@@ -70,7 +70,7 @@ impl<E: Env> Stack<E> {
 
     /// An identification for a packet to `dst` that may be cut: counted for each destination apart,
     /// from a random beginning (RFC 6864, RFC 7739).
-    fn identification(&mut self, dst: IpAddr) -> u16 {
+    pub(super) fn identification(&mut self, dst: IpAddr) -> u16 {
         let bits = match dst {
             IpAddr::V4(ip) => ip.to_bits() as u64,
             IpAddr::V6(ip) => ip.to_bits() as u64 ^ (ip.to_bits() >> 64) as u64,
@@ -229,13 +229,18 @@ impl<E: Env> Stack<E> {
                 (end - len, ty)
             }
         };
-        let dst = match link {
-            Link::Device(mac) => mac,
-            Link::Loop | Link::Later(_) => self.iface.mac,
-        };
+        let dst = self.station(link);
         let eth = head.get_mut(start..)?.first_chunk_mut()?;
         ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);
         Some(start)
+    }
+
+    /// The station that a frame by `link` is for.
+    pub(super) fn station(&self, link: Link) -> ethernet::Mac {
+        match link {
+            Link::Device(mac) => mac,
+            Link::Loop | Link::Later(_) => self.iface.mac,
+        }
     }
 
     /// RFC 8200 4.5: writes the fragment header of a part (its offset, whether more follow); yields its

@@ -135,6 +135,12 @@ impl<E: Env> Stack<E> {
                 self.take_filters(i);
             }
             Kind::Udp | Kind::Ping => self.recover_dgram(i, &fixed, found)?,
+            Kind::Raw => {
+                let mut portless = fixed;
+                portless.local.set_port(0);
+                self.recover_dgram(i, &portless, found)?;
+                self.recover_raw(i, &fixed)?;
+            }
         }
         self.ready(i);
         Some(())

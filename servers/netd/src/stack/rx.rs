@@ -52,7 +52,11 @@ impl<E: Env> Stack<E> {
     /// A frame of `len` bytes lies at `at` of `mem`.
     #[inline]
     pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
-        if looped || !self.taps.is_empty() || !self.expected(&mem, at, len, checked) {
+        if looped
+            || !self.taps.is_empty()
+            || !self.raws.is_empty()
+            || !self.expected(&mem, at, len, checked)
+        {
             self.any_frame(mem, at, len, checked, looped);
         }
     }
@@ -136,6 +140,7 @@ impl<E: Env> Stack<E> {
 
     /// A whole packet for this host.
     pub(super) fn transport_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
+        let taken = !self.raws.is_empty() && self.raw_in(p);
         match p.ip.protocol {
             // RFC 9293 3.9.2.3: never to or from more than one.
             protocol::TCP if p.to_us && !p.group => self.tcp_in(p),
@@ -146,6 +151,7 @@ impl<E: Env> Stack<E> {
                 self.counters.rx_unclaimed += 1;
                 Ok(())
             }
+            _ if taken => Ok(()),
             _ => {
                 self.counters.rx_unclaimed += 1;
                 self.send_error(Problem::Unreachable(icmp::NO_PROTOCOL), p);

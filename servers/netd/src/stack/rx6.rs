@@ -201,11 +201,13 @@ impl<E: Env> Stack<E> {
         if p.ip.src.is_unspecified() && p.ip.protocol != protocol::ICMPV6 {
             return Err(Malformed::Address);
         }
+        let taken = !self.raws.is_empty() && self.raw_in(p);
         match p.ip.protocol {
             protocol::TCP if !p.group => self.tcp_in(p),
             protocol::UDP => self.udp_in(p),
             protocol::ICMPV6 => self.icmpv6_in(p, chain.alert),
             number::NONE => Ok(()),
+            _ if taken => Ok(()),
             other => {
                 self.counters.rx_unclaimed += 1;
                 if !p.group && other != protocol::TCP {

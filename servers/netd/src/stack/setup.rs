@@ -4,6 +4,7 @@ use super::fair::{QUANTUM, Turns};
 use super::groups::Groups;
 use super::link::LinkNews;
 use super::pending::{self, Pending};
+use super::raw::Raws;
 use super::sock::Sock;
 use super::sock::{Body, Place, Queued};
 use super::tap::Taps;
@@ -132,6 +133,7 @@ impl<E: Env> Stack<E> {
             tso: false,
             loopback: LoopQueue::new(setup.loopback),
             taps: Taps::new(),
+            raws: Raws::new(),
             hard,
             secrets,
             bells,

@@ -150,6 +150,7 @@ impl<E: Env> Stack<E> {
         self.unlist(i);
         self.leave_groups(i);
         self.taps.remove(i);
+        self.raws.remove(i);
     }
 
     pub(super) fn unqueue(&mut self, i: u32) {

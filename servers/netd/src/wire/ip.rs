@@ -20,6 +20,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMPv6 (RFC 4443).
     pub const ICMPV6: u8 = 58;
+    /// Of packets that have their headers already, as Linux numbers it; no packet's.
+    pub const RAW: u8 = 255;
 }
 
 /// An IP header, of either family.

@@ -88,6 +88,7 @@ pub enum Frame {
     Tcp(ipv4::Repr, Repr, Vec<u8>),
     Udp(ipv4::Repr, udp::Repr, Vec<u8>),
     Icmp(ipv4::Repr, Vec<u8>),
+    Other(ipv4::Repr, Vec<u8>),
 }
 
 pub fn dissect(frame: &[u8]) -> Frame {
@@ -114,7 +115,7 @@ pub fn dissect(frame: &[u8]) -> Frame {
             assert!(Sum::ZERO.bytes(payload).is_intact(), "ICMP checksum");
             Frame::Icmp(ip, payload.to_vec())
         }
-        other => panic!("protocol {other}"),
+        _ => Frame::Other(ip, payload.to_vec()),
     }
 }
 

@@ -135,6 +135,7 @@ fn permits(session: usize, spec: &HostSpec) -> SessionSpec {
         connect: true,
         broadcast: true,
         ping: true,
+        raw: true,
         capture: true,
     }
 }

@@ -178,8 +178,9 @@ impl<'a> Server<'a> {
             Request::OpenSession | Request::Stats => Err(Error::Invalid),
             Request::Socket { kind, tx, rx } => self.socket(netd, s, number, kind, tx, rx),
             Request::Bind { id, addr } => {
-                let (id, _) = self.own(s, id)?;
-                policy::may_bind(&self.specs[s], addr).map_err(|m| self.refuse(Some(s), m))?;
+                let (id, socket) = self.own(s, id)?;
+                policy::may_bind(&self.specs[s], socket.kind, addr)
+                    .map_err(|m| self.refuse(Some(s), m))?;
                 let sock = sock_id(s, id);
                 let answer = netd.ask(&net::Request::Bind { sock, addr });
                 match answer.reply {

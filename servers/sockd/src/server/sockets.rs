@@ -15,6 +15,7 @@ const fn default_sizes(kind: Kind) -> (u32, u32) {
         Kind::Listener => (1 << MIN_BITS, 1 << MIN_BITS),
         Kind::Udp => (32 << 10, 64 << 10),
         Kind::Ping => (1 << MIN_BITS, 1 << MIN_BITS),
+        Kind::Raw => (32 << 10, 64 << 10),
         Kind::Capture => (1 << MIN_BITS, 256 << 10),
     }
 }

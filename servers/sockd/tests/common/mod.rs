@@ -270,6 +270,7 @@ pub fn spec(sockets: u32, kib: u32) -> SessionSpec {
         connect: true,
         broadcast: true,
         ping: true,
+        raw: true,
         capture: true,
     }
 }

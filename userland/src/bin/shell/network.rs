@@ -125,6 +125,7 @@ impl Shell {
                     sock::Kind::Listener => "tcp",
                     sock::Kind::Udp => "udp",
                     sock::Kind::Ping => "ping",
+                    sock::Kind::Raw => "raw",
                     sock::Kind::Capture => "capture",
                 };
                 out!(
