@@ -18,6 +18,8 @@ pub enum Tool {
     Ovmf,
     /// Wireshark's reader of captures.
     Tshark,
+    /// What tries a network: ping, arping, traceroute, curl, nmap, tc.
+    Network,
 }
 
 impl Tool {
@@ -27,6 +29,9 @@ impl Tool {
             Self::Grub => "GRUB (grub-mkrescue for BIOS and UEFI, xorriso, mtools)",
             Self::Ovmf => "UEFI firmware for QEMU (OVMF)",
             Self::Tshark => "tshark",
+            Self::Network => {
+                "a set of network tools (ping, arping, traceroute, curl, nmap, ip, tc, ss)"
+            }
         }
     }
 
@@ -39,6 +44,7 @@ impl Tool {
             }
             Self::Ovmf => &["ovmf"],
             Self::Tshark => &["tshark"],
+            Self::Network => &["iputils-ping", "arping", "traceroute", "curl", "nmap", "iproute2"],
         }
     }
 
@@ -49,6 +55,7 @@ impl Tool {
             Self::Grub => 9,
             Self::Ovmf => 15,
             Self::Tshark => 30,
+            Self::Network => 12,
         }
     }
 
@@ -74,6 +81,10 @@ impl Tool {
                 "please install tshark: `sudo apt-get install --no-install-recommends tshark`, \
                  `dnf install wireshark-cli`, `pacman -S wireshark-cli`, `brew install wireshark`"
             }
+            Self::Network => {
+                "please install them: `sudo apt-get install iputils-ping arping traceroute curl \
+                 nmap iproute2`, `dnf install iputils arping traceroute curl nmap iproute iproute-tc`"
+            }
         }
     }
 
@@ -89,6 +100,9 @@ impl Tool {
             }
             Self::Ovmf => ovmf().is_some(),
             Self::Tshark => works("tshark"),
+            Self::Network => ["ping", "arping", "traceroute", "curl", "nmap", "ip", "tc", "ss"]
+                .into_iter()
+                .all(works),
         }
     }
 }

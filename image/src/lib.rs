@@ -19,6 +19,7 @@
 //! | [`bench`] | what things cost, here and in a Linux guest |
 //! | [`client`] | what tests do from outside: HTTP, echo |
 //! | [`suite`] | the QEMU tests, by name |
+//! | [`interop`] | the system against Linux's own stack |
 //! | [`trace`] | the `trace` command: a timeline of what happens |
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,8 @@ pub mod fuzz;
 pub mod guest;
 pub mod harness;
 pub mod install;
+#[allow(clippy::float_arithmetic, reason = "figures are for people")]
+pub mod interop;
 pub mod iso;
 pub mod manifest;
 pub mod net;

@@ -101,6 +101,11 @@ enum Command {
     /// whole. Ends with Ctrl-C; the file is right at any time. `cargo run -q -- pcap - | wireshark -k -i -` shows
     /// them as they come.
     Pcap(Pcap),
+    /// Try the system against Linux's own stack, on a tap interface in a network namespace
+    ///
+    /// Streams with every congestion control on clean, slow and bad lines, keep-alive, ECN, Fast Open, urgent data,
+    /// fragments, IPv6, multicast, and the usual tools. Needs root or user namespaces; docs/interop.md says more.
+    Interop(Interop),
     /// Measure: instructions, time and memory, beside a Linux guest
     ///
     /// Without a name: prints which measurements there are.
@@ -221,6 +226,19 @@ struct Test {
     /// Print their names instead, and what each shows
     #[arg(long)]
     list: bool,
+}
+
+#[derive(Args)]
+struct Interop {
+    /// Which cases; all if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Print their names instead, and what each shows
+    #[arg(long)]
+    list: bool,
+    /// What decides which frames a bad line loses
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -410,6 +428,7 @@ fn main() -> ExitCode {
                 Err(e) => Err(e.into()),
             }
         }
+        Some(Command::Interop(o)) => interop(&o),
         Some(Command::Bench(o)) => measure(&o),
     };
     result.unwrap_or_else(|e| {
@@ -482,6 +501,17 @@ fn test(o: &Test, manifest: &Path) -> Result<ExitCode> {
     install::ensure()?;
     let image = build::build(manifest, false)?;
     Ok(suite::run(&tests, image, Default::default()).exit_code())
+}
+
+fn interop(o: &Interop) -> Result<ExitCode> {
+    if o.list {
+        for c in image::interop::ALL {
+            println!("{:14}{}", c.name, c.shows);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let passed = image::interop::run(&o.names, o.seed)?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(o: &Authority, manifest: &Path) -> Result<ExitCode> {

@@ -112,6 +112,10 @@ pub struct Setup {
     pub manifest: Option<&'static str>,
     /// A peer on the other end of the cable, instead of user-mode networking.
     pub peer: bool,
+    /// Somebody else's socket on the other end of the cable.
+    pub cable: Option<PathBuf>,
+    /// Record frames.
+    pub record: bool,
     /// An address, instead of what the manifest says.
     pub addressing: Option<Addressing>,
     /// Likewise of IPv6.
@@ -143,6 +147,8 @@ impl Setup {
             append: None,
             manifest: None,
             peer: false,
+            cable: None,
+            record: true,
             addressing: None,
             addressing6: None,
             icount: false,
@@ -201,9 +207,10 @@ impl Guest {
         let peer = setup.peer.then(Peer::listen).transpose();
         let peer = peer.map_err(|e| host("cannot listen for QEMU's frames", e))?;
         let no_ports = || Failure::Host("no free port".into());
-        let net = match &peer {
-            Some(peer) => Net::Peer(peer.path().into()),
-            None => Net::User {
+        let net = match (&setup.cable, &peer) {
+            (Some(cable), _) => Net::Peer(cable.clone()),
+            (_, Some(peer)) => Net::Peer(peer.path().into()),
+            _ => Net::User {
                 forwards: ports::choose(&image.plan.forwards, false).ok_or_else(no_ports)?,
                 addressing: image.plan.addressing,
             },
@@ -229,7 +236,7 @@ impl Guest {
             iommu: setup.iommu,
             nic: setup.nic,
             net,
-            pcap: Some(Pcap { path: pcap.clone(), snap: Some(SNAP) }),
+            pcap: setup.record.then(|| Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,
             agent: agent.clone(),
             console: qemu::Console::Plain,

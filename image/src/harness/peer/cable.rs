@@ -17,6 +17,9 @@ pub struct Cable {
 }
 
 /// A socket at a fresh path.
+///
+/// # Errors
+/// If there is no place for it.
 pub fn bind() -> std::io::Result<(PathBuf, UnixListener)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let n = COUNT.fetch_add(1, Relaxed);
@@ -29,9 +32,20 @@ pub fn bind() -> std::io::Result<(PathBuf, UnixListener)> {
 
 impl Cable {
     /// Takes QEMU's connection; [`Self::receive`] waits at most `tick`.
+    ///
+    /// # Errors
+    /// If nobody connects.
     pub fn accept(listener: &UnixListener, tick: Duration) -> std::io::Result<Self> {
         let (socket, _) = listener.accept()?;
         Self::new(socket, tick)
+    }
+
+    /// The same cable once more: one view receives, the other sends.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, rest: Vec::new() })
     }
 
     fn new(socket: UnixStream, tick: Duration) -> std::io::Result<Self> {

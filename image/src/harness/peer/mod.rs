@@ -13,7 +13,7 @@
 //! | `frames` | frames made and read by hand |
 //! | `six` | those of IPv6 |
 
-mod cable;
+pub mod cable;
 mod device;
 pub mod dhcp;
 pub mod dns;

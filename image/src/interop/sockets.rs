@@ -1,0 +1,179 @@
+//! Socket calls on the system, made by its test agent (docs/agent.md), as far as cases need them.
+
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Duration;
+
+use crate::harness::agent::{Agent, Arguments};
+use crate::harness::{Failure, wrong};
+
+/// How long a call may wait for Linux.
+const WAIT: Duration = Duration::from_secs(90);
+
+const RESET: u8 = 0x01;
+const SOCKET: u8 = 0x10;
+const BIND: u8 = 0x11;
+const LISTEN: u8 = 0x12;
+const ACCEPT: u8 = 0x13;
+const CONNECT: u8 = 0x14;
+const SEND: u8 = 0x15;
+const RECV: u8 = 0x16;
+const CLOSE: u8 = 0x17;
+const SETSOCKOPT: u8 = 0x19;
+
+/// Levels and options, Linux's numbers.
+pub const SOL_SOCKET: i32 = 1;
+pub const IPPROTO_IP: i32 = 0;
+pub const IPPROTO_TCP: i32 = 6;
+pub const MSG_OOB: i32 = 1;
+pub const MSG_WAITALL: i32 = 0x100;
+pub const MSG_FASTOPEN: i32 = 0x2000_0000;
+
+/// See the [module](self).
+pub struct Sockets {
+    agent: Agent,
+}
+
+/// A call that has begun.
+pub struct Begun(u32);
+
+fn ints(numbers: &[i32]) -> Arguments {
+    Arguments::ints(numbers)
+}
+
+fn place(a: Arguments, addr: SocketAddr) -> Arguments {
+    match addr {
+        SocketAddr::V4(v4) => a.addr(v4),
+        SocketAddr::V6(v6) => six(a, v6),
+    }
+}
+
+fn six(mut a: Arguments, addr: SocketAddrV6) -> Arguments {
+    a.0.extend(28u16.to_le_bytes());
+    a.0.extend(10u16.to_le_bytes());
+    a.0.extend(addr.port().to_be_bytes());
+    a.0.extend([0; 4]);
+    a.0.extend(addr.ip().octets());
+    a.0.extend(addr.scope_id().to_le_bytes());
+    a
+}
+
+impl Sockets {
+    pub fn new(agent: Agent) -> Self {
+        Self { agent }
+    }
+
+    /// Closes everything.
+    pub fn reset(&mut self) -> Result<(), Failure> {
+        self.agent.must(RESET, &Arguments::default()).map(drop)
+    }
+
+    /// A TCP socket.
+    pub fn tcp(&mut self) -> Result<i32, Failure> {
+        Ok(self.agent.must(SOCKET, &ints(&[2, 1, 0]))?.0 as i32)
+    }
+
+    /// A UDP socket.
+    pub fn udp(&mut self, v6: bool) -> Result<i32, Failure> {
+        Ok(self.agent.must(SOCKET, &ints(&[if v6 { 10 } else { 2 }, 2, 0]))?.0 as i32)
+    }
+
+    /// As the socket call.
+    pub fn bind(&mut self, fd: i32, addr: SocketAddr) -> Result<(), Failure> {
+        self.agent.must(BIND, &place(ints(&[fd]), addr)).map(drop)
+    }
+
+    /// As the socket call.
+    pub fn listen(&mut self, fd: i32) -> Result<(), Failure> {
+        self.agent.must(LISTEN, &ints(&[fd, 5])).map(drop)
+    }
+
+    /// A listener at a port.
+    pub fn listener(&mut self, port: u16) -> Result<i32, Failure> {
+        let fd = self.tcp()?;
+        self.bind(fd, SocketAddr::from(([0, 0, 0, 0], port)))?;
+        self.listen(fd)?;
+        Ok(fd)
+    }
+
+    /// As the socket call.
+    pub fn accept(&mut self, listener: i32) -> Result<i32, Failure> {
+        Ok(self.agent.must(ACCEPT, &ints(&[listener]))?.0 as i32)
+    }
+
+    /// As the socket call.
+    pub fn connect(&mut self, fd: i32, to: SocketAddrV4) -> Result<(), Failure> {
+        self.agent.must(CONNECT, &ints(&[fd]).addr(to)).map(drop)
+    }
+
+    /// As the socket call; the result as it is.
+    pub fn try_connect(&mut self, fd: i32, to: SocketAddrV4) -> Result<i64, Failure> {
+        let begun = self.agent.begin(CONNECT, &ints(&[fd]).addr(to))?;
+        self.end(&Begun(begun)).map(|(result, _)| result)
+    }
+
+    /// Sends bytes, to a place or where the socket is connected to; the result as it is.
+    pub fn send(
+        &mut self,
+        fd: i32,
+        flags: i32,
+        to: Option<SocketAddr>,
+        bytes: &[u8],
+    ) -> Result<i64, Failure> {
+        let head = ints(&[fd, flags]);
+        let head = match to {
+            Some(to) => place(head, to),
+            None => head.nowhere(),
+        };
+        Ok(self.agent.call(SEND, &head.data(bytes))?.0)
+    }
+
+    /// Begins to send one byte, many times.
+    pub fn begin_send(&mut self, fd: i32, byte: u8, count: u32) -> Result<Begun, Failure> {
+        let arguments = ints(&[fd, 0]).nowhere().repeated(byte, count);
+        self.agent.begin(SEND, &arguments).map(Begun)
+    }
+
+    /// Begins to receive.
+    pub fn begin_recv(&mut self, fd: i32, flags: i32, count: i32) -> Result<Begun, Failure> {
+        self.agent.begin(RECV, &ints(&[fd, flags, count]).raw(&[1])).map(Begun)
+    }
+
+    /// The end of a call that has begun.
+    pub fn end(&mut self, begun: &Begun) -> Result<(i64, Vec<u8>), Failure> {
+        match self.agent.reply(begun.0, WAIT)? {
+            Some(reply) => Ok(reply),
+            None => wrong(format!("a call of the agent did not end within {} s", WAIT.as_secs())),
+        }
+    }
+
+    /// Receives; the result as it is.
+    pub fn recv(&mut self, fd: i32, flags: i32, count: i32) -> Result<(i64, Vec<u8>), Failure> {
+        let begun = self.begin_recv(fd, flags, count)?;
+        self.end(&begun)
+    }
+
+    /// Closes.
+    pub fn close(&mut self, fd: i32) -> Result<(), Failure> {
+        self.agent.must(CLOSE, &ints(&[fd])).map(drop)
+    }
+
+    /// Sets an option to a number.
+    pub fn set(&mut self, fd: i32, level: i32, name: i32, value: i32) -> Result<(), Failure> {
+        self.set_bytes(fd, level, name, &value.to_le_bytes())
+    }
+
+    /// Sets an option.
+    pub fn set_bytes(
+        &mut self,
+        fd: i32,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<(), Failure> {
+        let arguments = ints(&[fd, level, name, value.len() as i32]).raw(value);
+        match self.agent.call(SETSOCKOPT, &arguments)?.0 {
+            0 => Ok(()),
+            e => wrong(format!("option {level},{name} cannot be set: errno {}", -e)),
+        }
+    }
+}
