@@ -52,8 +52,8 @@ pub struct AppSock {
     pub notsent_lowat: AtomicU32,
     /// SO_RCVLOWAT: fewer bytes are not worth waking the program for; 0: 1.
     pub rcv_lowat: AtomicU32,
-    /// TCP_WINDOW_CLAMP, and SO_RCVBUF below the ring's size: the largest window advertised;
-    /// 0: what the ring holds.
+    /// TCP_WINDOW_CLAMP, or SO_RCVBUF with [`AppSock::RCVBUF`] (the smaller of both): the largest
+    /// window advertised; 0: as the stack thinks right, up to what the ring holds.
     pub window_clamp: AtomicU32,
     /// SO_MAX_PACING_RATE, bytes a second; 0: no limit.
     pub pacing_rate: AtomicU64,
@@ -64,6 +64,9 @@ const _: () = assert!(size_of::<AppSock>() == 64);
 impl AppSock {
     /// [`AppSock::linger2_s`]: no FIN-WAIT-2 after close.
     pub const NO_LINGER2: u16 = u16::MAX;
+
+    /// [`AppSock::window_clamp`]: said by SO_RCVBUF, so that the window is not tuned.
+    pub const RCVBUF: u32 = 1 << 31;
 
     /// All 0: no socket.
     pub const fn new() -> Self {

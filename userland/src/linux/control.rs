@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
-use libipc::sock::{TcpInfo, congestion, option};
+use libipc::sock::{AppSock, TcpInfo, congestion, option};
 
 use super::Result;
 use super::file::{File, Kind};
@@ -38,6 +38,24 @@ impl Settings {
             0 => usual,
             set => (set / 2).next_power_of_two(),
         }
+    }
+
+    /// Bytes of a stream's rings: never less than usual, since buffers may be set anew later; what they
+    /// are set to bounds how far the rings are used.
+    pub fn stream_rings(&self, usual: (u32, u32)) -> (u32, u32) {
+        (usual.0.max(self.sending(usual.0)), usual.1.max(self.receiving(usual.1)))
+    }
+
+    /// What SO_RCVBUF and TCP_WINDOW_CLAMP come to for netd.
+    fn clamp(&self) {
+        let clamp = self.noted.borrow().get(&(ipproto::TCP, tcp::WINDOW_CLAMP)).copied();
+        let clamp = clamp.unwrap_or(0) as u32;
+        let word = match self.receive_buffer.get() / 2 {
+            0 => clamp,
+            half if clamp == 0 => AppSock::RCVBUF | half,
+            half => AppSock::RCVBUF | half.min(clamp),
+        };
+        self.words.window_clamp.store(word, Relaxed);
     }
 }
 
@@ -82,7 +100,8 @@ fn timeval(time: Option<Duration>) -> Vec<u8> {
 }
 
 impl File {
-    fn push(&self) {
+    /// Tells the socket, if it is made, what it was set to.
+    pub(super) fn push(&self) {
         match &self.kind {
             Kind::Stream(s) => s.push(&self.set),
             Kind::Datagram(d) => d.push(&self.set),
@@ -129,7 +148,7 @@ impl File {
                 let asked = (int(value)? as u32).min(MAX_BUFFER);
                 let granted = (asked * 2).max(MIN_RECEIVE);
                 set.receive_buffer.set(granted);
-                set.words.window_clamp.store(granted / 2, Relaxed);
+                set.clamp();
             }
             so::MAX_PACING_RATE => {
                 let rate = word(value, 0).or_else(|_| int(value).map(|n| n as u32 as i64))?;
@@ -173,6 +192,12 @@ impl File {
                     _ => value.min(LINGER2_MAX) as u16,
                 };
                 self.set.words.linger2_s.store(word, Relaxed);
+                Ok(())
+            }
+            tcp::WINDOW_CLAMP => {
+                let clamp = if value == 0 { 0 } else { value.max(MIN_RECEIVE as i32 / 2) };
+                self.set.noted.borrow_mut().insert((ipproto::TCP, name), clamp);
+                self.set.clamp();
                 Ok(())
             }
             // Below this Linux refuses; 0 takes a choice back.
@@ -313,7 +338,8 @@ impl File {
                 0 => MAX_BUFFER as i32,
                 bytes => bytes as i32,
             },
-            (so::SOCKET, so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK) => {
+            (so::SOCKET, so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK)
+            | (ipproto::TCP, tcp::WINDOW_CLAMP) => {
                 set.noted.borrow().get(&(level, name)).copied().unwrap_or(0)
             }
             (ipproto::TCP, tcp::LINGER2) => match words.linger2_s.load(Relaxed) {

@@ -144,6 +144,7 @@ impl File {
         let (domain, rings) = (self.domain, self.rings);
         let (set, kind) = (self.set.inherited(), Kind::Stream(stream));
         let file = Self { domain, flags: fcntl::RDWR, set, kind, rings };
+        file.push();
         Ok((file, addr::write(peer, domain)))
     }
 

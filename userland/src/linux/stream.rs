@@ -53,6 +53,7 @@ impl Stream {
 
     fn accepted(rt: &'static Runtime, stream: TcpStream) -> Self {
         stream.set_nonblocking(true);
+        stream.set_eager(true);
         let (made, phase) = (Made::Stream(stream), Phase::Connected);
         Self { rt, made, phase, went: None, bound: None, shut: 0 }
     }
@@ -85,7 +86,7 @@ impl Stream {
     pub fn push(&self, set: &Settings) {
         match &self.made {
             Made::None => {}
-            Made::Stream(s) => s.take_options(&set.words),
+            Made::Stream(s) => apply(s, set),
             Made::Listener(l) => l.take_options(&set.words),
         }
     }
@@ -93,10 +94,11 @@ impl Stream {
     /// The socket, made now if it was not.
     pub(super) fn open(&mut self, set: &Settings, rings: (u32, u32)) -> Result<&TcpStream> {
         if let Made::None = self.made {
-            let (tx, rx) = (set.sending(rings.0), set.receiving(rings.1));
+            let (tx, rx) = set.stream_rings(rings);
             let stream = file::with_room(tx, rx, |tx, rx| TcpStream::open(self.rt, tx, rx))?;
             stream.set_nonblocking(true);
-            stream.take_options(&set.words);
+            stream.set_eager(true);
+            apply(&stream, set);
             self.made = Made::Stream(stream);
         }
         match &self.made {
@@ -127,7 +129,7 @@ impl Stream {
             self.bind(([0, 0, 0, 0], 0).into(), set, rings)?;
         }
         let backlog = backlog.clamp(1, file::MAX_BACKLOG as i32) as u16;
-        let (tx, rx) = (set.sending(rings.0), set.receiving(rings.1));
+        let (tx, rx) = set.stream_rings(rings);
         let stream = self.open(set, rings)?;
         file::with_room(tx, rx, |tx, rx| stream.listen(backlog, tx, rx))?;
         if let Made::Stream(stream) = core::mem::replace(&mut self.made, Made::None) {
@@ -352,5 +354,14 @@ impl Stream {
         let stream = self.stream().filter(|_| self.phase == Phase::Connected);
         let stream = stream.filter(|s| !matches!(s.state(), Tcp::Closed | Tcp::Free));
         Ok(stream.ok_or(Errno::ENOTCONN)?.peer_addr()?)
+    }
+}
+
+/// Has a stream do as it was told.
+fn apply(stream: &TcpStream, set: &Settings) {
+    stream.take_options(&set.words);
+    match set.send_buffer.get() {
+        0 => {}
+        bytes => stream.opts().set_send_buffer(bytes as i64 / 2),
     }
 }

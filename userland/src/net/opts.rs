@@ -278,17 +278,24 @@ impl<'a> Opts<'a> {
     pub fn set_window_clamp(self, value: i64) -> Result<(), Error> {
         let value = match value {
             0 => 0,
-            1.. => value.clamp(1152, u32::MAX as i64),
+            1.. => value.clamp(1152, LARGEST_BUFFER),
             _ => return Err(Error::Invalid),
         };
-        self.words().window_clamp.store(value as u32, Relaxed);
+        let old = self.words().window_clamp.load(Relaxed);
+        let word = match old & AppSock::RCVBUF {
+            0 => value as u32,
+            // SO_RCVBUF stands.
+            _ if value == 0 => old,
+            locked => locked | (value as u32).min(old & !AppSock::RCVBUF),
+        };
+        self.words().window_clamp.store(word, Relaxed);
         self.changed();
         Ok(())
     }
 
     /// See [`Self::set_window_clamp`].
     pub fn window_clamp(self) -> i64 {
-        match self.words().window_clamp.load(Relaxed) {
+        match self.words().window_clamp.load(Relaxed) & !AppSock::RCVBUF {
             0 => self.socket.rx_size() as i64,
             clamp => clamp as i64,
         }
@@ -358,15 +365,15 @@ impl<'a> Opts<'a> {
     /// as on Linux.
     pub fn set_recv_buffer(self, bytes: i64) {
         let bytes = bytes.clamp(1152, LARGEST_BUFFER) as u32;
-        self.words().window_clamp.store(bytes, Relaxed);
+        self.words().window_clamp.store(AppSock::RCVBUF | bytes, Relaxed);
         self.changed();
     }
 
     /// What [`Self::set_recv_buffer`] granted; at first, the ring's size.
     pub fn recv_buffer(self) -> i64 {
         match self.words().window_clamp.load(Relaxed) {
-            0 => self.socket.rx_size() as i64,
-            clamp => clamp as i64 * 2,
+            word if word & AppSock::RCVBUF == 0 => self.socket.rx_size() as i64,
+            word => (word & !AppSock::RCVBUF) as i64 * 2,
         }
     }
 }

@@ -40,6 +40,12 @@ impl TcpStream {
         self.receive(into, false)
     }
 
+    /// Whether the stack hears of every read, not just of those that matter to a bulk transfer: then ACKs
+    /// and windows that wait for the program to read leave at once, as on Linux. Costs a signal a read.
+    pub fn set_eager(&self, on: bool) {
+        self.socket.eager.set(on);
+    }
+
     fn receive(&self, into: &mut [u8], take: bool) -> Result<usize, Error> {
         if into.is_empty() {
             return Ok(0);
@@ -63,7 +69,7 @@ impl TcpStream {
         let n = span.len.min(into.len());
         self.socket.copy_out(span.from, &mut into[..n])?;
         if take && n > 0 {
-            self.socket.consumed(span.from + n as u64, false);
+            self.socket.read_up_to(span.from + n as u64);
         }
         Ok(n)
     }
@@ -87,7 +93,7 @@ impl TcpStream {
         let span = self.readable(self.least(max))?;
         let n = span.len.min(max);
         if n > 0 {
-            self.socket.consumed(span.from + n as u64, false);
+            self.socket.read_up_to(span.from + n as u64);
         }
         Ok(n)
     }
@@ -106,7 +112,7 @@ impl TcpStream {
         let n = span.len.min(room).min(max);
         let tail = self.socket.tx_tail();
         self.socket.copy_across(span.from, tail, n)?;
-        self.socket.consumed(span.from + n as u64, false);
+        self.socket.read_up_to(span.from + n as u64);
         self.written(tail + n as u64);
         Ok(n)
     }

@@ -29,6 +29,8 @@ pub(super) struct Socket {
     pub tx_limit: Cell<u64>,
     /// `rx_head` when netd was last told of it.
     told: Cell<u64>,
+    /// netd is told of every read.
+    pub eager: Cell<bool>,
     /// The error that was reported last.
     pub reported: Cell<Option<Error>>,
 }
@@ -66,6 +68,7 @@ impl Socket {
             linger: Cell::new(None),
             tx_limit: Cell::new(tx_size as u64),
             told: Cell::new(0),
+            eager: Cell::new(false),
             reported: Cell::new(None),
         };
         // What was announced of the id's last user says nothing about this one, but a first look
@@ -125,6 +128,17 @@ impl Socket {
             self.told.set(head);
             self.rt.submit(self.id);
         }
+    }
+
+    /// As [`Self::consumed`], of a stream, which may be offered less than its ring: then a quarter of
+    /// that matters.
+    pub fn read_up_to(&self, head: u64) {
+        let record = self.record();
+        let told = self.told.get();
+        let edge = (record.rcv.load(Acquire) >> 32) as u32;
+        let first = record.irs.load(Relaxed).wrapping_add(1);
+        let offered = edge.wrapping_sub(first).wrapping_sub(told as u32);
+        self.consumed(head, self.eager.get() || head - told >= offered as u64 / 4);
     }
 
     /// Bytes from one ring into the other, with no buffer between: what arrived at count `from`

@@ -94,6 +94,7 @@ impl<E: Env> Stack<E> {
             remote: s.remote,
             iss,
             ts_offset,
+            rcv_shift: config.shift(s.rings.rx_bits),
             ..Fixed::open(Kind::Tcp, s.rings)
         };
         s.hard.store(&fixed);

@@ -282,7 +282,7 @@ impl<E: Env> Stack<E> {
                 let lie = match conn {
                     _ if conn.is_orphan() => None,
                     _ if !conn.wrote(tail as u32) => Some(SessionFault::SendIndex(sock.id)),
-                    _ if !conn.took(head as u32) => Some(SessionFault::ReceiveIndex(sock.id)),
+                    _ if !conn.took(head as u32, now) => Some(SessionFault::ReceiveIndex(sock.id)),
                     _ => None,
                 };
                 // RFC 1122 4.2.2.13: what the program has not read is lost; the peer learns that.

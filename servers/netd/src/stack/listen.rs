@@ -9,7 +9,7 @@ use crate::list::{Ends, NONE};
 use crate::record::{self, Fixed};
 use crate::request::Request;
 use crate::tcp::cookie::{self, COOKIE_NS};
-use crate::tcp::{Conn, Segment, first_window, ticks};
+use crate::tcp::{Conn, Segment, ticks};
 use crate::wire::Malformed;
 use crate::wire::tcp::{Flags, MAX_SHIFT, Options, Seq, Timestamps};
 use core::net::SocketAddr;
@@ -110,7 +110,7 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
-        let request = self.request_for(seg, tuple, rings, iss);
+        let request = self.request_for(l, seg, tuple, rings, iss);
         let asks = seg.options.fast_open.is_some() || seg.len > 0;
         let cookie = match asks.then(|| self.fast_syn(l, a, &request)) {
             Some(FastSyn::Child) => return Ok(()),
@@ -122,8 +122,10 @@ impl<E: Env> Stack<E> {
     }
 
     /// What a SYN asks for and gets.
-    fn request_for(&self, syn: &Segment, tuple: &Tuple, rings: Rings, iss: Seq) -> Request {
+    fn request_for(&self, l: u32, syn: &Segment, tuple: &Tuple, rings: Rings, iss: Seq) -> Request {
+        let config = self.tcp_config(l, tuple.local.ip());
         let base = Fixed {
+            rcv_shift: config.shift(rings.rx_bits),
             local: tuple.local,
             remote: tuple.remote,
             flags: flags::PASSIVE,
@@ -132,7 +134,8 @@ impl<E: Env> Stack<E> {
         };
         let fixed = Conn::agreed(base, syn);
         let ts_recent = syn.options.timestamps.map_or(0, |t| t.value);
-        Request::new(*tuple, &fixed, first_window(rings.rx_bits), ts_recent)
+        let window = config.first_window(rings.rx_bits, fixed.flags & flags::TIMESTAMPS != 0);
+        Request::new(*tuple, &fixed, window, ts_recent)
     }
 
     /// The socket for the next connection of listener `l`, if it may take one: as on Linux one more
@@ -166,7 +169,7 @@ impl<E: Env> Stack<E> {
             syn.options = Options { mss: syn.options.mss, ..Options::NONE };
             syn.flags = Flags::SYN;
         }
-        let mut request = self.request_for(&syn, tuple, rings, Seq(0));
+        let mut request = self.request_for(l, &syn, tuple, rings, Seq(0));
         let mss = request.peer_mss.min(self.tcp_config(l, tuple.local.ip()).mss);
         request.iss = cookie::make(self.secrets.isn, tuple, seg.seq, mss, now);
         let timestamps = syn.options.timestamps.map(|t| Timestamps {
@@ -193,14 +196,15 @@ impl<E: Env> Stack<E> {
         let mut syn = *seg;
         (syn.seq, syn.flags) = (irs, Flags::SYN);
         syn.options = Options { mss: Some(mss), ..Options::NONE };
-        let mut request = self.request_for(&syn, tuple, rings, iss);
+        let mut request = self.request_for(l, &syn, tuple, rings, iss);
         if let Some(t) = seg.options.timestamps {
             let (scale, agreed) =
                 cookie::read_stamp(t.echo.wrapping_sub(self.timestamp_offset(tuple)));
             request.flags |= agreed;
             request.ts_recent = t.value;
             request.snd_shift = scale.unwrap_or(0).min(MAX_SHIFT);
-            request.rcv_shift = if scale.is_some() { Conn::shift_for(rings.rx_bits) } else { 0 };
+            let shift = self.tcp_config(l, tuple.local.ip()).shift(rings.rx_bits);
+            request.rcv_shift = if scale.is_some() { shift } else { 0 };
         }
         Cookie::Good(request)
     }

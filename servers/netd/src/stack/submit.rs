@@ -63,7 +63,7 @@ impl<E: Env> Stack<E> {
                 if !conn.wrote(tail as u32) {
                     return Err(SessionFault::SendIndex(id));
                 }
-                if !conn.took(head as u32) {
+                if !conn.took(head as u32, self.now) {
                     return Err(SessionFault::ReceiveIndex(id));
                 }
                 if bits != conn.opts().bits {

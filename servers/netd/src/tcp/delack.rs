@@ -53,6 +53,16 @@ impl Delay {
         self.quick = self.quick.max(acks);
     }
 
+    /// There is no hurry: the program is behind.
+    pub(super) fn take_time(&mut self) {
+        self.quick = 0;
+    }
+
+    /// The next ACK is not delayed: it has a larger window.
+    pub(super) fn hurry_once(&mut self) {
+        self.quick |= 1;
+    }
+
     /// Data in order: `len` bytes while `window` is open and the RTO is `rto`.
     fn came(&mut self, len: u32, pushed: bool, window: u32, rto: u64, now: u64) {
         if len >= self.size as u32 {

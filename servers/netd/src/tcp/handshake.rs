@@ -4,7 +4,7 @@ use super::congestion::Congestion;
 use super::{Config, Conn, NEVER, Need, Out, Outcome, Plan, Segment};
 use crate::record::{self, Fixed, Hard};
 use crate::request::{Progress, Request};
-use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, TIMESTAMPS, Timestamps};
+use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, Seq, TIMESTAMPS, Timestamps};
 use core::net::SocketAddr;
 use libipc::sock::{Error, State, event, flags};
 
@@ -43,7 +43,7 @@ impl Conn {
         let mut c = Self::new(hard, fixed, config, now);
         c.passive = true;
         c.need = Need::SYN;
-        c.agree(fixed);
+        c.agree(fixed, c.window_in_syn(fixed));
         c.window_of_syn(syn, now);
         c
     }
@@ -60,7 +60,7 @@ impl Conn {
     ) -> Self {
         let mut c = Self::new(hard, fixed, config, now);
         c.passive = true;
-        c.agree(fixed);
+        c.agree(fixed, request.window as u32);
         c.begin_clock(request.ts_recent, now);
         c.max = c.iss + 1;
         c.retries = progress.map_or(0, |p| p.retries);
@@ -73,7 +73,7 @@ impl Conn {
     }
 
     /// What a peer's SYN says, for the fixed part of the record. Window scale, timestamps and SACK
-    /// are in use if both sides have them in their SYN; ours always has.
+    /// are in use if both sides have them in their SYN; ours always has, with the scale of `fixed`.
     pub fn agreed(fixed: Fixed, syn: &Segment) -> Fixed {
         let scaled = syn.options.scale.is_some();
         let timed = syn.options.timestamps.is_some();
@@ -84,7 +84,7 @@ impl Conn {
                 SocketAddr::V4(_) => DEFAULT_MSS,
                 SocketAddr::V6(_) => DEFAULT_MSS_V6,
             }),
-            rcv_shift: if scaled { Self::shift_for(fixed.rings.rx_bits) } else { 0 },
+            rcv_shift: if scaled { fixed.rcv_shift } else { 0 },
             snd_shift: syn.options.scale.unwrap_or(0),
             flags: fixed.flags & !flags::ECN
                 | if Self::ecn_agreed(fixed.flags, syn) { flags::ECN } else { 0 }
@@ -95,21 +95,15 @@ impl Conn {
         }
     }
 
-    /// The window scale for a receive ring of `2^rx_bits` bytes: the least that can express it.
-    pub fn shift_for(rx_bits: u8) -> u8 {
-        rx_bits.saturating_sub(16).min(crate::wire::tcp::MAX_SHIFT) + (rx_bits >= 16) as u8
-    }
-
     /// Takes over what the handshake has fixed.
-    pub(super) fn agree(&mut self, agreed: &Fixed) {
+    pub(super) fn agree(&mut self, agreed: &Fixed, window: u32) {
         self.irs = agreed.irs;
         self.agreed = agreed.flags;
         self.rcv_nxt = agreed.irs + 1;
         self.acked = self.rcv_nxt;
         self.head = self.rcv_nxt;
-        // The window in our SYN is not scaled (RFC 7323 2.2).
-        self.rcv_adv = self.rcv_nxt + first_window(self.rx_size.trailing_zeros() as u8) as u32;
         self.rcv_shift = agreed.rcv_shift;
+        self.begin_window(window);
         self.snd_shift = agreed.snd_shift;
         // A peer that says less wants to make us send headers only.
         self.mss =
@@ -183,7 +177,7 @@ impl Conn {
         let asked = Fixed { flags: fixed.flags | self.agreed & flags::ECN, ..fixed };
         let fixed = Self::agreed(asked, syn);
         self.hard.store(&fixed);
-        self.agree(&fixed);
+        self.agree(&fixed, self.rcv_adv - Seq(0));
         self.window_of_syn(syn, now);
     }
 
@@ -206,6 +200,7 @@ impl Conn {
         }
         self.last_sent = now;
         self.heard(now);
+        self.time_window(now);
         self.arm_keep_alive(now);
         Outcome::ESTABLISHED | Outcome::READY
     }
@@ -229,11 +224,12 @@ impl Conn {
             self.syn_at = now;
         }
         self.rto_at = self.within_user_timeout(now + self.rtt.rto());
-        let (bits, timestamps) = (self.rx_size.trailing_zeros() as u8, self.timestamps(now));
+        let timestamps = self.timestamps(now);
+        let window = (self.rcv_adv - self.rcv_nxt).min(0xffff) as u16;
         let (flags, options) = if answer {
             syn_ack(self.agreed, self.rcv_shift, self.config.mss, timestamps)
         } else {
-            let scale = Some(Self::shift_for(bits));
+            let scale = Some(self.rcv_shift);
             let mss = Some(self.config.mss);
             (Flags::SYN, Options { mss, scale, timestamps, sack_permitted: true, ..Options::NONE })
         };
@@ -242,7 +238,7 @@ impl Conn {
             ack: self.rcv_nxt,
             flags: flags | ecn,
             ecn: 0,
-            window: first_window(bits),
+            window,
             urgent: 0,
             options,
             at,
@@ -251,11 +247,6 @@ impl Conn {
             again,
         }
     }
-}
-
-/// The window in a SYN, which is not scaled (RFC 7323 2.2), for a ring of `2^rx_bits` bytes.
-pub fn first_window(rx_bits: u8) -> u16 {
-    (1u32 << rx_bits).min(0xffff) as u16
 }
 
 /// Control bits and options of the SYN-ACK for a handshake that has come to [`flags`] `agreed`: an option

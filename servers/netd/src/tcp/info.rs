@@ -72,6 +72,9 @@ impl Conn {
             notsent_bytes: if self.max.lt(self.tail) { self.tail - self.max } else { 0 },
             snd_wnd: self.wnd,
             rcv_wnd: self.rcv_adv - self.rcv_nxt,
+            rcv_ssthresh: self.tuning.slow(),
+            rcv_space: self.tuning.taken(),
+            rcv_rtt: self.tuning.rtt(),
             pacing_rate: match self.pacing_rate() {
                 0 => u64::MAX,
                 rate => rate,

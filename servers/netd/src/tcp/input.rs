@@ -168,6 +168,7 @@ impl Conn {
         // After the payload, before the ACK: this store is the promise, and it is what the
         // program sees.
         self.publish_rcv();
+        self.window_in(seg, now);
         self.schedule_ack(seg.len, seg.flags, now);
         Outcome::READY
     }

@@ -22,6 +22,7 @@
 //! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
 //! | `congestion` | how much may be in flight |
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
+//! | `window` | how much is offered to the peer |
 //! | `ecn`, `pacing` | RFC 3168; a limit on the rate |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
@@ -55,6 +56,7 @@ mod timers;
 mod timestamps;
 mod urgent;
 mod validate;
+mod window;
 
 use alloc::rc::Rc;
 use bitflags::bitflags;
@@ -70,7 +72,7 @@ use ecn::Owed;
 use fastopen::Fast;
 pub use fastopen::Lesson;
 use figures::Figures;
-pub use handshake::{first_window, syn_ack};
+pub use handshake::syn_ack;
 pub use info::options as info_options;
 pub use opts::Opts;
 pub use output::Out;
@@ -83,6 +85,7 @@ use scoreboard::Scoreboard;
 use timestamps::PeerClock;
 pub use timestamps::ticks;
 pub use validate::CHALLENGE_NS;
+use window::Tuning;
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
@@ -260,6 +263,7 @@ pub struct Conn {
     rx_size: u32,
     /// First byte that the program has not taken.
     head: Seq,
+    tuning: Tuning,
     ooo: Assembler,
     /// What arrived twice, to be said once (RFC 2883).
     twice: Option<(Seq, Seq)>,
@@ -302,6 +306,10 @@ impl Conn {
         let (iss, congestion) = (fixed.iss, config.opts.congestion);
         let pool = config.pool.clone();
         let delayed = config.opts.has(option::DELAYED_ACK);
+        let rx_size = 1 << fixed.rings.rx_bits;
+        let tuning = Tuning::new(&config, rx_size);
+        // In our SYN, before the peer's number is known.
+        let offered = Seq(config.first_window(fixed.rings.rx_bits, false) as u32);
         Self {
             rec: hard.rec,
             hard,
@@ -348,10 +356,11 @@ impl Conn {
             irs: Seq(0),
             acked: Seq(0),
             rcv_nxt: Seq(0),
-            rcv_adv: Seq(0),
-            rcv_shift: 0,
-            rx_size: 1 << fixed.rings.rx_bits,
+            rcv_adv: offered,
+            rcv_shift: fixed.rcv_shift,
+            rx_size,
             head: Seq(0),
+            tuning,
             ooo: Assembler::new(pool),
             twice: None,
             peer_fin: None,
@@ -463,7 +472,7 @@ impl Conn {
 
     /// The program's receive index, as a count modulo 2^32. `false`: it is impossible.
     #[inline]
-    pub fn took(&mut self, head: u32) -> bool {
+    pub fn took(&mut self, head: u32, now: u64) -> bool {
         if self.state == State::SynSent {
             return head == 0;
         }
@@ -480,25 +489,7 @@ impl Conn {
         if new == end {
             self.all_read();
         }
-        let edge = self.right_edge();
-        let open = self.rcv_adv - self.rcv_nxt;
-        let gain = if self.rcv_adv.lt(edge) { edge - self.rcv_adv } else { 0 };
-        // A window update is worth a segment when it opens a small window by something useful
-        // (RFC 9293 3.8.6.2.2), or a large one by a quarter.
-        let useful = (self.config.mss as u32).min(self.rx_size / 2);
-        if !self.fin_taken
-            && self.is_synchronised()
-            && gain >= useful
-            && (open < 2 * self.config.mss as u32 || gain >= self.rx_size / 4)
-        {
-            self.need |= Need::ACK;
-        }
+        self.window_out(now);
         true
-    }
-
-    /// Furthest right edge that the receive ring allows.
-    fn right_edge(&self) -> Seq {
-        let most = 0xffff << self.rcv_shift;
-        (self.head + self.rx_size).min(self.rcv_nxt + most)
     }
 }

@@ -15,7 +15,7 @@ pub struct Opts {
     pub urgent: u32,
     /// [`AppSock::notsent_lowat`].
     pub notsent_lowat: u32,
-    /// [`AppSock::window_clamp`].
+    /// [`AppSock::window_clamp`], [`AppSock::RCVBUF`] included.
     pub window_clamp: u32,
     /// [`AppSock::pacing_rate`].
     pub pacing_rate: u64,
@@ -135,6 +135,9 @@ impl Conn {
             self.cc.set_algorithm(Algorithm::from_byte(opts.congestion));
         }
         self.push_by(&old);
+        if old.window_clamp != opts.window_clamp {
+            self.set_clamp();
+        }
         if keep(&old) != keep(&opts) {
             self.arm_keep_alive(now);
         }

@@ -289,24 +289,6 @@ impl Conn {
         (last && !nagle) || (self.max_wnd > 1 && len >= self.max_wnd / 2)
     }
 
-    /// The window field, moving the advertised right edge as far as that avoids silly windows
-    /// (RFC 9293 3.8.6.2.2), never back.
-    pub(super) fn window(&mut self) -> u16 {
-        let edge = self.right_edge();
-        if self.rcv_adv.lt(edge) && !self.fin_taken {
-            // Only whole units of the scale can be said.
-            let window = (edge - self.rcv_nxt) >> self.rcv_shift << self.rcv_shift;
-            let edge = self.rcv_nxt + window;
-            let useful = (self.config.mss as u32).min(self.rx_size / 2);
-            if self.rcv_adv.lt(edge) && edge - self.rcv_adv >= useful {
-                self.rcv_adv = edge;
-                // Before the segment leaves: this much is promised.
-                self.publish_rcv();
-            }
-        }
-        ((self.rcv_adv - self.rcv_nxt) >> self.rcv_shift).min(0xffff) as u16
-    }
-
     /// The options of a segment with `len` bytes.
     fn options(&mut self, len: u32, now: u64) -> Options {
         let timestamps = self.timestamps(now);

@@ -46,7 +46,7 @@ impl Conn {
             c.enter(State::SynSent);
             return Some((c, Outcome::empty()));
         }
-        c.agree(fixed);
+        c.agree(fixed, c.window_in_syn(fixed));
         c.recover_timestamps(now);
         if state == State::SynReceived && events & event::FAST_OPEN != 0 && !established {
             c.sender(app)?;
@@ -107,6 +107,7 @@ impl Conn {
             && end - self.head <= self.rx_size
             && self.rcv_nxt.le(self.rcv_adv)
             && self.rcv_adv - self.rcv_nxt <= self.rx_size;
+        self.recover_window();
         // The next segment that is in order may set the window.
         (self.wl1, self.wl2) = (nxt - 1, self.una);
         holds.then_some(())
@@ -140,6 +141,7 @@ impl Conn {
             }
         };
         self.enter(state);
+        self.time_window(now);
         self.arm_keep_alive(now);
         // An ACK tells the peer that we are there, and repeats the window in case that was lost.
         self.need |= Need::ACK;

@@ -60,7 +60,7 @@ pub fn set(fd: &mut Fd, app: &AppSock, level: i64, name: i64, value: i64) -> Res
         (1, 8 | 33) => {
             let bytes = (value * 2).max(2304);
             fd.rcvbuf = Some(bytes);
-            app.window_clamp.store(bytes as u32 / 2, Relaxed);
+            app.window_clamp.store(AppSock::RCVBUF | (bytes as u32 / 2), Relaxed);
         }
         (1, 12 | 60) => {}
         (1, 18) => app.rcv_lowat.store(ranged(value, 0, i32::MAX as i64)?, Relaxed),
