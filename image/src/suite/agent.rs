@@ -101,6 +101,7 @@ pub fn agent(guest: &mut Guest) -> Result<(), Failure> {
     numbers(&mut c)?;
     datagrams(&mut c)?;
     fast_open(&mut c)?;
+    packets(&mut c)?;
     services(&mut c)?;
     latency(&mut c)?;
     reset(&mut c)?;
@@ -394,4 +395,29 @@ fn fast_open(c: &mut Calls) -> Result<(), Failure> {
         }
     }
     is("CLOSE", c.call(CLOSE, &ints(&[listener]))?, 0)
+}
+
+/// Echo requests and raw packets, on the system's own loop.
+fn packets(c: &mut Calls) -> Result<(), Failure> {
+    const EINVAL: i64 = -22;
+    let raw = c.agent.must(SOCKET, &ints(&[2, 3, 1]))?.0 as i32;
+    let ping = c.agent.must(SOCKET, &ints(&[2, 2, 1]))?.0 as i32;
+    let request = [8, 0, 0, 0, 0, 0, 0, 5, b'h', b'i'];
+    let to = |fd: i32, data: &[u8]| ints(&[fd, 0]).addr(local(0)).data(data);
+    is("an echo request", c.call(SEND, &to(ping, &request))?, 10)?;
+    is("what is none", c.call(SEND, &to(ping, &[0; 10]))?, EINVAL)?;
+    let (n, reply) = c.recv(ping, 100)?;
+    if (n, reply.first(), reply.get(6..)) != (10, Some(&0), Some(&request[6..])) {
+        return wrong(format!("an echo reply: {n} {reply:02x?}"));
+    }
+    for ty in [8, 0] {
+        let (n, copy) = c.recv(raw, 100)?;
+        if (n, copy.first(), copy.get(20)) != (30, Some(&0x45), Some(&ty)) {
+            return wrong(format!("a raw copy: {n} {copy:02x?}"));
+        }
+    }
+    for fd in [raw, ping] {
+        is("CLOSE", c.call(CLOSE, &ints(&[fd]))?, 0)?;
+    }
+    Ok(())
 }

@@ -8,7 +8,8 @@ use libipc::sock::{AppSock, TcpInfo, congestion, option};
 
 use super::Result;
 use super::file::{File, Kind};
-use super::numbers::{Errno, fcntl, ioctl, ip, ipproto, ipv6, so, sock, tcp};
+use super::flavour::Flavour;
+use super::numbers::{Errno, fcntl, icmp, ioctl, ip, ipproto, ipv6, so, sock, tcp};
 use super::options::{self, Settings};
 use super::stream::Stream;
 
@@ -120,10 +121,23 @@ impl File {
             so::SOCKET => self.set_socket(name, value)?,
             ipproto::TCP => self.set_tcp(name, value)?,
             ipproto::IP | ipproto::IPV6 => self.set_ip(level, name, value)?,
+            ipproto::RAW if name == icmp::FILTER => {
+                self.filters_icmp()?;
+                self.set.words.notsent_lowat.store(int(value)? as u32, Relaxed);
+            }
             _ => return Err(Errno::ENOPROTOOPT),
         }
         self.push();
         Ok(())
+    }
+
+    /// Whether it has ICMP_FILTER: raw sockets of ICMP.
+    fn filters_icmp(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Datagram(d) if d.flavour == Flavour::Raw(ipproto::ICMP as u8, false) => Ok(()),
+            Kind::Datagram(d) if matches!(d.flavour, Flavour::Raw(..)) => Err(Errno::EOPNOTSUPP),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
     }
 
     fn set_word(&mut self, level: i32, name: i32, value: i32) -> Result<()> {
@@ -221,7 +235,9 @@ impl File {
             _ => int(value)?,
         };
         let words = &self.set.words;
+        let raw = matches!(&self.kind, Kind::Datagram(d) if matches!(d.flavour, Flavour::Raw(..)));
         match (level, name) {
+            (ipproto::IP, ip::HDRINCL) if !raw => return Err(Errno::ENOPROTOOPT),
             (ipproto::IP, ip::TTL) | (ipproto::IPV6, ipv6::UNICAST_HOPS) if number == -1 => {
                 words.ttl.store(0, Relaxed);
             }
@@ -290,6 +306,10 @@ impl File {
                 Kind::Stream(s) => info(s),
                 Kind::Datagram(_) => return Err(Errno::ENOPROTOOPT),
             },
+            (ipproto::RAW, icmp::FILTER) => {
+                self.filters_icmp()?;
+                self.set.words.notsent_lowat.load(Relaxed).to_le_bytes().to_vec()
+            }
             _ => self.number(level, name)?.to_le_bytes().to_vec(),
         };
         value.truncate(max);
@@ -308,21 +328,15 @@ impl File {
                 };
                 error.map_or(0, |e| e.0)
             }
-            (so::SOCKET, so::TYPE) => {
-                if stream {
-                    sock::STREAM
-                } else {
-                    sock::DGRAM
-                }
-            }
+            (so::SOCKET, so::TYPE) => match &self.kind {
+                Kind::Stream(_) => sock::STREAM,
+                Kind::Datagram(d) => d.flavour.ty(),
+            },
             (so::SOCKET, so::DOMAIN) => self.domain,
-            (so::SOCKET, so::PROTOCOL) => {
-                if stream {
-                    ipproto::TCP
-                } else {
-                    ipproto::UDP
-                }
-            }
+            (so::SOCKET, so::PROTOCOL) => match &self.kind {
+                Kind::Stream(_) => ipproto::TCP,
+                Kind::Datagram(d) => d.flavour.protocol(),
+            },
             (so::SOCKET, so::ACCEPTCONN) => match &self.kind {
                 Kind::Stream(s) => s.is_listener() as i32,
                 Kind::Datagram(_) => 0,

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::Error;
 
 use super::data::Data;
+use super::flavour::{self, Flavour};
 use super::numbers::{Errno, msg, poll};
 use super::options::Settings;
 use super::{Result, file};
@@ -16,6 +17,7 @@ use crate::runtime::Runtime;
 /// See the [module](self).
 pub struct Datagram {
     rt: &'static Runtime,
+    pub(super) flavour: Flavour,
     made: Option<UdpSocket>,
     bound: bool,
     peer: Option<SocketAddr>,
@@ -33,8 +35,8 @@ pub struct Taken {
 }
 
 impl Datagram {
-    pub fn new(rt: &'static Runtime) -> Self {
-        Self { rt, made: None, bound: false, peer: None, shut: 0 }
+    pub fn new(rt: &'static Runtime, flavour: Flavour) -> Self {
+        Self { rt, flavour, made: None, bound: false, peer: None, shut: 0 }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -52,7 +54,9 @@ impl Datagram {
     fn open(&mut self, set: &Settings, rings: (u32, u32)) -> Result<&UdpSocket> {
         if self.made.is_none() {
             let (tx, rx) = (set.sending(rings.0), set.receiving(rings.1));
-            let socket = file::with_room(tx, rx, |tx, rx| UdpSocket::open(self.rt, tx, rx))?;
+            let socket = file::with_room(tx, rx, |tx, rx| {
+                UdpSocket::open(self.rt, self.flavour.kind(), tx, rx)
+            })?;
             socket.set_nonblocking(true);
             socket.take_options(&set.words);
             self.made = Some(socket);
@@ -60,17 +64,31 @@ impl Datagram {
         self.made.as_ref().ok_or(Errno::EINVAL)
     }
 
+    /// A raw socket gets packets from the beginning.
+    pub fn begin(&mut self, set: &Settings, rings: (u32, u32)) -> Result<()> {
+        if let Some(first) = self.flavour.first() {
+            self.open(set, rings)?.bind_to(first)?;
+            self.bound = true;
+        }
+        Ok(())
+    }
+
     pub fn bind(&mut self, addr: SocketAddr, set: &Settings, rings: (u32, u32)) -> Result<()> {
-        if self.bound {
+        if self.bound && self.flavour.first().is_none() {
             return Err(Errno::EINVAL);
         }
+        let addr = self.flavour.place(addr);
         self.open(set, rings)?.bind_to(addr)?;
         self.bound = true;
         Ok(())
     }
 
     fn bound(&mut self, set: &Settings, rings: (u32, u32)) -> Result<()> {
-        if self.bound { Ok(()) } else { self.bind(([0, 0, 0, 0], 0).into(), set, rings) }
+        let any = match self.flavour {
+            Flavour::Ping(six) => flavour::any(six),
+            _ => flavour::any(false),
+        };
+        if self.bound { Ok(()) } else { self.bind((any, 0).into(), set, rings) }
     }
 
     pub fn connect(
@@ -82,8 +100,9 @@ impl Datagram {
         let Some(to) = to else {
             // The socket has a peer for good: another takes its place.
             let local = self.local();
-            let was = core::mem::replace(self, Self::new(self.rt));
+            let was = core::mem::replace(self, Self::new(self.rt, self.flavour));
             drop(was.made);
+            self.begin(set, rings)?;
             return if was.bound { self.bind(local, set, rings) } else { Ok(()) };
         };
         self.open(set, rings)?.connect(to)?;
@@ -103,7 +122,9 @@ impl Datagram {
             return Err(Errno::EPIPE);
         }
         let to = match to {
-            Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
+            Some(to) if to.port() == 0 && self.flavour == Flavour::Udp => {
+                return Err(Errno::EINVAL);
+            }
             Some(to) => to,
             None => self.peer.ok_or(Errno::EDESTADDRREQ)?,
         };
@@ -111,9 +132,9 @@ impl Datagram {
         if let Some(e) = self.take_error() {
             return Err(e);
         }
-        let mut at = 0;
+        let mut at = self.flavour.part(data)?;
         let len = data.len();
-        self.open(set, rings)?.send_to_with(to, len, |part| {
+        self.open(set, rings)?.send_to_with(to, len - at, |part| {
             data.copy(at, part);
             at += part.len();
         })?;
@@ -126,6 +147,9 @@ impl Datagram {
         let Some(socket) = &self.made else {
             return Err(if ended { Errno::ENOTCONN } else { Errno::EAGAIN });
         };
+        if self.flavour != Flavour::Udp {
+            return self.recv_other(flags, count, into);
+        }
         let mut copy = vec![0; if into.is_some() { count.min(file::MAX_DATAGRAM) } else { 0 }];
         let taken = if flags & msg::PEEK != 0 {
             socket.look(|d| Taken { copied: d.read(0, &mut copy), len: d.len(), from: d.sender() })
@@ -145,6 +169,27 @@ impl Datagram {
             None => taken.copied = taken.len.min(count),
         }
         Ok(taken)
+    }
+
+    /// As [`Self::recv`], of an echo reply or a packet.
+    fn recv_other(
+        &mut self,
+        flags: i32,
+        count: usize,
+        into: Option<&mut Vec<u8>>,
+    ) -> Result<Taken> {
+        let (flavour, Some(socket)) = (self.flavour, &self.made) else { return Err(Errno::EAGAIN) };
+        let whole = |d: &crate::net::Datagram<'_>| (flavour.whole(d), d.sender());
+        let found = match flags & msg::PEEK != 0 {
+            true => socket.look(whole),
+            false => socket.recv_with(whole),
+        };
+        let (bytes, from) = found?;
+        let copied = bytes.len().min(count);
+        if let Some(into) = into {
+            into.extend(&bytes[..copied]);
+        }
+        Ok(Taken { copied, len: bytes.len(), from })
     }
 
     pub fn take_error(&mut self) -> Option<Errno> {
@@ -169,7 +214,8 @@ impl Datagram {
     pub fn queued(&self, received: bool) -> i32 {
         let Some(socket) = &self.made else { return 0 };
         if received {
-            return socket.look(|d| d.len() as i32).unwrap_or(0);
+            let before = self.flavour.before();
+            return socket.look(|d| (before + d.len()) as i32).unwrap_or(0);
         }
         let sent = socket.record().dgram_tx_head();
         socket.words().tx_tail.load(Relaxed).wrapping_sub(sent) as i32

@@ -8,6 +8,7 @@ use libipc::sock::Error;
 
 use super::data::Data;
 use super::datagram::Datagram;
+use super::flavour::Flavour;
 use super::numbers::{Errno, af, fcntl, ipproto, msg, sock};
 use super::options::Settings;
 use super::stream::Stream;
@@ -83,13 +84,19 @@ impl File {
         let nonblock = ty & sock::NONBLOCK;
         let kind = match (ty & !(sock::NONBLOCK | sock::CLOEXEC), protocol) {
             (sock::STREAM, 0 | ipproto::TCP) => Kind::Stream(Stream::new(rt)),
-            (sock::DGRAM, 0 | ipproto::UDP) => Kind::Datagram(Datagram::new(rt)),
-            (sock::STREAM | sock::DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
-            (sock::RAW, 0) => return Err(Errno::EPROTONOSUPPORT),
+            (ty @ (sock::DGRAM | sock::RAW), _) => {
+                Kind::Datagram(Datagram::new(rt, Flavour::of(domain, ty, protocol)?))
+            }
+            (sock::STREAM, _) => return Err(Errno::EPROTONOSUPPORT),
             (1..=5 | 10, _) => return Err(Errno::ESOCKTNOSUPPORT),
             _ => return Err(Errno::EINVAL),
         };
-        Ok(Self { domain, flags: fcntl::RDWR | nonblock, set: Settings::new(), kind, rings })
+        let set = Settings::new();
+        let mut file = Self { domain, flags: fcntl::RDWR | nonblock, set, kind, rings };
+        if let Kind::Datagram(d) = &mut file.kind {
+            d.begin(&file.set, rings)?;
+        }
+        Ok(file)
     }
 
     /// The socket's id in the program's session, once there is one.

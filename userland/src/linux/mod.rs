@@ -10,6 +10,7 @@ mod data;
 mod datagram;
 mod fastopen;
 mod file;
+mod flavour;
 pub mod numbers;
 mod options;
 mod stream;

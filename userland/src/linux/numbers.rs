@@ -39,7 +39,9 @@ numbers! {
     /// Socket types and what may be added to one.
     sock { STREAM = 1, DGRAM = 2, RAW = 3, NONBLOCK = 0x800, CLOEXEC = 0x80000 }
     /// Protocols, which are levels of options as well.
-    ipproto { IP = 0, ICMP = 1, TCP = 6, UDP = 17, IPV6 = 41, ICMPV6 = 58 }
+    ipproto { IP = 0, ICMP = 1, TCP = 6, UDP = 17, IPV6 = 41, ICMPV6 = 58, RAW = 255 }
+    /// Options of raw sockets of ICMP.
+    icmp { FILTER = 1 }
     /// Options of every socket; the level is 1.
     so {
         SOCKET = 1, DEBUG = 1, REUSEADDR = 2, TYPE = 3, ERROR = 4, DONTROUTE = 5, BROADCAST = 6, SNDBUF = 7,

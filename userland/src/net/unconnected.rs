@@ -38,9 +38,9 @@ impl TcpStream {
 }
 
 impl UdpSocket {
-    /// One that is not bound.
-    pub(crate) fn open(rt: &'static Runtime, tx: u32, rx: u32) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(rt, Kind::Udp, tx, rx)? })
+    /// One that is not bound, of UDP or of what else has datagrams.
+    pub(crate) fn open(rt: &'static Runtime, kind: Kind, tx: u32, rx: u32) -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open(rt, kind, tx, rx)? })
     }
 
     /// Binds `addr`, later than [`Self::bind`].
