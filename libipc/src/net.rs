@@ -173,7 +173,8 @@ pub enum Request {
     Interface,
     /// What it has of IPv6.
     Interface6,
-    /// Sockets from number `skip` on, a few at a time: [`Reply::Sockets`].
+    /// Sockets from number `skip` on, then handshakes and connections in TIME-WAIT, a few at a time:
+    /// [`Reply::Sockets`].
     Sockets {
         /// How many to pass over.
         skip: u32,
@@ -319,6 +320,11 @@ pub struct SockInfo {
     pub tx_queue: u32,
     /// Datagrams that found no room in the receive ring.
     pub dropped: u32,
+}
+
+impl SockInfo {
+    /// [`SockInfo::sock`] of a connection that no socket holds: a handshake until its ACK, TIME-WAIT.
+    pub const NOBODYS: SockId = SockId { session: u16::MAX, id: u16::MAX };
 }
 
 /// Counters of netd.

@@ -105,7 +105,7 @@ pub fn nc(g: &mut Guest) -> Result<(), Failure> {
     let deadline = Instant::now() + COMMAND;
     loop {
         let after = g.command("ss", COMMAND)?;
-        if !(after.contains(":9000 ") && after.contains("ESTABLISHED")) {
+        if !after.lines().any(|l| l.contains(":9000 ") && l.contains("ESTABLISHED")) {
             return g.power_off();
         }
         if Instant::now() > deadline {

@@ -5,6 +5,7 @@ mod common;
 use common::HostSpec;
 use common::frames::seg;
 use common::script::Script;
+use libipc::net::{Reply, Request, SockInfo};
 use libipc::sock::{Error, Kind, State, option};
 use netd::settings::{Reuse, Settings};
 use netd::wire::tcp::{Flags, Options, Repr, Seq, Timestamps};
@@ -323,4 +324,18 @@ fn closing_a_listener_resets_who_waits() {
 /// The RST of a port where nobody listens has sequence number 0: minus our ISS, as counted here.
 fn s_iss(s: &Script) -> u32 {
     s.iss().expect("a SYN was seen")
+}
+
+#[test]
+fn what_no_socket_holds_is_listed_all_the_same() {
+    let (mut s, port, _) = opened_and_left(Settings::default());
+    let listener = s.host.listen(80, 1);
+    s.host.spare(listener);
+    s.send_repr(&Repr { flags: Flags::SYN, seq: Seq(99), window: 1000, ..seg(6000, 80) }, &[]);
+    let Ok(Reply::Sockets(list)) = s.host.ask(Request::Sockets { skip: 0 }) else { panic!() };
+    let nobodys = list.iter().filter(|i| i.sock == SockInfo::NOBODYS);
+    let found: Vec<_> = nobodys.map(|i| (i.state, i.local.port(), i.remote)).collect();
+    let peer = |port: u16| Some(std::net::SocketAddr::from(([10, 0, 0, 2], port)));
+    let (half, left) = (State::SynReceived, State::TimeWait);
+    assert_eq!(found, [(half, 80, peer(6000)), (left, port, peer(5000))]);
 }

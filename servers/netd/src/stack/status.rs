@@ -1,12 +1,13 @@
 //! How things are: the interface, sockets, counters.
 
 use super::{Body, Stack};
-use crate::demux::ANY;
+use crate::demux::{ANY, Tuple};
 use crate::env::Env;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::Name;
 use libipc::net::{COUNTERS, Interface, SockId, SockInfo, Stats};
+use libipc::sock::{Kind, State};
 
 impl<E: Env> Stack<E> {
     pub(super) fn interface(&self) -> Interface {
@@ -23,8 +24,12 @@ impl<E: Env> Stack<E> {
     }
 
     pub(super) fn sockets(&self, skip: u32) -> heapless::Vec<SockInfo, 8> {
-        let infos = (0..self.socks.len() as u32).filter_map(|i| self.info(i));
-        infos.skip(skip as usize).take(8).collect()
+        let socks = (0..self.socks.len() as u32).filter_map(|i| self.info(i));
+        let asked = (0..self.requests.len()).filter_map(|i| self.requests.get(i));
+        let asked = asked.map(|r| nobodys(State::SynReceived, &r.tuple));
+        let waiting = (0..self.time_wait.len()).filter_map(|i| self.time_wait.get(i));
+        let waiting = waiting.map(|w| nobodys(State::TimeWait, &w.tuple));
+        socks.chain(asked).chain(waiting).skip(skip as usize).take(8).collect()
     }
 
     pub(super) fn info(&self, i: u32) -> Option<SockInfo> {
@@ -78,6 +83,20 @@ impl<E: Env> Stack<E> {
             not_permitted: c.not_permitted,
             nonsense: c.nonsense,
         }
+    }
+}
+
+/// A connection that no socket holds: a handshake, or TIME-WAIT.
+fn nobodys(state: State, tuple: &Tuple) -> SockInfo {
+    SockInfo {
+        sock: SockInfo::NOBODYS,
+        kind: Kind::Tcp,
+        state,
+        local: tuple.local,
+        remote: Some(tuple.remote),
+        rx_queue: 0,
+        tx_queue: 0,
+        dropped: 0,
     }
 }
 

@@ -128,9 +128,14 @@ impl Shell {
                     sock::Kind::Raw => "raw",
                     sock::Kind::Capture => "capture",
                 };
+                let mut owner = heapless::String::<16>::new();
+                let _ = match s.sock {
+                    net::SockInfo::NOBODYS => write!(owner, "-"),
+                    sock => write!(owner, "{}.{}", sock.session, sock.id),
+                };
                 out!(
                     self,
-                    "{:<8} {:<13} {:>7} {:>7} {:>7} {:<22} {:<22} {}.{}",
+                    "{:<8} {:<13} {:>7} {:>7} {:>7} {:<22} {:<22} {}",
                     kind,
                     state_name(s.state),
                     s.rx_queue,
@@ -138,8 +143,7 @@ impl Shell {
                     s.dropped,
                     local,
                     remote,
-                    s.sock.session,
-                    s.sock.id
+                    owner
                 );
             }
             if !some.is_full() {

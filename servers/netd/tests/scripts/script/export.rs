@@ -17,7 +17,9 @@ fn is_plain(p: &Packet) -> bool {
 }
 
 /// Whatever the kernel's own choice is.
-const CUBIC: &str = "+0 setsockopt(3, SOL_TCP, TCP_CONGESTION, \"cubic\", 5) = 0\n";
+fn cubic(fd: i64) -> String {
+    format!("+0 setsockopt({fd}, SOL_TCP, TCP_CONGESTION, \"cubic\", 5) = 0\n")
+}
 
 /// Whether an assertion is of `tcp_info` alone.
 fn is_known(code: &str) -> bool {
@@ -47,7 +49,10 @@ fn line(e: &Event) -> Option<String> {
     // An error's name goes with what it says.
     let name = matches!(&e.what, What::Call(c) if c.errno.is_some()) && !e.text.ends_with(')');
     let said = if name { " (as it says)" } else { "" };
-    let cubic = if e.text.contains("SOCK_STREAM") { CUBIC } else { "" };
+    let cubic = match &e.what {
+        What::Call(c) if e.text.contains("SOCK_STREAM") => cubic(c.result.unwrap_or(3)),
+        _ => String::new(),
+    };
     plain.then(|| format!("{time}{}{said}\n{cubic}", e.text))
 }
 
