@@ -366,11 +366,12 @@ impl<E: Entry> Consumer<E> {
     /// As [`Self::pop`], of what [`Self::available`] saw last: nothing is looked at again.
     #[inline]
     pub fn pop_seen(&mut self) -> Option<E> {
-        (self.head != self.tail).then(|| {
-            let entry = E::load(self.mem.slot(self.head));
-            self.head += 1;
-            entry
-        })
+        if self.head == self.tail {
+            return None;
+        }
+        let entry = E::load(self.mem.slot(self.head));
+        self.head += 1;
+        Some(entry)
     }
 
     /// The next entry without taking it.

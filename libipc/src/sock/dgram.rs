@@ -14,7 +14,11 @@ pub fn ip_words(ip: core::net::IpAddr) -> [u64; 2] {
 }
 
 /// The address in two words of a record; mapped IPv4 addresses come back as IPv4.
+#[inline]
 pub fn ip_from_words(words: [u64; 2]) -> core::net::IpAddr {
+    if words[0] == 0 && words[1] >> 32 == 0xffff {
+        return IpAddr::V4(Ipv4Addr::from_bits(words[1] as u32));
+    }
     core::net::Ipv6Addr::from_bits((words[0] as u128) << 64 | words[1] as u128).to_canonical()
 }
 

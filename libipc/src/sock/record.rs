@@ -159,9 +159,11 @@ impl Record {
             pending: AtomicU32::new(0),
         }
     }
-    /// Seal over the fixed part: a 32-bit mix, against torn and stray writes, not against malice.
-    pub fn seal(&self) -> u32 {
-        let words = [
+    /// Words of the fixed part.
+    pub const WORDS: usize = 11;
+    /// The fixed part.
+    pub fn words(&self) -> [u64; Self::WORDS] {
+        [
             self.generation.load(Relaxed) as u64,
             self.kind.load(Relaxed) as u64
                 | (self.version.load(Relaxed) as u64) << 16
@@ -181,7 +183,14 @@ impl Record {
                 | (self.window_scale.load(Relaxed) as u64) << 32,
             self.iss.load(Relaxed) as u64 | (self.irs.load(Relaxed) as u64) << 32,
             self.ts_offset.load(Relaxed) as u64,
-        ];
+        ]
+    }
+    /// Seal over the fixed part: a 32-bit mix, against torn and stray writes, not against malice.
+    pub fn seal(&self) -> u32 {
+        Self::seal_of(&self.words())
+    }
+    /// The seal of a fixed part.
+    pub fn seal_of(words: &[u64; Self::WORDS]) -> u32 {
         let mut h: u64 = 0x9e37_79b9_7f4a_7c15;
         for w in words {
             h = (h ^ w).wrapping_mul(0xff51_afd7_ed55_8ccd);

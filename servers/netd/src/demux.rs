@@ -97,6 +97,28 @@ impl Key {
             rest.iter().for_each(|w| h.write_u64(*w));
         }
     }
+    /// Its place in [`Demux::shapes`].
+    #[inline]
+    fn shape(&self) -> usize {
+        let [ports, a, b, c, d] = self.0;
+        let wide = ports & WIDE != 0;
+        let bound = if wide { a | b != 0 } else { a >> 32 != 0 };
+        let connected =
+            ports >> 48 != 0 || if wide { d != 0 || c as u32 != 0 } else { a as u32 != 0 };
+        let space = match ports as u8 {
+            6 => 0,
+            17 => 4,
+            _ => 8,
+        };
+        space
+            + if connected {
+                0
+            } else if bound {
+                1
+            } else {
+                2
+            }
+    }
     fn space(&self) -> Space {
         match self.0[0] as u8 {
             6 => Space::Tcp,
@@ -153,7 +175,12 @@ pub struct Demux {
     buckets: Vec<u32>,
     entries: Vec<Entry>,
     hash: FixedState,
+    /// How many keys of each shape there are: what nobody has is not looked for.
+    shapes: [u32; SHAPES],
 }
+
+/// Shapes of keys: of each space connected ones, ones under an address of ours, ones under any.
+const SHAPES: usize = 12;
 
 impl Demux {
     /// For sockets `0..sockets`.
@@ -172,6 +199,7 @@ impl Demux {
                 })
                 .collect(),
             hash: FixedState::with_seed(key),
+            shapes: [0; SHAPES],
         }
     }
 
@@ -195,6 +223,9 @@ impl Demux {
 
     #[inline]
     fn find_key(&self, key: &Key) -> Option<u32> {
+        if self.shapes[key.shape()] == 0 {
+            return None;
+        }
         self.from(self.buckets[self.bucket(key)], key)
     }
 
@@ -293,6 +324,7 @@ impl Demux {
     }
 
     fn link(&mut self, socket: u32, key: Key, spread: bool) {
+        self.shapes[key.shape()] += 1;
         let bucket = self.bucket(&key);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
         let only_v6 = self.entries[socket as usize].only_v6;
@@ -304,7 +336,9 @@ impl Demux {
         if !core::mem::take(&mut self.entries[socket as usize].linked) {
             return;
         }
-        let bucket = self.bucket(&self.entries[socket as usize].key);
+        let key = self.entries[socket as usize].key;
+        self.shapes[key.shape()] -= 1;
+        let bucket = self.bucket(&key);
         let next = self.entries[socket as usize].next;
         let mut at = self.buckets[bucket];
         if at == socket {

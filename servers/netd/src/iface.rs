@@ -90,6 +90,20 @@ impl Iface {
         let IpAddr::V4(ip) = ip else { return false };
         ip.is_broadcast() || self.addrs.iter().any(|a| a.is_broadcast(ip))
     }
+    /// Whether `dst` is ours and `src` can only be another host's.
+    #[inline]
+    pub fn is_from_host_to_us(&self, src: Ipv4Addr, dst: Ipv4Addr) -> bool {
+        // Neither this network (0/8), nor the loop, nor groups and what is reserved.
+        let ordinary = !matches!(src.octets()[0], 0 | 127 | 224..);
+        let (mut to_us, mut from_host) = (false, ordinary);
+        for net in &self.addrs {
+            if let IpAddr::V4(addr) = net.addr {
+                to_us |= addr == dst;
+                from_host &= addr != src && !net.is_broadcast(src);
+            }
+        }
+        to_us && from_host
+    }
     /// The neighbour that packets for `dst` go to at time `now`.
     pub fn next_hop(&self, dst: IpAddr, now: u64) -> Option<IpAddr> {
         self.routes.lookup(dst, now).map(|r| r.via.unwrap_or(dst))

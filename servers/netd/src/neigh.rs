@@ -122,6 +122,11 @@ pub struct Place {
     version: u32,
 }
 
+impl Place {
+    /// Of nobody.
+    pub const NONE: Self = Self { entry: u32::MAX, version: 0 };
+}
+
 /// What the table knows about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {

@@ -16,7 +16,11 @@ use crate::crash;
 use crate::wire::tcp::Seq;
 
 /// Words of the fixed part.
-const WORDS: usize = 11;
+const WORDS: usize = Record::WORDS;
+/// The word of ports, listener and flags, and where the latter two are in it.
+const PORTS: usize = 6;
+const LISTENER_SHIFT: u32 = 32;
+const FLAGS_SHIFT: u32 = 48;
 
 /// The change of a fixed part that is under way: written and sealed before the record is touched.
 #[repr(C)]
@@ -114,7 +118,10 @@ impl Hard {
     }
 
     fn write(self, fixed: &Fixed, generation: u32) {
-        let words = fixed.words(generation);
+        self.write_words(fixed.words(generation));
+    }
+
+    fn write_words(self, words: [u64; WORDS]) {
         self.journal.open(self.name, &words);
         apply(self.rec, &words);
         self.journal.close();
@@ -122,19 +129,19 @@ impl Hard {
 
     /// The connection has been accepted.
     pub fn accept(self) {
-        self.change(|fixed| fixed.listener = NO_LISTENER);
+        self.set((NO_LISTENER as u64) << LISTENER_SHIFT);
     }
 
     /// The program has closed the connection.
     pub fn orphan(self) {
-        self.change(|fixed| fixed.flags |= flags::ORPHAN);
+        self.set((flags::ORPHAN as u64) << FLAGS_SHIFT);
     }
 
-    fn change(self, change: impl FnOnce(&mut Fixed)) {
-        if let Some(mut fixed) = Fixed::load(self.rec) {
-            change(&mut fixed);
-            self.store(&fixed);
-        }
+    /// Sets bits among ports, listener (no listener is all ones) and flags.
+    fn set(self, bits: u64) {
+        let mut words = self.rec.words();
+        words[PORTS] |= bits;
+        self.write_words(words);
     }
 }
 
@@ -164,7 +171,7 @@ fn apply(r: &Record, words: &[u64; WORDS]) {
     r.irs.store((seqs >> 32) as u32, Relaxed);
     r.ts_offset.store(ts as u32, Relaxed);
     crash::point();
-    r.check.store(r.seal(), Release);
+    r.check.store(Record::seal_of(words), Release);
     crash::point();
 }
 

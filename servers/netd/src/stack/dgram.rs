@@ -72,12 +72,16 @@ impl<E: Env> Stack<E> {
     }
 
     /// Reads `out.len()` bytes of the send ring of socket `i` at position `at`.
+    #[inline]
     pub(super) fn read_ring(&self, i: u32, at: u64, out: &mut [u8]) -> bool {
         let s = &self.socks[i as usize];
         let tx = &self.sessions[s.session as usize].mem.tx;
         let size = 1usize << s.rings.tx_bits;
         let start = at as usize & (size - 1);
         let first = out.len().min(size - start);
+        if first == out.len() {
+            return tx.read(s.rings.tx_off as usize + start, out);
+        }
         let (a, b) = out.split_at_mut(first);
         tx.read(s.rings.tx_off as usize + start, a) && tx.read(s.rings.tx_off as usize, b)
     }
@@ -286,10 +290,14 @@ impl<E: Env> Stack<E> {
         let base = s.rings.rx_off as usize;
         let write = |at: u64, bytes: &[u8]| {
             let start = at as usize & (size as usize - 1);
-            let (a, b) = bytes.split_at(bytes.len().min(size as usize - start));
+            if bytes.len() <= size as usize - start {
+                return rx.write(base + start, bytes);
+            }
+            let (a, b) = bytes.split_at(size as usize - start);
             rx.write(base + start, a) && rx.write(base, b)
         };
-        if !write(d.rx_tail, &header.to_bytes()) || !write(at, before) {
+        let head = header.to_bytes();
+        if !write(d.rx_tail, &head) || (!before.is_empty() && !write(at, before)) {
             return Err(Malformed::Truncated);
         }
         if let Body::Dgram(d) = &mut s.body {

@@ -94,7 +94,10 @@ impl<E: Env> Stack<E> {
         let src = match from {
             ip if !ip.is_unspecified() && ip.is_ipv4() == dst.is_ipv4() => ip,
             ip if !ip.is_unspecified() => return Err(Kept::Lost(Error::NetworkUnreachable)),
-            _ => self.source(dst).ok_or(Kept::Lost(Error::NetworkUnreachable))?,
+            _ => self
+                .known_source(dst)
+                .or_else(|| self.source(dst))
+                .ok_or(Kept::Lost(Error::NetworkUnreachable))?,
         };
         match self.route_from(src, dst) {
             Route::Via(link) => Ok(Way { link, src, to }),

@@ -5,13 +5,17 @@
 //! Whether a packet between these two addresses may be taken at all is found out on the long way and remembered with
 //! the connection ([`crate::tcp::Known`]) until the addresses of this host change.
 
+use super::rx::Packet;
 use super::{Body, Stack};
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::tcp::ecn::field;
 use crate::tcp::{Outcome, Segment};
 use crate::wire::ethernet;
-use crate::wire::plain::{HEAD, Plain};
+use crate::wire::ip::protocol;
+use crate::wire::ipv4_options::Taken;
+use crate::wire::plain::{HEAD, Plain, whole_v4};
+use crate::wire::{Malformed, ipv4};
 use libipc::shared::Bytes;
 
 impl<E: Env> Stack<E> {
@@ -26,6 +30,47 @@ impl<E: Env> Stack<E> {
         let (local, remote) = ((p.dst, p.dst_port), (p.src, p.src_port));
         let Some(i) = self.demux.find_tcp_v4(local, remote) else { return false };
         self.expected_by(i, &p, At(mem, at), checked)
+    }
+
+    /// A frame that is a whole IPv4 packet without options, from another host to an address of ours: straight
+    /// to its transport. `None`: it is something else. `head` is a copy of its beginning.
+    #[inline]
+    pub(super) fn whole(
+        &mut self,
+        mem: &Bytes,
+        at: usize,
+        len: usize,
+        head: &[u8],
+        checked: bool,
+    ) -> Option<Result<(), Malformed>> {
+        let (from, repr) = whole_v4(head.first_chunk()?, len, self.iface.mac)?;
+        let long = len > ethernet::HEADER + self.iface.mtu as usize;
+        if long || !self.iface.is_from_host_to_us(repr.src, repr.dst) {
+            return None;
+        }
+        let (header, head) = head.get(ethernet::HEADER..)?.split_at_checked(ipv4::HEADER)?;
+        let at = at + ethernet::HEADER + ipv4::HEADER;
+        let p = Packet {
+            mem: *mem,
+            at,
+            head,
+            header,
+            behind: at,
+            from,
+            ip: repr.into(),
+            options: Taken::default(),
+            looped: false,
+            to_us: true,
+            group: false,
+            checked,
+        };
+        if repr.protocol == protocol::UDP && self.dhcp.is_some() {
+            match self.dhcp_in(&p) {
+                Ok(false) => {}
+                result => return Some(result.map(|_| ())),
+            }
+        }
+        Some(self.transport_in(&p))
     }
 
     /// `p`, a frame at `from`, is for the connection at socket `i`, if that is one.

@@ -25,7 +25,7 @@ impl<E: Env> Stack<E> {
         repr: &ipv4::Repr,
         p: &mut Packet<'_>,
     ) -> Result<(), Malformed> {
-        let broadcast = self.v4_destination(repr, p.looped)?;
+        let all = self.v4_destination(repr, p.looped)?;
         let fragment = repr.is_fragment();
         if repr.protocol == protocol::UDP && !fragment && self.dhcp_in(p)? {
             return Ok(());
@@ -33,7 +33,7 @@ impl<E: Env> Stack<E> {
         let (src, dst) = (IpAddr::V4(repr.src), IpAddr::V4(repr.dst));
         p.to_us = dst.is_loopback() || self.iface.is_ours(dst);
         p.group |= !p.to_us;
-        if !p.to_us && !broadcast && !self.is_member(dst) {
+        if !p.to_us && !all && !self.iface.is_broadcast(dst) && !self.is_member(dst) {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl<E: Env> Stack<E> {
         if fragment { self.fragment_in(repr, p) } else { self.transport_in(p) }
     }
 
-    /// Checks the addresses of a packet, in Linux's order: yields whether it is a broadcast.
+    /// Checks the addresses of a packet, in Linux's order: yields whether it is to all, of whichever network.
     fn v4_destination(&self, r: &ipv4::Repr, looped: bool) -> Result<bool, Malformed> {
         if r.dst.is_broadcast() || (r.src.is_unspecified() && r.dst.is_unspecified()) {
             return Ok(true);
@@ -59,7 +59,7 @@ impl<E: Env> Stack<E> {
         if is_this_net(r.src) || is_this_net(r.dst) || stolen {
             return Err(Malformed::Address);
         }
-        Ok(self.iface.is_broadcast(r.dst.into()))
+        Ok(false)
     }
 
     /// Options of a packet for this host. `false`: it was refused.

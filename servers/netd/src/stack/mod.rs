@@ -8,6 +8,7 @@
 //! | `sock` | socket numbers: what each is, how it becomes free |
 //! | `rx` | frames to protocols |
 //! | `fast`, `fast_tx` | the frame that was expected, to its connection; plain segments out |
+//! | `ways` | ways that were found lately |
 //! | `tx` | frames out: headers, payload by reference or copied, routes, neighbours |
 //! | `tcp` | segments to connections, segments out |
 //! | `listen` | listeners: spares, handshakes, connections that wait |
@@ -73,6 +74,7 @@ mod tcp;
 mod timewait;
 mod turns;
 mod tx;
+mod ways;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -111,6 +113,7 @@ pub use setup::Setup;
 use sock::{Body, Listener, Place, Queued, Served, Sock};
 use tap::Taps;
 use tx::LoopQueue;
+use ways::Ways;
 
 /// The stack.
 pub struct Stack<E> {
@@ -155,6 +158,7 @@ pub struct Stack<E> {
     reassembly: Reassembly,
     groups: Groups,
     paths: Paths,
+    ways: Ways,
     fast: Cache,
     /// Identifications of packets that may be cut, by a hash of their destination.
     ids: [u16; 256],

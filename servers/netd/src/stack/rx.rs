@@ -75,7 +75,12 @@ impl<E: Env> Stack<E> {
             let seen = if looped { Seen::Looped } else { Seen::Coming };
             self.tap(Sight::At(&mem, at), len, seen);
         }
-        if let Err(why) = self.ethernet(mem, at, len, head, checked, looped) {
+        let whole = if looped { None } else { self.whole(&mem, at, len, head, checked) };
+        let result = match whole {
+            Some(result) => result,
+            None => self.ethernet(mem, at, len, head, checked, looped),
+        };
+        if let Err(why) = result {
             *why.counter(&mut self.counters) += 1;
         }
     }

@@ -10,6 +10,7 @@ use super::sock::{Body, Place, Queued};
 use super::tap::Taps;
 use super::turns::Own;
 use super::tx::LoopQueue;
+use super::ways::Ways;
 use super::{Stack, icmp};
 use crate::addressing::Addressing;
 use crate::addressing6::Addressing6;
@@ -151,6 +152,7 @@ impl<E: Env> Stack<E> {
             reassembly: Reassembly::new(fragments, random.next_u64()),
             groups: Groups::default(),
             paths: Paths::new(random.next_u64()),
+            ways: Ways::new(),
             fast: Cache::new(random.next_u64()),
             ids: core::array::from_fn(|_| random.next_u32() as u16),
             addressing: setup.addressing,

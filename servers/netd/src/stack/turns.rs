@@ -232,6 +232,9 @@ impl<E: Env> Stack<E> {
         // Who was blocked once in this turn stays so.
         let (mut others, mut local) = (true, true);
         for _ in 0..PUMP_BUDGET {
+            if self.turns.is_empty() {
+                return false;
+            }
             let driver = others
                 && match self.port.is_ready(tx::HEAD_ROOM) {
                     Ok(ready) => ready,

@@ -184,8 +184,13 @@ impl<E: Env> Stack<E> {
     /// The way from `src` to `dst`. There is none from an address that was ours and is no more: what
     /// DHCP took away must not be used (RFC 2131 4.4.5), and somebody else may have it.
     pub(super) fn route_from(&mut self, src: IpAddr, dst: IpAddr) -> Route {
+        if let Some(to) = self.known_station(src, dst) {
+            return Route::Via(Link::Device(to));
+        }
         if src.is_unspecified() || src.is_loopback() || self.iface.is_ours(src) {
-            return self.route(dst);
+            let route = self.route(dst);
+            self.keep_way(src, dst, route);
+            return route;
         }
         Route::Unreachable
     }

@@ -48,12 +48,13 @@ impl Sum {
         Self((raw & 0xffff_ffff) + (raw >> 32))
     }
     /// Sixteen bits, as a little-endian word.
+    #[inline]
     pub const fn fold(self) -> u16 {
-        // 64 bits to 33, to 32 (or less), to 17, to 16: each step halves and carries.
-        let s = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let s = (s & 0xffff_ffff) + (s >> 32);
-        let s = (s & 0xffff) + (s >> 16);
-        ((s & 0xffff) + (s >> 16)) as u16
+        // Adding the carries up keeps the remainder by 0xffff, and yields 0 only of 0.
+        match self.0 {
+            0 => 0,
+            n => ((n - 1) % 0xffff + 1) as u16,
+        }
     }
     /// The checksum field: the complement, as bytes on the wire.
     pub const fn finish(self) -> [u8; 2] {
@@ -62,7 +63,7 @@ impl Sum {
     /// Whether a sum over data *and* its checksum field says that it is intact.
     #[inline]
     pub const fn is_intact(self) -> bool {
-        // Folding keeps the remainder by 0xffff, and only nothing folds to 0.
+        // See `fold`.
         self.0 != 0 && self.0.is_multiple_of(0xffff)
     }
 }

@@ -4,7 +4,9 @@
 
 use super::checksum::Sum;
 use super::ethernet::Mac;
+use super::ipv4;
 use super::tcp::{Flags, Options, Seq, Timestamps};
+use core::net::Ipv4Addr;
 
 /// Bytes of a frame that are looked at.
 pub const HEAD: usize = 72;
@@ -133,6 +135,45 @@ impl Plain {
     }
 }
 
+/// What the headers of a whole IPv4 packet without options say, for station `to`, of one station.
+#[inline]
+pub fn whole_v4(h: &[u8; 40], len: usize, to: Mac) -> Option<(Mac, ipv4::Repr)> {
+    let (words, _) = h.as_chunks::<8>();
+    let w: [u64; 5] = core::array::from_fn(|i| u64::from_le_bytes(words[i]));
+    let Mac([a, b, c, d, e, f]) = to;
+    let to = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let from = w[0] >> 48 | (w[1] & 0xffff_ffff) << 16;
+    let form = w[0] << 16 == to << 16
+        && (w[1] >> 32) as u16 == 0x0008
+        && w[1] >> 48 & 0xff == VERSION
+        && w[2] >> 32 & FRAGMENT == 0
+        && from & 1 == 0
+        && from != 0;
+    let total = (w[2] as u16).swap_bytes();
+    if !form || total < 20 || total as usize + 14 > len {
+        return None;
+    }
+    let (src, dst) = ((w[3] >> 16) as u32, (w[3] >> 48) as u32 | (w[4] as u16 as u32) << 16);
+    let sum = (w[1] >> 48) + low(w[2]) + (w[3] & 0xffff) + src as u64 + dst as u64;
+    if !Sum::from_raw(sum).is_intact() {
+        return None;
+    }
+    let [a, b, c, d, e, f, ..] = from.to_le_bytes();
+    let repr = ipv4::Repr {
+        ttl: (w[2] >> 48) as u8,
+        id: ((w[2] >> 16) as u16).swap_bytes(),
+        tos: (w[1] >> 56) as u8,
+        dont_fragment: w[2] >> 32 & DONT_FRAGMENT != 0,
+        ..ipv4::Repr::new(
+            Ipv4Addr::from_bits(u32::from_be(src)),
+            Ipv4Addr::from_bits(u32::from_be(dst)),
+            (w[2] >> 56) as u8,
+            total - 20,
+        )
+    };
+    Some((Mac([a, b, c, d, e, f]), repr))
+}
+
 /// A word as a sum of its halves, which cannot overflow when a few are added.
 const fn low(w: u64) -> u64 {
     (w & 0xffff_ffff) + (w >> 32)
@@ -229,11 +270,41 @@ impl Headers {
     }
 }
 
+/// Bytes of the headers of a datagram or an echo: Ethernet, IPv4, and eight.
+pub const SHORT_HEAD: usize = 42;
+
+/// Those headers, of a whole packet; `body` is the transport's.
+#[inline]
+pub fn short_head(to: Mac, from: Mac, ip: &ipv4::Repr, body: [u8; 8]) -> [u8; SHORT_HEAD] {
+    let mac = |Mac([a, b, c, d, e, f]): Mac| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let be16 = |n: u16| n.to_be() as u64;
+    let (to, from, body) = (mac(to), mac(from), u64::from_le_bytes(body));
+    let (src, dst) = (ip.src.to_bits().to_be() as u64, ip.dst.to_bits().to_be() as u64);
+    let first = VERSION | (ip.tos as u64) << 8;
+    let cut = if ip.dont_fragment { DONT_FRAGMENT << 32 } else { 0 };
+    let second = be16(ip.payload_len + 20) | be16(ip.id) << 16 | cut;
+    let second = second | (ip.ttl as u64) << 48 | (ip.protocol as u64) << 56;
+    let sum = Sum::from_raw(first + low(second) + src + dst).finish();
+    let words = [
+        to | from << 48,
+        from >> 16 | 0x0008 << 32 | first << 48,
+        second,
+        u16::from_le_bytes(sum) as u64 | src << 16 | dst << 48,
+        dst >> 16 | body << 16,
+    ];
+    let mut out = [0; SHORT_HEAD];
+    let (whole, rest) = out.as_chunks_mut::<8>();
+    for (to, word) in whole.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    rest.copy_from_slice(&((body >> 48) as u16).to_le_bytes());
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ethernet, ip, ipv4, tcp};
-    use core::net::Ipv4Addr;
+    use crate::wire::{ethernet, ip, tcp};
 
     fn headers(timestamps: Option<Timestamps>, len: u16) -> Headers {
         Headers {
@@ -298,6 +369,22 @@ mod tests {
     }
 
     #[test]
+    fn so_are_short_headers() {
+        let (src, dst) = (Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(192, 168, 255, 1));
+        for (dont_fragment, id) in [(true, 0xfedc), (false, 1)] {
+            let whole = ipv4::Repr::new(src, dst, ip::protocol::UDP, 1480);
+            let repr = ipv4::Repr { tos: 0x10, ttl: 3, id, dont_fragment, ..whole };
+            let (to, from) = (Mac([2, 3, 4, 5, 6, 7]), Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
+            let mut out = [0; SHORT_HEAD];
+            let ty = ethernet::EtherType::Ipv4;
+            ethernet::Repr { dst: to, src: from, ty }.emit(out.first_chunk_mut().unwrap());
+            repr.emit(out[14..].first_chunk_mut().unwrap());
+            out[34..].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+            assert_eq!(short_head(to, from, &repr, [1, 2, 3, 4, 5, 6, 7, 8]), out);
+        }
+    }
+
+    #[test]
     fn what_is_read_is_what_was_written() {
         let some = Some(Timestamps { value: 0x0123_4567, echo: 0x89ab_cdef });
         for timestamps in [None, some] {
@@ -308,6 +395,21 @@ mod tests {
             assert_eq!((p.src, p.dst, p.src_port, p.dst_port), (h.src, h.dst, 0x1234, 0xabcd));
             assert_eq!((p.seq, p.ack, p.flags, p.window), (h.seq, h.ack, h.flags, h.window));
             assert_eq!((p.tos, p.timestamps, p.payload, p.len), (0x10, timestamps, h.size(), 0));
+        }
+    }
+
+    #[test]
+    fn a_whole_packet_is_what_the_layers_read() {
+        let h = headers(None, 100);
+        let frame: [u8; 40] = *h.emit(false).first_chunk().unwrap();
+        let (from, repr) = whole_v4(&frame, 154, h.to).expect("whole");
+        assert_eq!((from, whole_v4(&frame, 153, h.to)), (h.from, None));
+        assert_eq!(ipv4::Repr::parse(&frame[14..], 140), Ok((repr, 20)));
+        // The station it came from is anybody; the rest is found out, too.
+        for bit in (0..34 * 8).filter(|b| !matches!(b / 8, 6..=11)) {
+            let mut other = frame;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(whole_v4(&other, 154, h.to), None, "bit {bit}");
         }
     }
 
