@@ -20,6 +20,8 @@ pub struct Settings {
     pub fast_open_pause_s: u32,
     /// The key of Fast Open cookies (`tcp_fastopen_key`); `None`: one that nobody knows.
     pub fast_open_key: Option<(u64, u64)>,
+    /// Every frame takes the long way: what leaves is the same, which is what a test makes sure of.
+    pub long_way: bool,
 }
 
 bitflags! {
@@ -60,6 +62,7 @@ impl Default for Settings {
             fast_open: FastOpen::CLIENT.union(FastOpen::SERVER),
             fast_open_pause_s: 0,
             fast_open_key: None,
+            long_way: false,
         }
     }
 }

@@ -19,6 +19,12 @@ use crate::wire::{Malformed, ipv4};
 use libipc::shared::Bytes;
 
 impl<E: Env> Stack<E> {
+    /// Whether frames may take short ways at all: who taps them sees them on the long one.
+    #[inline]
+    pub(super) fn is_straight(&self) -> bool {
+        self.taps.is_empty() && !self.settings.long_way
+    }
+
     /// Whether the frame of `len` bytes at `at` of `mem` was the expected one: then it is done with.
     #[inline]
     pub(super) fn expected(&mut self, mem: &Bytes, at: usize, len: usize, checked: bool) -> bool {

@@ -23,7 +23,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn known_way(&mut self, i: u32) -> Option<Mac> {
         let Body::Tcp(conn) = &self.socks[i as usize].body else { return None };
         let known = conn.known;
-        if known.way != self.iface.version() || self.paths.is_special() {
+        if self.settings.long_way || known.way != self.iface.version() || self.paths.is_special() {
             return None;
         }
         self.neighbours.again(known.neighbour, self.now)
@@ -54,7 +54,7 @@ impl<E: Env> Stack<E> {
         };
         let (flags, options) = (out.flags, &out.options);
         let plain = flags - Flags::PSH == Flags::ACK && options.sack.is_empty() && out.segment == 0;
-        if !plain || !self.offload || !self.iface.up || !self.taps.is_empty() {
+        if !plain || !self.offload || !self.iface.up || !self.is_straight() {
             return false;
         }
         let opts = conn.opts();

@@ -142,7 +142,7 @@ impl<E: Env> Stack<E> {
 
     /// RFC 791 3.2: pieces of as many whole units of eight bytes as fit, the last of what is left.
     fn may_send_short(&self) -> bool {
-        self.iface.up && self.taps.is_empty() && self.port_closed_until <= self.now
+        self.iface.up && self.is_straight() && self.port_closed_until <= self.now
     }
 
     /// Sends what nearly every datagram and every echo is: a whole packet of IPv4 without options, with a

@@ -52,11 +52,8 @@ impl<E: Env> Stack<E> {
     /// A frame of `len` bytes lies at `at` of `mem`.
     #[inline]
     pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
-        if looped
-            || !self.taps.is_empty()
-            || !self.raws.is_empty()
-            || !self.expected(&mem, at, len, checked)
-        {
+        let short = !looped && self.is_straight() && self.raws.is_empty();
+        if !short || !self.expected(&mem, at, len, checked) {
             self.any_frame(mem, at, len, checked, looped);
         }
     }
@@ -75,7 +72,8 @@ impl<E: Env> Stack<E> {
             let seen = if looped { Seen::Looped } else { Seen::Coming };
             self.tap(Sight::At(&mem, at), len, seen);
         }
-        let whole = if looped { None } else { self.whole(&mem, at, len, head, checked) };
+        let long = looped || self.settings.long_way;
+        let whole = if long { None } else { self.whole(&mem, at, len, head, checked) };
         let result = match whole {
             Some(result) => result,
             None => self.ethernet(mem, at, len, head, checked, looped),

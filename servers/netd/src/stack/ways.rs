@@ -43,7 +43,9 @@ impl<E: Env> Stack<E> {
     #[inline]
     fn way(&self, dst: Ipv4Addr) -> Option<&Way> {
         let w = &self.ways.0[Ways::slot(dst)];
-        let holds = w.version == self.iface.version() && !self.paths.is_special();
+        let holds = !self.settings.long_way
+            && w.version == self.iface.version()
+            && !self.paths.is_special();
         (w.dst == dst && holds).then_some(w)
     }
 

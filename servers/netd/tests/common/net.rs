@@ -79,6 +79,8 @@ pub struct Net {
     /// Print frames: set `TRACE` in the environment.
     trace: bool,
     seen: VecDeque<Seen>,
+    /// Every frame, when and from whom, if somebody wants them.
+    pub all: Option<Vec<(u64, usize, Vec<u8>)>>,
 }
 
 /// A run that failed shows what was on the wire last.
@@ -104,6 +106,7 @@ impl Net {
             resets: 0,
             trace: std::env::var_os("TRACE").is_some(),
             seen: VecDeque::new(),
+            all: None,
         }
     }
 
@@ -153,6 +156,9 @@ impl Net {
 
     fn launch(&mut self, from: usize, frame: Vec<u8>) {
         self.frames += 1;
+        if let Some(all) = &mut self.all {
+            all.push((self.now, from, frame.clone()));
+        }
         let v4 = frame[12..14] == [8, 0] && frame[23] == 6 && frame[47] & 4 != 0;
         let v6 = frame[12..14] == [0x86, 0xdd] && frame[20] == 6 && frame[67] & 4 != 0;
         self.resets += (v4 || v6) as u64;

@@ -1,0 +1,90 @@
+//! The short ways (header prediction, headers written in one go, ways that are remembered) are ways, not
+//! other behaviour: with all of them off the same frames leave at the same times.
+
+mod common;
+
+use common::net::{Net, Weather};
+use common::talk::{Talk, converse};
+use common::{Host, HostSpec, MS, Rng, S};
+use libipc::counters::Counters;
+use libipc::sock::Kind;
+use netd::Settings;
+
+/// What was on the wire, and what each host counted.
+type Story = (Vec<(u64, usize, Vec<u8>)>, Vec<Counters>);
+
+fn two(seed: u64, long_way: bool) -> Net {
+    let mut rng = Rng(seed);
+    let weather = match seed % 3 {
+        0 => Weather::FINE,
+        1 => Weather::BAD,
+        _ => Weather { corruption: 200, jitter: rng.below(3 * MS), ..Weather::FINE },
+    };
+    let settings = Settings { long_way, ..Settings::default() };
+    let (offload, bits) = (rng.chance(700), 12 + rng.below(4) as u8);
+    let spec =
+        |n| HostSpec { offload, tx_bits: bits, rx_bits: bits, settings, ..HostSpec::fixed(n) };
+    let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], weather, seed);
+    net.all = Some(Vec::new());
+    net
+}
+
+fn story(net: &mut Net) -> Story {
+    let all = net.all.take().expect("asked for");
+    (all, net.hosts.iter_mut().map(|h| *h.stack().counters()).collect())
+}
+
+/// Streams both ways.
+fn streams(seed: u64, long_way: bool) -> Story {
+    let mut net = two(seed, long_way);
+    let talk = Talk::begin(&mut net, [0, 1], "10.0.0.2:80", 4, 20_000, 60_000);
+    converse(&mut net, &mut [talk], seed, |_| {});
+    story(&mut net)
+}
+
+/// Datagrams both ways, of every length around the least frame and some longer.
+fn datagrams(seed: u64, long_way: bool) -> Story {
+    let mut net = two(seed, long_way);
+    let ends = [0, 1].map(|i| {
+        let id = net.hosts[i].open(Kind::Udp);
+        net.hosts[i].bind(id, "0.0.0.0:7").unwrap();
+        id
+    });
+    for round in 0..60 {
+        for (i, id) in ends.into_iter().enumerate() {
+            let to = format!("10.0.0.{}:7", 2 - i).parse().unwrap();
+            let data = vec![round as u8; round * (1 + round / 30 * 30)];
+            let prog = &mut net.hosts[i].progs[0];
+            while prog.recv_from(id).is_some() {}
+            if prog.dgram_room(id) > data.len() as u64 + 100 {
+                prog.put_to(id, Some(to), &data);
+            }
+            prog.submit(id);
+        }
+        let next = net.now + if round % 20 == 0 { 40 * S } else { 3 * MS };
+        net.run(next, &mut |_| false);
+    }
+    story(&mut net)
+}
+
+fn same(what: fn(u64, bool) -> Story, seeds: u64) {
+    for seed in 0..seeds {
+        let ((short, counted), (long, also)) = (what(seed, false), what(seed, true));
+        for (i, (a, b)) in short.iter().zip(&long).enumerate() {
+            assert_eq!(a, b, "frame {i} of seed {seed}");
+        }
+        assert_eq!(short.len(), long.len(), "frames of seed {seed}");
+        assert_eq!(counted, also, "seed {seed}");
+        assert!(short.len() > 20, "seed {seed}: something was sent");
+    }
+}
+
+#[test]
+fn streams_are_the_same_either_way() {
+    same(streams, 60);
+}
+
+#[test]
+fn datagrams_are_the_same_either_way() {
+    same(datagrams, 30);
+}
