@@ -89,6 +89,7 @@ impl Key {
         let ports = (port as u64) << 32 | (its_port as u64) << 48;
         Self([ports | space as u64, (local as u64) << 32 | remote as u64, 0, 0, 0])
     }
+    #[inline]
     fn feed(&self, h: &mut impl Hasher) {
         let Self([ports, a, rest @ ..]) = self;
         h.write_u64(*ports);
@@ -211,6 +212,7 @@ impl Demux {
     }
 
     /// The socket under exactly this tuple; of several the one that came last.
+    #[inline]
     pub fn find(&self, tuple: &Tuple) -> Option<u32> {
         self.find_key(&Key::from(tuple))
     }
@@ -218,7 +220,8 @@ impl Demux {
     /// The TCP connection between these addresses and ports of IPv4.
     #[inline]
     pub fn find_tcp_v4(&self, local: (u32, u16), remote: (u32, u16)) -> Option<u32> {
-        self.find_key(&Key::v4(Space::Tcp, local, remote))
+        let key = Key::v4(Space::Tcp, local, remote);
+        self.from(self.buckets[self.bucket(&key)], &key)
     }
 
     #[inline]

@@ -10,7 +10,7 @@
 //! | `fast`, `fast_tx` | the frame that was expected, to its connection; plain segments out |
 //! | `ways` | ways that were found lately |
 //! | `tx` | frames out: headers, payload by reference or copied, routes, neighbours |
-//! | `tcp` | segments to connections, segments out |
+//! | `tcp`, `tcp_out` | segments to connections, segments out |
 //! | `listen` | listeners: spares, handshakes, connections that wait |
 //! | `request` | handshakes that others have begun |
 //! | `timewait` | connections that no program holds any more |
@@ -71,6 +71,7 @@ mod status;
 mod submit;
 mod tap;
 mod tcp;
+mod tcp_out;
 mod timewait;
 mod turns;
 mod tx;

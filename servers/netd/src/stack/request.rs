@@ -3,7 +3,7 @@
 
 use super::reports::Report;
 use super::rx::Packet;
-use super::tcp::Envelope;
+use super::tcp_out::Envelope;
 use super::tx::{Link, Payload, Route};
 use super::{Body, Place, Stack};
 use crate::demux::{Space, Tuple};

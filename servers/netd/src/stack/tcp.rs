@@ -1,45 +1,24 @@
-//! TCP sockets: segments to connections, listeners and their queues, segments out.
+//! TCP sockets: segments to connections, listeners and their queues.
 
 use super::request::Arrival;
 use super::rx::Packet;
-use super::tx::{Check, Link, MAX_BURST, NET, Payload, Route};
-use super::{Body, Place, Served, Stack};
+use super::{Body, Place, Stack};
 use crate::demux::{ANY, Space, Tuple};
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
 use crate::tcp::ecn::field;
-use crate::tcp::{Config, Opts, Out, Outcome, Plan, Segment};
+use crate::tcp::{Config, Opts, Outcome, Plan, Segment};
+use crate::wire::Malformed;
 use crate::wire::checksum::Sum;
-use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
-use crate::wire::{Malformed, ip};
+use crate::wire::tcp::{Repr, Seq};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::counters::Counters;
-use libipc::nic::Csum;
-use libipc::sock::{Error, Kind};
+use libipc::sock::Kind;
 
 /// Headers of IPv6 and TCP without options.
 const HEADERS_V6: u16 = 60;
-/// Segments that one connection sends before others have their turn.
-const QUOTA: usize = 16;
-
-/// What the IP header of a segment says besides.
-#[derive(Clone, Copy)]
-pub(super) struct Envelope {
-    /// The NIC cuts it into segments of so many bytes; 0: not.
-    pub segment: u16,
-    /// Type of service.
-    pub tos: u8,
-    /// Time to live; 0: as usual.
-    pub hop_limit: u8,
-}
-
-impl Envelope {
-    /// Nothing special.
-    pub const PLAIN: Self = Self { segment: 0, tos: 0, hop_limit: 0 };
-}
-
 impl<E: Env> Stack<E> {
     /// What a connection at socket `i` from address `local` begins with.
     pub(super) fn tcp_config(&self, i: u32, local: IpAddr) -> Config {
@@ -322,182 +301,6 @@ impl<E: Env> Stack<E> {
         }
         self.arm(i);
     }
-
-    /// The way from connection `i` to its peer.
-    #[inline]
-    fn tcp_route(&mut self, i: u32) -> Route {
-        if let Some(to) = self.known_way(i) {
-            return Route::Via(Link::Device(to));
-        }
-        let s = &self.socks[i as usize];
-        let route = self.route_from(s.local.ip(), s.remote.ip());
-        if let Route::Via(Link::Device(_)) = route {
-            self.remember_way(i);
-        }
-        route
-    }
-
-    /// Sends what connection `i` may send now.
-    pub(super) fn tcp_output(&mut self, i: u32) -> Served {
-        let link = match self.tcp_route(i) {
-            Route::Via(link) => link,
-            Route::Wait(entry) => {
-                self.wait_for(i, entry);
-                return Served::Done;
-            }
-            route => {
-                let now = self.now;
-                if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
-                    let outcome = match route {
-                        Route::Unreachable => conn.unreachable(Error::NetworkUnreachable, now),
-                        _ => conn.stalled(now),
-                    };
-                    self.after_tcp(i, outcome);
-                    self.arm(i);
-                }
-                return Served::Done;
-            }
-        };
-        let v4 = self.socks[i as usize].remote.is_ipv4();
-        let burst = if self.tso && link != Link::Loop && v4 { MAX_BURST } else { 0 };
-        let served = self.send_segments(i, link, burst);
-        let now = self.now;
-        if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
-            conn.turn_over(now);
-            if conn.is_below_lowat() {
-                self.ready(i);
-            }
-        }
-        self.arm(i);
-        served
-    }
-
-    fn send_segments(&mut self, i: u32, link: Link, burst: u32) -> Served {
-        let mut sent = 0;
-        while sent < QUOTA {
-            if !self.link_ready(link) {
-                return Served::Blocked;
-            }
-            let now = self.now;
-            let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
-            let Some(out) = conn.next_segment(now, burst) else { return Served::Done };
-            self.counters.retransmits += out.again as u64;
-            sent += match out.segment {
-                0 => 1,
-                size => out.len.div_ceil(size as u32) as usize,
-            };
-            let alone = conn.has_no_more();
-            if !link.station().is_some_and(|to| self.send_plain(i, &out, to)) {
-                self.send_out(i, link, &out);
-            }
-            if alone {
-                return Served::Done;
-            }
-        }
-        Served::More
-    }
-
-    /// Sends `out` of connection `i`, whatever it is.
-    fn send_out(&mut self, i: u32, link: Link, out: &Out) {
-        let s = &self.socks[i as usize];
-        let (local, remote) = (s.local, s.remote);
-        let Body::Tcp(conn) = &s.body else { return };
-        let opts = conn.opts();
-        let how = Envelope {
-            segment: out.segment,
-            tos: opts.tos & !field::MASK | out.ecn,
-            hop_limit: opts.ttl,
-        };
-        let payload = self.ring_pieces(i, out.at, out.len);
-        let mut repr = out_repr(out, local.port(), remote.port());
-        if out.flags.contains(Flags::SYN) && !out.again {
-            repr.options.fast_open = self.fast_option(i, remote.ip());
-        }
-        self.send_segment(link, local.ip(), remote.ip(), &repr, payload, how);
-    }
-
-    pub(super) fn send_segment(
-        &mut self,
-        link: Link,
-        src: IpAddr,
-        dst: IpAddr,
-        repr: &Repr,
-        payload: Payload<'_>,
-        how: Envelope,
-    ) {
-        let mut head = [0; NET + MAX_HEADER];
-        let tcp_len = repr.header_len() + payload.len();
-        let (net, tcp) = head.split_at_mut(NET);
-        let Envelope { segment, tos, hop_limit } = how;
-        let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
-        ip.tos = tos;
-        if hop_limit != 0 {
-            ip.hop_limit = hop_limit;
-        }
-        let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
-        // Before a connection stands, and without one, there is nothing to count for.
-        let numbered =
-            !repr.flags.contains(Flags::SYN | Flags::ACK) && !repr.flags.contains(Flags::RST);
-        let Some(start) = self.headers(link, &ip, net, numbered) else { return };
-        repr.emit(tcp);
-        let from = NET - start;
-        // The NIC adds the length of each segment.
-        let pseudo = if segment == 0 { ip } else { ip::Repr { payload_len: 0, ..ip } }.pseudo();
-        let check =
-            Check { field: from + 16, from, pseudo, csum: Csum::Tcp, segment, copied: false };
-        self.transmit(link, &mut head[start..NET + repr.header_len()], Some(check), payload);
-    }
-
-    /// RFC 9293 3.10.7.1: an RST for a segment that nobody wants, back where it came from.
-    pub(super) fn refuse(&mut self, p: &Packet<'_>, seg: &Segment, tuple: &Tuple) {
-        if seg.flags.contains(Flags::RST) {
-            return;
-        }
-        let (seq, ack, flags) = if seg.flags.contains(Flags::ACK) {
-            (seg.ack, Seq(0), Flags::RST)
-        } else {
-            (Seq(0), seg.seq + seg.space(), Flags::RST | Flags::ACK)
-        };
-        let Some(link) = self.way_back(p) else { return };
-        self.counters.resets_sent += 1;
-        let repr = reset_repr(tuple, seq, ack, flags);
-        // Of the class that was asked for, as Linux has it; not of ECN's bits (RFC 3168 6.1.1).
-        let how = Envelope { tos: p.ip.tos & !3, ..Envelope::PLAIN };
-        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, how);
-    }
-
-    /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
-    pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
-        let s = &self.socks[i as usize];
-        let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip()) {
-            self.counters.resets_sent += 1;
-            let mut repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
-            if let Body::Tcp(conn) = &self.socks[i as usize].body {
-                repr.options.timestamps = conn.timestamps(self.now);
-            }
-            self.send_segment(
-                link,
-                tuple.local.ip(),
-                tuple.remote.ip(),
-                &repr,
-                Payload::None,
-                Envelope::PLAIN,
-            );
-        }
-    }
-
-    /// Whether a frame of any size can leave by `link` now.
-    pub(super) fn link_ready(&mut self, link: Link) -> bool {
-        match link {
-            Link::Loop => self.loopback.has_room(),
-            Link::Later(_) => true,
-            Link::Device(_) => {
-                self.port_closed_until <= self.now
-                    && self.port.is_ready(super::tx::HEAD_ROOM).unwrap_or(false)
-            }
-        }
-    }
 }
 
 impl Fixed {
@@ -528,21 +331,4 @@ fn segment_dropped(c: &mut Counters, outcome: Outcome) {
         Outcome::AFTER_FIN => &mut c.tcp_after_fin,
         _ => &mut c.tcp_unacceptable,
     } += 1;
-}
-
-fn out_repr(out: &Out, src: u16, dst: u16) -> Repr {
-    Repr {
-        src,
-        dst,
-        seq: out.seq,
-        ack: out.ack,
-        flags: out.flags,
-        window: out.window,
-        urgent: out.urgent,
-        options: out.options,
-    }
-}
-
-fn reset_repr(tuple: &Tuple, seq: Seq, ack: Seq, flags: Flags) -> Repr {
-    Repr { seq, ack, flags, ..Repr::new(tuple.local.port(), tuple.remote.port()) }
 }

@@ -165,7 +165,7 @@ impl<E: Env> Stack<E> {
             remote.ip(),
             &repr,
             Payload::None,
-            super::tcp::Envelope::PLAIN,
+            super::tcp_out::Envelope::PLAIN,
         );
     }
 }
