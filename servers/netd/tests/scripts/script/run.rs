@@ -10,7 +10,9 @@ use super::names;
 use super::packet::{Body, Packet, Tcp, flag};
 use super::parse::{Arg, Call, Case, Event, What, When};
 use super::show;
-use super::waiting::{TIMERS, Waiting, go_on, judge, pieces, seconds, without_stamps};
+use super::waiting::{
+    TIMERS, Waiting, go_on, is_of_another, judge, pieces, seconds, without_stamps,
+};
 use super::world::{Settings, World};
 use libipc::sock::Kind;
 use std::collections::HashMap;
@@ -255,7 +257,7 @@ impl Runner {
         let Some((sent, frame)) = self.next_frame(begin, to + late)? else {
             return Err(format!("nothing was sent until {}", seconds(to).trim()));
         };
-        if self.world.s.foreign && self.is_of_another(wanted, &frame) {
+        if self.world.s.foreign && is_of_another(self.flows.get(&wanted.flow), &frame) {
             return self.expect(wanted, when, at);
         }
         let shown = self.describe(&frame);
@@ -273,13 +275,6 @@ impl Runner {
         self.clock =
             if when.any || when.to.is_some() { sent } else { sent.max(from.saturating_sub(early)) };
         Ok(())
-    }
-
-    /// Whether a frame is of a connection that the script does not look at any more.
-    fn is_of_another(&mut self, wanted: &Packet, frame: &[u8]) -> bool {
-        let Ok(Packet { body: Body::Tcp(seen), .. }) = dissect::frame(frame) else { return false };
-        let flow = self.flows.get(&wanted.flow);
-        seen.dport != Some(flow.remote.1) || flow.local.1.is_some_and(|p| seen.sport != Some(p))
     }
 
     /// Compares; takes further frames if together they are the one that is expected.

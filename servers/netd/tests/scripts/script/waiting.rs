@@ -1,6 +1,8 @@
 //! Calls that wait, and what a script's packets are on the wire.
 
 use super::calls::{Calls, Pending};
+use super::dissect;
+use super::flow::Flow;
 use super::names;
 use super::packet::{Body, Opt, Packet, Tcp, flag};
 use super::parse::Call;
@@ -111,4 +113,10 @@ pub fn without_stamps(t: &mut Tcp) {
     {
         options.splice(1..3, [Opt::Nop, Opt::Nop, Opt::SackOk]);
     }
+}
+
+/// Whether a frame is of another connection, which the script does not look at any more.
+pub fn is_of_another(flow: &Flow, frame: &[u8]) -> bool {
+    let Ok(Packet { body: Body::Tcp(seen), .. }) = dissect::frame(frame) else { return false };
+    seen.dport != Some(flow.remote.1) || flow.local.1.is_some_and(|p| seen.sport != Some(p))
 }
