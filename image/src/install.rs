@@ -18,7 +18,7 @@ pub enum Tool {
     Ovmf,
     /// Wireshark's reader of captures.
     Tshark,
-    /// What tries a network: ping, arping, traceroute, curl, nmap, tc.
+    /// What tries a network: ping, arping, traceroute, curl, nmap, iperf3, tc.
     Network,
 }
 
@@ -30,7 +30,7 @@ impl Tool {
             Self::Ovmf => "UEFI firmware for QEMU (OVMF)",
             Self::Tshark => "tshark",
             Self::Network => {
-                "a set of network tools (ping, arping, traceroute, curl, nmap, ip, tc, ss)"
+                "a set of network tools (ping, arping, traceroute, curl, nmap, iperf3, ip, tc)"
             }
         }
     }
@@ -44,7 +44,9 @@ impl Tool {
             }
             Self::Ovmf => &["ovmf"],
             Self::Tshark => &["tshark"],
-            Self::Network => &["iputils-ping", "arping", "traceroute", "curl", "nmap", "iproute2"],
+            Self::Network => {
+                &["iputils-ping", "arping", "traceroute", "curl", "nmap", "iperf3", "iproute2"]
+            }
         }
     }
 
@@ -83,7 +85,8 @@ impl Tool {
             }
             Self::Network => {
                 "please install them: `sudo apt-get install iputils-ping arping traceroute curl \
-                 nmap iproute2`, `dnf install iputils arping traceroute curl nmap iproute iproute-tc`"
+                 nmap iperf3 iproute2`, `dnf install iputils arping traceroute curl nmap iperf3 iproute \
+                 iproute-tc`"
             }
         }
     }
@@ -100,9 +103,11 @@ impl Tool {
             }
             Self::Ovmf => ovmf().is_some(),
             Self::Tshark => works("tshark"),
-            Self::Network => ["ping", "arping", "traceroute", "curl", "nmap", "ip", "tc", "ss"]
-                .into_iter()
-                .all(works),
+            Self::Network => {
+                ["ping", "arping", "traceroute", "curl", "nmap", "iperf3", "ip", "tc", "ss"]
+                    .into_iter()
+                    .all(works)
+            }
         }
     }
 }

@@ -203,8 +203,8 @@ pub fn bad_out(l: &mut Lab) -> Found {
 }
 
 pub fn restart(l: &mut Lab) -> Found {
-    let echoing = std::thread::spawn(|| echo(there(ECHO), CLEAN));
-    let coming = std::thread::spawn(|| chargen(CLEAN));
+    let echoing = std::thread::spawn(|| echo(there(ECHO), 2 * CLEAN));
+    let coming = std::thread::spawn(|| chargen(4 * CLEAN));
     let mut kills = 0;
     while !(echoing.is_finished() && coming.is_finished()) {
         lab::pause(Duration::from_millis(400));

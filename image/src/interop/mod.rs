@@ -7,11 +7,13 @@
 //! | `relay` | the cable, which can be a bad one |
 //! | `sockets` | socket calls on the system, by its test agent |
 //! | `bulk` | streams both ways, on clean, slow and bad lines |
+//! | `iperf` | iperf3's server |
 //! | `options` | keep-alive, Fast Open, ECN, urgent data |
 //! | `packets` | fragments, large datagrams, multicast, IPv6 |
 //! | `tools` | ping, arping, traceroute, curl, nmap, tshark |
 
 mod bulk;
+mod iperf;
 mod lab;
 mod options;
 mod packets;
@@ -62,6 +64,7 @@ pub const ALL: &[Case] = &[
     case("bulk-in", "Linux sends with every congestion control that it has", bulk::inward),
     case("bulk-out", "the system sends with each of its own", bulk::outward),
     case("bulk-both", "both send at once", bulk::both),
+    case("iperf3", "iperf3's client, both ways", iperf::iperf3),
     case("slow-in", "the same through tc's tbf, 20 Mbit/s", bulk::slow_in),
     case("slow-out", "through a line of that rate out of the system", bulk::slow_out),
     case("bad-in", "through a line that loses, repeats, delays and reorders", bulk::bad_in),

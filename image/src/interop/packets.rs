@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::lab::{GUEST, GUEST6, LINUX, LINUX6, Lab, TAP, at, datagrams, ip, program, there};
+use super::lab::{
+    GUEST, GUEST6, LINUX, LINUX6, Lab, TAP, at, datagrams, ip, pause, program, there,
+};
 use super::relay::Line;
 use super::sockets::{IPPROTO_IP, SOL_SOCKET};
 use super::{Found, bulk, options, tools};
+use crate::bench::machine::MAC;
 use crate::harness::{Failure, wrong};
 
 /// The most that fits a datagram over IPv4.
@@ -16,6 +19,8 @@ const LARGEST: usize = 65_507;
 const SO_RCVBUF: i32 = 8;
 const SO_SNDBUF: i32 = 7;
 const IP_ADD_MEMBERSHIP: i32 = 35;
+const IPPROTO_IPV6: i32 = 41;
+const IPV6_ADD_MEMBERSHIP: i32 = 20;
 
 /// A datagram of this many bytes comes back from the echo as it was; several tries, since it may be lost.
 fn echo(to: SocketAddr, len: usize) -> Result<(), Failure> {
@@ -141,6 +146,26 @@ pub fn ipv6(l: &mut Lab) -> Found {
     Ok(guest)
 }
 
+/// Linux sends to a group of IPv6 that the system has joined.
+fn multicast6(l: &mut Lab) -> Result<(), Failure> {
+    let group = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x1234, 1);
+    let index = nix::net::if_::if_nametoindex(TAP).map_err(|e| Failure::Host(e.to_string()))?;
+    let fd = l.calls.udp(true)?;
+    l.calls.bind(fd, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5007)))?;
+    let request = [&group.octets()[..], &[0; 4]].concat();
+    l.calls.set_bytes(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &request)?;
+    let socket = at("socket", Socket::new(Domain::IPV6, Type::DGRAM, None))?;
+    at("interface", socket.set_multicast_if_v6(index))?;
+    at("hops", socket.set_multicast_hops_v6(2))?;
+    let to = SocketAddrV6::new(group, 5007, 0, index);
+    at("send", socket.send_to(b"to the group", &to.into()))?;
+    let (n, got) = l.calls.recv(fd, 0, 100)?;
+    if got != b"to the group" {
+        return wrong(format!("the system, a member by IPv6, got {n}"));
+    }
+    l.calls.close(fd)
+}
+
 pub fn multicast(l: &mut Lab) -> Found {
     let (inward, outward) = (Ipv4Addr::new(239, 1, 2, 3), Ipv4Addr::new(239, 1, 2, 4));
     let file = l.file("multicast");
@@ -167,14 +192,22 @@ pub fn multicast(l: &mut Lab) -> Found {
         return wrong(format!("Linux, a member, got {n} bytes from {from}"));
     }
     l.calls.close(fd)?;
+    multicast6(l)?;
     // The report that it leaves.
-    let left = "ip.src == 10.9.0.2 && igmp.type == 0x22 && igmp.record_type == 3";
-    let joined = "ip.src == 10.9.0.2 && igmp.type == 0x22 && igmp.record_type == 4";
-    options::until("reports of joining and leaving", || {
-        l.relay.stop_recording();
-        let both = [joined, left].map(|f| tools::frames(&file, f).is_ok_and(|f| !f.is_empty()));
-        both == [true; 2]
-    })?;
+    let left = "igmp.type == 0x22 && igmp.record_type == 3";
+    let joined = "igmp.type == 0x22 && igmp.record_type == 4";
+    // Of version 2, multicast listener reports: CHANGE_TO_EXCLUDE_MODE, CHANGE_TO_INCLUDE_MODE.
+    let joined6 = "icmpv6.type == 143 && icmpv6.mldr.mar.record_type == 4";
+    let left6 = "icmpv6.type == 143 && icmpv6.mldr.mar.record_type == 3";
+    // The last of them may be on its way for a second.
+    pause(Duration::from_secs(3));
+    l.relay.stop_recording();
+    for report in [joined, left, joined6, left6] {
+        let report = format!("eth.src == {MAC} && {report}");
+        if tools::frames(&file, &report)?.is_empty() {
+            return wrong(format!("no frame is {report}\n--- {}", file.display()));
+        }
+    }
     let _ = std::fs::remove_file(&file);
-    Ok("both ways, with IGMPv3 reports".into())
+    Ok("both ways and by IPv6, with reports of IGMPv3 and MLDv2".into())
 }

@@ -138,6 +138,20 @@ impl Sockets {
         self.agent.begin(RECV, &ints(&[fd, flags, count]).raw(&[1])).map(Begun)
     }
 
+    /// Begins to receive what nobody wants to see.
+    pub fn begin_skip(&mut self, fd: i32, count: i32) -> Result<Begun, Failure> {
+        self.agent.begin(RECV, &ints(&[fd, 0, count]).raw(&[0])).map(Begun)
+    }
+
+    /// The end of a call that has begun, if it comes within `limit`.
+    pub fn ended(
+        &mut self,
+        begun: &Begun,
+        limit: Duration,
+    ) -> Result<Option<(i64, Vec<u8>)>, Failure> {
+        self.agent.reply(begun.0, limit)
+    }
+
     /// The end of a call that has begun.
     pub fn end(&mut self, begun: &Begun) -> Result<(i64, Vec<u8>), Failure> {
         match self.agent.reply(begun.0, WAIT)? {
