@@ -111,6 +111,8 @@ counters! {
     tcp_after_fin = "Drop.InTcpAfterFin",
     /// Connections that left TIME-WAIT early, since others came.
     time_wait_overflow = "Tcp.TimeWaitOverflow",
+    /// Connections reset at close, since too many went on without their programs.
+    orphans_reset = "TcpExt.TCPAbortOnMemory",
     /// Connections whose SYN took data along that its SYN-ACK acknowledged (RFC 7413).
     fast_open_active = "TcpExt.TCPFastOpenActive",
     /// Those whose data had to go again.

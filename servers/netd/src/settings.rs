@@ -8,6 +8,12 @@ use bitflags::bitflags;
 pub struct Settings {
     /// Whether small TCP segments wait for ACKs (Nagle, RFC 9293 3.7.4) where a program has no say.
     pub nagle: bool,
+    /// Whether a connection whose segments get no answer for three seconds looks for the size that the
+    /// path carries (RFC 4821, `tcp_mtu_probing`; Linux's 1 or 0). Off: where ICMP is heard it would
+    /// only cut what is repeated to somebody who is gone.
+    pub mtu_probing: bool,
+    /// Connections that no program holds, at most (`tcp_max_orphans`): one more is reset when it is closed.
+    pub max_orphans: u32,
     /// Whether an RST leaves TIME-WAIT as it is (RFC 1337 3, `tcp_rfc1337`).
     pub rfc1337: bool,
     /// Whether an active open may take the place of a connection in TIME-WAIT (`tcp_tw_reuse`).
@@ -57,6 +63,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             nagle: true,
+            mtu_probing: false,
+            max_orphans: 4096,
             rfc1337: false,
             reuse: Reuse::Loopback,
             fast_open: FastOpen::CLIENT.union(FastOpen::SERVER),

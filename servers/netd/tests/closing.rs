@@ -3,7 +3,7 @@
 mod common;
 
 use common::HostSpec;
-use common::frames::seg;
+use common::frames::{Frame, seg};
 use common::script::Script;
 use libipc::net::{Reply, Request, SockInfo};
 use libipc::sock::{Error, Kind, State, option};
@@ -338,4 +338,27 @@ fn what_no_socket_holds_is_listed_all_the_same() {
     let peer = |port: u16| Some(std::net::SocketAddr::from(([10, 0, 0, 2], port)));
     let (half, left) = (State::SynReceived, State::TimeWait);
     assert_eq!(found, [(half, 80, peer(6000)), (left, port, peer(5000))]);
+}
+
+#[test]
+fn too_many_connections_without_a_program_are_reset() {
+    let settings = Settings { max_orphans: 1, ..Settings::default() };
+    let mut s = Script::accepted_with(HostSpec { settings, ..HostSpec::fixed(1) });
+    let first = s.id;
+    assert!(!s.close());
+    s.expect("FA", 1, 1, 0);
+    // Another one, from the next port.
+    let syn = seg(5001, 80);
+    s.send_repr(&Repr { flags: Flags::SYN, window: 1000, ..syn }, &[]);
+    let Some((_, Frame::Tcp(_, answer, _))) = s.sent.pop_front() else { panic!() };
+    let ack = Repr { flags: Flags::ACK, seq: Seq(1), ack: answer.seq + 1, window: 1000, ..syn };
+    s.send_repr(&ack, &[]);
+    (s.id, _) = s.host.accept(s.listener).expect("it waits");
+    assert!(s.close(), "it is over at once");
+    let Some((_, Frame::Tcp(_, reset, _))) = s.sent.pop_front() else { panic!() };
+    assert_eq!((reset.flags, reset.dst), (Flags::RST | Flags::ACK, 5001));
+    // The first one ends in order.
+    s.send("FA", 1, 2, &[]);
+    s.expect("A", 2, 2, 0);
+    assert_eq!(s.host.collect_freed(), [first]);
 }

@@ -8,6 +8,8 @@ impl<E: Env> Stack<E> {
     /// Panics if something that always holds does not. Looks at every socket: for tests.
     pub fn check(&self) {
         self.wheel.check();
+        let orphan = |s: &&super::Sock| matches!(&s.body, Body::Tcp(conn) if conn.is_orphan());
+        assert_eq!(self.socks.iter().filter(orphan).count(), self.orphans as usize);
         for (i, s) in self.socks.iter().enumerate() {
             let bound =
                 matches!(s.body, Body::Open | Body::Tcp(_) | Body::Listener(_) | Body::Dgram(_));

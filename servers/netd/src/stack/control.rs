@@ -302,7 +302,10 @@ impl<E: Env> Stack<E> {
                     let Body::Tcp(conn) = &mut self.socks[i as usize].body else {
                         return Err(Error::Invalid);
                     };
-                    if !conn.orphan(now) {
+                    let many = self.orphans >= self.settings.max_orphans;
+                    self.counters.orphans_reset += many as u64;
+                    self.orphans += 1;
+                    if !conn.orphan(now) || many {
                         self.abort(i, Error::ConnectionAborted);
                         self.sessions[sock.session as usize].forget_freed(sock.id);
                         return Ok(Reply::Closed { free: true });

@@ -174,6 +174,8 @@ pub struct Stack<E> {
     ip_id: u16,
     random: u64,
     port_counter: u32,
+    /// Connections that no program holds.
+    orphans: u32,
     defended_at: Option<u64>,
     icmp_tokens: u32,
     icmp_refilled: u64,

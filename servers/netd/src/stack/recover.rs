@@ -183,6 +183,7 @@ impl<E: Env> Stack<E> {
         self.claim(i, tuple, how | shared)?;
         self.socks[i as usize].body = Body::Tcp(conn);
         found.connections += 1;
+        self.orphans += orphan as u32;
         self.after_tcp(i, outcome - Outcome::READY);
         if matches!(self.socks[i as usize].body, Body::Tcp(_)) {
             self.want_send(i);

@@ -166,6 +166,7 @@ impl<E: Env> Stack<E> {
             ip_id: 0,
             random: random.next_u64(),
             port_counter: 0,
+            orphans: 0,
             defended_at: None,
             icmp_tokens: icmp::TOKENS,
             icmp_refilled: now,

@@ -133,6 +133,9 @@ impl<E: Env> Stack<E> {
     /// Frees socket `i`: nobody refers to it afterwards.
     pub(super) fn free(&mut self, i: u32) {
         self.detach(i);
+        if matches!(&self.socks[i as usize].body, Body::Tcp(conn) if conn.is_orphan()) {
+            self.orphans -= 1;
+        }
         let s = self.sock(i);
         s.body = Body::Free;
         (s.local, s.remote) = (ANY, ANY);

@@ -31,6 +31,7 @@ impl<E: Env> Stack<E> {
             mss: opts.max_seg(mss),
             headers,
             nagle: self.settings.nagle,
+            mtu_probing: self.settings.mtu_probing,
             opts,
             pool: self.pool.clone(),
         }

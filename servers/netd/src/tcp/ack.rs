@@ -78,6 +78,9 @@ impl Conn {
         self.una = ack;
         self.board.ack(ack, said);
         self.progress();
+        if self.search.is_probing() {
+            self.probe_arrived();
+        }
         // Before space is freed: this store frees it.
         self.publish_snd();
         if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {

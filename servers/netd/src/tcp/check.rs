@@ -30,6 +30,7 @@ impl Conn {
         assert!(told || !self.is_synchronised(), "SND in the record");
         let silent = self.una == self.max || !self.is_synchronised() || self.wants_output();
         assert!(silent || self.rto_at != NEVER, "what is in flight has a timer");
+        assert!(self.search.is_sane(self.una, self.max), "what is probed with is in flight");
         assert!(self.mss > 0 && self.cc.window() > 0, "something may always be sent");
     }
 

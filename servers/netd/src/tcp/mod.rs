@@ -22,6 +22,7 @@
 //! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
 //! | `congestion` | how much may be in flight |
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
+//! | `probing` | what the path carries, if nobody says (RFC 4821) |
 //! | `window` | how much is offered to the peer |
 //! | `ecn`, `pacing` | RFC 3168; a limit on the rate |
 //! | `rtt`, `assembler` | the parts by their RFCs |
@@ -45,6 +46,7 @@ mod pacing;
 mod patience;
 mod pool;
 mod predict;
+mod probing;
 mod rack;
 mod recover;
 mod recovery;
@@ -78,6 +80,7 @@ pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
 pub use pool::Pool;
+use probing::Search;
 pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
@@ -99,6 +102,8 @@ pub struct Config {
     pub headers: u16,
     /// Whether small segments wait for an ACK (Nagle, RFC 9293 3.7.4).
     pub nagle: bool,
+    /// Whether silence makes it look for what the path carries (RFC 4821).
+    pub mtu_probing: bool,
     /// What the program wants.
     pub opts: Opts,
     /// Memory for what is in flight.
@@ -264,6 +269,7 @@ pub struct Conn {
     /// First byte that the program has not taken.
     head: Seq,
     tuning: Tuning,
+    search: Search,
     ooo: Assembler,
     /// What arrived twice, to be said once (RFC 2883).
     twice: Option<(Seq, Seq)>,
@@ -361,6 +367,7 @@ impl Conn {
             rx_size,
             head: Seq(0),
             tuning,
+            search: Search::NONE,
             ooo: Assembler::new(pool),
             twice: None,
             peer_fin: None,

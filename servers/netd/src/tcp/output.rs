@@ -124,6 +124,11 @@ impl Conn {
             // Nothing is in flight, something is about to be.
             self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
         }
+        if self.search.is_on()
+            && let Some(tried) = self.try_larger(avail, now)
+        {
+            return tried;
+        }
         let granted = self.una + self.wnd;
         let granted = if self.max.lt(granted) { granted - self.max } else { 0 };
         let room = granted.min(self.cc.window().saturating_sub(self.pipe()));
@@ -314,7 +319,7 @@ impl Conn {
     }
 
     /// A segment; new data counts as sent, in segments of `size` bytes.
-    fn emit(&mut self, seq: Seq, len: u32, fin: bool, size: u32, now: u64) -> Out {
+    pub(super) fn emit(&mut self, seq: Seq, len: u32, fin: bool, size: u32, now: u64) -> Out {
         let window = self.window();
         let end = seq + len + fin as u32;
         let again = seq.lt(self.max) && seq != end;

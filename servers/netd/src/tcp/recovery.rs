@@ -271,6 +271,9 @@ impl Conn {
 
     /// Fast recovery begins.
     pub(super) fn enter_recovery(&mut self) {
+        if self.search.is_probing() && self.probe_lost() {
+            return;
+        }
         self.mark_undo();
         if self.recovery.phase != Phase::Reduced {
             self.cc.on_loss();

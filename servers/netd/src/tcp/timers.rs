@@ -66,6 +66,7 @@ impl Conn {
         let flight = self.max - self.una;
         let blocked = self.wnd == 0 || flight == 0;
         if !blocked {
+            self.suspect_black_hole(now);
             self.enter_loss(now);
         } else {
             self.need |= Need::PROBE;
