@@ -57,7 +57,8 @@ pub enum Request {
         /// Listener's id.
         id: u32,
     },
-    /// Connects (TCP), or sets the peer (UDP, ping).
+    /// Connects (TCP), or sets the peer (UDP, ping); `0.0.0.0:0`: there is none any more. Any other
+    /// unspecified address is this host's.
     Connect {
         /// Socket id.
         id: u32,

@@ -61,6 +61,9 @@ impl Dgram {
     pub const SOURCE: u8 = 2;
     /// Of a captured frame: it left. `port` is its length, the first half of `ip` the time, ns since boot.
     pub const OUTGOING: u8 = 4;
+    /// In a receive ring: no datagram but a [`Notice`], then as much of the datagram that it is about
+    /// as is known. The peer is where that one was to go, `local` who says so.
+    pub const NOTICE: u8 = 8;
     /// Number of the loop among interfaces.
     pub const LOOP: u8 = 1;
     /// Number of the network card.
@@ -129,6 +132,49 @@ impl Dgram {
     }
 }
 
+/// What became of a datagram of ours: an entry of Linux's error queue (IP_RECVERR), in the layout of
+/// its `struct sock_extended_err`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// [`Error::errno`].
+    pub errno: u32,
+    /// [`Notice::LOCAL`], [`Notice::ICMP`], [`Notice::ICMP6`].
+    pub origin: u8,
+    /// Type of the ICMP message.
+    pub ty: u8,
+    /// Its code.
+    pub code: u8,
+    /// What it says besides: an MTU, where an error is.
+    pub info: u32,
+}
+
+impl Notice {
+    /// Bytes of one.
+    pub const BYTES: usize = 16;
+    /// [`Notice::origin`]: this host.
+    pub const LOCAL: u8 = 1;
+    /// [`Notice::origin`]: ICMP.
+    pub const ICMP: u8 = 2;
+    /// [`Notice::origin`]: ICMPv6.
+    pub const ICMP6: u8 = 3;
+
+    /// As bytes.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut b = [0; Self::BYTES];
+        b[..4].copy_from_slice(&self.errno.to_le_bytes());
+        b[4..7].copy_from_slice(&[self.origin, self.ty, self.code]);
+        b[8..12].copy_from_slice(&self.info.to_le_bytes());
+        b
+    }
+
+    /// From bytes.
+    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(core::array::from_fn(|i| b[at + i]));
+        let [_, _, _, _, origin, ty, code, ..] = *b;
+        Self { errno: word(0), origin, ty, code, info: word(8) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +193,8 @@ mod tests {
         assert_eq!(Dgram::from_bytes(&d.to_bytes()), d);
         assert_eq!(d.to_bytes()[..8], [0xc0, 5, 53, 0, 64, 3, 1, 2]);
         assert_eq!(ip_from_words(d.ip), ip);
+        let n = Notice { errno: 90, origin: 2, ty: 3, code: 4, info: 0x1234_5678 };
+        assert_eq!(Notice::from_bytes(&n.to_bytes()), n);
         let v6: core::net::IpAddr = "fe80::1".parse().unwrap();
         assert_eq!(ip_from_words(ip_words(v6)), v6);
     }

@@ -25,6 +25,9 @@
 //! [`Dgram::ALIGN`]. Positions are the u64 counts [`AppSock::tx_tail`], [`AppSock::rx_head`],
 //! [`Record::dgram_tx_head`] and [`Record::dgram_rx_tail`]. A datagram may wrap around the ring's end.
 //!
+//! With [`option::RECVERR`] a receive ring holds a [`Notice`] of each error that is reported, too. An error
+//! itself is in [`Record::error`]; how many there were is in [`Record::events`], stored after it.
+//!
 //! # Readiness
 //! After a change netd puts the socket's id into the ready ring, at most once until the program
 //! has consumed it, and signals if the program sleeps. The program takes the id, *releases* it
@@ -64,7 +67,7 @@ mod record;
 
 pub use app::{AppSock, congestion, option};
 pub use calls::{FastOpen, NAME_SERVERS, REPEATED, Reply, Request, Stats};
-pub use dgram::{Dgram, ip_from_words, ip_words};
+pub use dgram::{Dgram, Notice, ip_from_words, ip_words};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};
 pub use kind::{Kind, State};

@@ -65,7 +65,7 @@ pub struct Record {
     pub snd: AtomicU64,
     /// Own FIN's sequence number, valid with [`event::FIN_QUEUED`].
     pub fin_seq: AtomicU32,
-    /// [`event`] bits.
+    /// Streams: [`event`] bits. Datagrams: errors reported in all; the last is in `error`.
     pub events: AtomicU32,
     /// [`State`].
     pub state: AtomicU16,

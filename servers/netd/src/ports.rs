@@ -19,6 +19,8 @@ pub mod held {
     pub const NAMED: u8 = 4;
     /// It was found by `connect`, and so may serve for connections to other peers, too.
     pub const DIALLED: u8 = 8;
+    /// The program has named the address, too.
+    pub const PLACED: u8 = 16;
 }
 
 /// A number that holds no port.

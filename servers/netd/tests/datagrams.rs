@@ -8,7 +8,7 @@ use common::script::Script;
 use common::{Host, HostSpec, MS, Prog, S};
 use libipc::net::{Reply, Request};
 use libipc::permission::Permission;
-use libipc::sock::{Dgram, Error, Kind, Layout};
+use libipc::sock::{Dgram, Error, Kind, Layout, Notice, ip_words, option};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -101,6 +101,76 @@ fn a_connected_socket_hears_its_peer_only_and_learns_that_nobody_listens() {
     s.send_frame(&ip_frame(s.peer, s.us, 1, &quote));
     assert_eq!(s.error(), Some(Error::ConnectionRefused));
     assert_eq!(s.host.progs[0].take_ready(), [s.id]);
+}
+
+#[test]
+fn who_asks_for_errors_gets_what_they_quote() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    s.host.bind(s.id, "0.0.0.0:4000").unwrap();
+    s.host.progs[0].app(s.id).options.fetch_or(option::RECVERR, Relaxed);
+    send(&mut s.host.progs[0], s.id, Some("10.0.0.2:53"), b"question");
+    s.settle();
+    let Some((_, Frame::Udp(ip, _, _))) = s.sent.pop_front() else { panic!() };
+    let mut quote = vec![3, 3, 0, 0, 0, 0, 0, 0];
+    let mut header = [0; 20];
+    ip.emit(&mut header);
+    quote.extend(header);
+    quote.extend([0x0f, 0xa0, 0, 53, 0, 16, 0, 0]);
+    quote.extend(b"question and what the link has added");
+    let sum = netd::wire::checksum::Sum::ZERO.bytes(&quote).finish();
+    quote[2..4].copy_from_slice(&sum);
+    for said in 1..3 {
+        s.send_frame(&ip_frame(s.peer, s.us, 1, &quote));
+        let record = s.host.progs[0].record(s.id);
+        assert_eq!(
+            (record.error(), record.events.load(Relaxed)),
+            (Some(Error::ConnectionRefused), said)
+        );
+        let (to, entry) = recv(&mut s.host.progs[0], s.id).unwrap();
+        let notice = Notice::from_bytes(entry.first_chunk().unwrap());
+        assert_eq!(notice, Notice { errno: 111, origin: Notice::ICMP, ty: 3, code: 3, info: 0 });
+        assert_eq!(
+            (to, &entry[Notice::BYTES..]),
+            ("10.0.0.2:53".parse().unwrap(), &b"question"[..])
+        );
+    }
+}
+
+#[test]
+fn who_has_no_peer_any_more_speaks_to_all() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    s.host.bind(s.id, "0.0.0.0:4000").unwrap();
+    s.host.connect(s.id, "10.0.0.2:53").unwrap();
+    s.host.connect(s.id, "0.0.0.0:0").unwrap();
+    s.send_frame(&udp_frame(s.peer, s.us, 54, 4000, b"anybody"));
+    assert!(recv(&mut s.host.progs[0], s.id).is_some());
+    let other = s.host.open(Kind::Udp);
+    s.host.connect(other, "10.0.0.2:53").unwrap();
+    s.host.connect(other, "0.0.0.0:0").unwrap();
+    let Ok(Reply::Addresses { local, remote }) =
+        s.host.ask(Request::Addresses { sock: s.host.progs[0].sock(other) })
+    else {
+        panic!()
+    };
+    assert_eq!((local.port(), remote), (0, None), "the port was not its program's choice");
+}
+
+#[test]
+fn nobody_speaks_for_others() {
+    let mut s = Script::new();
+    s.id = s.host.open(Kind::Udp);
+    for (from, allowed) in [("10.0.0.1", true), ("10.0.0.7", false)] {
+        let local = ip_words(from.parse().unwrap());
+        let to = Some("10.0.0.2:53".parse().unwrap());
+        let header = Dgram { flags: Dgram::SOURCE, local, ..Dgram::new(to, 0) };
+        s.host.progs[0].put_dgram(s.id, &header.to_bytes());
+        s.host.progs[0].submit(s.id);
+        s.settle();
+        assert_eq!(s.sent.pop_front().is_some(), allowed);
+        assert_eq!(s.error(), (!allowed).then_some(Error::Invalid));
+    }
 }
 
 #[test]

@@ -96,19 +96,18 @@ impl Agent {
                 if r.op != 0x28 {
                     (flags, to) = (a.i32()?, a.addr()?);
                 }
+                let mut control = Vec::new();
                 if r.op == 0x20 {
                     let n = a.u32()?;
-                    a.bytes(n as usize)?;
+                    control.extend(a.bytes(n as usize)?);
                 }
-                Call::Send { flags, to, data: a.data()?, at: 0 }
+                Call::Send { flags, to, control, data: a.data()?, at: 0 }
             }
             op => {
                 flags = if op == 0x27 { 0 } else { a.i32()? };
                 let count = a.u32()? as usize;
-                if op == 0x21 {
-                    a.u32()?;
-                }
-                Call::Receive { op, flags, count, want: a.u8()?, got: Message::default() }
+                let room = if op == 0x21 { a.u32()? as usize } else { 0 };
+                Call::Receive { op, flags, count, want: a.u8()?, room, got: Message::default() }
             }
         };
         let file = self.file(fd)?;

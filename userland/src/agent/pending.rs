@@ -21,6 +21,8 @@ pub enum Call {
         flags: i32,
         /// A `sockaddr`, or nothing.
         to: Vec<u8>,
+        /// Control messages.
+        control: Vec<u8>,
         /// What.
         data: Data,
         /// How much of it is sent.
@@ -36,6 +38,8 @@ pub enum Call {
         count: usize,
         /// Bit 0: the bytes, bit 1: the sender's address.
         want: u8,
+        /// Bytes that control messages may have.
+        room: usize,
         /// So far.
         got: Message,
     },
@@ -99,11 +103,11 @@ impl Pending {
             }
             Call::Accept => agent.accepted(fd),
             Call::Connect => agent.file(fd).and_then(File::connected).map(|()| (0, Vec::new())),
-            Call::Send { flags, to, data, at } => {
-                agent.file(fd).and_then(|f| send(f, *flags, to, data, at))
+            Call::Send { flags, to, control, data, at } => {
+                agent.file(fd).and_then(|f| send(f, *flags, to, control, data, at))
             }
-            Call::Receive { op, flags, count, want, got } => agent.file(fd).and_then(|f| {
-                receive(f, *flags, *count, *want, got, over)?;
+            Call::Receive { op, flags, count, want, room, got } => agent.file(fd).and_then(|f| {
+                receive(f, *flags, (*count, *room), *want, got, over)?;
                 Ok((got.count as i64, received(*op, *want, core::mem::take(got))))
             }),
         };
@@ -145,11 +149,12 @@ fn send(
     f: &mut File,
     flags: i32,
     to: &[u8],
+    control: &[u8],
     data: &Data,
     at: &mut usize,
 ) -> Result<(i64, Vec<u8>)> {
     loop {
-        *at += f.send(flags, to, data, *at)?;
+        *at += f.send(flags, to, control, data, *at)?;
         if *at >= data.len() {
             return Ok((*at as i64, Vec::new()));
         }
@@ -160,17 +165,18 @@ fn send(
 fn receive(
     f: &mut File,
     flags: i32,
-    count: usize,
+    (count, room): (usize, usize),
     want: u8,
     got: &mut Message,
     over: bool,
 ) -> Result<()> {
     let enough = f.enough(flags, count);
     loop {
-        let more = f.recv(flags, count - got.count, want & 1 != 0)?;
+        let more = f.recv(flags, count - got.count, want & 1 != 0, room)?;
         got.count += more.count;
         got.flags |= more.flags;
         got.data.extend(more.data);
+        got.control = more.control;
         if !more.from.is_empty() {
             got.from = more.from;
         }
@@ -187,7 +193,8 @@ fn received(op: u8, want: u8, got: Message) -> Vec<u8> {
     if op == 0x21 {
         b.extend(got.flags.to_le_bytes());
         b.extend(sized(&got.from));
-        b.extend(0u32.to_le_bytes());
+        b.extend((got.control.len() as u32).to_le_bytes());
+        b.extend(&got.control);
     } else if want & 2 != 0 {
         b.extend(sized(&got.from));
     }

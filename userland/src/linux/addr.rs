@@ -44,6 +44,19 @@ pub fn read(bytes: &[u8], domain: i32) -> Result<SocketAddr, Errno> {
     })
 }
 
+/// As [`read`], of a destination: no family at all counts as IPv4 (Linux's `udp_sendmsg`).
+///
+/// # Errors
+/// As [`read`].
+pub fn read_to(bytes: &[u8], domain: i32) -> Result<SocketAddr, Errno> {
+    if domain != af::INET || bytes.len() < V4 || family(bytes)? != af::UNSPEC {
+        return read(bytes, domain);
+    }
+    let mut bytes = bytes.to_vec();
+    bytes[0] = af::INET as u8;
+    read(&bytes, domain)
+}
+
 /// An address as a socket of family `domain` sees it.
 pub fn write(addr: SocketAddr, domain: i32) -> Vec<u8> {
     let mut b = Vec::with_capacity(28);

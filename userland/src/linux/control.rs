@@ -9,9 +9,10 @@ use libipc::sock::{AppSock, TcpInfo, congestion, option};
 use super::Result;
 use super::file::{File, Kind};
 use super::flavour::Flavour;
-use super::numbers::{Errno, fcntl, icmp, ioctl, ip, ipproto, ipv6, so, sock, tcp};
+use super::numbers::{Errno, fcntl, icmp, ioctl, ip, ipproto, ipv6, so, sock, tcp, udp};
 use super::options::{self, Settings};
 use super::stream::Stream;
+use crate::net::Ancillary;
 
 /// Smallest buffers, as Linux tells them.
 const MIN_SEND: u32 = 4608;
@@ -117,8 +118,12 @@ impl File {
         if level == ipproto::TCP && matches!(self.kind, Kind::Datagram(_)) {
             return Err(Errno::ENOPROTOOPT);
         }
+        if let Some(outcome) = self.membership(level, name, value) {
+            return outcome;
+        }
         match level {
             so::SOCKET => self.set_socket(name, value)?,
+            ipproto::UDP => return self.set_udp(name, value),
             ipproto::TCP => self.set_tcp(name, value)?,
             ipproto::IP | ipproto::IPV6 => self.set_ip(level, name, value)?,
             ipproto::RAW if name == icmp::FILTER => {
@@ -176,8 +181,9 @@ impl File {
                 set.words.rcv_lowat.store(value as u32, Relaxed);
             }
             so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK => {
-                set.noted.borrow_mut().insert((so::SOCKET, name), int(value)?);
+                set.note(so::SOCKET, name, int(value)?);
             }
+            so::RXQ_OVFL => set.note(so::SOCKET, name, (int(value)? != 0) as i32),
             so::TYPE | so::ERROR | so::ACCEPTCONN | so::PROTOCOL | so::DOMAIN | so::SNDLOWAT => {
                 return Err(Errno::ENOPROTOOPT);
             }
@@ -216,6 +222,11 @@ impl File {
             }
             // Below this Linux refuses; 0 takes a choice back.
             tcp::MAXSEG if (1..88).contains(&value) => Err(Errno::EINVAL),
+            tcp::INQ if !(0..=1).contains(&value) => Err(Errno::EINVAL),
+            tcp::INQ => {
+                self.set.note(ipproto::TCP, name, value);
+                Ok(())
+            }
             tcp::QUICKACK => {
                 // Both bits, so that either change counts.
                 self.set_word(ipproto::TCP, name, value)?;
@@ -226,6 +237,16 @@ impl File {
             }
             _ => self.set_word(ipproto::TCP, name, value),
         }
+    }
+
+    fn set_udp(&mut self, name: i32, value: &[u8]) -> Result<()> {
+        let Kind::Datagram(d) = &mut self.kind else { return Err(Errno::ENOPROTOOPT) };
+        if name != udp::CORK {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let on = int(value)? != 0;
+        self.set.note(ipproto::UDP, name, on as i32);
+        if on { Ok(()) } else { d.uncork(&Ancillary::default(), &self.set, self.rings) }
     }
 
     fn set_ip(&mut self, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -263,6 +284,9 @@ impl File {
                 };
                 let old = words.options.load(Relaxed) & !option::PMTU;
                 words.options.store(old | bits, Relaxed);
+            }
+            (ipproto::IP, ip::RECVORIGDSTADDR) => {
+                self.set.note(level, name, (number != 0) as i32);
             }
             _ => self.set_word(level, name, number)?,
         }
@@ -352,10 +376,10 @@ impl File {
                 0 => MAX_BUFFER as i32,
                 bytes => bytes as i32,
             },
-            (so::SOCKET, so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK)
-            | (ipproto::TCP, tcp::WINDOW_CLAMP) => {
-                set.noted.borrow().get(&(level, name)).copied().unwrap_or(0)
-            }
+            (so::SOCKET, so::DEBUG | so::DONTROUTE | so::PRIORITY | so::MARK | so::RXQ_OVFL)
+            | (ipproto::IP, ip::RECVORIGDSTADDR)
+            | (ipproto::TCP, tcp::INQ | tcp::WINDOW_CLAMP) => set.noted(level, name),
+            (ipproto::UDP, udp::CORK) if !stream => set.noted(level, name),
             (ipproto::TCP, tcp::LINGER2) => match words.linger2_s.load(Relaxed) {
                 0 => 60,
                 libipc::sock::AppSock::NO_LINGER2 => -1,

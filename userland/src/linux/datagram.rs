@@ -2,16 +2,17 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
-use libipc::sock::Error;
+use libipc::sock::{Dgram, Error, Notice, option};
 
+use super::ancillary::Control;
 use super::data::Data;
 use super::flavour::{self, Flavour};
-use super::numbers::{Errno, msg, poll};
+use super::numbers::{Errno, af, ip, ipproto, ipv6, msg, poll, so, udp};
 use super::options::Settings;
-use super::{Result, file};
-use crate::net::{Shutdown, UdpSocket};
+use super::{Result, addr, file};
+use crate::net::{Ancillary, Datagram as Datagrams, Shutdown, UdpSocket, Undelivered};
 use crate::runtime::Runtime;
 
 /// See the [module](self).
@@ -22,6 +23,8 @@ pub struct Datagram {
     bound: bool,
     peer: Option<SocketAddr>,
     shut: u8,
+    /// What MSG_MORE and UDP_CORK gather, and for whom.
+    corked: Option<(SocketAddr, Vec<u8>)>,
 }
 
 /// A datagram that was taken.
@@ -32,11 +35,47 @@ pub struct Taken {
     pub len: usize,
     /// Who sent it.
     pub from: SocketAddr,
+    to: IpAddr,
+    port: u16,
+    interface: u8,
+    ttl: u8,
+    tos: u8,
+    dropped: u32,
+}
+
+impl Taken {
+    /// Puts into `control` what the program wants to know of it, in Linux's order.
+    pub fn tell(&self, control: &mut Control, max: usize, domain: i32, set: &Settings) {
+        let bits = set.words.options.load(Relaxed);
+        let (v4, int) = (self.from.is_ipv4(), |n: u8| (n as i32).to_le_bytes());
+        if self.dropped != 0 && set.noted(so::SOCKET, so::RXQ_OVFL) != 0 {
+            control.put(max, so::SOCKET, so::RXQ_OVFL, &self.dropped.to_le_bytes());
+        }
+        if bits & option::PKTINFO != 0 {
+            control.put_packet_info(max, domain, self.to, self.interface);
+        }
+        if bits & option::RECVTTL != 0 {
+            match v4 {
+                true => control.put(max, ipproto::IP, ip::TTL, &int(self.ttl)),
+                false => control.put(max, ipproto::IPV6, ipv6::HOPLIMIT, &int(self.ttl)),
+            }
+        }
+        if bits & option::RECVTOS != 0 {
+            match v4 {
+                true => control.put(max, ipproto::IP, ip::TOS, &[self.tos]),
+                false => control.put(max, ipproto::IPV6, ipv6::TCLASS, &int(self.tos)),
+            }
+        }
+        if v4 && set.noted(ipproto::IP, ip::RECVORIGDSTADDR) != 0 {
+            let to = addr::write((self.to, self.port).into(), af::INET);
+            control.put(max, ipproto::IP, ip::RECVORIGDSTADDR, &to);
+        }
+    }
 }
 
 impl Datagram {
     pub fn new(rt: &'static Runtime, flavour: Flavour) -> Self {
-        Self { rt, flavour, made: None, bound: false, peer: None, shut: 0 }
+        Self { rt, flavour, made: None, bound: false, peer: None, shut: 0, corked: None }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -98,30 +137,35 @@ impl Datagram {
         rings: (u32, u32),
     ) -> Result<()> {
         let Some(to) = to else {
-            // The socket has a peer for good: another takes its place.
-            let local = self.local();
-            let was = core::mem::replace(self, Self::new(self.rt, self.flavour));
-            drop(was.made);
-            self.begin(set, rings)?;
-            return if was.bound { self.bind(local, set, rings) } else { Ok(()) };
+            if let (Some(socket), Some(_)) = (&self.made, self.peer.take()) {
+                socket.disconnect()?;
+                self.bound = self.local().port() != 0;
+            }
+            return Ok(());
         };
         self.open(set, rings)?.connect(to)?;
         (self.peer, self.bound) = (Some(to), true);
         Ok(())
     }
 
-    /// Sends one datagram.
+    /// Sends one datagram, or, with MSG_MORE or UDP_CORK, a part of one.
     pub fn send(
         &mut self,
+        flags: i32,
         to: Option<SocketAddr>,
+        how: &Ancillary,
         data: &Data,
         set: &Settings,
         rings: (u32, u32),
     ) -> Result<usize> {
+        if flags & msg::OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
         if self.shut & 2 != 0 {
             return Err(Errno::EPIPE);
         }
-        let to = match to {
+        let gathered = self.corked.as_ref().map(|c| c.0);
+        let to = match to.or(gathered) {
             Some(to) if to.port() == 0 && self.flavour == Flavour::Udp => {
                 return Err(Errno::EINVAL);
             }
@@ -132,38 +176,110 @@ impl Datagram {
         if let Some(e) = self.take_error() {
             return Err(e);
         }
+        let more = flags & msg::MORE != 0 || set.noted(ipproto::UDP, udp::CORK) != 0;
+        let more = more && self.flavour == Flavour::Udp;
+        if !more && self.corked.is_none() {
+            self.emit(to, how, data, set, rings)?;
+            return Ok(data.len());
+        }
+        self.gather(to, data)?;
+        if !more {
+            self.uncork(how, set, rings)?;
+        }
+        Ok(data.len())
+    }
+
+    fn gather(&mut self, to: SocketAddr, data: &Data) -> Result<()> {
+        let (_, bytes) = self.corked.get_or_insert((to, Vec::new()));
+        let (at, len) = (bytes.len(), bytes.len() + data.len());
+        if len > Dgram::MAX_V4 {
+            return Err(Errno::EMSGSIZE);
+        }
+        bytes.resize(len, 0);
+        data.copy(0, &mut bytes[at..]);
+        Ok(())
+    }
+
+    /// Sends what was gathered.
+    pub fn uncork(&mut self, how: &Ancillary, set: &Settings, rings: (u32, u32)) -> Result<()> {
+        let Some((to, bytes)) = self.corked.take() else { return Ok(()) };
+        self.emit(to, how, &Data::Bytes(bytes), set, rings)
+    }
+
+    fn emit(
+        &mut self,
+        to: SocketAddr,
+        how: &Ancillary,
+        data: &Data,
+        set: &Settings,
+        rings: (u32, u32),
+    ) -> Result<()> {
         let mut at = self.flavour.part(data)?;
-        let len = data.len();
-        self.open(set, rings)?.send_to_with(to, len - at, |part| {
+        let len = data.len() - at;
+        let socket = self.open(set, rings)?;
+        let sent = socket.send_msg_with(Some(to), how, len, |part| {
             data.copy(at, part);
             at += part.len();
-        })?;
-        Ok(len)
+        });
+        let wants = set.words.options.load(Relaxed) & option::RECVERR != 0;
+        if sent == Err(Error::MessageTooLong) && wants && len <= Dgram::MAX_V4 {
+            let errno = Errno::EMSGSIZE.0 as u32;
+            let notice = Notice { errno, origin: Notice::LOCAL, info: 1500, ..Notice::default() };
+            let by = to.ip();
+            socket.add_undelivered(Undelivered { notice, to, by, data: Vec::new() });
+        }
+        Ok(sent?)
+    }
+
+    /// Joins a group, or leaves it.
+    pub fn membership(
+        &mut self,
+        group: IpAddr,
+        join: bool,
+        set: &Settings,
+        rings: (u32, u32),
+    ) -> Result<()> {
+        let socket = self.open(set, rings)?;
+        Ok(if join { socket.join(group) } else { socket.leave(group) }?)
     }
 
     /// Takes the next datagram, or looks at it.
     pub fn recv(&mut self, flags: i32, count: usize, into: Option<&mut Vec<u8>>) -> Result<Taken> {
+        // As Linux: an error is told before what has arrived.
+        if let Some(e) = self.take_error() {
+            return Err(e);
+        }
         let ended = self.shut & 1 != 0;
         let Some(socket) = &self.made else {
             return Err(if ended { Errno::ENOTCONN } else { Errno::EAGAIN });
         };
-        if self.flavour != Flavour::Udp {
-            return self.recv_other(flags, count, into);
-        }
         let mut copy = vec![0; if into.is_some() { count.min(file::MAX_DATAGRAM) } else { 0 }];
-        let taken = if flags & msg::PEEK != 0 {
-            socket.look(|d| Taken { copied: d.read(0, &mut copy), len: d.len(), from: d.sender() })
-        } else {
-            socket.recv_with(|d| Taken {
-                copied: d.read(0, &mut copy),
-                len: d.len(),
-                from: d.sender(),
-            })
+        let (dropped, port) = (socket.dropped(), self.local().port());
+        let flavour = self.flavour;
+        let mut part = |d: &Datagrams<'_>| match flavour {
+            Flavour::Udp => (d.read(0, &mut copy), d.len()),
+            _ => {
+                let whole = flavour.whole(d);
+                let n = whole.len().min(copy.len());
+                copy[..n].copy_from_slice(&whole[..n]);
+                (n, whole.len())
+            }
         };
-        let mut taken = taken.map_err(|e| match e {
-            Error::WouldBlock => Errno::EAGAIN,
-            e => e.into(),
-        })?;
+        let tell = |d: &Datagrams<'_>, (copied, len)| Taken {
+            copied,
+            len,
+            from: d.sender(),
+            to: d.sent_to(),
+            port,
+            interface: d.interface(),
+            ttl: d.ttl(),
+            tos: d.tos(),
+            dropped,
+        };
+        let take = |d: &Datagrams<'_>| tell(d, part(d));
+        let peek = flags & msg::PEEK != 0;
+        let taken = if peek { socket.look(take) } else { socket.recv_with(take) };
+        let mut taken = taken?;
         match into {
             Some(into) => into.extend(&copy[..taken.copied]),
             None => taken.copied = taken.len.min(count),
@@ -171,25 +287,9 @@ impl Datagram {
         Ok(taken)
     }
 
-    /// As [`Self::recv`], of an echo reply or a packet.
-    fn recv_other(
-        &mut self,
-        flags: i32,
-        count: usize,
-        into: Option<&mut Vec<u8>>,
-    ) -> Result<Taken> {
-        let (flavour, Some(socket)) = (self.flavour, &self.made) else { return Err(Errno::EAGAIN) };
-        let whole = |d: &crate::net::Datagram<'_>| (flavour.whole(d), d.sender());
-        let found = match flags & msg::PEEK != 0 {
-            true => socket.look(whole),
-            false => socket.recv_with(whole),
-        };
-        let (bytes, from) = found?;
-        let copied = bytes.len().min(count);
-        if let Some(into) = into {
-            into.extend(&bytes[..copied]);
-        }
-        Ok(Taken { copied, len: bytes.len(), from })
+    /// The next entry of the error queue.
+    pub fn take_undelivered(&mut self) -> Result<Undelivered> {
+        Ok(self.made.as_ref().ok_or(Errno::EAGAIN)?.take_undelivered()?)
     }
 
     pub fn take_error(&mut self) -> Option<Errno> {
@@ -225,11 +325,10 @@ impl Datagram {
         let (readable, writable) = (poll::IN | poll::RDNORM, poll::OUT | poll::WRNORM);
         let mut found = writable | poll::WRBAND;
         if let Some(socket) = &self.made {
-            let head = socket.words().rx_head.load(Relaxed);
-            if socket.record().dgram_rx_tail() != head {
+            if socket.look(|_| ()).is_ok() {
                 found |= readable;
             }
-            if socket.has_error() {
+            if socket.has_error() || socket.has_undelivered() {
                 found |= poll::ERR;
             }
         }

@@ -6,10 +6,11 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use libipc::sock::Error;
 
+use super::ancillary::{self, Control};
 use super::data::Data;
 use super::datagram::Datagram;
 use super::flavour::Flavour;
-use super::numbers::{Errno, af, fcntl, ipproto, msg, sock};
+use super::numbers::{Errno, af, fcntl, ioctl, ipproto, msg, sock, tcp};
 use super::options::Settings;
 use super::stream::Stream;
 use super::{Result, addr};
@@ -45,6 +46,8 @@ pub struct Message {
     pub count: usize,
     /// Flags as `recvmsg` tells them.
     pub flags: i32,
+    /// Control messages, if there is room for any.
+    pub control: Vec<u8>,
     /// Who sent it, of a datagram: bytes of a `sockaddr`.
     pub from: Vec<u8>,
     /// The bytes, if they were wanted.
@@ -63,7 +66,7 @@ pub struct File {
     pub(super) set: Settings,
     pub(super) kind: Kind,
     /// Ring sizes unless an option asks for others.
-    rings: (u32, u32),
+    pub(super) rings: (u32, u32),
 }
 
 impl File {
@@ -184,12 +187,20 @@ impl File {
         }
     }
 
-    /// `sendto(2)` of `data` from `at` on: bytes taken. A datagram goes as a whole.
+    /// `sendmsg(2)` of `data` from `at` on: bytes taken. A datagram goes as a whole.
     ///
     /// # Errors
     /// As the call has them; [`Errno::EAGAIN`]: no room.
-    pub fn send(&mut self, flags: i32, to: &[u8], data: &Data, at: usize) -> Result<usize> {
-        let wait = !self.is_nonblocking(flags);
+    pub fn send(
+        &mut self,
+        flags: i32,
+        to: &[u8],
+        control: &[u8],
+        data: &Data,
+        at: usize,
+    ) -> Result<usize> {
+        let how = ancillary::read(control, self.domain)?;
+        let wait = !self.is_nonblocking(flags & msg::DONTWAIT);
         match &mut self.kind {
             Kind::Stream(s) if s.is_fast(flags) => {
                 let to = match to {
@@ -203,9 +214,9 @@ impl File {
             Kind::Datagram(d) => {
                 let to = match to {
                     [] => None,
-                    to => Some(addr::read(to, self.domain)?),
+                    to => Some(addr::read_to(to, self.domain)?),
                 };
-                d.send(to, data, &self.set, self.rings)
+                d.send(flags, to, &how, data, &self.set, self.rings)
             }
         }
     }
@@ -219,25 +230,44 @@ impl File {
         }
     }
 
-    /// `recvmsg(2)` without control data. `want`: whether the bytes are.
+    /// `recvmsg(2)`. `want`: whether the bytes are wanted; `room`: for control messages.
     ///
     /// # Errors
     /// As the call has them; [`Errno::EAGAIN`]: nothing there.
-    pub fn recv(&mut self, flags: i32, count: usize, want: bool) -> Result<Message> {
+    pub fn recv(&mut self, flags: i32, count: usize, want: bool, room: usize) -> Result<Message> {
         let mut m = Message::default();
+        let mut control = Control::default();
+        let (domain, set) = (self.domain, &self.set);
         if flags & msg::ERRQUEUE != 0 {
-            return Err(Errno::EAGAIN);
-        }
-        let into = want.then_some(&mut m.data);
-        match &mut self.kind {
-            Kind::Stream(s) => m.count = s.recv(flags, count, into)?,
-            Kind::Datagram(d) => {
-                let taken = d.recv(flags, count, into)?;
-                m.from = addr::write(taken.from, self.domain);
-                m.count = if flags & msg::TRUNC != 0 { taken.len } else { taken.copied };
-                m.flags = if taken.len > count { msg::TRUNC } else { 0 };
+            let Kind::Datagram(d) = &mut self.kind else { return Err(Errno::EAGAIN) };
+            let entry = d.take_undelivered()?;
+            m.count = entry.data.len().min(count);
+            m.flags = msg::ERRQUEUE | if entry.data.len() > count { msg::TRUNC } else { 0 };
+            m.from = addr::write(entry.to, domain);
+            control.put_error(room, domain, &entry);
+            m.data = entry.data;
+            m.data.truncate(if want { m.count } else { 0 });
+        } else {
+            let into = want.then_some(&mut m.data);
+            match &mut self.kind {
+                Kind::Stream(s) => {
+                    m.count = s.recv(flags, count, into)?;
+                    if set.noted(ipproto::TCP, tcp::INQ) != 0 {
+                        let left = s.queued(ioctl::INQ)?;
+                        control.put(room, ipproto::TCP, tcp::INQ, &left.to_le_bytes());
+                    }
+                }
+                Kind::Datagram(d) => {
+                    let taken = d.recv(flags, count, into)?;
+                    m.from = addr::write(taken.from, domain);
+                    m.count = if flags & msg::TRUNC != 0 { taken.len } else { taken.copied };
+                    m.flags = if taken.len > count { msg::TRUNC } else { 0 };
+                    taken.tell(&mut control, room, domain, set);
+                }
             }
         }
+        m.flags |= control.flags;
+        m.control = control.bytes;
         Ok(m)
     }
 

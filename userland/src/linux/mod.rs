@@ -5,12 +5,14 @@
 //! has news. So one thread serves any number of them.
 
 pub mod addr;
+mod ancillary;
 mod control;
 mod data;
 mod datagram;
 mod fastopen;
 mod file;
 mod flavour;
+mod membership;
 pub mod numbers;
 mod options;
 mod stream;

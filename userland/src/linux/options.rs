@@ -41,6 +41,16 @@ impl Settings {
         }
     }
 
+    /// The value of an option that is remembered and changes nothing in netd; 0: never set.
+    pub fn noted(&self, level: i32, name: i32) -> i32 {
+        self.noted.borrow().get(&(level, name)).copied().unwrap_or(0)
+    }
+
+    /// Remembers one.
+    pub fn note(&self, level: i32, name: i32, value: i32) {
+        self.noted.borrow_mut().insert((level, name), value);
+    }
+
     /// What a connection takes over from the listener that it came through.
     pub fn inherited(&self) -> Self {
         let child = Self::new();

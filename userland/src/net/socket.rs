@@ -1,13 +1,14 @@
 //! What all sockets share: their words, their rings, waiting, closing.
 
-use core::cell::Cell;
+use alloc::collections::VecDeque;
+use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::*;
 use core::task::Poll;
 use core::time::Duration;
 use libipc::sock::{AppSock, Error, Kind, Record, Reply, Request, State, event, ip_from_words};
 
-use super::Opts;
+use super::{Opts, Undelivered};
 use crate::mem::SessionMem;
 use crate::runtime::{Instant, Runtime};
 
@@ -31,8 +32,13 @@ pub(super) struct Socket {
     told: Cell<u64>,
     /// netd is told of every read.
     pub eager: Cell<bool>,
-    /// The error that was reported last.
+    /// The error that was reported last, of a stream.
     pub reported: Cell<Option<Error>>,
+    /// How many of a datagram socket's errors were told.
+    pub told_errors: Cell<u32>,
+    /// Its error queue, and up to where the receive ring was searched for entries.
+    pub notices: RefCell<VecDeque<Undelivered>>,
+    pub gathered: Cell<u64>,
 }
 
 impl Socket {
@@ -70,6 +76,9 @@ impl Socket {
             told: Cell::new(0),
             eager: Cell::new(false),
             reported: Cell::new(None),
+            told_errors: Cell::new(0),
+            notices: RefCell::default(),
+            gathered: Cell::new(0),
         };
         // What was announced of the id's last user says nothing about this one, but a first look
         // is due: a connection may have brought data along.

@@ -17,9 +17,21 @@ impl Socket {
         len: usize,
         f: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), Error> {
+        self.try_put(&Dgram::new(to, len as u16), len, f)
+    }
+
+    /// As [`Self::try_send_with`], of a datagram with this header, whose length is `len`, however long.
+    pub(super) fn try_put(
+        &self,
+        header: &Dgram,
+        len: usize,
+        f: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Error> {
         let space = Dgram::space(len);
-        let peer = || ip_from_words(self.record().remote_ip.each_ref().map(|w| w.load(Relaxed)));
-        let to_ip = to.map_or_else(peer, |to| to.ip());
+        let to_ip = match header.ip {
+            [0, 0] => ip_from_words(self.record().remote_ip.each_ref().map(|w| w.load(Relaxed))),
+            words => ip_from_words(words),
+        };
         Dgram::check(to_ip, len, self.words().options.load(Relaxed))?;
         if space > self.tx_size() {
             return Err(Error::MessageTooLong);
@@ -41,7 +53,7 @@ impl Socket {
             }
         }
         self.words().tx_urgent.store(0, Relaxed);
-        self.copy_in(tail, &Dgram::new(to, len as u16).to_bytes())?;
+        self.copy_in(tail, &header.to_bytes())?;
         self.fill(tail + Dgram::BYTES as u64, len, &mut |part| {
             f(part);
             part.len()
@@ -60,14 +72,34 @@ impl Socket {
         })
     }
 
-    /// The next datagram, left in place.
+    /// The next datagram, left in place, or the error that was reported.
     pub(super) fn try_next(&self) -> Result<Datagram<'_>, Error> {
-        let head = self.rx_head();
+        match self.try_look() {
+            Err(Error::WouldBlock) => Err(self.new_error().unwrap_or(Error::WouldBlock)),
+            other => other,
+        }
+    }
+
+    /// The next datagram, left in place; errors reported stay, too.
+    pub(super) fn try_look(&self) -> Result<Datagram<'_>, Error> {
         let tail = self.record().dgram_rx_tail();
+        // What is no datagram goes to the error queue. A ring holds a bounded number.
+        loop {
+            let next = self.next_entry(tail)?;
+            if next.header.flags & Dgram::NOTICE == 0 {
+                return Ok(next);
+            }
+            self.gather_notices();
+            next.remove();
+        }
+    }
+
+    fn next_entry(&self, tail: u64) -> Result<Datagram<'_>, Error> {
+        let head = self.rx_head();
         let waiting = tail.wrapping_sub(head);
         if waiting == 0 {
             self.check_open()?;
-            return Err(self.new_error().unwrap_or(Error::WouldBlock));
+            return Err(Error::WouldBlock);
         }
         let mut header = [0; Dgram::BYTES];
         if waiting < Dgram::BYTES as u64 || waiting > self.rx_size() {
@@ -98,8 +130,8 @@ impl Socket {
 
     /// An error that ICMP reported, once: unlike a connection, the socket goes on.
     pub(super) fn new_error(&self) -> Option<Error> {
-        let error = self.record().error();
-        if self.reported.replace(error) == error { None } else { error }
+        let count = self.record().events.load(Acquire);
+        if self.told_errors.replace(count) == count { None } else { self.record().error() }
     }
 
     /// The ring makes no sense: netd's mistake. Starts over behind it.
@@ -207,6 +239,15 @@ impl UdpSocket {
     /// [`Error::NotPermitted`], [`Error::NetworkUnreachable`].
     pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
         self.socket.connect(addr)
+    }
+
+    /// Has no peer any more. The port is another from the next datagram on, unless the program has
+    /// named it.
+    ///
+    /// # Errors
+    /// sockd's.
+    pub fn disconnect(&self) -> Result<(), Error> {
+        self.socket.connect(([0, 0, 0, 0], 0).into())
     }
 
     /// Sends a datagram.

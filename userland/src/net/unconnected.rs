@@ -1,7 +1,7 @@
 //! Sockets step by step, as BSD's calls have them: opened, bound, then connected or made a listener.
 
 use core::net::SocketAddr;
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use libipc::sock::{AppSock, Error, Kind, Record, Request, option};
 
 use super::socket::Socket;
@@ -50,13 +50,12 @@ impl UdpSocket {
 
     /// Shows `f` the next datagram and leaves it where it is.
     pub(crate) fn look<R>(&self, f: impl FnOnce(&Datagram<'_>) -> R) -> Result<R, Error> {
-        self.socket.try_next().map(|d| f(&d))
+        self.socket.try_look().map(|d| f(&d))
     }
 
     /// Whether [`Self::take_error`] has one.
     pub(crate) fn has_error(&self) -> bool {
-        let error = self.socket.record().error();
-        error.is_some() && error != self.socket.reported.get()
+        self.socket.record().events.load(Acquire) != self.socket.told_errors.get()
     }
 
     /// The program's words of it.

@@ -10,6 +10,7 @@
 //! Who may be bound beside whom is told in `ports`.
 
 use super::Stack;
+use super::dgram_out::or_loopback;
 use super::ports::Wish;
 use super::sock::Body;
 use crate::demux::{ANY, ANY_V6, Space, Tuple};
@@ -70,7 +71,8 @@ impl<E: Env> Stack<E> {
         }
         let only_v6 = self.wants_only_v6(i);
         let mut local = SocketAddr::new(ip, addr.port());
-        let named = if local.port() == 0 { 0 } else { held::NAMED };
+        let placed = if ip.is_unspecified() { 0 } else { held::PLACED };
+        let named = placed | if local.port() == 0 { 0 } else { held::NAMED };
         if local.port() == 0 {
             local.set_port(self.ephemeral(space, local, ANY, only_v6)?);
         } else if self.in_conflict(i, &Wish { space, local, only_v6 }) {
@@ -144,6 +146,35 @@ impl<E: Env> Stack<E> {
         self.source(dst).ok_or(Error::NetworkUnreachable)
     }
 
+    /// A datagram socket speaks to everybody again, from the address and port that its program has
+    /// named, if it has.
+    fn disconnect(&mut self, i: u32) -> Result<Reply> {
+        let Body::Dgram(d) = self.socks[i as usize].body else { return Err(Error::Invalid) };
+        let (space, how) = (d.space(), self.ports.how(i));
+        let local = self.socks[i as usize].local;
+        if d.kind == Kind::Raw {
+            return self.connect_raw(i, local.ip(), ANY.ip());
+        }
+        if how & held::NAMED == 0 {
+            self.demux.remove(i);
+            self.ports.release(i);
+            let s = self.sock(i);
+            (s.local, s.remote) = (ANY, ANY);
+            if let Some(fixed) = Fixed::load(s.rec) {
+                s.hard.store(&Fixed { local: ANY, remote: ANY, ..fixed });
+            }
+            return Ok(Reply::Done);
+        }
+        let ip = match how & held::PLACED {
+            0 if local.is_ipv4() => ANY.ip(),
+            0 => crate::demux::ANY_V6,
+            _ => local.ip(),
+        };
+        let local = SocketAddr::new(ip, local.port());
+        self.enter(i, Tuple::local(space, local), self.wants_only_v6(i))?;
+        Ok(Reply::Done)
+    }
+
     /// Connects; `fast`: with Fast Open, and as much of so many bytes as its SYN may take along.
     pub(super) fn connect(
         &mut self,
@@ -152,7 +183,10 @@ impl<E: Env> Stack<E> {
         fast: Option<u16>,
     ) -> Result<Reply> {
         let i = self.existing(sock)?;
-        let dst = self.spoken(addr)?;
+        if addr.port() == 0 && addr.ip().is_unspecified() {
+            return self.disconnect(i);
+        }
+        let dst = or_loopback(self.spoken(addr)?);
         let space = match &self.socks[i as usize].body {
             Body::Tcp(conn) if conn.state() == State::SynSent => return Err(Error::InProgress),
             Body::Tcp(_) => return Err(Error::AlreadyConnected),
@@ -160,7 +194,7 @@ impl<E: Env> Stack<E> {
         };
         let raw = self.kind(i) == Some(Kind::Raw);
         let portless = addr.port() == 0 && space != Space::Ping && !raw;
-        if portless || dst.is_unspecified() || dst.is_multicast() {
+        if portless || dst.is_multicast() {
             return Err(Error::Invalid);
         }
         if self.iface.is_broadcast(dst) {

@@ -11,7 +11,7 @@ use crate::wire::icmp::{self, Problem};
 use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, ip_words};
+use libipc::sock::{Dgram as Header, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
 const QUOTA: usize = 16;
@@ -144,29 +144,6 @@ impl<E: Env> Stack<E> {
         Served::More
     }
 
-    /// Tells the program why the next datagram is not sent.
-    pub(super) fn dgram_error(&mut self, i: u32, error: Error) {
-        self.sock(i).rec.error.store(error.to_raw(), Release);
-        self.ready(i);
-    }
-
-    /// The neighbour did not answer: the datagram that waited is lost.
-    pub(super) fn dgram_unreachable(&mut self, i: u32) {
-        let Some(d) = self.dgram(i) else { return };
-        let mut bytes = [0; Header::BYTES];
-        if d.tx_tail > d.tx_head && self.read_ring(i, d.tx_head, &mut bytes) {
-            let space =
-                Header::space(Header::from_bytes(&bytes).len as usize).min(d.tx_tail - d.tx_head);
-            let s = self.sock(i);
-            if let Body::Dgram(d) = &mut s.body {
-                d.tx_head += space;
-                s.rec.snd.store(d.tx_head, Release);
-            }
-            self.dgram_error(i, Error::HostUnreachable);
-            self.want_send(i);
-        }
-    }
-
     /// A UDP datagram has arrived.
     pub(super) fn udp_in(&mut self, p: &Packet<'_>) -> Result<(), Malformed> {
         let repr = udp::Repr::parse(p.head, p.len())?;
@@ -260,17 +237,10 @@ impl<E: Env> Stack<E> {
         sum: Option<Sum>,
     ) -> Result<(), Malformed> {
         let Some(d) = self.dgram(i) else { return Ok(()) };
-        let size = 1u64 << self.socks[i as usize].rings.rx_bits;
         let whole = before.len() + len;
-        let space = Header::space(whole);
-        if size - (d.rx_tail - d.rx_head) < space {
-            let pending = &self.socks[i as usize].rec.pending;
-            pending.store(pending.load(Relaxed).saturating_add(1), Relaxed);
-            self.counters.rx_no_room += 1;
-            return Ok(());
-        }
-        let at = d.rx_tail + Header::BYTES as u64;
-        let behind = at as u32 + before.len() as u32;
+        let Some(start) = self.room_for(i, whole) else { return Ok(()) };
+        let at = start + Header::BYTES as u64;
+        let behind = (at + before.len() as u64) as u32;
         let stored = self.store(i, p, from, behind, len).ok_or(Malformed::Truncated)?;
         if let Some(sum) = sum
             && !sum.and(stored, false).is_intact()
@@ -280,33 +250,57 @@ impl<E: Env> Stack<E> {
         let header = Header {
             ttl: p.ip.hop_limit,
             tos: p.ip.tos,
-            interface: if p.looped { 1 } else { 2 },
+            interface: if p.looped { Header::LOOP } else { Header::NIC },
             local: ip_words(p.ip.dst),
             ..Header::new(Some(src), whole as u16)
         };
         self.counters.udp_in += (d.kind == Kind::Udp) as u64;
-        let s = &mut self.socks[i as usize];
-        let rx = self.sessions[s.session as usize].mem.rx;
-        let base = s.rings.rx_off as usize;
-        let write = |at: u64, bytes: &[u8]| {
-            let start = at as usize & (size as usize - 1);
-            if bytes.len() <= size as usize - start {
-                return rx.write(base + start, bytes);
-            }
-            let (a, b) = bytes.split_at(size as usize - start);
-            rx.write(base + start, a) && rx.write(base, b)
-        };
-        let head = header.to_bytes();
-        if !write(d.rx_tail, &head) || (!before.is_empty() && !write(at, before)) {
-            return Err(Malformed::Truncated);
+        let whole = (before.is_empty() || self.write_ring(i, at, before))
+            && self.entered(i, start, &header);
+        if whole { Ok(()) } else { Err(Malformed::Truncated) }
+    }
+
+    /// Where the next entry of `len` bytes begins in the receive ring of socket `i`, if it has room;
+    /// else one more was dropped.
+    pub(super) fn room_for(&mut self, i: u32, len: usize) -> Option<u64> {
+        let d = self.dgram(i)?;
+        let s = &self.socks[i as usize];
+        if (1u64 << s.rings.rx_bits) - (d.rx_tail - d.rx_head) >= Header::space(len) {
+            return Some(d.rx_tail);
         }
+        let pending = &s.rec.pending;
+        pending.store(pending.load(Relaxed).saturating_add(1), Relaxed);
+        self.counters.rx_no_room += 1;
+        None
+    }
+
+    /// Writes into the receive ring of socket `i` at position `at`.
+    pub(super) fn write_ring(&mut self, i: u32, at: u64, bytes: &[u8]) -> bool {
+        let s = &self.socks[i as usize];
+        let rx = self.sessions[s.session as usize].mem.rx;
+        let size = 1usize << s.rings.rx_bits;
+        let start = at as usize & (size - 1);
+        let base = s.rings.rx_off as usize;
+        if bytes.len() <= size - start {
+            return rx.write(base + start, bytes);
+        }
+        let (a, b) = bytes.split_at(size - start);
+        rx.write(base + start, a) && rx.write(base, b)
+    }
+
+    /// The entry at `at` of the receive ring of socket `i` is complete but for its header.
+    pub(super) fn entered(&mut self, i: u32, at: u64, header: &Header) -> bool {
+        if !self.write_ring(i, at, &header.to_bytes()) {
+            return false;
+        }
+        let s = self.sock(i);
         if let Body::Dgram(d) = &mut s.body {
-            d.rx_tail += space;
+            d.rx_tail = at + Header::space(header.len as usize);
             // After the datagram: this store is what the program sees.
             s.rec.rcv.store(d.rx_tail, Release);
         }
         self.ready(i);
-        Ok(())
+        true
     }
 
     /// Ends the use of a datagram socket's number.

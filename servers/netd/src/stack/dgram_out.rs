@@ -4,10 +4,11 @@ use super::dgram::Dgram;
 use super::packet::{Outgoing, Sent};
 use super::tx::{Link, Route};
 use super::{Served, Stack};
+use crate::demux::ANY;
 use crate::env::Env;
 use crate::wire::checksum::Sum;
 use crate::wire::{icmp, icmpv6, ip, udp};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::permission::Permission;
 use libipc::sock::{Dgram as Header, Error, Kind, ip_from_words, option};
@@ -18,6 +19,15 @@ pub(super) enum Kept {
     Waits(Served),
     /// It is passed over, as the network would lose it; the program learns why.
     Lost(Error),
+}
+
+/// What a program means by no address: this host (Linux).
+pub(super) fn or_loopback(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
 }
 
 /// A datagram on its way.
@@ -54,7 +64,10 @@ impl<E: Env> Stack<E> {
         match self.emit_datagram(i, d, header, way, ip) {
             Sent::Done => Ok(()),
             Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
-            Sent::TooLong(_) => Err(Kept::Lost(Error::MessageTooLong)),
+            Sent::TooLong(mtu) => {
+                self.dgram_too_long(i, mtu as u32);
+                Err(Kept::Lost(Error::MessageTooLong))
+            }
         }
     }
 
@@ -72,25 +85,32 @@ impl<E: Env> Stack<E> {
     /// Where to, from where and by which link.
     fn datagram_way(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<Way, Kept> {
         let (local, remote) = (self.socks[i as usize].local, self.socks[i as usize].remote);
-        let to = match header.ip {
+        let mut to = match header.ip {
             [0, 0] => remote,
             words => SocketAddr::new(ip_from_words(words), header.port),
         };
+        to.set_ip(or_loopback(to.ip()));
         let dst = to.ip();
         if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], dst) {
             self.counters.not_permitted += 1;
             return Err(Kept::Lost(Error::NotPermitted(permission)));
         }
         self.spoken(to).map_err(Kept::Lost)?;
-        if dst.is_unspecified() {
-            return Err(Kept::Lost(Error::HostUnreachable));
-        }
         if to.port() == 0 && d.kind == Kind::Udp {
             return Err(Kept::Lost(Error::Invalid));
         }
         let given = ip_from_words(header.local);
         let given = header.flags & Header::SOURCE != 0 && !given.is_unspecified();
-        let from = if given { ip_from_words(header.local) } else { local.ip() };
+        let from = match given {
+            true => ip_from_words(header.local),
+            // Who is bound to everybody's address speaks from one of its own.
+            false if local.ip().is_multicast() || self.iface.is_broadcast(local.ip()) => ANY.ip(),
+            false => local.ip(),
+        };
+        // Nobody speaks for others.
+        if given && !from.is_loopback() && !self.iface.is_ours(from) {
+            return Err(Kept::Lost(Error::Invalid));
+        }
         let src = match from {
             ip if !ip.is_unspecified() && ip.is_ipv4() == dst.is_ipv4() => ip,
             ip if !ip.is_unspecified() => return Err(Kept::Lost(Error::NetworkUnreachable)),

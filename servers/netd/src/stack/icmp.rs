@@ -36,7 +36,7 @@ impl<E: Env> Stack<E> {
                 let message = icmp::timestamp_reply(ids, originate, self.time_of_day());
                 self.answer(p, p.ip.tos, &message, Payload::None);
             }
-            Repr::Error(problem, quote) => self.reported(problem, &quote),
+            Repr::Error(problem, quote) => self.reported(problem, &quote, p),
             Repr::Redirect(gateway, quote) => self.redirected(p.ip.src, gateway.into(), &quote),
             Repr::EchoReply { .. } | Repr::Other => self.counters.icmp_ignored += 1,
         }

@@ -32,7 +32,7 @@ impl<E: Env> Stack<E> {
         self.verify(p, pseudo)?;
         match repr {
             icmpv6::Repr::Echo { id, seq, .. } => self.answer_echo_v6(p, id, seq),
-            icmpv6::Repr::Error(problem, quote) => self.error_v6_in(problem, &quote),
+            icmpv6::Repr::Error(problem, quote) => self.error_v6_in(problem, &quote, p),
             icmpv6::Repr::Neighbour(_) => return self.neighbour_in(p),
             icmpv6::Repr::Listener(ty) => return self.listener_report_in(p, ty, alert),
         }
@@ -151,9 +151,9 @@ impl<E: Env> Stack<E> {
         self.send_error_v6(icmp::Problem::TimeExceeded(icmpv6::REASSEMBLY), &p);
     }
 
-    fn error_v6_in(&mut self, problem: Problem, quote: &Quote) {
+    fn error_v6_in(&mut self, problem: Problem, quote: &Quote, p: &Packet<'_>) {
         match report(problem) {
-            Some(report) => self.report_in(report, quote),
+            Some(report) => self.report_in(report, quote, p),
             None => self.counters.icmp_ignored += 1,
         }
     }

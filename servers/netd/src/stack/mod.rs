@@ -16,6 +16,7 @@
 //! | `timewait` | connections that no program holds any more |
 //! | `fair` | whose turn it is to send |
 //! | `dgram`, `dgram_out` | UDP and ICMP echo sockets |
+//! | `notices` | what datagram sockets are told of errors |
 //! | `ipv4` | which packets of IPv4 are taken; options, fragments |
 //! | `icmp` | echo, timestamps, errors sent |
 //! | `reports` | errors, path MTUs and redirects that others report |
@@ -55,6 +56,7 @@ mod link;
 mod listen;
 mod mld;
 mod ndp;
+mod notices;
 mod packet;
 mod pending;
 mod ports;

@@ -5,6 +5,7 @@
 
 use super::dgram::Dgram;
 use super::packet::LEAST_MTU;
+use super::rx::Packet;
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
@@ -13,7 +14,6 @@ use crate::wire::icmp::{self, Problem, Quote};
 use crate::wire::ip;
 use crate::wire::tcp::Seq;
 use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::Ordering::Release;
 use libipc::sock::{Error, Kind, option};
 
 /// What a report means to a socket, of either family.
@@ -67,15 +67,15 @@ struct Sender {
 
 impl<E: Env> Stack<E> {
     /// An ICMP error of IPv4.
-    pub(super) fn reported(&mut self, problem: Problem, quote: &Quote) {
+    pub(super) fn reported(&mut self, problem: Problem, quote: &Quote, p: &Packet<'_>) {
         match report(problem) {
-            Some(report) => self.report_in(report, quote),
+            Some(report) => self.report_in(report, quote, p),
             None => self.counters.icmp_ignored += 1,
         }
     }
 
-    /// A report about a packet of ours, of either family.
-    pub(super) fn report_in(&mut self, report: Report, quote: &Quote) {
+    /// A report, message `p`, about a packet of ours, of either family.
+    pub(super) fn report_in(&mut self, report: Report, quote: &Quote, p: &Packet<'_>) {
         let Some(sender) = self.sender(quote) else {
             if !self.request_reported(report, quote) {
                 self.counters.icmp_ignored += 1;
@@ -87,7 +87,7 @@ impl<E: Env> Stack<E> {
         }
         match self.socks[sender.i as usize].body {
             Body::Tcp(_) => self.report_stream(&sender, report),
-            Body::Dgram(d) => self.report_datagrams(&sender, &d, report),
+            Body::Dgram(d) => self.report_datagrams(&sender, &d, report, quote, p),
             _ => {}
         }
     }
@@ -151,7 +151,14 @@ impl<E: Env> Stack<E> {
 
     /// Linux's rule: hard errors reach who is connected, all of them who asked for errors (ping
     /// always does).
-    fn report_datagrams(&mut self, sender: &Sender, d: &Dgram, report: Report) {
+    fn report_datagrams(
+        &mut self,
+        sender: &Sender,
+        d: &Dgram,
+        report: Report,
+        quote: &Quote,
+        p: &Packet<'_>,
+    ) {
         let s = &self.socks[sender.i as usize];
         let options = self.sessions[s.session as usize].options(s.id);
         let asked = options & option::RECVERR != 0 || d.kind == Kind::Ping;
@@ -164,8 +171,8 @@ impl<E: Env> Stack<E> {
             }
         };
         if asked || (hard && connected) {
-            s.rec.error.store(error.to_raw(), Release);
-            self.ready(sender.i);
+            self.icmp_notice(sender.i, d, error, p, quote);
+            self.dgram_error(sender.i, error);
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Quote {
     pub protocol: u8,
     /// Bytes of the packet, its header included.
     pub len: u16,
+    /// Bytes before its transport header.
+    pub header: u16,
     /// The first eight bytes after its IP header: ports and, of TCP, the sequence number.
     pub transport: [u8; 8],
 }
@@ -96,6 +98,7 @@ fn quote(b: &[u8]) -> Result<Quote, Malformed> {
         dst: IpAddr::V4(Ipv4Addr::from(array::<4>(b, 16)?)),
         protocol: array::<1>(b, 9)?[0],
         len: be16(b, 2)?,
+        header: header as u16,
         transport: array(b, header)?,
     })
 }
@@ -216,7 +219,17 @@ mod tests {
         b[HEADER..HEADER + 20].copy_from_slice(&header);
         let transport = [0, 53, 0, 99, 1, 2, 3, 4];
         b[28..36].copy_from_slice(&transport);
-        (b, Quote { src: src.into(), dst: dst.into(), protocol: 17, len: 40, transport })
+        (
+            b,
+            Quote {
+                src: src.into(),
+                dst: dst.into(),
+                protocol: 17,
+                len: 40,
+                header: 20,
+                transport,
+            },
+        )
     }
 
     #[test]

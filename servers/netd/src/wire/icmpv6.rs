@@ -129,6 +129,7 @@ fn quote(b: &[u8]) -> Result<Quote, Malformed> {
         dst: IpAddr::V6(Ipv6Addr::from(array::<16>(b, 24)?)),
         protocol,
         len: be16(b, 4)?.saturating_add(ipv6::HEADER as u16),
+        header: at as u16,
         transport: array(b, at)?,
     })
 }
@@ -188,6 +189,7 @@ mod tests {
             dst: "fe80::2".parse().unwrap(),
             protocol: 17,
             len: 140,
+            header: 40,
             transport,
         };
         for (ty, code, word, why) in [

@@ -136,9 +136,12 @@ impl Netd {
     }
 
     fn deliver_datagram(&self, id: u32, from: core::net::SocketAddr, bytes: &[u8]) {
+        self.deliver_entry(id, &Dgram::new(Some(from), bytes.len() as u16), bytes);
+    }
+
+    fn deliver_entry(&self, id: u32, header: &Dgram, bytes: &[u8]) {
         let r = self.record(id);
         let at = r.rcv.load(Relaxed);
-        let header = Dgram::new(Some(from), bytes.len() as u16);
         for (i, b) in header.to_bytes().iter().chain(bytes).enumerate() {
             let offset = (at as usize + i) % RING as usize;
             self.rx.write((id * RING) as usize + offset, &[*b]);

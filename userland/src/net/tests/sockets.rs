@@ -1,6 +1,7 @@
 //! Blocking and non-blocking calls, one socket at a time.
 
 use super::*;
+use libipc::sock::{Notice, ip_words};
 use std::vec;
 
 #[test]
@@ -221,14 +222,41 @@ fn a_reported_error_is_told_once_and_the_socket_goes_on() {
     let (rt, netd) = world();
     let socket = UdpSocket::bind(rt, ([0, 0, 0, 0], 0).into()).unwrap();
     socket.set_nonblocking(true);
-    netd.record(0).error.store(Error::ConnectionRefused.to_raw(), Relaxed);
     let mut got = [0; 8];
-    assert_eq!(socket.recv(&mut got), Err(Error::ConnectionRefused));
-    assert_eq!(socket.recv(&mut got), Err(Error::WouldBlock));
-    netd.record(0).error.store(Error::HostUnreachable.to_raw(), Relaxed);
-    assert_eq!(socket.recv(&mut got), Err(Error::HostUnreachable));
+    // The same error twice is two errors.
+    for error in [Error::ConnectionRefused, Error::HostUnreachable, Error::HostUnreachable] {
+        netd.record(0).error.store(error.to_raw(), Relaxed);
+        netd.record(0).events.fetch_add(1, Relaxed);
+        assert_eq!(socket.recv(&mut got), Err(error));
+        assert_eq!(socket.recv(&mut got), Err(Error::WouldBlock));
+    }
     netd.deliver_datagram(0, addr(), b"still");
     assert_eq!(socket.recv(&mut got), Ok(5));
+}
+
+#[test]
+fn notices_reach_the_error_queue_past_datagrams_that_wait() {
+    let (rt, netd) = world();
+    let socket = UdpSocket::bind(rt, ([0, 0, 0, 0], 0).into()).unwrap();
+    socket.set_nonblocking(true);
+    let entry = Undelivered {
+        notice: Notice { errno: 111, origin: Notice::ICMP, ty: 3, code: 3, info: 0 },
+        to: addr(),
+        by: addr().ip(),
+        data: b"lost".to_vec(),
+    };
+    let bytes = [&entry.notice.to_bytes()[..], b"lost"].concat();
+    netd.deliver_datagram(0, addr(), b"one");
+    let local = ip_words(entry.by);
+    let notice = Dgram { flags: Dgram::NOTICE, local, ..Dgram::new(Some(addr()), 20) };
+    netd.deliver_entry(0, &notice, &bytes);
+    netd.deliver_datagram(0, addr(), b"three");
+    assert_eq!(socket.take_undelivered(), Ok(entry));
+    assert_eq!(socket.take_undelivered(), Err(Error::WouldBlock));
+    let mut got = [0; 8];
+    assert_eq!(socket.recv(&mut got), Ok(3));
+    assert_eq!(socket.recv(&mut got), Ok(5));
+    assert_eq!(socket.recv(&mut got), Err(Error::WouldBlock));
 }
 
 #[test]

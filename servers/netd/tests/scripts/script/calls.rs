@@ -59,6 +59,8 @@ pub struct Fd {
     pub shut_wr: bool,
     /// The error that was told last: each is told once.
     pub told: Option<Error>,
+    /// How many errors of a datagram socket were told.
+    pub told_errors: u32,
     pub linger: Option<i64>,
     /// The urgent byte that was read out of band last.
     pub urgent_taken: Option<u64>,
@@ -180,6 +182,7 @@ impl Calls {
             shut_rd: false,
             shut_wr: false,
             told: None,
+            told_errors: 0,
             linger: None,
             urgent_taken: None,
             sndbuf: None,

@@ -57,8 +57,9 @@ pub fn send(
 
 /// An error that was reported, once.
 fn new_error(w: &World, fd: &mut Fd) -> Option<i64> {
+    let count = record(w, fd.id).events.load(Acquire);
     let found = record(w, fd.id).error();
-    if std::mem::replace(&mut fd.told, found) == found { None } else { found.map(error) }
+    if std::mem::replace(&mut fd.told_errors, count) == count { None } else { found.map(error) }
 }
 
 fn next(w: &World, fd: &Fd) -> Option<(Dgram, u64)> {
@@ -116,7 +117,7 @@ pub fn readiness(w: &World, fd: &Fd) -> i64 {
     if next(w, fd).is_some() || fd.shut_rd {
         mask |= 0x41;
     }
-    if fd.opened && record(w, fd.id).error().is_some_and(|e| fd.told != Some(e)) {
+    if fd.opened && record(w, fd.id).events.load(Acquire) != fd.told_errors {
         mask |= 8;
     }
     if fd.opened && record(w, fd.id).state() == State::Closed {
