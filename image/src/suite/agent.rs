@@ -1,5 +1,7 @@
 //! The test agent: its protocol, and Linux's ways of socket calls, over the system's own loopback.
 
+mod control;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
@@ -102,6 +104,7 @@ pub fn agent(guest: &mut Guest) -> Result<(), Failure> {
     datagrams(&mut c)?;
     fast_open(&mut c)?;
     packets(&mut c)?;
+    control::control(&mut c)?;
     services(&mut c)?;
     latency(&mut c)?;
     reset(&mut c)?;

@@ -7,6 +7,7 @@ use super::Agent;
 use super::arguments::Arguments;
 use super::frame::Request;
 use super::pending::{Call, Pending};
+use crate::linux::numbers::msg;
 use crate::linux::{Errno, File, Message, Result};
 
 /// The protocol's version, as HELLO tells it.
@@ -111,7 +112,7 @@ impl Agent {
             }
         };
         let file = self.file(fd)?;
-        let wait = !file.is_nonblocking(flags);
+        let wait = !file.is_nonblocking(if receives { flags } else { flags & msg::DONTWAIT });
         let patience = file.patience(receives);
         let deadline = patience.map(|time| self.rt.now() + time);
         Ok(Try(Pending { tag: r.tag, fd, call, wait, deadline }))

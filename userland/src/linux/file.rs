@@ -110,9 +110,14 @@ impl File {
         }
     }
 
-    /// Whether a call is to answer instead of waiting.
+    /// Whether a call with these flags (of receiving) is to answer instead of waiting.
     pub fn is_nonblocking(&self, flags: i32) -> bool {
-        self.flags & fcntl::NONBLOCK != 0 || flags & msg::DONTWAIT != 0
+        // Nobody waits for an error, or for an urgent byte (Linux's `tcp_recv_urg`).
+        let never = match self.kind {
+            Kind::Stream(_) => msg::DONTWAIT | msg::ERRQUEUE | msg::OOB,
+            Kind::Datagram(_) => msg::DONTWAIT | msg::ERRQUEUE,
+        };
+        self.flags & fcntl::NONBLOCK != 0 || flags & never != 0
     }
 
     /// How long a call may wait: SO_RCVTIMEO or SO_SNDTIMEO.

@@ -76,7 +76,9 @@ impl<E: Env> Stack<E> {
             }
             Body::Dgram(_) => {
                 self.dgram_indices(i, tail, head)?;
-                if self.bind_any(i).is_ok() {
+                let Body::Dgram(d) = &self.socks[i as usize].body else { return Ok(()) };
+                // Options alone bind nothing.
+                if d.tx_tail != d.tx_head && self.bind_any(i).is_ok() {
                     self.want_send(i);
                 }
             }
