@@ -208,6 +208,7 @@ mod tests {
         fragment[..4].copy_from_slice(&[17, 0, 0, 1]);
         fragment[8..].copy_from_slice(&transport);
         let first = error(2, 0, 1400, 44, &fragment);
+        let quote = Quote { header: 48, ..quote };
         assert_eq!(Repr::parse(&first), Ok(Repr::Error(Problem::TooBig(1400), quote)));
         fragment[3] = 9;
         let second = error(2, 0, 1400, 44, &fragment);
