@@ -126,6 +126,8 @@ fn a_program_that_scribbles_over_its_memory_hurts_itself_only() {
         }
         host.progs[1] = host.new_prog(1);
         let id = host.open_in(1, Kind::Udp);
+        let to = "10.0.0.2:9".parse().unwrap();
+        host.progs[1].put_dgram(id, &Dgram::new(Some(to), 0).to_bytes());
         host.progs[1].submit(id);
         host.settle();
         assert_eq!(host.progs[1].state(id), State::Open);

@@ -3,6 +3,7 @@
 use super::{Body, Stack};
 use crate::env::Env;
 use crate::record;
+use libipc::sock::Kind;
 
 impl<E: Env> Stack<E> {
     /// Panics if something that always holds does not. Looks at every socket: for tests.
@@ -11,8 +12,12 @@ impl<E: Env> Stack<E> {
         let orphan = |s: &&super::Sock| matches!(&s.body, Body::Tcp(conn) if conn.is_orphan());
         assert_eq!(self.socks.iter().filter(orphan).count(), self.orphans as usize);
         for (i, s) in self.socks.iter().enumerate() {
-            let bound =
-                matches!(s.body, Body::Open | Body::Tcp(_) | Body::Listener(_) | Body::Dgram(_));
+            // The port of a raw socket is its protocol.
+            let bound = match &s.body {
+                Body::Open | Body::Tcp(_) | Body::Listener(_) => true,
+                Body::Dgram(d) => d.kind != Kind::Raw,
+                _ => false,
+            };
             assert!(
                 !bound || (s.local.port() != 0) == self.ports.holds(i as u32),
                 "{} of socket {i} is held by nobody",
