@@ -10,7 +10,7 @@ use common::{Host, HostSpec, MS, Rng, S};
 use libipc::net::{Reply, Request, Rings, SockId, SockInfo, badge};
 use libipc::nic::{RxUsed, TxFree};
 use libipc::permission::Permission;
-use libipc::sock::{Error, Kind, State};
+use libipc::sock::{Dgram, Error, Kind, State};
 use netd::wire::tcp::{Flags, Seq};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
