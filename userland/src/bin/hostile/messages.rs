@@ -18,10 +18,10 @@ pub const TELL: &[(&str, Tell)] = &[
     // `Bind` with half an address.
     ("message-cut", |l| nonsense(l, l.info(3), &[2, 0, 0])),
     // `Stats`, and more.
-    ("message-trailing", |l| nonsense(l, l.info(2), &[STATS, 0])),
+    ("message-trailing", |l| nonsense(l, l.info(2), &[stats(), 0])),
     ("message-unknown", |l| nonsense(l, l.info(1), &[99])),
     ("message-interface", |l| nonsense(l, MsgInfo::new(interface::PROC, VERSION, 1, 1), &[5])),
-    ("message-version", |l| nonsense(l, MsgInfo::new(interface::SOCK, 9, 1, 1), &[STATS])),
+    ("message-version", |l| nonsense(l, MsgInfo::new(interface::SOCK, 9, 1, 1), &[stats()])),
     ("message-unanswered", |l| {
         raw::payload(&[0xff; 8]);
         raw::syscall(Syscall::Send as u64, l.sockd, l.info(8).0, [0; 4], 0);
@@ -34,15 +34,15 @@ pub const TELL: &[(&str, Tell)] = &[
     }),
     ("message-kernel-bits", |l| {
         let info = MsgInfo(l.info(1).0 | MsgInfo::SIGNAL | MsgInfo::FAULT | MsgInfo::KERNEL_BITS);
-        answered(l.message(info, &[STATS])?)
+        answered(l.message(info, &[stats()])?)
     }),
     ("message-capabilities", |l| {
         raw::send_caps([1, 2, 3]);
-        answered(l.message(l.info(1).with_caps(3), &[STATS])?)
+        answered(l.message(l.info(1).with_caps(3), &[stats()])?)
     }),
     ("send-flood", |l| {
         for _ in 0..300 {
-            raw::payload(&[STATS]);
+            raw::payload(&[stats()]);
             raw::syscall(Syscall::Send as u64, l.sockd, l.info(1).0, [0; 4], 0);
         }
         Ok(())
@@ -176,7 +176,11 @@ pub const TELL: &[(&str, Tell)] = &[
 ];
 
 /// `Request::Stats` in a message.
-const STATS: u8 = 10;
+fn stats() -> u8 {
+    let mut bytes = [0; 4];
+    let _ = postcard::to_slice(&Request::Stats, &mut bytes);
+    bytes[0]
+}
 
 /// A condition that must hold.
 pub fn require(holds: bool, otherwise: &'static str) -> Told {
