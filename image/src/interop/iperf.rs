@@ -101,6 +101,8 @@ fn serve(c: &mut Sockets, listener: i32, sends: bool) -> Result<u64, Failure> {
     say(c, control, &[TEST_START])?;
     say(c, control, &[TEST_RUNNING])?;
     let bytes = run(c, control, data, sends)?;
+    // A client that takes data waits for a whole block, or for the end, before it listens again.
+    c.close(data)?;
     say(c, control, &[EXCHANGE_RESULTS])?;
     hear_json(c, control)?;
     let stream = json!({
@@ -118,9 +120,7 @@ fn serve(c: &mut Sockets, listener: i32, sends: bool) -> Result<u64, Failure> {
     if last != [IPERF_DONE] {
         return wrong(format!("the client's last state is {last:?}"));
     }
-    for fd in [data, control] {
-        c.close(fd)?;
-    }
+    c.close(control)?;
     Ok(bytes)
 }
 

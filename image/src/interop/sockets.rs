@@ -22,6 +22,7 @@ const SETSOCKOPT: u8 = 0x19;
 
 /// Levels and options, Linux's numbers.
 pub const SOL_SOCKET: i32 = 1;
+const SO_REUSEADDR: i32 = 2;
 pub const IPPROTO_IP: i32 = 0;
 pub const IPPROTO_TCP: i32 = 6;
 pub const MSG_OOB: i32 = 1;
@@ -90,6 +91,7 @@ impl Sockets {
     /// A listener at a port.
     pub fn listener(&mut self, port: u16) -> Result<i32, Failure> {
         let fd = self.tcp()?;
+        self.set(fd, SOL_SOCKET, SO_REUSEADDR, 1)?;
         self.bind(fd, SocketAddr::from(([0, 0, 0, 0], port)))?;
         self.listen(fd)?;
         Ok(fd)
