@@ -350,9 +350,14 @@ impl Scoreboard {
         Some((n.start + before.min(n.bytes() - 1), n.end))
     }
 
-    /// `[start, end)`, one segment, leaves again.
+    /// `[start, end)`, one segment, leaves again, though its parts may have left apart (a FIN).
     pub fn resent(&mut self, start: Seq, end: Seq, now: u64) {
-        self.leaves(start, end, Marks::RESENT | Marks::EVER_RESENT, now);
+        let mut at = start;
+        while at.lt(end)
+            && let Some(until) = self.leaves(at, end, Marks::RESENT | Marks::EVER_RESENT, now)
+        {
+            at = until;
+        }
     }
 
     /// The last segment leaves again as a probe: it does not count as more in flight.
@@ -360,7 +365,8 @@ impl Scoreboard {
         self.leaves(start, end, Marks::EVER_RESENT, now);
     }
 
-    fn leaves(&mut self, start: Seq, end: Seq, marks: Marks, now: u64) {
+    /// What of `[start, end)` is in the range of its beginning leaves again; yields its end.
+    fn leaves(&mut self, start: Seq, end: Seq, marks: Marks, now: u64) -> Option<Seq> {
         let (mut before, mut i) = (NONE, self.head);
         while i != NONE {
             let n = self.pool.get(i);
@@ -370,7 +376,7 @@ impl Scoreboard {
             (before, i) = (i, n.next);
         }
         if i == NONE {
-            return;
+            return None;
         }
         if start != self.pool.get(i).start && self.split(i, start) {
             before = i;
@@ -387,6 +393,7 @@ impl Scoreboard {
                 self.join(before);
             }
         }
+        Some(n.end)
     }
 
     /// Panics if the ranges do not cover what is in flight, or the counts are wrong.
