@@ -10,6 +10,31 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, host, wrong};
 
+/// Numbers of its calls (docs/agent.md); not the agent's own, which are under test.
+pub(crate) mod op {
+    pub const HELLO: u8 = 0x00;
+    pub const RESET: u8 = 0x01;
+    pub const SOCKET: u8 = 0x10;
+    pub const BIND: u8 = 0x11;
+    pub const LISTEN: u8 = 0x12;
+    pub const ACCEPT: u8 = 0x13;
+    pub const CONNECT: u8 = 0x14;
+    pub const SEND: u8 = 0x15;
+    pub const RECV: u8 = 0x16;
+    pub const CLOSE: u8 = 0x17;
+    pub const SHUTDOWN: u8 = 0x18;
+    pub const SETSOCKOPT: u8 = 0x19;
+    pub const GETSOCKOPT: u8 = 0x1A;
+    pub const FCNTL: u8 = 0x1B;
+    pub const IOCTL: u8 = 0x1C;
+    pub const POLL: u8 = 0x1D;
+    pub const GETPEERNAME: u8 = 0x1F;
+    pub const SENDMSG: u8 = 0x20;
+    pub const RECVMSG: u8 = 0x21;
+    pub const READ: u8 = 0x27;
+    pub const WRITE: u8 = 0x28;
+}
+
 /// How long a call may take that does not wait for anything by itself.
 const CALL: Duration = Duration::from_secs(60);
 

@@ -3,22 +3,11 @@
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
-use crate::harness::agent::{Agent, Arguments};
+use crate::harness::agent::{Agent, Arguments, op::*};
 use crate::harness::{Failure, wrong};
 
 /// How long a call may wait for Linux.
 const WAIT: Duration = Duration::from_secs(90);
-
-const RESET: u8 = 0x01;
-const SOCKET: u8 = 0x10;
-const BIND: u8 = 0x11;
-const LISTEN: u8 = 0x12;
-const ACCEPT: u8 = 0x13;
-const CONNECT: u8 = 0x14;
-const SEND: u8 = 0x15;
-const RECV: u8 = 0x16;
-const CLOSE: u8 = 0x17;
-const SETSOCKOPT: u8 = 0x19;
 
 /// Levels and options, Linux's numbers.
 pub const SOL_SOCKET: i32 = 1;

@@ -5,29 +5,8 @@ mod control;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use crate::harness::agent::{Agent, Arguments};
+use crate::harness::agent::{Agent, Arguments, op::*};
 use crate::harness::{BOOT, Failure, Guest, wrong};
-
-const HELLO: u8 = 0x00;
-const RESET: u8 = 0x01;
-const SOCKET: u8 = 0x10;
-const BIND: u8 = 0x11;
-const LISTEN: u8 = 0x12;
-const ACCEPT: u8 = 0x13;
-const CONNECT: u8 = 0x14;
-const SEND: u8 = 0x15;
-const RECV: u8 = 0x16;
-const CLOSE: u8 = 0x17;
-const SHUTDOWN: u8 = 0x18;
-const SETSOCKOPT: u8 = 0x19;
-const GETSOCKOPT: u8 = 0x1A;
-const FCNTL: u8 = 0x1B;
-const IOCTL: u8 = 0x1C;
-const POLL: u8 = 0x1D;
-const GETPEERNAME: u8 = 0x1F;
-const RECVMSG: u8 = 0x21;
-const READ: u8 = 0x27;
-const WRITE: u8 = 0x28;
 
 const EBADF: i64 = -9;
 const EAGAIN: i64 = -11;

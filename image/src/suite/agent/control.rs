@@ -1,12 +1,8 @@
 //! Control messages, the error queue, groups, ports that several sockets have.
 
-use super::{
-    Arguments, BYTES, Calls, Duration, EAGAIN, Failure, POLL, RECV, RECVMSG, SEND, SETSOCKOPT,
-    SOCKET, ints, is, local, wrong,
-};
-use super::{BIND, CLOSE, CONNECT};
+use super::{Arguments, BYTES, Calls, Duration, EAGAIN, Failure, ints, is, local, wrong};
+use crate::harness::agent::op::*;
 
-const SENDMSG: u8 = 0x20;
 const EPROTO: i64 = -71;
 const EADDRINUSE: i64 = -98;
 const EADDRNOTAVAIL: i64 = -99;
