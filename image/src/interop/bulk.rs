@@ -1,15 +1,16 @@
 //! Streams: each byte of them is looked at where one end is ours.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::lab::{LINUX, Lab, STILL, TAP, at, connect, patient, program, there};
+use super::lab::Family::{self, V4, V6};
+use super::lab::{Lab, STILL, TAP, at, connect, patient, program, there};
 use super::relay::Line;
 use super::sockets::IPPROTO_TCP;
-use super::{Found, lab};
+use super::{Found, lab, packets};
 use crate::harness::{COMMAND, Failure, wrong};
 
 /// Bytes on a clean line, on a slow one, on a bad one.
@@ -52,12 +53,14 @@ impl Figures {
 }
 
 /// Linux sends `bytes` with each of its congestion controls.
-fn from_linux(bytes: u64) -> Result<Figures, Failure> {
+fn from_linux(family: Family, bytes: u64) -> Result<Figures, Failure> {
     let mut figures = Vec::new();
+    let to = family.there(DISCARD);
+    let domain = Domain::for_address(to);
     for name in linux()? {
-        let socket = at("socket", Socket::new(Domain::IPV4, Type::STREAM, None))?;
+        let socket = at("socket", Socket::new(domain, Type::STREAM, None))?;
         at("TCP_CONGESTION", socket.set_tcp_congestion(name.as_bytes()))?;
-        at("connect", socket.connect_timeout(&there(DISCARD).into(), STILL))?;
+        at("connect", socket.connect_timeout(&to.into(), STILL))?;
         let mut stream = TcpStream::from(socket);
         patient(&stream)?;
         let begun = Instant::now();
@@ -96,14 +99,14 @@ fn take(stream: &mut TcpStream, bytes: u64, expected: impl Fn(u64) -> u8) -> Res
 }
 
 /// The system sends `bytes` with each of its congestion controls.
-fn from_guest(l: &mut Lab, bytes: u64) -> Result<Figures, Failure> {
+fn from_guest(l: &mut Lab, family: Family, bytes: u64) -> Result<Figures, Failure> {
     let mut figures = Vec::new();
     for name in OURS {
-        let listener = at("listen", TcpListener::bind((LINUX, 0)))?;
-        let port = at("address", listener.local_addr())?.port();
-        let fd = l.calls.tcp()?;
+        let listener = at("listen", TcpListener::bind(family.here(0)))?;
+        let to = at("address", listener.local_addr())?;
+        let fd = l.calls.tcp(family)?;
         l.calls.set_bytes(fd, IPPROTO_TCP, TCP_CONGESTION, name.as_bytes())?;
-        l.calls.connect(fd, SocketAddrV4::new(LINUX, port))?;
+        l.calls.connect(fd, to)?;
         let (mut stream, _) = at("accept", listener.accept())?;
         patient(&stream)?;
         let begun = Instant::now();
@@ -126,8 +129,8 @@ fn from_guest(l: &mut Lab, bytes: u64) -> Result<Figures, Failure> {
 }
 
 /// What the service sends by itself.
-fn chargen(bytes: u64) -> Result<(), Failure> {
-    let mut stream = connect(there(CHARGEN))?;
+fn chargen(family: Family, bytes: u64) -> Result<(), Failure> {
+    let mut stream = connect(family.there(CHARGEN))?;
     take(&mut stream, bytes, |at| b'A' + (at % 23) as u8)
 }
 
@@ -157,12 +160,12 @@ pub fn echo(to: SocketAddr, bytes: u64) -> Result<(), Failure> {
 }
 
 pub fn inward(_: &mut Lab) -> Found {
-    Ok(from_linux(CLEAN)?.said())
+    Ok(from_linux(V4, CLEAN)?.said())
 }
 
 pub fn outward(l: &mut Lab) -> Found {
-    chargen(CLEAN)?;
-    Ok(from_guest(l, CLEAN)?.said())
+    chargen(V4, CLEAN)?;
+    Ok(from_guest(l, V4, CLEAN)?.said())
 }
 
 pub fn both(_: &mut Lab) -> Found {
@@ -180,31 +183,42 @@ pub fn both(_: &mut Lab) -> Found {
 pub fn slow_in(_: &mut Lab) -> Found {
     let how = ["rate", "20mbit", "burst", "32kb", "latency", "80ms"];
     program("tc", &[&["qdisc", "add", "dev", TAP, "root", "tbf"], &how[..]].concat(), 10)?;
-    from_linux(SLOW)?.least(RATE as f64 * SHARE)
+    from_linux(V4, SLOW)?.least(RATE as f64 * SHARE)
 }
 
 pub fn slow_out(l: &mut Lab) -> Found {
     let slow = Line { rate: Some(RATE), delay: Duration::from_millis(5), ..Line::CLEAN };
     l.relay.set(Line::CLEAN, slow);
-    chargen(SLOW)?;
-    from_guest(l, SLOW)?.least(RATE as f64 * SHARE)
+    chargen(V4, SLOW)?;
+    from_guest(l, V4, SLOW)?.least(RATE as f64 * SHARE)
 }
 
 pub fn bad_in(l: &mut Lab) -> Found {
     l.relay.set(Line::BAD, Line::BAD);
     echo(there(ECHO), BAD / 2)?;
-    Ok(from_linux(BAD)?.said())
+    Ok(from_linux(V4, BAD)?.said())
 }
 
 pub fn bad_out(l: &mut Lab) -> Found {
     l.relay.set(Line::BAD, Line::BAD);
-    chargen(BAD)?;
-    Ok(from_guest(l, BAD)?.said())
+    chargen(V4, BAD)?;
+    Ok(from_guest(l, V4, BAD)?.said())
+}
+
+pub fn ipv6(l: &mut Lab) -> Found {
+    packets::reach6()?;
+    let (inward, outward) = (from_linux(V6, CLEAN / 4)?, from_guest(l, V6, CLEAN / 4)?);
+    chargen(V6, CLEAN / 4)?;
+    l.relay.set(Line::BAD, Line::BAD);
+    echo(V6.there(ECHO), BAD / 2)?;
+    let (bad_in, bad_out) = (from_linux(V6, BAD / 2)?, from_guest(l, V6, BAD / 2)?);
+    let all = [("in", inward), ("out", outward), ("bad in", bad_in), ("bad out", bad_out)];
+    Ok(all.map(|(way, f)| format!("{way} {}", f.said())).join("; "))
 }
 
 pub fn restart(l: &mut Lab) -> Found {
     let echoing = std::thread::spawn(|| echo(there(ECHO), 2 * CLEAN));
-    let coming = std::thread::spawn(|| chargen(4 * CLEAN));
+    let coming = std::thread::spawn(|| chargen(V4, 4 * CLEAN));
     let mut kills = 0;
     while !(echoing.is_finished() && coming.is_finished()) {
         lab::pause(Duration::from_millis(400));

@@ -24,6 +24,39 @@ pub const GUEST: Ipv4Addr = guests::address(0);
 pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456);
 /// Linux's address with that prefix.
 pub const LINUX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// Which addresses the ends of a stream have.
+#[derive(Debug, Clone, Copy)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// A place on Linux's end.
+    pub fn here(self, port: u16) -> SocketAddr {
+        match self {
+            Self::V4 => SocketAddr::from((LINUX, port)),
+            Self::V6 => SocketAddr::from((LINUX6, port)),
+        }
+    }
+
+    /// A place on the system.
+    pub fn there(self, port: u16) -> SocketAddr {
+        match self {
+            Self::V4 => there(port),
+            Self::V6 => SocketAddr::from((GUEST6, port)),
+        }
+    }
+
+    /// A port of every address.
+    pub fn any(self, port: u16) -> SocketAddr {
+        match self {
+            Self::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            Self::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        }
+    }
+}
+
 /// Memory that the agent's system needs.
 const MEMORY: u32 = 640;
 /// How long a socket may stand still.

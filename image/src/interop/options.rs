@@ -1,12 +1,12 @@
 //! What two ends agree on: keep-alive, ECN, urgent data, Fast Open.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-use super::lab::{LINUX, Lab, at, connect, counter, patient, pause, set, there};
+use super::lab::{Family, Lab, at, connect, counter, patient, pause, set, there};
 use super::relay::Line;
 use super::sockets::{IPPROTO_TCP, MSG_FASTOPEN, MSG_OOB, MSG_WAITALL, SOL_SOCKET};
 use super::{Found, bulk, tools};
@@ -23,7 +23,7 @@ const MARKED: u64 = 4 << 20;
 
 /// A listener of Linux's, and its port.
 pub fn listener() -> Result<(TcpListener, u16), Failure> {
-    let listener = at("listen", TcpListener::bind((LINUX, 0)))?;
+    let listener = at("listen", TcpListener::bind(Family::V4.here(0)))?;
     let port = at("address", listener.local_addr())?.port();
     Ok((listener, port))
 }
@@ -31,8 +31,8 @@ pub fn listener() -> Result<(TcpListener, u16), Failure> {
 /// A connection that the system makes to Linux.
 fn from_guest(l: &mut Lab) -> Result<(i32, TcpStream), Failure> {
     let (listener, port) = listener()?;
-    let fd = l.calls.tcp()?;
-    l.calls.connect(fd, SocketAddrV4::new(LINUX, port))?;
+    let fd = l.calls.tcp(Family::V4)?;
+    l.calls.connect(fd, Family::V4.here(port))?;
     let (stream, _) = at("accept", listener.accept())?;
     patient(&stream)?;
     Ok((fd, stream))
@@ -102,7 +102,7 @@ pub fn ecn(l: &mut Lab) -> Found {
 }
 
 pub fn urgent(l: &mut Lab) -> Found {
-    let listener = l.calls.listener(5001)?;
+    let listener = l.calls.listener(Family::V4, 5001)?;
     let mut stream = connect(there(5001))?;
     let fd = l.calls.accept(listener)?;
     at("send", stream.write_all(b"abc"))?;
@@ -141,7 +141,7 @@ pub fn fastopen(l: &mut Lab) -> Found {
     // Both ends, and every listener without being asked.
     set("ipv4/tcp_fastopen", "1027")?;
     let active = counter("TcpExt", "TCPFastOpenActive")?;
-    let listener = l.calls.listener(5002)?;
+    let listener = l.calls.listener(Family::V4, 5002)?;
     l.calls.set(listener, IPPROTO_TCP, TCP_FASTOPEN, 5)?;
     for word in ["a cookie", "data in the SYN"] {
         let socket = at("socket", Socket::new(Domain::IPV4, Type::STREAM, None))?;
@@ -160,8 +160,8 @@ pub fn fastopen(l: &mut Lab) -> Found {
     let passive = counter("TcpExt", "TCPFastOpenPassive")?;
     let (listener, port) = self::listener()?;
     for word in ["a cookie", "data in the SYN"] {
-        let fd = l.calls.tcp()?;
-        let to = SocketAddrV4::new(LINUX, port).into();
+        let fd = l.calls.tcp(Family::V4)?;
+        let to = Family::V4.here(port);
         let sent = l.calls.send(fd, MSG_FASTOPEN, Some(to), word.as_bytes())?;
         if sent != word.len() as i64 {
             return wrong(format!("SEND with MSG_FASTOPEN: {sent}"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::lab::{
-    GUEST, GUEST6, LINUX, LINUX6, Lab, TAP, at, datagrams, ip, pause, program, there,
+    Family, GUEST, GUEST6, LINUX, LINUX6, Lab, TAP, at, datagrams, ip, pause, program, there,
 };
 use super::relay::Line;
 use super::sockets::{IPPROTO_IP, SOL_SOCKET};
@@ -61,7 +61,7 @@ pub fn fragments(l: &mut Lab) -> Found {
 
 pub fn big_udp(l: &mut Lab) -> Found {
     echo(there(7), LARGEST)?;
-    let fd = l.calls.udp(false)?;
+    let fd = l.calls.udp(Family::V4)?;
     for option in [SO_SNDBUF, SO_RCVBUF] {
         l.calls.set(fd, SOL_SOCKET, option, 200_000)?;
     }
@@ -101,7 +101,8 @@ fn advertise() -> Result<(), Failure> {
     at("advertise", socket.send_to(&message, &to.into())).map(drop)
 }
 
-pub fn ipv6(l: &mut Lab) -> Found {
+/// Waits until the system has, and answers at, [`GUEST6`].
+pub fn reach6() -> Result<(), Failure> {
     // The second time it is there.
     let _ = ip(&format!("-6 addr add {LINUX6}/64 dev {TAP} nodad"));
     let guest = GUEST6.to_string();
@@ -109,22 +110,27 @@ pub fn ipv6(l: &mut Lab) -> Found {
         // The tap's own link-local address may still be tentative.
         let _ = advertise();
         program("ping", &["-q", "-c", "1", "-W", "1", &guest], 5).is_ok()
-    })?;
+    })
+}
+
+pub fn ipv6(l: &mut Lab) -> Found {
+    reach6()?;
+    let guest = GUEST6.to_string();
     for size in ["0", "1452", "1453", "8000"] {
         ping(&guest, size)?;
     }
     let near = format!("fe80::5054:ff:fe12:3456%{TAP}");
     ping(&near, "56")?;
-    let echoes = SocketAddr::from((GUEST6, 7));
+    let echoes = Family::V6.there(7);
     bulk::echo(echoes, 4 << 20)?;
     for len in [0, 1000, 1453, 20_000] {
         echo(echoes, len)?;
     }
     let file = l.file("ipv6");
     at("record", l.relay.record(&file))?;
-    let fd = l.calls.udp(true)?;
-    l.calls.bind(fd, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5004)))?;
-    let socket = datagrams(SocketAddr::from((GUEST6, 5004)))?;
+    let fd = l.calls.udp(Family::V6)?;
+    l.calls.bind(fd, Family::V6.any(5004))?;
+    let socket = datagrams(Family::V6.there(5004))?;
     at("send", socket.send(b"from Linux"))?;
     let (n, got) = l.calls.recv(fd, 0, 100)?;
     if got != b"from Linux" {
@@ -150,7 +156,7 @@ pub fn ipv6(l: &mut Lab) -> Found {
 fn multicast6(l: &mut Lab) -> Result<(), Failure> {
     let group = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0x1234, 1);
     let index = nix::net::if_::if_nametoindex(TAP).map_err(|e| Failure::Host(e.to_string()))?;
-    let fd = l.calls.udp(true)?;
+    let fd = l.calls.udp(Family::V6)?;
     l.calls.bind(fd, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5007)))?;
     let request = [&group.octets()[..], &[0; 4]].concat();
     l.calls.set_bytes(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &request)?;
@@ -170,7 +176,7 @@ pub fn multicast(l: &mut Lab) -> Found {
     let (inward, outward) = (Ipv4Addr::new(239, 1, 2, 3), Ipv4Addr::new(239, 1, 2, 4));
     let file = l.file("multicast");
     at("record", l.relay.record(&file))?;
-    let fd = l.calls.udp(false)?;
+    let fd = l.calls.udp(Family::V4)?;
     l.calls.bind(fd, SocketAddr::from(([0, 0, 0, 0], 5005)))?;
     let group = [inward.octets(), [0; 4], [0; 4]].concat();
     l.calls.set_bytes(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group)?;

@@ -1,8 +1,9 @@
 //! Socket calls on the system, made by its test agent (docs/agent.md), as far as cases need them.
 
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use super::lab::Family;
 use crate::harness::agent::{Agent, Arguments, op::*};
 use crate::harness::{Failure, wrong};
 
@@ -28,6 +29,13 @@ pub struct Begun(u32);
 
 fn ints(numbers: &[i32]) -> Arguments {
     Arguments::ints(numbers)
+}
+
+fn domain(family: Family) -> i32 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
 }
 
 fn place(a: Arguments, addr: SocketAddr) -> Arguments {
@@ -58,13 +66,13 @@ impl Sockets {
     }
 
     /// A TCP socket.
-    pub fn tcp(&mut self) -> Result<i32, Failure> {
-        Ok(self.agent.must(SOCKET, &ints(&[2, 1, 0]))?.0 as i32)
+    pub fn tcp(&mut self, family: Family) -> Result<i32, Failure> {
+        Ok(self.agent.must(SOCKET, &ints(&[domain(family), 1, 0]))?.0 as i32)
     }
 
     /// A UDP socket.
-    pub fn udp(&mut self, v6: bool) -> Result<i32, Failure> {
-        Ok(self.agent.must(SOCKET, &ints(&[if v6 { 10 } else { 2 }, 2, 0]))?.0 as i32)
+    pub fn udp(&mut self, family: Family) -> Result<i32, Failure> {
+        Ok(self.agent.must(SOCKET, &ints(&[domain(family), 2, 0]))?.0 as i32)
     }
 
     /// As the socket call.
@@ -78,10 +86,10 @@ impl Sockets {
     }
 
     /// A listener at a port.
-    pub fn listener(&mut self, port: u16) -> Result<i32, Failure> {
-        let fd = self.tcp()?;
+    pub fn listener(&mut self, family: Family, port: u16) -> Result<i32, Failure> {
+        let fd = self.tcp(family)?;
         self.set(fd, SOL_SOCKET, SO_REUSEADDR, 1)?;
-        self.bind(fd, SocketAddr::from(([0, 0, 0, 0], port)))?;
+        self.bind(fd, family.any(port))?;
         self.listen(fd)?;
         Ok(fd)
     }
@@ -92,13 +100,13 @@ impl Sockets {
     }
 
     /// As the socket call.
-    pub fn connect(&mut self, fd: i32, to: SocketAddrV4) -> Result<(), Failure> {
-        self.agent.must(CONNECT, &ints(&[fd]).addr(to)).map(drop)
+    pub fn connect(&mut self, fd: i32, to: SocketAddr) -> Result<(), Failure> {
+        self.agent.must(CONNECT, &place(ints(&[fd]), to)).map(drop)
     }
 
     /// As the socket call; the result as it is.
-    pub fn try_connect(&mut self, fd: i32, to: SocketAddrV4) -> Result<i64, Failure> {
-        let begun = self.agent.begin(CONNECT, &ints(&[fd]).addr(to))?;
+    pub fn try_connect(&mut self, fd: i32, to: SocketAddr) -> Result<i64, Failure> {
+        let begun = self.agent.begin(CONNECT, &place(ints(&[fd]), to))?;
         self.end(&Begun(begun)).map(|(result, _)| result)
     }
 
@@ -155,6 +163,19 @@ impl Sockets {
     pub fn recv(&mut self, fd: i32, flags: i32, count: i32) -> Result<(i64, Vec<u8>), Failure> {
         let begun = self.begin_recv(fd, flags, count)?;
         self.end(&begun)
+    }
+
+    /// Receives a datagram; who sent it, an IPv4 address.
+    pub fn recv_from(&mut self, fd: i32, count: i32) -> Result<(SocketAddr, Vec<u8>), Failure> {
+        let arguments = ints(&[fd, 0, count]).raw(&[3]);
+        let begun = Begun(self.agent.begin(RECV, &arguments)?);
+        let (n, data) = self.end(&begun)?;
+        // A length of two bytes, family, port, address, padding.
+        let Some(([16, 0, 2, 0, p0, p1, a, b, c, d, ..], bytes)) = data.split_first_chunk::<18>()
+        else {
+            return wrong(format!("RECV of a datagram: {n}, {data:?}"));
+        };
+        Ok((SocketAddr::from(([*a, *b, *c, *d], u16::from_be_bytes([*p0, *p1]))), bytes.to_vec()))
     }
 
     /// Closes.

@@ -1,10 +1,10 @@
 //! The usual tools of a Linux machine.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::lab::{GUEST, LINUX, Lab, TAP, at, datagrams, ip, pause, program, set, there};
+use super::lab::{Family, GUEST, LINUX, Lab, TAP, at, datagrams, ip, pause, program, set, there};
 use super::{Found, bulk, options};
 use crate::client;
 use crate::harness::{COMMAND, Failure, wrong};
@@ -69,10 +69,10 @@ pub fn outward(l: &mut Lab) -> Found {
     }
     let (listener, port) = options::listener()?;
     drop(listener);
-    let closed = SocketAddrV4::new(LINUX, port);
-    let fd = l.calls.tcp()?;
+    let closed = Family::V4.here(port);
+    let fd = l.calls.tcp(Family::V4)?;
     let tcp = l.calls.try_connect(fd, closed)?;
-    let fd = l.calls.udp(false)?;
+    let fd = l.calls.udp(Family::V4)?;
     l.calls.connect(fd, closed)?;
     l.calls.send(fd, 0, None, b"anybody?")?;
     let (udp, _) = l.calls.recv(fd, 0, 10)?;
@@ -82,11 +82,11 @@ pub fn outward(l: &mut Lab) -> Found {
     // The first hop of a way to somewhere else says that the time is over.
     set("ipv4/ip_forward", "1")?;
     ip(&format!("route replace 192.0.2.0/24 via 10.9.0.254 dev {TAP}"))?;
-    let fd = l.calls.udp(false)?;
+    let fd = l.calls.udp(Family::V4)?;
     for (name, value) in [(IP_TTL, 1), (IP_RECVERR, 1)] {
         l.calls.set(fd, super::sockets::IPPROTO_IP, name, value)?;
     }
-    l.calls.connect(fd, SocketAddrV4::new([192, 0, 2, 1].into(), 33434))?;
+    l.calls.connect(fd, SocketAddr::from(([192, 0, 2, 1], 33434)))?;
     l.calls.send(fd, 0, None, b"how far?")?;
     let (hop, _) = l.calls.recv(fd, 0, 10)?;
     set("ipv4/ip_forward", "0")?;
