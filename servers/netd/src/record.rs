@@ -88,8 +88,10 @@ impl Journal {
 pub struct Hard {
     /// The record.
     pub rec: &'static Record,
-    journal: &'static Journal,
-    name: u32,
+    /// The journal.
+    pub journal: &'static Journal,
+    /// `session << 16 | id`.
+    pub name: u32,
 }
 
 impl Hard {

@@ -18,7 +18,8 @@ const MAX_TICKS: u64 = (1 << (6 * LEVELS)) - 1;
 
 #[derive(Clone, Copy)]
 struct Node {
-    at: u64,
+    /// Tick, modulo 2^32.
+    at: u32,
     next: u32,
     prev: u32,
     /// `level * 64 + slot`, or [`UNSET`].
@@ -55,11 +56,18 @@ impl Wheel {
         self.place(timer, at);
     }
 
+    /// The tick of a node: less than 24 days from now.
+    #[inline]
+    fn whole(&self, at: u32) -> u64 {
+        let ahead = at.wrapping_sub(self.tick as u32) as i32;
+        self.tick.wrapping_add_signed(ahead as i64)
+    }
+
     /// As [`Self::set`], unless it fires earlier already.
     #[inline]
     pub fn set_by(&mut self, timer: u32, at_ns: u64) {
         let node = &self.nodes[timer as usize];
-        if node.slot == UNSET || node.at > (at_ns >> TICK_SHIFT) + 1 {
+        if node.slot == UNSET || self.whole(node.at) > (at_ns >> TICK_SHIFT) + 1 {
             self.set(timer, at_ns);
         }
     }
@@ -116,7 +124,7 @@ impl Wheel {
         self.used[level] |= 1 << index;
         // A slot comes due at the first of its ticks.
         self.soonest = self.soonest.min(at.max(self.tick) >> (6 * level) << (6 * level));
-        self.nodes[timer as usize] = Node { at, next, prev: NONE, slot: slot as u16 };
+        self.nodes[timer as usize] = Node { at: at as u32, next, prev: NONE, slot: slot as u16 };
     }
 
     /// Level, slot and tick of the next slot that comes due; upper levels first at the same tick.
@@ -145,7 +153,7 @@ impl Wheel {
         self.used[level] &= !(1 << index);
         while timer != NONE {
             let Node { at, next, .. } = self.nodes[timer as usize];
-            self.place(timer, at);
+            self.place(timer, self.whole(at));
             timer = next;
         }
     }

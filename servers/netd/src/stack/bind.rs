@@ -122,7 +122,7 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (tuple.local, tuple.remote);
         if let Some(fixed) = Fixed::load(s.rec) {
             let flags = fixed.flags & !flags::V6ONLY | if only_v6 { flags::V6ONLY } else { 0 };
-            s.hard.store(&Fixed { local: s.local, remote: s.remote, flags, ..fixed });
+            s.hard().store(&Fixed { local: s.local, remote: s.remote, flags, ..fixed });
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl<E: Env> Stack<E> {
             let s = self.sock(i);
             (s.local, s.remote) = (ANY, ANY);
             if let Some(fixed) = Fixed::load(s.rec) {
-                s.hard.store(&Fixed { local: ANY, remote: ANY, ..fixed });
+                s.hard().store(&Fixed { local: ANY, remote: ANY, ..fixed });
             }
             return Ok(Reply::Done);
         }

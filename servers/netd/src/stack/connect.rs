@@ -97,10 +97,10 @@ impl<E: Env> Stack<E> {
             rcv_shift: config.shift(s.rings.rx_bits),
             ..Fixed::open(Kind::Tcp, s.rings)
         };
-        s.hard.store(&fixed);
+        s.hard().store(&fixed);
         s.body = Body::Tcp(match fast {
-            Some(chance) => Conn::connect_fast(s.hard, &fixed, config, chance, now),
-            None => Conn::connect(s.hard, &fixed, config, now),
+            Some(chance) => Conn::connect_fast(s.hard(), &fixed, config, chance, now),
+            None => Conn::connect(s.hard(), &fixed, config, now),
         });
         if !self.ports.holds(i) {
             self.hold_port(i, Space::Tcp, held::DIALLED);

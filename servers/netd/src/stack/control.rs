@@ -152,7 +152,7 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         s.rings = rings;
         (s.local, s.remote) = (ANY, ANY);
-        s.hard.renew(&Fixed::open(kind, rings));
+        s.hard().renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {
             Kind::Udp | Kind::Ping | Kind::Raw | Kind::Capture => Body::Dgram(Dgram::new(kind)),
@@ -178,7 +178,7 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         if let Some(fixed) = Fixed::load(s.rec) {
             // A listener has no peer: that field holds its backlog.
-            s.hard.store(&Fixed { kind: Kind::Listener, peer_mss: backlog, ..fixed });
+            s.hard().store(&Fixed { kind: Kind::Listener, peer_mss: backlog, ..fixed });
         }
         record::set_state(s.rec, State::Listen);
         Ok(Reply::Done)
@@ -215,7 +215,7 @@ impl<E: Env> Stack<E> {
         let i = body.waiting.first().ok_or(Error::WouldBlock)?;
         self.unlist(i);
         let s = self.sock(i);
-        s.hard.accept();
+        s.hard().accept();
         let (id, peer) = (s.id, s.remote);
         // What has arrived meanwhile was announced to nobody.
         self.ready(i);

@@ -114,8 +114,8 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, rings) };
         let fixed = request.fixed(base);
-        s.hard.renew(&fixed);
-        let conn = Conn::accept_fast(s.hard, &fixed, config, &a.seg, take as u32, now);
+        s.hard().renew(&fixed);
+        let conn = Conn::accept_fast(s.hard(), &fixed, config, &a.seg, take as u32, now);
         s.body = Body::Tcp(conn);
         if let Body::Listener(listener) = &mut self.socks[l as usize].body {
             listener.fast += 1;

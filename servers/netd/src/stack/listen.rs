@@ -37,7 +37,7 @@ impl<E: Env> Stack<E> {
         s.body = Body::Spare;
         (s.local, s.remote, s.listener) = (ANY, ANY, listener);
         let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
-        s.hard.renew(&fixed);
+        s.hard().renew(&fixed);
         record::set_state(s.rec, State::Open);
         let rings = s.rings;
         if let Body::Listener(l) = &mut self.socks[listener as usize].body {

@@ -71,7 +71,7 @@ impl<E: Env> Stack<E> {
         let local = SocketAddr::new(ip, addr.port());
         let s = self.sock(i);
         if let Some(fixed) = Fixed::load(s.rec) {
-            s.hard.store(&Fixed { local, ..fixed });
+            s.hard().store(&Fixed { local, ..fixed });
         }
         self.take_raw(i, local);
         Ok(local)
@@ -100,7 +100,7 @@ impl<E: Env> Stack<E> {
         let remote = s.remote;
         if let Some(fixed) = Fixed::load(s.rec) {
             let local = SocketAddr::new(src, fixed.local.port());
-            s.hard.store(&Fixed { local, remote, ..fixed });
+            s.hard().store(&Fixed { local, remote, ..fixed });
         }
         Ok(Reply::Done)
     }

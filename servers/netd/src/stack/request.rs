@@ -193,8 +193,8 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, s.rings) };
         let fixed = request.fixed(base);
-        s.hard.renew(&fixed);
-        let conn = Conn::answered(s.hard, &fixed, config, request, progress.take(), now);
+        s.hard().renew(&fixed);
+        let conn = Conn::answered(s.hard(), &fixed, config, request, progress.take(), now);
         s.body = Body::Tcp(conn);
         // The socket's record speaks for it from here on.
         if let Some(number) = number {

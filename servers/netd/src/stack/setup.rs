@@ -25,7 +25,6 @@ use crate::paths::Paths;
 use crate::port::{Port, PortHard, PortMemory};
 use crate::ports::Ports;
 use crate::reassembly::{self, Reassembly};
-use crate::record::Hard;
 use crate::request::{RequestRecord, Requests};
 use crate::session::{Session, SessionMemory};
 use crate::settings::Settings;
@@ -100,7 +99,7 @@ impl<E: Env> Stack<E> {
             let base = socks.len() as u32;
             socks.extend(mem.records.iter().enumerate().map(|(id, rec)| Sock {
                 rec,
-                hard: Hard::new(rec, &hard.journal, number as u16, id as u16),
+                journal: &hard.journal,
                 session: number as u16,
                 id: id as u16,
                 local: ANY,

@@ -5,7 +5,7 @@ use super::dgram::Dgram;
 use crate::demux::ANY;
 use crate::env::Env;
 use crate::list::Ends;
-use crate::record::{self, Hard};
+use crate::record::{self, Hard, Journal};
 use crate::tcp::Conn;
 use core::net::SocketAddr;
 use libipc::net::Rings;
@@ -71,13 +71,13 @@ pub(super) enum Queued {
     /// To send to this host.
     Local,
     /// For a neighbour (number of its entry).
-    Neighbour(usize),
+    Neighbour(u16),
 }
 
 /// A socket number: soft state around its record.
 pub(super) struct Sock {
     pub rec: &'static Record,
-    pub hard: Hard,
+    pub journal: &'static Journal,
     pub session: u16,
     pub id: u16,
     pub local: SocketAddr,
@@ -89,6 +89,13 @@ pub(super) struct Sock {
     pub credit: i32,
     pub listener: u32,
     pub place: Place,
+}
+
+impl Sock {
+    /// The record, for changes of its fixed part.
+    pub fn hard(&self) -> Hard {
+        Hard::new(self.rec, self.journal, self.session, self.id)
+    }
 }
 
 /// How far serving a queued socket came.
@@ -160,7 +167,7 @@ impl<E: Env> Stack<E> {
         match core::mem::replace(&mut self.sock(i).queued, Queued::No) {
             Queued::No => {}
             Queued::Neighbour(n) => {
-                self.send_links.remove(&mut self.neighbours.waiting(n).sockets, i);
+                self.send_links.remove(&mut self.neighbours.waiting(n as usize).sockets, i);
             }
             queued => {
                 if let Some(list) = self.turns.list(queued) {

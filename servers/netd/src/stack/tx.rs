@@ -226,7 +226,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn wait_for(&mut self, i: u32, entry: usize) {
         let s = &mut self.socks[i as usize];
         if s.queued == Queued::No {
-            s.queued = Queued::Neighbour(entry);
+            s.queued = Queued::Neighbour(entry as u16);
             self.send_links.push(&mut self.neighbours.waiting(entry).sockets, i);
         }
     }

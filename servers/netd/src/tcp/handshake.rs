@@ -176,7 +176,7 @@ impl Conn {
         let Some(fixed) = Fixed::load(self.rec) else { return };
         let asked = Fixed { flags: fixed.flags | self.agreed & flags::ECN, ..fixed };
         let fixed = Self::agreed(asked, syn);
-        self.hard.store(&fixed);
+        self.hard().store(&fixed);
         self.agree(&fixed, self.rcv_adv - Seq(0));
         self.window_of_syn(syn, now);
     }

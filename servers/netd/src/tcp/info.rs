@@ -49,8 +49,6 @@ impl Conn {
             lost: self.board.lost.segments,
             retrans: self.board.resent.segments,
             delivered: tally.delivered,
-            total_retrans: tally.resent,
-            bytes_retrans: tally.resent_bytes,
             dsack_dups: tally.duplicates,
             rcv_ooopack: tally.out_of_order,
             total_rto: tally.timeouts,

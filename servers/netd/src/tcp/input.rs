@@ -34,7 +34,7 @@ impl Conn {
     /// A segment turned out to be damaged after its payload was stored by `plan`.
     pub fn damaged(&mut self, plan: Plan) {
         let start = self.irs + 1 + plan.at;
-        self.ooo.forget(start, start + plan.len);
+        self.ooo.forget(self.board.pool(), start, start + plan.len);
     }
 
     /// A segment has arrived; `plan.len` bytes of its payload are in the ring.
@@ -154,7 +154,7 @@ impl Conn {
             return Outcome::empty();
         }
         let gap = !self.ooo.is_empty();
-        let end = self.ooo.advance(end);
+        let end = self.ooo.advance(self.board.pool(), end);
         let outcome = self.text_until(end, seg, now);
         if gap {
             self.need |= Need::ACK;
@@ -177,7 +177,7 @@ impl Conn {
     #[cold]
     fn out_of_order(&mut self, start: Seq, end: Seq) {
         self.recovery.tally.out_of_order += 1;
-        if let Ok(twice) = self.ooo.insert(start, end) {
+        if let Ok(twice) = self.ooo.insert(self.board.pool(), start, end) {
             self.twice = twice.or(self.twice);
         }
         self.duplicate_acks = self.duplicate_acks.saturating_add(1).min(64);

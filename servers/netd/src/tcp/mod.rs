@@ -65,7 +65,7 @@ use bitflags::bitflags;
 use libipc::sock::{Error, Record, State, option};
 
 use crate::neigh::Place;
-use crate::record::{self, Fixed, Hard};
+use crate::record::{self, Fixed, Hard, Journal};
 use crate::wire::tcp::{Flags, Options, Seq};
 use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
@@ -200,7 +200,9 @@ pub struct Plan {
 /// A connection.
 pub struct Conn {
     rec: &'static Record,
-    hard: Hard,
+    journal: &'static Journal,
+    /// Of the record.
+    name: u32,
     config: Config,
     /// State; the record shows the same.
     state: State,
@@ -251,8 +253,8 @@ pub struct Conn {
     last_sent: u64,
 
     ts_offset: u32,
-    /// When this began to speak, anew or after netd died.
-    born: u64,
+    /// [`ticks`] when this began to speak, anew or after netd died.
+    born: u32,
     /// When the first SYN left.
     syn_at: u64,
     /// Another did.
@@ -306,6 +308,12 @@ pub struct Known {
     pub neighbour: Place,
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.ooo.clear(self.board.pool());
+    }
+}
+
 impl Conn {
     fn new(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
@@ -318,7 +326,8 @@ impl Conn {
         let offered = Seq(config.first_window(fixed.rings.rx_bits, false) as u32);
         Self {
             rec: hard.rec,
-            hard,
+            journal: hard.journal,
+            name: hard.name,
             config,
             state: State::SynSent,
             agreed: fixed.flags,
@@ -347,7 +356,7 @@ impl Conn {
             pacing: false,
             pace_at: 0,
             recovery: Recovery::new(iss),
-            board: Scoreboard::new(pool.clone()),
+            board: Scoreboard::new(pool),
             rtt: Rtt::new(),
             retries: 0,
             stuck_since: now,
@@ -355,7 +364,7 @@ impl Conn {
             figures: Figures::NONE,
             last_sent: now,
             ts_offset: fixed.ts_offset,
-            born: now,
+            born: ticks(now),
             syn_at: now,
             syn_again: false,
             peer_clock: PeerClock::UNKNOWN,
@@ -368,7 +377,7 @@ impl Conn {
             head: Seq(0),
             tuning,
             search: Search::NONE,
-            ooo: Assembler::new(pool),
+            ooo: Assembler::EMPTY,
             twice: None,
             peer_fin: None,
             fin_taken: false,
@@ -426,6 +435,11 @@ impl Conn {
     pub fn deadline(&self) -> u64 {
         let rest = self.look_at.min(self.ack_at).min(self.misc_at);
         self.rto_at.min(rest).min(self.pace_deadline())
+    }
+
+    /// The record, for changes of its fixed part.
+    fn hard(&self) -> Hard {
+        Hard { rec: self.rec, journal: self.journal, name: self.name }
     }
 
     fn enter(&mut self, state: State) {

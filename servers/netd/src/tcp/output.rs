@@ -237,9 +237,6 @@ impl Conn {
     }
 
     fn segment_again(&mut self, seq: Seq, end: Seq, now: u64) -> Out {
-        let tally = &mut self.recovery.tally;
-        tally.resent += 1;
-        tally.resent_bytes += (end - seq) as u64;
         let fin = self.fin.is_some_and(|fin| end == fin + 1);
         self.emit(seq, end - seq - fin as u32, fin, self.segment_size(), now)
     }
@@ -313,7 +310,7 @@ impl Conn {
             if let Some((start, end)) = self.twice.take() {
                 blocks.push(start, end);
             }
-            self.ooo.blocks(&mut blocks, room);
+            self.ooo.blocks(self.board.pool(), &mut blocks, room);
         }
         blocks
     }

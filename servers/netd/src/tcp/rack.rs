@@ -1,6 +1,7 @@
 //! RACK (RFC 8985): what was sent before something that has arrived, and long enough before, is lost.
 
 use super::pool::{Marks, Node};
+use super::rtt::Span;
 use super::scoreboard::Scoreboard;
 use crate::wire::tcp::Seq;
 
@@ -117,8 +118,8 @@ pub struct Rack {
     /// When what was sent last, of all that has arrived, was sent, and its end.
     newest: (u64, Seq),
     /// The round-trip time of what was delivered last (RFC 8985 6.2 step 2): after a hole was filled that is more
-    /// than that of `newest`, and patience grows.
-    rtt: u64,
+    /// than that of `newest`, and patience grows. Rounded up.
+    rtt: Span,
     /// That has changed since losses were looked for.
     pub advanced: bool,
     /// Reordering window, in quarters of the least RTT.
@@ -139,7 +140,7 @@ impl Rack {
     pub const fn new(iss: Seq) -> Self {
         Self {
             newest: (0, iss),
-            rtt: 0,
+            rtt: Span::ZERO,
             advanced: false,
             steps: 1,
             persist: 0,
@@ -154,7 +155,7 @@ impl Rack {
     pub fn on_ack(&mut self, said: &Delivered, highest: Seq, size: u32) {
         if let Some((at, end)) = said.newest {
             self.advanced = true;
-            self.rtt = said.now.saturating_sub(said.last);
+            self.rtt = Span::of(said.now.saturating_sub(said.last) + 127);
             if sent_after((at, end), self.newest) {
                 self.newest = (at, end);
             }
@@ -206,7 +207,7 @@ impl Rack {
         (min_rtt, srtt): (u64, u64),
         now: u64,
     ) -> (u32, Option<u64>) {
-        let patience = self.rtt + self.window(board, recovering, min_rtt, srtt);
+        let patience = self.rtt.ns() + self.window(board, recovering, min_rtt, srtt);
         let (newest, mut look) = (self.newest, None);
         let again = board.judge(|n| {
             if !sent_after(newest, (n.at, n.end)) {
@@ -223,6 +224,6 @@ impl Rack {
 
     /// Whether `n`, in flight when the retransmission timer fires, may still arrive.
     pub fn is_recent(&self, n: &Node, now: u64) -> bool {
-        n.at + self.rtt > now
+        n.at + self.rtt.ns() > now
     }
 }

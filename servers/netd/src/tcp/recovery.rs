@@ -7,7 +7,7 @@
 
 use super::pool::Marks;
 use super::rack::{Delivered, Rack};
-use super::{Ack, Conn, Segment};
+use super::{Ack, Conn, Segment, ticks};
 use crate::wire::tcp::Seq;
 use libipc::sock::flags;
 
@@ -49,9 +49,6 @@ pub struct Probe {
 pub struct Tally {
     /// Segments delivered.
     pub delivered: u32,
-    /// Segments, and bytes, sent again.
-    pub resent: u32,
-    pub resent_bytes: u64,
     /// Duplicates that the peer reported.
     pub duplicates: u32,
     /// Segments that arrived out of order.
@@ -70,8 +67,8 @@ pub struct Recovery {
     /// What is late and what is lost.
     pub rack: Rack,
     pub undo: Option<Undo>,
-    /// When the first retransmission since all was well left.
-    pub resent_at: Option<u64>,
+    /// [`ticks`] when the first retransmission since all was well left.
+    pub resent_at: Option<u32>,
     /// F-RTO is finding out whether the time-out was spurious (RFC 5682).
     pub forward: bool,
     /// For that, new data goes before what is lost.
@@ -112,14 +109,7 @@ impl Recovery {
             prior: 0,
             delivered: 0,
             sent: 0,
-            tally: Tally {
-                delivered: 0,
-                resent: 0,
-                resent_bytes: 0,
-                duplicates: 0,
-                out_of_order: 0,
-                timeouts: 0,
-            },
+            tally: Tally { delivered: 0, duplicates: 0, out_of_order: 0, timeouts: 0 },
         }
     }
     /// Whether RFC 6937 leads the window.
@@ -128,7 +118,7 @@ impl Recovery {
     }
     /// `bytes` leave again.
     pub fn resends(&mut self, bytes: u32, now: u64) {
-        self.resent_at = self.resent_at.or(Some(now));
+        self.resent_at = self.resent_at.or(Some(ticks(now)));
         if let Some(undo) = &mut self.undo {
             undo.resent = Some(undo.resent.unwrap_or(0) + bytes);
         }
@@ -411,7 +401,7 @@ impl Conn {
     fn was_delayed(&self, news: &News<'_>) -> bool {
         let Some(at) = self.recovery.resent_at else { return true };
         let echo = news.seg.options.timestamps.filter(|_| self.timed()).map_or(0, |t| t.echo);
-        echo != 0 && (echo.wrapping_sub(self.ticks(at)) as i32) < 0
+        echo != 0 && (echo.wrapping_sub(at.wrapping_add(self.ts_offset)) as i32) < 0
     }
 
     /// RFC 3708: everything sent again has arrived twice.

@@ -1,4 +1,4 @@
-//! Round-trip time and the retransmission time-out (RFC 6298), in nanoseconds.
+//! Round-trip time and the retransmission time-out (RFC 6298).
 //!
 //! With a sample for nearly every segment the deviation is followed as Linux does: the largest of a round trip counts
 //! at once, and falls by a quarter from one round trip to the next (RFC 6298 4 and RFC 7323's appendix G
@@ -16,44 +16,64 @@ pub const MIN_VARIANCE: u64 = 200 * MS;
 pub const MAX: u64 = 120_000 * MS;
 /// For how long the least RTT counts.
 const MIN_RTT_FOR: u64 = 300_000 * MS;
+/// No sample yet.
+const NONE: Span = Span(u32::MAX);
+
+/// A time of up to nine minutes, in 128 ns: every connection has a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(u32);
+
+impl Span {
+    pub const ZERO: Self = Self(0);
+    /// Rounded down; of what is longer the longest.
+    pub const fn of(ns: u64) -> Self {
+        let units = ns >> 7;
+        Self(if units < u32::MAX as u64 { units as u32 } else { u32::MAX })
+    }
+    /// In nanoseconds.
+    pub const fn ns(self) -> u64 {
+        (self.0 as u64) << 7
+    }
+}
 
 /// The estimator.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtt {
-    srtt: u64,
+    srtt: Span,
     /// Smoothed deviation, and the largest in this round trip, four times over.
-    deviation: u64,
-    largest: u64,
-    rttvar: u64,
+    deviation: Span,
+    largest: Span,
+    rttvar: Span,
     /// End of this round trip.
     round: Seq,
     backoff: u8,
     lossy_handshake: bool,
-    least: u64,
-    least_at: u64,
+    least: Span,
+    /// When that was, in 2^30 ns.
+    least_at: u32,
 }
 
 impl Rtt {
     /// No sample yet.
     pub const fn new() -> Self {
         Self {
-            srtt: 0,
-            deviation: 0,
-            largest: 0,
-            rttvar: 0,
+            srtt: Span::ZERO,
+            deviation: Span::ZERO,
+            largest: Span::ZERO,
+            rttvar: Span::ZERO,
             round: Seq(0),
             backoff: 0,
             lossy_handshake: false,
-            least: u64::MAX,
+            least: NONE,
             least_at: 0,
         }
     }
     fn base(&self) -> u64 {
         match self.srtt {
             // RFC 6298 (5.7): a handshake that lost its SYN begins data with 3 seconds.
-            0 if self.lossy_handshake => 3 * INITIAL,
-            0 => INITIAL,
-            srtt => srtt + self.rttvar,
+            Span::ZERO if self.lossy_handshake => 3 * INITIAL,
+            Span::ZERO => INITIAL,
+            srtt => srtt.ns() + self.rttvar.ns(),
         }
     }
     /// The time-out, backed off.
@@ -66,15 +86,15 @@ impl Rtt {
     }
     /// Smoothed round-trip time; 0 without a sample.
     pub fn srtt(&self) -> u64 {
-        self.srtt
+        self.srtt.ns()
     }
     /// Mean deviation.
     pub fn variance(&self) -> u64 {
-        self.deviation / 4
+        self.deviation.ns() / 4
     }
     /// The least round-trip time of some minutes; `u64::MAX` without a sample.
     pub fn least(&self) -> u64 {
-        self.least
+        if self.least == NONE { u64::MAX } else { self.least.ns() }
     }
     /// RFC 6298 (5.5): doubles the time-out until there is a new sample.
     pub fn back_off(&mut self) {
@@ -86,32 +106,38 @@ impl Rtt {
     }
     /// A sample, RFC 6298 (2.2) and (2.3), by an ACK up to `una` while up to `max` was sent.
     pub fn sample(&mut self, r: u64, una: Seq, max: Seq, now: u64) {
-        let r = r.clamp(1, MAX);
-        if r <= self.least || now.saturating_sub(self.least_at) > MIN_RTT_FOR {
-            (self.least, self.least_at) = (r, now);
+        let Span(r) = Span::of(r.clamp(1 << 7, MAX));
+        let at = (now >> 30) as u32;
+        if r <= self.least.0 || at.wrapping_sub(self.least_at) > (MIN_RTT_FOR >> 30) as u32 {
+            (self.least, self.least_at) = (Span(r), at);
         }
         self.backoff = 0;
-        if self.srtt == 0 {
-            (self.srtt, self.deviation) = (r, 2 * r);
-            self.rttvar = self.deviation.max(MIN_VARIANCE);
+        let [srtt, deviation, largest, rttvar] =
+            [self.srtt, self.deviation, self.largest, self.rttvar].map(|span| span.0);
+        let Span(least_variance) = const { Span::of(MIN_VARIANCE) };
+        if srtt == 0 {
+            (self.srtt, self.deviation) = (Span(r), Span(2 * r));
+            self.rttvar = Span((2 * r).max(least_variance));
             (self.largest, self.round) = (self.rttvar, max);
             return;
         }
-        let error = self.srtt.abs_diff(r);
-        let above = r >= self.srtt;
-        self.srtt = if above { self.srtt + error / 8 } else { self.srtt - error / 8 };
-        let (grows, by) = (error * 4 >= self.deviation, (error * 4).abs_diff(self.deviation) / 4);
-        self.deviation = match (grows, above) {
-            (true, true) => self.deviation + by,
+        let error = srtt.abs_diff(r);
+        let above = r >= srtt;
+        self.srtt = Span(if above { srtt + error / 8 } else { srtt - error / 8 });
+        let (grows, by) = (error * 4 >= deviation, (error * 4).abs_diff(deviation) / 4);
+        let deviation = match (grows, above) {
+            (true, true) => deviation + by,
             // A path that becomes shorter is no reason to wait longer.
-            (true, false) => self.deviation + by / 8,
-            (false, _) => self.deviation - by,
+            (true, false) => deviation + by / 8,
+            (false, _) => deviation - by,
         };
-        self.largest = self.largest.max(self.deviation);
-        self.rttvar = self.rttvar.max(self.largest);
+        self.deviation = Span(deviation);
+        let largest = largest.max(deviation);
+        let rttvar = rttvar.max(largest);
+        (self.largest, self.rttvar) = (Span(largest), Span(rttvar));
         if self.round.lt(una) {
-            self.rttvar -= (self.rttvar - self.largest) / 4;
-            (self.largest, self.round) = (MIN_VARIANCE, max);
+            self.rttvar = Span(rttvar - (rttvar - largest) / 4);
+            (self.largest, self.round) = (Span(least_variance), max);
         }
     }
     /// The handshake lost its SYN or SYN-ACK.
@@ -156,9 +182,9 @@ mod tests {
         }
         assert_eq!(rtt.rto(), high, "samples do not wear it away within a round trip");
         let low = rtt.srtt();
-        rtt.sample(low / 100, Seq(95), Seq(100), 0);
+        rtt.sample(low / 128, Seq(95), Seq(100), 0);
         assert!(rtt.rto() <= high, "a shorter path does not lengthen it");
-        assert_eq!(rtt.least(), low / 100);
+        assert_eq!(rtt.least(), Span::of(low / 128).ns());
     }
 
     #[test]

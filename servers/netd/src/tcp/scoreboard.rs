@@ -71,6 +71,11 @@ impl Scoreboard {
         }
     }
 
+    /// What its ranges, and those of what is out of order, are nodes of.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.pool.give_all(self.head);

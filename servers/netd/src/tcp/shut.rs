@@ -40,7 +40,7 @@ impl Conn {
     pub fn orphan(&mut self, now: u64) -> bool {
         self.orphan = true;
         self.deaf = true;
-        self.hard.orphan();
+        self.hard().orphan();
         self.limit_fin_wait_2(now).is_ok()
     }
 

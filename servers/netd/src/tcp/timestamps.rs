@@ -11,8 +11,8 @@ use libipc::sock::{State, flags};
 
 /// One tick of the clock.
 pub(super) const TICK_NS: u64 = 1_000_000;
-/// After so long without a segment `TS.Recent` says nothing (RFC 7323 5.5).
-const OUTDATED_NS: u64 = 24 * 24 * 3600 * 1_000_000_000;
+/// After so long without a segment `TS.Recent` says nothing (RFC 7323 5.5): 24 days.
+const OUTDATED: u32 = seconds(24 * 24 * 3600 * 1_000_000_000);
 /// By how many ticks a segment may be late; other stacks allow this one, too.
 const SLACK: i32 = 1;
 
@@ -21,13 +21,18 @@ const SLACK: i32 = 1;
 pub(super) struct PeerClock {
     /// `TS.Recent`; 0: none yet (some send that in a SYN).
     recent: u32,
-    /// When that came.
-    at: u64,
+    /// When that came, in [`seconds`].
+    at: u32,
 }
 
 /// The clock of all connections, before what each adds to it.
 pub fn ticks(now: u64) -> u32 {
     (now / TICK_NS) as u32
+}
+
+/// Seconds of 2^30 ns: enough for what counts days.
+const fn seconds(now: u64) -> u32 {
+    (now >> 30) as u32
 }
 
 impl PeerClock {
@@ -59,7 +64,7 @@ impl Conn {
         if late <= SLACK || recent == 0 || seg.flags.contains(Flags::RST) {
             return false;
         }
-        now.saturating_sub(at) < OUTDATED_NS && !self.is_overtaken_ack(seg, late)
+        seconds(now).wrapping_sub(at) < OUTDATED && !self.is_overtaken_ack(seg, late)
     }
 
     /// An ACK that says nothing new and was overtaken on the way within an RTO does no harm, and an
@@ -80,7 +85,7 @@ impl Conn {
     pub(super) fn note_timestamp(&mut self, seg: &Segment, now: u64) {
         let (Some(t), true) = (seg.options.timestamps, self.timed()) else { return };
         if seg.seq.le(self.acked) && (self.peer_clock.recent.wrapping_sub(t.value) as i32) <= 0 {
-            self.peer_clock.at = now;
+            self.peer_clock.at = seconds(now);
             if self.peer_clock.recent != t.value {
                 self.set_ts_recent(t.value);
             }
@@ -100,7 +105,7 @@ impl Conn {
     /// The peer's SYN had this timestamp.
     pub(super) fn begin_clock(&mut self, value: u32, now: u64) {
         if self.timed() {
-            self.peer_clock.at = now;
+            self.peer_clock.at = seconds(now);
             self.set_ts_recent(value);
         }
     }
@@ -108,7 +113,7 @@ impl Conn {
     /// The peer's SYN has come.
     pub(super) fn timestamp_of_syn(&mut self, syn: &Segment, now: u64) {
         if let (Some(t), true) = (syn.options.timestamps, self.timed()) {
-            self.peer_clock.at = now;
+            self.peer_clock.at = seconds(now);
             self.set_ts_recent(t.value);
         }
     }
@@ -126,12 +131,12 @@ impl Conn {
         let t = seg.options.timestamps.filter(|t| self.timed() && t.echo != 0)?;
         let ago = self.ticks(now).wrapping_sub(t.echo);
         // What a predecessor sent waited for us, too: the first sample would be that wait.
-        let life = self.ticks(now).wrapping_sub(self.ticks(self.born));
+        let life = ticks(now).wrapping_sub(self.born);
         (ago <= life).then_some(ago.max(1) as u64 * TICK_NS)
     }
 
     /// After a restart of netd.
     pub(super) fn recover_timestamps(&mut self, now: u64) {
-        self.peer_clock = PeerClock { recent: self.rec.ts_recent.load(Relaxed), at: now };
+        self.peer_clock = PeerClock { recent: self.rec.ts_recent.load(Relaxed), at: seconds(now) };
     }
 }

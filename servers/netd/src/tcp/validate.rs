@@ -66,7 +66,7 @@ impl Conn {
     #[cold]
     fn reset_by(&mut self, seg: &Segment, now: u64) -> Outcome {
         // A peer that has sent more than has arrived resets at the end of that.
-        let end = self.ooo.end().unwrap_or(self.rcv_nxt);
+        let end = self.ooo.end(self.board.pool()).unwrap_or(self.rcv_nxt);
         if seg.seq == self.rcv_nxt || seg.seq == end || self.resets_before_fin(seg) {
             return self.reset();
         }
