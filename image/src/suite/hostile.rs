@@ -99,34 +99,60 @@ fn begins(name: &str) -> String {
     format!("[hostile] lie {name} begins")
 }
 
-/// What is on the console from the beginning of a lie to that of the next.
-fn told(text: &str, number: usize) -> Option<&str> {
-    let start = text.find(&begins(LIES[number].name))?;
-    let end = match LIES.get(number + 1) {
-        Some(next) => text.find(&begins(next.name))?,
-        None => text.find("[hostile] told ")?,
-    };
-    text.get(start..end)
+/// The console, line by line, and which lies are told from which line on.
+struct Console<'a> {
+    lines: Vec<&'a str>,
+    begins: Vec<usize>,
+    /// Lines that an earlier lie is owed.
+    taken: Vec<usize>,
 }
 
-/// Whether a lie had what it is owed, by what is on the console.
-fn judge(lie: &Lie, text: &str) -> Result<(), String> {
-    let line = |with: &[&str]| text.lines().any(|l| with.iter().all(|w| l.contains(w)));
-    let name = lie.name;
-    if line(&[&format!("lie {name} FAILED")]) {
-        return Err(format!("{name}: the program says so"));
+impl<'a> Console<'a> {
+    fn new(text: &'a str) -> Result<Self, String> {
+        let lines: Vec<_> = text.lines().collect();
+        let marks = LIES.iter().map(|lie| begins(lie.name)).chain(["[hostile] told ".into()]);
+        let at = |mark: String| {
+            let found = lines.iter().position(|l| l.contains(&mark));
+            found.ok_or_else(|| format!("no line says {mark:?}"))
+        };
+        let begins = marks.map(at).collect::<Result<_, _>>()?;
+        Ok(Self { lines, begins, taken: Vec::new() })
     }
-    let ok = line(&[&format!("lie {name} ok")]);
-    match lie.owed {
-        Owed::Nothing if !ok => Err(format!("{name}: it did not get to its end")),
-        Owed::Nothing if line(&["misbehaves"]) || line(&["session is ended"]) => {
-            Err(format!("{name}: it lost its session for nothing"))
+
+    /// Whether a line between the beginning of a lie and that of the one so many later says all of this.
+    fn find(&self, number: usize, lies: usize, with: &[&str]) -> Option<usize> {
+        let end = self.begins.get(number + lies).copied().unwrap_or(self.lines.len());
+        (self.begins[number]..end).find(|i| {
+            !self.taken.contains(i) && with.iter().all(|word| self.lines[*i].contains(word))
+        })
+    }
+
+    /// Whether a lie had what it is owed. A server's line may come late, after the next has begun.
+    fn judge(&mut self, number: usize) -> Result<(), String> {
+        let lie: &Lie = &LIES[number];
+        let name = lie.name;
+        if self.find(number, 1, &[&format!("lie {name} FAILED")]).is_some() {
+            return Err(format!("{name}: the program says so"));
         }
-        Owed::Nothing => Ok(()),
-        Owed::Death if ok => Err(format!("{name}: it lives")),
-        Owed::Death if line(&["[init] restarted hostile: ", lie.line]) => Ok(()),
-        Owed::Refusal | Owed::Session if ok && line(&[lie.line]) => Ok(()),
-        _ => Err(format!("{name}: no line says {:?}", lie.line)),
+        let ok = self.find(number, 1, &[&format!("lie {name} ok")]).is_some();
+        let ended = |word| self.find(number, 1, &[word]).is_some();
+        match lie.owed {
+            Owed::Nothing if !ok => return Err(format!("{name}: it did not get to its end")),
+            Owed::Nothing if ended("misbehaves") || ended("session is ended") => {
+                return Err(format!("{name}: it lost its session for nothing"));
+            }
+            Owed::Nothing => return Ok(()),
+            Owed::Death if ok => return Err(format!("{name}: it lives")),
+            Owed::Refusal | Owed::Session if !ok => {
+                return Err(format!("{name}: it did not get to its end"));
+            }
+            _ => {}
+        }
+        let death = ["[init] restarted hostile: ", lie.line];
+        let line = if lie.owed == Owed::Death { &death[..] } else { &death[1..] };
+        let found = self.find(number, 2, line);
+        self.taken.push(found.ok_or_else(|| format!("{name}: no line says {:?}", lie.line))?);
+        Ok(())
     }
 }
 
@@ -169,12 +195,10 @@ pub fn hostile(g: &mut Guest) -> Result<(), Failure> {
     seen.push(bystander.rounds());
 
     let text = g.console().text();
+    let mut console = Console::new(&text).map_err(Failure::Wrong)?;
     let mut wrongs: Vec<String> = Vec::new();
     for (i, lie) in LIES.iter().enumerate() {
-        match told(&text, i) {
-            Some(section) => wrongs.extend(judge(lie, section).err()),
-            None => wrongs.push(format!("{}: it was not told", lie.name)),
-        }
+        wrongs.extend(console.judge(i).err());
         // Floods last long enough to be sure of that.
         let rounds = seen.get(i + 1).zip(seen.get(i)).map_or(0, |(b, a)| b - a);
         let long = lie.name.starts_with("flood") || lie.name == "spin";
