@@ -129,12 +129,6 @@ impl Paths {
         }
         admitted
     }
-
-    /// Forgets everything: another network, perhaps.
-    pub fn forget(&mut self) {
-        self.paths.fill(NOWHERE);
-        self.special = false;
-    }
 }
 
 #[cfg(test)]

@@ -143,16 +143,16 @@ impl Shell {
                 Err(Error::WouldBlock) => {}
                 Err(e) => return Err(e),
             }
-            if !unsent.is_empty() {
-                // The peer's turn: what is typed meanwhile waits.
-                wait.poll.poll(&mut wait.events, None);
-                continue;
+            if unsent.is_empty() && core::mem::take(&mut end) {
+                stream.shutdown(Shutdown::Write)?;
             }
-            let typed =
-                if core::mem::take(&mut end) { Some(Input::End) } else { self.input(&mut wait) };
-            match typed {
-                Some(Input::Line(line)) => unsent = line,
-                Some(Input::End) => stream.shutdown(Shutdown::Write)?,
+            match self.input(&mut wait) {
+                Some(Input::Line(line)) => {
+                    if unsent.extend_from_slice(&line).is_err() {
+                        out!(self, "the peer takes nothing now: type the last line again later");
+                    }
+                }
+                Some(Input::End) => end = true,
                 Some(Input::Stop) => {
                     stream.set_abort_on_drop(true);
                     return Ok(());
