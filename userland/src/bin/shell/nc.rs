@@ -147,17 +147,15 @@ impl Shell {
                 stream.shutdown(Shutdown::Write)?;
             }
             match self.input(&mut wait) {
-                Some(Input::Line(line)) => {
-                    if unsent.extend_from_slice(&line).is_err() {
-                        out!(self, "the peer takes nothing now: type the last line again later");
-                    }
+                Some(Input::Line(line)) if unsent.extend_from_slice(&line).is_err() => {
+                    out!(self, "the peer takes nothing now: type the last line again later");
                 }
+                Some(Input::Line(_)) | None => {}
                 Some(Input::End) => end = true,
                 Some(Input::Stop) => {
                     stream.set_abort_on_drop(true);
                     return Ok(());
                 }
-                None => {}
             }
         }
     }
