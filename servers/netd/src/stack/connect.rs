@@ -84,7 +84,8 @@ impl<E: Env> Stack<E> {
             return Err(Error::AddrNotAvailable);
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(&tuple));
-        let (now, config) = (self.now, self.tcp_config(i, tuple.local.ip()));
+        let (now, home) = (self.now, self.home(i));
+        let config = self.tcp_config(i, tuple.local.ip());
         let ts_offset = self.timestamp_offset(&tuple);
         let fast = fast.map(|data| self.fast_chance(i, &config, tuple.remote.ip(), data));
         let s = self.sock(i);
@@ -97,10 +98,10 @@ impl<E: Env> Stack<E> {
             rcv_shift: config.shift(s.rings.rx_bits),
             ..Fixed::open(Kind::Tcp, s.rings)
         };
-        s.hard().store(&fixed);
+        home.hard.store(&fixed);
         s.body = Body::Tcp(match fast {
-            Some(chance) => Conn::connect_fast(s.hard(), &fixed, config, chance, now),
-            None => Conn::connect(s.hard(), &fixed, config, now),
+            Some(chance) => Conn::connect_fast(home, &fixed, config, chance, now),
+            None => Conn::connect(home, &fixed, config, now),
         });
         if !self.ports.holds(i) {
             self.hold_port(i, Space::Tcp, held::DIALLED);

@@ -97,7 +97,7 @@ impl<E: Env> Stack<E> {
     fn fast_child(&mut self, l: u32, a: &Arrival<'_>, request: &Request) -> bool {
         let (tuple, now) = (request.tuple, self.now);
         let Some(i) = self.free_place(l) else { return false };
-        let config = self.tcp_config(l, tuple.local.ip());
+        let (config, home) = (self.tcp_config(l, tuple.local.ip()), self.home(i));
         let ts_offset = self.timestamp_offset(&tuple);
         let rings = self.socks[i as usize].rings;
         let take = (a.seg.len as usize).min(1 << rings.rx_bits);
@@ -114,8 +114,8 @@ impl<E: Env> Stack<E> {
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, rings) };
         let fixed = request.fixed(base);
-        s.hard().renew(&fixed);
-        let conn = Conn::accept_fast(s.hard(), &fixed, config, &a.seg, take as u32, now);
+        home.hard.renew(&fixed);
+        let conn = Conn::accept_fast(home, &fixed, config, &a.seg, take as u32, now);
         s.body = Body::Tcp(conn);
         if let Body::Listener(listener) = &mut self.socks[l as usize].body {
             listener.fast += 1;

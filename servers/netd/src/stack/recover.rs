@@ -173,7 +173,7 @@ impl<E: Env> Stack<E> {
             config.opts = Opts::default();
         }
         let app = held.then_some(AppWords { tx_tail: tail as u32, rx_head: head as u32 });
-        let (conn, outcome) = Conn::recover(s.hard(), fixed, config, app, self.now)?;
+        let (conn, outcome) = Conn::recover(self.home(i), fixed, config, app, self.now)?;
         let tuple = Tuple { space: Space::Tcp, local: fixed.local, remote: fixed.remote };
         // Whether its program has named the port is not known: as long as it lasts is long enough. An
         // orphan's program may have wanted it shared.

@@ -186,15 +186,15 @@ impl<E: Env> Stack<E> {
             return Ok(());
         };
         self.unlist(i);
-        let config = self.tcp_config(l, tuple.local.ip());
+        let (config, home) = (self.tcp_config(l, tuple.local.ip()), self.home(i));
         let ts_offset = self.timestamp_offset(&tuple);
         let listener = self.socks[l as usize].id;
         let s = self.sock(i);
         (s.local, s.remote) = (tuple.local, tuple.remote);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, s.rings) };
         let fixed = request.fixed(base);
-        s.hard().renew(&fixed);
-        let conn = Conn::answered(s.hard(), &fixed, config, request, progress.take(), now);
+        home.hard.renew(&fixed);
+        let conn = Conn::answered(home, &fixed, config, request, progress.take(), now);
         s.body = Body::Tcp(conn);
         // The socket's record speaks for it from here on.
         if let Some(number) = number {

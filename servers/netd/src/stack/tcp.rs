@@ -8,7 +8,7 @@ use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
 use crate::tcp::ecn::field;
-use crate::tcp::{Config, Opts, Outcome, Plan, Segment};
+use crate::tcp::{Config, Home, Opts, Outcome, Plan, Segment};
 use crate::wire::Malformed;
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::{Repr, Seq};
@@ -33,8 +33,12 @@ impl<E: Env> Stack<E> {
             nagle: self.settings.nagle,
             mtu_probing: self.settings.mtu_probing,
             opts,
-            pool: self.pool.clone(),
         }
+    }
+
+    /// Where what a connection at socket `i` knows lies.
+    pub(super) fn home(&self, i: u32) -> Home {
+        Home { hard: self.socks[i as usize].hard(), pool: self.pool.clone() }
     }
 
     /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.

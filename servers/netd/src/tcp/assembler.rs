@@ -7,6 +7,9 @@ use crate::wire::tcp::{Blocks, MAX_BLOCKS, Seq};
 /// Most ranges remembered; what would need more is dropped and comes again.
 pub const RANGES: u16 = 64;
 
+/// How much later each segment is than the one before.
+const LATER: u64 = 64;
+
 /// Ranges `[start, end)`, ascending, neither touching nor overlapping: nodes of a pool, which every call names. Each
 /// knows how late the last segment that it grew by came.
 pub struct Assembler {
@@ -81,7 +84,7 @@ impl Assembler {
         while i != NONE && pool.get(i).end.lt(start) {
             (before, i) = (i, pool.get(i).next);
         }
-        let at = self.newest(pool) + 1;
+        let at = self.newest(pool) + LATER;
         if i == NONE || end.lt(pool.get(i).start) {
             let free = if self.len < RANGES { pool.take(false) } else { None };
             let new = free.ok_or(NoRoom)?;

@@ -5,8 +5,8 @@
 //! what it took from the peer's, before its SYN-ACK does.
 
 use super::recovery::Phase;
-use super::{Config, Conn, NEVER, Need, Outcome, Plan, Segment};
-use crate::record::{self, Fixed, Hard};
+use super::{Config, Conn, Home, NEVER, Need, Outcome, Plan, Segment};
+use crate::record::{self, Fixed};
 use crate::wire::tcp::{Cookie, Flags, Seq};
 use bitflags::bitflags;
 use core::sync::atomic::Ordering::Relaxed;
@@ -51,13 +51,13 @@ impl Conn {
     /// An active open whose SYN takes along the first `data` bytes of the send ring, which the program
     /// may count as written. `cookie`: the option of the SYN.
     pub fn connect_fast(
-        hard: Hard,
+        home: Home,
         fixed: &Fixed,
         config: Config,
         (cookie, data): (Option<Cookie>, u32),
         now: u64,
     ) -> Self {
-        let mut c = Self::connect(hard, fixed, config, now);
+        let mut c = Self::connect(home, fixed, config, now);
         if let Some(cookie) = cookie {
             c.fast |= Fast::OPTION;
             c.fast.set(Fast::EXPERIMENT, cookie.experimental);
@@ -73,14 +73,14 @@ impl Conn {
 
     /// A passive open by `syn`, of whose data `taken` bytes lie in the receive ring.
     pub fn accept_fast(
-        hard: Hard,
+        home: Home,
         fixed: &Fixed,
         config: Config,
         syn: &Segment,
         taken: u32,
         now: u64,
     ) -> Self {
-        let mut c = Self::accepting(hard, fixed, config, syn, now);
+        let mut c = Self::accepting(home, fixed, config, syn, now);
         c.fast = Fast::CHILD;
         c.rcv_nxt = c.rcv_nxt + taken;
         c.rcv_adv = c.rcv_adv.max(c.rcv_nxt);

@@ -1,8 +1,8 @@
 //! Handshakes: active, passive, simultaneous (RFC 9293 3.5, 3.10.7.3).
 
 use super::congestion::Congestion;
-use super::{Config, Conn, NEVER, Need, Out, Outcome, Plan, Segment};
-use crate::record::{self, Fixed, Hard};
+use super::{Config, Conn, Home, NEVER, Need, Out, Outcome, Plan, Segment};
+use crate::record::{self, Fixed};
 use crate::request::{Progress, Request};
 use crate::wire::tcp::{DEFAULT_MSS, DEFAULT_MSS_V6, Flags, Options, Seq, TIMESTAMPS, Timestamps};
 use core::net::SocketAddr;
@@ -15,8 +15,8 @@ const SYN_AGAIN_NS: u64 = 2_000_000;
 
 impl Conn {
     /// An active open. `fixed` is in the record already, as far as it is known.
-    pub fn connect(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
-        let mut c = Self::new(hard, fixed, config, now);
+    pub fn connect(home: Home, fixed: &Fixed, config: Config, now: u64) -> Self {
+        let mut c = Self::new(home, fixed, config, now);
         c.need = Need::SYN;
         c.publish_snd();
         c.enter(State::SynSent);
@@ -24,8 +24,8 @@ impl Conn {
     }
 
     /// A passive open: `syn` has arrived, and what it says is in the record.
-    pub fn accept(hard: Hard, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
-        let mut c = Self::accepting(hard, fixed, config, syn, now);
+    pub fn accept(home: Home, fixed: &Fixed, config: Config, syn: &Segment, now: u64) -> Self {
+        let mut c = Self::accepting(home, fixed, config, syn, now);
         c.publish_snd();
         c.publish_rcv();
         c.enter(State::SynReceived);
@@ -34,13 +34,13 @@ impl Conn {
 
     /// As [`Self::accept`], before the record says so.
     pub(super) fn accepting(
-        hard: Hard,
+        home: Home,
         fixed: &Fixed,
         config: Config,
         syn: &Segment,
         now: u64,
     ) -> Self {
-        let mut c = Self::new(hard, fixed, config, now);
+        let mut c = Self::new(home, fixed, config, now);
         c.passive = true;
         c.need = Need::SYN;
         c.agree(fixed, c.window_in_syn(fixed));
@@ -51,14 +51,14 @@ impl Conn {
     /// A passive open whose SYN-ACK has left without a socket, and whose ACK comes next. No
     /// `progress`: it left as a cookie.
     pub fn answered(
-        hard: Hard,
+        home: Home,
         fixed: &Fixed,
         config: Config,
         request: &Request,
         progress: Option<Progress>,
         now: u64,
     ) -> Self {
-        let mut c = Self::new(hard, fixed, config, now);
+        let mut c = Self::new(home, fixed, config, now);
         c.passive = true;
         c.agree(fixed, request.window as u32);
         c.begin_clock(request.ts_recent, now);

@@ -87,14 +87,23 @@ use rtt::Rtt;
 use scoreboard::Scoreboard;
 use timestamps::PeerClock;
 pub use timestamps::ticks;
+use validate::CHALLENGE;
 pub use validate::CHALLENGE_NS;
 use window::Tuning;
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
 
+/// Where what a connection knows lies.
+pub struct Home {
+    /// Its record.
+    pub hard: Hard,
+    /// Memory for what is in flight.
+    pub pool: Rc<Pool>,
+}
+
 /// What does not change with a connection.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Config {
     /// Largest segment that fits our link.
     pub mss: u16,
@@ -106,8 +115,6 @@ pub struct Config {
     pub mtu_probing: bool,
     /// What the program wants.
     pub opts: Opts,
-    /// Memory for what is in flight.
-    pub pool: Rc<Pool>,
 }
 
 bitflags! {
@@ -283,8 +290,8 @@ pub struct Conn {
     need: Need,
     duplicate_acks: u8,
     delay: Delay,
-    /// When the next segment out of place may be answered.
-    challenge_from: u64,
+    /// [`ticks`] when a segment out of place was answered last.
+    challenged_at: u32,
 
     rto_at: u64,
     /// When to look whether something was lost, or to probe the tail.
@@ -315,10 +322,9 @@ impl Drop for Conn {
 }
 
 impl Conn {
-    fn new(hard: Hard, fixed: &Fixed, config: Config, now: u64) -> Self {
+    fn new(Home { hard, pool }: Home, fixed: &Fixed, config: Config, now: u64) -> Self {
         let mss = config.mss as u32;
         let (iss, congestion) = (fixed.iss, config.opts.congestion);
-        let pool = config.pool.clone();
         let delayed = config.opts.has(option::DELAYED_ACK);
         let rx_size = 1 << fixed.rings.rx_bits;
         let tuning = Tuning::new(&config, rx_size);
@@ -384,7 +390,7 @@ impl Conn {
             need: Need::empty(),
             duplicate_acks: 0,
             delay: Delay::new(delayed),
-            challenge_from: 0,
+            challenged_at: ticks(now).wrapping_sub(CHALLENGE),
             rto_at: NEVER,
             look_at: NEVER,
             probing: false,

@@ -33,7 +33,7 @@ pub struct Node {
     pub start: Seq,
     /// Behind the last.
     pub end: Seq,
-    /// When it was last sent, ns; or, of what has arrived, how late in the order of arrival.
+    /// When it was last sent ([`moment`]); or, of what has arrived, how late in the order of arrival, in 64.
     pub at: u64,
     /// The one behind it.
     pub next: u32,
@@ -52,10 +52,47 @@ impl Node {
     }
 }
 
+/// The time `now` as nodes know it.
+pub const fn moment(now: u64) -> u64 {
+    now >> 6 << 6
+}
+
+/// A node as it lies in memory: when and what is known of it are one word, the former in 64 ns.
+#[derive(Clone, Copy)]
+struct Packed {
+    at_and_marks: u64,
+    start: Seq,
+    end: Seq,
+    next: u32,
+    size: u16,
+    segments: u16,
+}
+
+impl Packed {
+    #[inline]
+    fn of(n: Node) -> Self {
+        let Node { start, end, next, size, segments, .. } = n;
+        Self {
+            at_and_marks: n.at >> 6 << 8 | n.marks.bits() as u64,
+            start,
+            end,
+            next,
+            size,
+            segments,
+        }
+    }
+    #[inline]
+    fn node(self) -> Node {
+        let Self { start, end, next, size, segments, .. } = self;
+        let marks = Marks::from_bits_retain(self.at_and_marks as u8);
+        Node { start, end, at: self.at_and_marks >> 8 << 6, next, size, segments, marks }
+    }
+}
+
 /// The nodes. One is set aside for each connection, so that a connection with nothing in flight can
 /// always send; the rest goes to who comes first.
 pub struct Pool {
-    nodes: Vec<Cell<Node>>,
+    nodes: Vec<Cell<Packed>>,
     free: Cell<u32>,
     left: Cell<u32>,
     reserve: u32,
@@ -76,7 +113,7 @@ impl Pool {
             marks: Marks::empty(),
         };
         Self {
-            nodes: (0..len).map(|i| Cell::new(node(i))).collect(),
+            nodes: (0..len).map(|i| Cell::new(Packed::of(node(i)))).collect(),
             free: Cell::new(if len > 0 { 0 } else { NONE }),
             left: Cell::new(len),
             reserve: connections as u32,
@@ -91,7 +128,7 @@ impl Pool {
             self.refused.set(self.refused.get() + 1);
             return None;
         }
-        self.free.set(self.nodes[i as usize].get().next);
+        self.free.set(self.get(i).next);
         self.left.set(self.left.get() - 1);
         Some(i)
     }
@@ -112,11 +149,11 @@ impl Pool {
     }
     /// What node `i` says.
     pub fn get(&self, i: u32) -> Node {
-        self.nodes[i as usize].get()
+        self.nodes[i as usize].get().node()
     }
     /// Changes node `i`.
     pub fn set(&self, i: u32, node: Node) {
-        self.nodes[i as usize].set(node);
+        self.nodes[i as usize].set(Packed::of(node));
     }
     /// Nodes that nobody has.
     pub fn left(&self) -> u32 {

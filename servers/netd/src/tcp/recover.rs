@@ -1,8 +1,8 @@
 //! A connection from its record alone, after netd died.
 
 use super::recovery::Phase;
-use super::{Config, Conn, Need, Outcome};
-use crate::record::{self, Fixed, Hard};
+use super::{Config, Conn, Home, Need, Outcome};
+use crate::record::{self, Fixed};
 use crate::wire::tcp::Seq;
 use core::sync::atomic::Ordering::*;
 use libipc::sock::{State, event, flags};
@@ -20,15 +20,15 @@ impl Conn {
     /// Rebuilds a connection; `None` if its numbers contradict each other. `app` is `None` for
     /// connections that no program holds.
     pub fn recover(
-        hard: Hard,
+        home: Home,
         fixed: &Fixed,
         config: Config,
         app: Option<AppWords>,
         now: u64,
     ) -> Option<(Self, Outcome)> {
-        let rec = hard.rec;
+        let rec = home.hard.rec;
         let state = rec.state();
-        let mut c = Self::new(hard, fixed, config, now);
+        let mut c = Self::new(home, fixed, config, now);
         // The peer may echo any of ours.
         (c.syn_at, c.syn_again) = (0, true);
         c.passive = fixed.flags & flags::PASSIVE != 0;

@@ -5,7 +5,7 @@
 //! between segments. If there is no memory for a split, the news is forgotten; what new data cannot get a range of
 //! its own joins the last one. Both cost precision, never correctness.
 
-use super::pool::{Marks, NONE, Node, Pool};
+use super::pool::{Marks, NONE, Node, Pool, moment};
 use super::rack::Delivered;
 use crate::wire::tcp::Seq;
 use alloc::rc::Rc;
@@ -126,7 +126,7 @@ impl Scoreboard {
     /// New data: `[start, end)` leaves in segments of `size` bytes. Whether it is the second of two that leave
     /// together: those carry PSH, like Linux's, so that a receiver that merges segments passes them on.
     pub fn sent(&mut self, start: Seq, end: Seq, size: u16, now: u64) -> bool {
-        let len = end - start;
+        let (len, now) = (end - start, moment(now));
         let one = len <= size as u32;
         let segments = if one { 1 } else { len.div_ceil(size.max(1) as u32).min(0xffff) as u16 };
         let whole = if one { len == size as u32 } else { len.is_multiple_of(size.max(1) as u32) };
@@ -372,7 +372,7 @@ impl Scoreboard {
 
     /// What of `[start, end)` is in the range of its beginning leaves again; yields its end.
     fn leaves(&mut self, start: Seq, end: Seq, marks: Marks, now: u64) -> Option<Seq> {
-        let (mut before, mut i) = (NONE, self.head);
+        let (mut before, mut i, now) = (NONE, self.head, moment(now));
         while i != NONE {
             let n = self.pool.get(i);
             if start.lt(n.end) {

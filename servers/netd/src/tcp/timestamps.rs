@@ -26,7 +26,7 @@ pub(super) struct PeerClock {
 }
 
 /// The clock of all connections, before what each adds to it.
-pub fn ticks(now: u64) -> u32 {
+pub const fn ticks(now: u64) -> u32 {
     (now / TICK_NS) as u32
 }
 

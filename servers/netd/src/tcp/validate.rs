@@ -1,13 +1,15 @@
 //! Which segments may speak: RFC 9293 3.10.7.4, first to fourth, with the defences of RFC 5961 and the
 //! limits that Linux puts on answers.
 
-use super::{Conn, Need, Outcome, Segment};
+use super::{Conn, Need, Outcome, Segment, ticks};
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::{Error, State};
 
 /// A connection answers at most one segment out of place in this time (RFC 5961 7; what keeps two
 /// sides from answering each other for ever). The value is Linux's.
 pub const CHALLENGE_NS: u64 = 500_000_000;
+/// In [`ticks`].
+pub(super) const CHALLENGE: u32 = ticks(CHALLENGE_NS);
 
 impl Conn {
     /// Whether `seg` may be processed further. `Err`: it has been dealt with.
@@ -103,8 +105,9 @@ impl Conn {
 
     /// Queues an ACK that lets an honest peer find its place, unless one was sent a moment ago.
     pub(super) fn challenge(&mut self, now: u64) {
-        if now >= self.challenge_from {
-            self.challenge_from = now + CHALLENGE_NS;
+        let now = ticks(now);
+        if now.wrapping_sub(self.challenged_at) >= CHALLENGE {
+            self.challenged_at = now;
             self.need |= Need::ACK;
         }
     }
