@@ -113,8 +113,8 @@ fn tapped(host: &mut Host, id: u16) -> Vec<(Dgram, Vec<u8>)> {
         let all = prog.peek_ring(id, space).expect("whole");
         frames.push((header, all[Dgram::BYTES..][..header.len as usize].to_vec()));
         prog.took_dgram(id, space);
-        prog.submit(id);
     }
+    prog.submit(id);
     frames
 }
 

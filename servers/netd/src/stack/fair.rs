@@ -60,6 +60,18 @@ impl<E: Env> Stack<E> {
         self.enqueue(i, queued, false);
     }
 
+    /// A segment was taken: sends now if its ACK shall not wait for what else comes in this turn, as long as that
+    /// is the socket's turn.
+    #[cold]
+    pub(super) fn send_at_once(&mut self, i: u32) {
+        self.want_send(i);
+        let queued = self.socks[i as usize].queued;
+        if matches!(queued, Queued::Fresh | Queued::Local) {
+            self.unqueue(i);
+            self.serve(i, queued);
+        }
+    }
+
     /// Puts socket `i` on a list, at its end or before all others.
     pub(super) fn enqueue(&mut self, i: u32, queued: Queued, first: bool) {
         let Some(list) = self.turns.list(queued) else { return };

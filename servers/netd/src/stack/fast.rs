@@ -119,11 +119,13 @@ impl<E: Env> Stack<E> {
         }
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return false };
         let outcome = conn.predicted(&seg, now);
-        let wants = conn.wants_output();
+        let (wants, hurries) = (conn.wants_output(), conn.hurries());
         if outcome.contains(Outcome::READY) {
             self.ready(i);
         }
-        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
+        if hurries {
+            self.send_at_once(i);
+        } else if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
             self.want_send(i);
         }
         self.arm(i);

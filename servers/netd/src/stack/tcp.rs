@@ -202,13 +202,13 @@ impl<E: Env> Stack<E> {
         if outcome.intersects(Outcome::DROPPED) {
             segment_dropped(&mut self.counters, outcome);
         }
-        let wants = conn.wants_output();
+        let (wants, hurries) = (conn.wants_output(), conn.hurries());
         if outcome.contains(Outcome::REFUSE) {
             self.refuse(p, seg, tuple);
         }
         self.after_tcp(i, outcome);
         if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
-            self.want_send(i);
+            if hurries { self.send_at_once(i) } else { self.want_send(i) }
         }
         self.arm(i);
     }

@@ -262,7 +262,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Lets socket `i` send, whose turn it is.
-    fn serve(&mut self, i: u32, queued: Queued) -> Served {
+    pub(super) fn serve(&mut self, i: u32, queued: Queued) -> Served {
         let before = self.port.sent_bytes();
         let served = match self.socks[i as usize].body {
             Body::Tcp(_) => self.tcp_output(i),

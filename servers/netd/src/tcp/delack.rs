@@ -126,6 +126,12 @@ impl Conn {
         }
     }
 
+    /// Whether an ACK is due that shall not speak for the next segment, too.
+    #[inline]
+    pub fn hurries(&self) -> bool {
+        self.delay.quick > 0 && !self.delay.answering && self.need.contains(Need::ACK)
+    }
+
     fn ack_delay(&self) -> u64 {
         let d = &self.delay;
         if d.for_ns <= LEAST_NS {

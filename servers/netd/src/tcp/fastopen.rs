@@ -155,7 +155,7 @@ impl Conn {
     #[cold]
     pub(super) fn fast_answered(&mut self, seg: &Segment, plan: Plan, now: u64) -> Outcome {
         if self.una.lt(self.max) {
-            self.board.sent(self.una, self.max, self.mss as u16, now);
+            self.board.sent(self.una, self.max, self.mss as u16, false, now);
             self.syn_data_lost();
             return Outcome::empty();
         }
@@ -233,7 +233,7 @@ impl Conn {
     pub(super) fn resume_child(&mut self, now: u64) {
         self.fast = Fast::CHILD;
         if self.una.lt(self.max) {
-            self.board.sent(self.una, self.max, self.mss as u16, now);
+            self.board.sent(self.una, self.max, self.mss as u16, false, now);
         }
     }
 

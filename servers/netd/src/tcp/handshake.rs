@@ -152,7 +152,7 @@ impl Conn {
             // Simultaneous open.
             self.board.clear();
             if (self.iss + 1).lt(self.max) {
-                self.board.sent(self.iss + 1, self.max, self.mss as u16, now);
+                self.board.sent(self.iss + 1, self.max, self.mss as u16, false, now);
             }
             self.publish_rcv();
             self.enter(State::SynReceived);

@@ -24,7 +24,7 @@
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
 //! | `probing` | what the path carries, if nobody says (RFC 4821) |
 //! | `window` | how much is offered to the peer |
-//! | `ecn`, `pacing` | RFC 3168; a limit on the rate |
+//! | `ecn`, `pacing`, `train` | RFC 3168; a limit on the rate; what leaves together |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
 mod ack;
@@ -56,6 +56,7 @@ mod shut;
 mod tail;
 mod timers;
 mod timestamps;
+mod train;
 mod urgent;
 mod validate;
 mod window;

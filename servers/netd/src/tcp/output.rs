@@ -120,7 +120,7 @@ impl Conn {
             self.need.remove(Need::KEEP);
             return Some(self.ask(now));
         }
-        if self.una == self.max && avail > 0 {
+        if self.una == self.max && avail > 0 && self.wnd > 0 {
             // Nothing is in flight, something is about to be.
             self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
         }
@@ -216,11 +216,14 @@ impl Conn {
         if self.pipe() + len > self.cc.window() && self.pipe() > 0 {
             return None;
         }
+        if lost.bytes() == len && len < self.mss && self.urgent.is_none() {
+            return Some(self.repair_small(&lost, granted, now));
+        }
         Some(self.again(lost.start, len, now))
     }
 
     /// Sends `len` bytes from `seq` again.
-    fn again(&mut self, seq: Seq, len: u32, now: u64) -> Out {
+    pub(super) fn again(&mut self, seq: Seq, len: u32, now: u64) -> Out {
         let end = seq + len;
         // The FIN goes with the last byte before it.
         let end = if self.is_fin(end) && end.lt(self.max) { end + 1 } else { end };
@@ -238,7 +241,10 @@ impl Conn {
 
     fn segment_again(&mut self, seq: Seq, end: Seq, now: u64) -> Out {
         let fin = self.fin.is_some_and(|fin| end == fin + 1);
-        self.emit(seq, end - seq - fin as u32, fin, self.segment_size(), now)
+        let out = self.emit(seq, end - seq - fin as u32, fin, self.segment_size(), now);
+        // What is shorter than others ended what the program wrote.
+        let short = if out.len > 0 && out.len < self.mss { Flags::PSH } else { Flags::empty() };
+        Out { flags: out.flags | short, ..out }
     }
 
     /// More than one segment in one piece: of `avail` bytes at most `most`, whole segments unless
@@ -284,7 +290,7 @@ impl Conn {
 
     /// Sender's silly window avoidance and Nagle's algorithm (RFC 9293 3.8.6.2.1) for a segment of
     /// less than MSS.
-    fn small_goes(&self, len: u32, last: bool) -> bool {
+    pub(super) fn small_goes(&self, len: u32, last: bool) -> bool {
         // Minshall's variant: only a small segment in flight holds back the next small one.
         let nagle = self.nagle() && self.una.lt(self.small) && self.una.lt(self.max);
         let nagle = (nagle || self.corked()) && self.urgent.is_none();
@@ -340,7 +346,8 @@ impl Conn {
                 self.max = end;
                 // Before the segment leaves: the peer may acknowledge this much.
                 self.publish_snd();
-                if self.board.sent(new, end, size as u16, now) && len > 0 {
+                let together = self.board.sent(new, end, size as u16, fin, now);
+                if together > 1 && len > 0 && self.ends_train(together, size) {
                     flags |= Flags::PSH;
                 }
                 if self.recovery.reduces() {

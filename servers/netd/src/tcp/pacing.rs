@@ -13,15 +13,23 @@ const AHEAD: u64 = 1_000_000;
 impl Conn {
     /// Bytes a second; 0: no limit.
     pub(super) fn pacing_rate(&self) -> u64 {
-        let most = self.opts().pacing_rate;
+        match (self.opts().pacing_rate, self.fair_rate()) {
+            (0, _) => 0,
+            (most, None) => most,
+            (most, Some(fair)) => most.min(fair).max(1),
+        }
+    }
+
+    /// What fills the window in a round trip and some more, bytes a second; `None`: that is not known.
+    pub(super) fn fair_rate(&self) -> Option<u64> {
         let srtt = self.rtt.srtt();
-        if most == 0 || srtt == 0 {
-            return most;
+        if srtt == 0 {
+            return None;
         }
         let cwnd = self.cc.window() as u64;
         let slow_start = self.cc.ssthresh().is_none_or(|s| cwnd < s as u64 / 2);
         let percent = if slow_start { 200 } else { 120 };
-        most.min((cwnd * percent / 100).saturating_mul(SECOND) / srtt).max(1)
+        Some((cwnd * percent / 100).saturating_mul(SECOND) / srtt)
     }
 
     /// Whether data must wait; the timer will tell when it need not.

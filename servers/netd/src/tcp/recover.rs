@@ -147,7 +147,7 @@ impl Conn {
         self.need |= Need::ACK;
         if self.una.lt(self.max) {
             // When it left is not known: all of it goes out again.
-            self.board.sent(self.una, self.max, self.mss as u16, now);
+            self.board.sent(self.una, self.max, self.mss as u16, false, now);
             self.board.judge(|_| true);
             (self.recovery.phase, self.recovery.high) = (Phase::Loss, self.max);
         }

@@ -123,14 +123,14 @@ impl Scoreboard {
         n
     }
 
-    /// New data: `[start, end)` leaves in segments of `size` bytes. Whether it is the second of two that leave
-    /// together: those carry PSH, like Linux's, so that a receiver that merges segments passes them on.
-    pub fn sent(&mut self, start: Seq, end: Seq, size: u16, now: u64) -> bool {
-        let (len, now) = (end - start, moment(now));
+    /// New data: `[start, end)` leaves in segments of `size` bytes, its last number a FIN's or not. Yields
+    /// how many have left together with the last of them.
+    pub fn sent(&mut self, start: Seq, end: Seq, size: u16, fin: bool, now: u64) -> u16 {
+        let (len, now) = (end - start - fin as u32, moment(now));
         let one = len <= size as u32;
         let segments = if one { 1 } else { len.div_ceil(size.max(1) as u32).min(0xffff) as u16 };
         let whole = if one { len == size as u32 } else { len.is_multiple_of(size.max(1) as u32) };
-        let short = if whole { Marks::empty() } else { Marks::SHORT };
+        let short = if whole && !fin { Marks::empty() } else { Marks::SHORT };
         if self.tail != NONE {
             let mut last = self.pool.get(self.tail);
             if last.at == now && last.size == size && last.marks.is_empty() && last.end == start {
@@ -138,12 +138,12 @@ impl Scoreboard {
                 last.marks = short;
                 last.segments = last.segments.saturating_add(segments);
                 self.pool.set(self.tail, last);
-                return last.segments.is_multiple_of(2);
+                return last.segments;
             }
         }
         let node = Node { start, end, at: now, next: NONE, size, segments, marks: short };
         self.append(node);
-        false
+        segments
     }
 
     fn append(&mut self, node: Node) {
@@ -346,6 +346,35 @@ impl Scoreboard {
             i = n.next;
         }
         None
+    }
+
+    /// The range at `start`, a segment, is about to leave again: what follows it goes with it, as far as all of it fits
+    /// into `most` bytes and the peer has none of it. Yields where that ends.
+    pub fn merge_small(&mut self, start: Seq, most: u32) -> Option<Seq> {
+        let mut i = self.head;
+        while i != NONE && self.pool.get(i).start != start {
+            i = self.pool.get(i).next;
+        }
+        let mut n = (i != NONE).then(|| self.pool.get(i))?;
+        while n.next != NONE {
+            let next = self.pool.get(n.next);
+            let small = next.segments == 1 && next.end - n.start <= most;
+            if !small || next.marks.contains(Marks::SACKED) {
+                break;
+            }
+            self.count(&n, Count::sub);
+            self.count(&next, Count::sub);
+            self.pool.give(n.next);
+            if self.tail == n.next {
+                self.tail = i;
+            }
+            let ever = next.marks & Marks::EVER_RESENT;
+            n = Node { end: next.end, next: next.next, marks: n.marks | ever | Marks::SHORT, ..n };
+            self.count(&n, Count::add);
+            self.pool.set(i, n);
+            self.len -= 1;
+        }
+        Some(n.end)
     }
 
     /// The last segment, for a probe (RFC 8985 7.3).

@@ -25,7 +25,13 @@ fn holds_whatever_happens() {
             match op {
                 0..3 => {
                     let len = [1, 100, 500, 1000, 3000][random(5) as usize];
-                    board.sent(max, max + len, [500, 1000][random(2) as usize], now / 3);
+                    board.sent(
+                        max,
+                        max + len,
+                        [500, 1000][random(2) as usize],
+                        len > 1 && random(5) == 0,
+                        now / 3,
+                    );
                     max = max + len;
                 }
                 3 => {
@@ -70,7 +76,7 @@ fn segments_that_leave_together_are_one_range_and_split_between_segments() {
     let mut board = Scoreboard::new(Rc::new(Pool::new(1, 16)));
     let mut said = Delivered::new(Seq(0), Seq(0), 0, 9);
     for i in 0..10 {
-        board.sent(Seq(i * 1000), Seq(i * 1000 + 1000), 1000, 7);
+        board.sent(Seq(i * 1000), Seq(i * 1000 + 1000), 1000, false, 7);
     }
     assert_eq!((board.len, board.first().map(|n| n.segments)), (1, Some(10)));
     board.sack(Seq(1500), Seq(3500), &mut said);

@@ -11,6 +11,9 @@ const LOOK: u32 = 30;
 /// Beyond this the curve is steeper than the window may grow whatever it was.
 const MAX_MS: u64 = 100_000;
 
+/// Segments to acknowledge for one more, at most, while nothing is known of what the path carries (Linux).
+const UNKNOWN: u32 = 20;
+
 /// Where the window stands on its curve.
 #[derive(Clone, Copy, Debug)]
 struct Epoch {
@@ -79,7 +82,8 @@ impl Cubic {
         // On the plateau next to nothing.
         let gain = gain.max(mss / 100).max(1);
         self.per_segment = (cwnd as u64 * mss as u64 / gain as u64).min(u32::MAX as u64) as u32;
-        self.per_segment = self.per_segment.max(2 * mss);
+        let most = if self.epoch.w_max == 0 { UNKNOWN * mss } else { u32::MAX };
+        self.per_segment = self.per_segment.min(most).max(2 * mss);
     }
 
     /// W_cubic at `at` ms, RFC 9438 figure 1.
@@ -102,7 +106,7 @@ impl Cubic {
     fn estimate(&mut self, acked: u32, cwnd: u32, mss: u32) {
         let e = &mut self.epoch;
         let gain = acked as u64 * mss as u64 / cwnd.max(1) as u64;
-        let gain = if e.w_est < e.w_max { gain * 9 / 17 } else { gain };
+        let gain = if e.w_est < e.w_max || e.w_max == 0 { gain * 9 / 17 } else { gain };
         e.w_est = e.w_est.saturating_add(gain.min(u32::MAX as u64) as u32);
     }
 
@@ -119,6 +123,12 @@ impl Cubic {
         self.epoch.start = 0;
         self.unlooked = 0;
         (cwnd as u64 * BETA / BETA_SCALE) as u32
+    }
+
+    /// The timer fired: the next epoch's curve begins where its window does (RFC 9438 4.8).
+    #[cold]
+    pub fn on_rto(&mut self) {
+        self.epoch.w_max = 0;
     }
 
     /// RFC 9438 4.9: the fall was for nothing.

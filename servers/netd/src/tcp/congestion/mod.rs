@@ -174,6 +174,11 @@ impl Congestion {
             Algorithm::Reno => self.cwnd,
             Algorithm::Cubic => self.cubic.acks_per_segment(acked, self.cwnd, self.mss, ack),
         };
+        if self.counted >= per_segment {
+            // Saved up while a segment took more: that makes one.
+            self.counted = 0;
+            self.cwnd = self.cwnd.saturating_add(self.mss);
+        }
         self.counted = self.counted.saturating_add(acked);
         if self.counted >= per_segment {
             let segments = self.counted / per_segment;
@@ -213,6 +218,7 @@ impl Congestion {
             self.prior = (self.cwnd, self.threshold_if_spurious());
             self.fall();
         }
+        self.cubic.on_rto();
         self.cwnd = left.saturating_add(self.mss);
         self.hystart.leave();
     }

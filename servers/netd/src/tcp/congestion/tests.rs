@@ -99,3 +99,16 @@ fn smaller_segments_are_as_many() {
     c.set_mss(500);
     assert_eq!((c.window(), c.ssthresh()), (5000, None));
 }
+
+#[test]
+fn after_a_time_out_the_curve_begins_at_the_window() {
+    let one = ack(1000);
+    let now = Ack { now: 1000 * MS, srtt: 100 * MS, ..one };
+    let mut lost = Cubic::NEW;
+    let to = lost.on_loss(10_000);
+    let mut timed_out = lost;
+    timed_out.on_rto();
+    // RFC 9438 4.8: K is 0. Linux: where nothing is known of the path a segment more takes twenty.
+    assert_eq!(timed_out.acks_per_segment(1000, to, MSS, &now), 20_000);
+    assert!(lost.acks_per_segment(1000, to, MSS, &now) < 20_000, "back to where it was");
+}
