@@ -27,6 +27,17 @@ pub enum Space {
     Ping = 1,
 }
 
+impl Space {
+    /// Its first place in [`Demux::shapes`].
+    const fn shapes(self) -> usize {
+        match self {
+            Self::Tcp => 0,
+            Self::Udp => 4,
+            Self::Ping => 8,
+        }
+    }
+}
+
 /// Both ends of a conversation. Unspecified address and port 0: any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
@@ -106,19 +117,14 @@ impl Key {
         let bound = if wide { a | b != 0 } else { a >> 32 != 0 };
         let connected =
             ports >> 48 != 0 || if wide { d != 0 || c as u32 != 0 } else { a as u32 != 0 };
-        let space = match ports as u8 {
-            6 => 0,
-            17 => 4,
-            _ => 8,
+        let kind = if connected {
+            CONNECTED
+        } else if bound {
+            BOUND
+        } else {
+            OPEN
         };
-        space
-            + if connected {
-                0
-            } else if bound {
-                1
-            } else {
-                2
-            }
+        self.space().shapes() + kind
     }
     fn space(&self) -> Space {
         match self.0[0] as u8 {
@@ -182,6 +188,9 @@ pub struct Demux {
 
 /// Shapes of keys: of each space connected ones, ones under an address of ours, ones under any.
 const SHAPES: usize = 12;
+const CONNECTED: usize = 0;
+const BOUND: usize = 1;
+const OPEN: usize = 2;
 
 impl Demux {
     /// For sockets `0..sockets`.
@@ -220,8 +229,13 @@ impl Demux {
     /// The TCP connection between these addresses and ports of IPv4.
     #[inline]
     pub fn find_tcp_v4(&self, local: (u32, u16), remote: (u32, u16)) -> Option<u32> {
-        let key = Key::v4(Space::Tcp, local, remote);
-        self.from(self.buckets[self.bucket(&key)], &key)
+        self.find_shaped(&Key::v4(Space::Tcp, local, remote))
+    }
+
+    /// As [`Self::find_key`], of a shape that there is, or that hardly any lacks.
+    #[inline(always)]
+    fn find_shaped(&self, key: &Key) -> Option<u32> {
+        self.from(self.buckets[self.bucket(key)], key)
     }
 
     #[inline]
@@ -229,7 +243,7 @@ impl Demux {
         if self.shapes[key.shape()] == 0 {
             return None;
         }
-        self.from(self.buckets[self.bucket(key)], key)
+        self.find_shaped(key)
     }
 
     /// The next socket under the same tuple as `socket`.
@@ -253,18 +267,40 @@ impl Demux {
     /// The socket for a packet from `remote` to `local`: a connection, else a socket bound to the
     /// address, else one bound to any.
     pub fn lookup(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+        if let (SocketAddr::V4(l), SocketAddr::V4(r)) = (local, remote) {
+            let key = || {
+                let (l, r) = ((l.ip().to_bits(), l.port()), (r.ip().to_bits(), r.port()));
+                Key::v4(space, l, r)
+            };
+            let connected = self.shapes[space.shapes() + CONNECTED] > 0;
+            let found = if connected { self.find_shaped(&key()) } else { None };
+            return found.or_else(|| self.lookup_local(space, local, remote));
+        }
         let found = self.find(&Tuple { space, local, remote });
         found.or_else(|| self.lookup_local(space, local, remote))
+    }
+
+    /// The socket bound to an address and port of IPv4, or to any address and the port.
+    #[inline]
+    fn find_local_v4(&self, space: Space, ip: u32, port: u16) -> Option<u32> {
+        let there = |kind| self.shapes[space.shapes() + kind] > 0;
+        let at = |ip| self.find_shaped(&Key::v4(space, (ip, port), (0, 0)));
+        let bound = if there(BOUND) { at(ip) } else { None };
+        if bound.is_none() && there(OPEN) { at(0) } else { bound }
     }
 
     /// As [`Self::lookup`] without connections. A socket bound to any address of IPv6 takes what
     /// is for any of IPv4, too, unless it has been told not to (RFC 3493 3.7, 5.3).
     pub fn lookup_local(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
-        let at = |ip| self.find(&Tuple::local(space, SocketAddr::new(ip, local.port())));
-        let found = at(local.ip()).or_else(|| match local.ip() {
-            IpAddr::V4(_) => at(ANY.ip()).or_else(|| self.find_dual(space, local.port())),
-            IpAddr::V6(_) => at(ANY_V6),
-        })?;
+        let found = match local.ip() {
+            IpAddr::V4(ip) => self
+                .find_local_v4(space, ip.to_bits(), local.port())
+                .or_else(|| self.find_dual(space, local.port())),
+            IpAddr::V6(ip) => {
+                let at = |ip| self.find(&Tuple::local(space, SocketAddr::new(ip, local.port())));
+                at(ip.into()).or_else(|| at(ANY_V6))
+            }
+        }?;
         match self.entries[found as usize].spread {
             false => Some(found),
             true => Some(self.one_of(found, &Tuple { space, local, remote })),

@@ -8,6 +8,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `segment` | what goes in and what comes of it |
 //! | `handshake` | opening, and the SYNs on the way out (RFC 9293 3.5) |
 //! | `input` | segment arrives (RFC 9293 3.10.7) |
 //! | `validate` | which segments may speak (RFC 5961) |
@@ -19,7 +20,8 @@
 //! | `timestamps` | RFC 7323: what is echoed, PAWS |
 //! | `ack` | what a segment acknowledges |
 //! | `scoreboard`, `pool` | what is in flight |
-//! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937, 5682, 3522), by ACKs and by time |
+//! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937), by ACKs and by time |
+//! | `undo` | the way back if nothing was (RFC 3522, 3708, 5682) |
 //! | `congestion` | how much may be in flight |
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
 //! | `probing` | what the path carries, if nobody says (RFC 4821) |
@@ -52,11 +54,13 @@ mod recover;
 mod recovery;
 mod rtt;
 mod scoreboard;
+mod segment;
 mod shut;
 mod tail;
 mod timers;
 mod timestamps;
 mod train;
+mod undo;
 mod urgent;
 mod validate;
 mod window;
@@ -67,7 +71,7 @@ use libipc::sock::{Error, Record, State, option};
 
 use crate::neigh::Place;
 use crate::record::{self, Fixed, Hard, Journal};
-use crate::wire::tcp::{Flags, Options, Seq};
+use crate::wire::tcp::Seq;
 use assembler::Assembler;
 use congestion::{Ack, Algorithm, Congestion};
 use delack::Delay;
@@ -86,6 +90,7 @@ pub use recover::AppWords;
 use recovery::Recovery;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
+pub use segment::{Outcome, Plan, Segment};
 use timestamps::PeerClock;
 pub use timestamps::ticks;
 use validate::CHALLENGE;
@@ -133,76 +138,6 @@ bitflags! {
         /// A segment that makes a silent peer answer (RFC 9293 3.8.4).
         const KEEP = 16;
     }
-}
-
-bitflags! {
-    /// What a step led to, besides segments to send (ask [`Conn::next_segment`]).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Outcome: u16 {
-        /// The program should look at the record.
-        const READY = 1;
-        /// The handshake has completed.
-        const ESTABLISHED = 2;
-        /// The connection is over; the record says how.
-        const ENDED = 4;
-        /// TIME-WAIT began.
-        const TIME_WAIT = 8;
-        /// Answer with an RST for the segment (RFC 9293 3.10.7.1 says which numbers).
-        const REFUSE = 16;
-        /// Tell the peer by an RST of our own.
-        const RESET = 32;
-        /// The path may swallow what Fast Open sends.
-        const SWALLOWED = 64;
-        /// Dropped: neither ACK nor SYN nor RST.
-        const NO_ACK = 1 << 8;
-        /// Dropped: outside the window.
-        const UNACCEPTABLE = 1 << 9;
-        /// Dropped: a SYN, RST or ACK that RFC 5961 wants questioned.
-        const CHALLENGED = 1 << 10;
-        /// Dropped: text after the peer's FIN.
-        const AFTER_FIN = 1 << 11;
-        /// All that say why the segment was dropped.
-        const DROPPED = 0xff << 8;
-    }
-}
-
-/// A segment as it arrived, checksum verified.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment {
-    /// Sequence number.
-    pub seq: Seq,
-    /// Acknowledgment number.
-    pub ack: Seq,
-    /// Control bits.
-    pub flags: Flags,
-    /// Window, unscaled.
-    pub window: u16,
-    /// Urgent pointer; meaningful with [`Flags::URG`].
-    pub urgent: u16,
-    /// Options.
-    pub options: Options,
-    /// ECN field of its IP header ([`ecn::field`]).
-    pub ecn: u8,
-    /// Bytes of payload.
-    pub len: u32,
-}
-
-impl Segment {
-    /// Sequence numbers it takes.
-    pub fn space(&self) -> u32 {
-        self.len + self.flags.contains(Flags::SYN) as u32 + self.flags.contains(Flags::FIN) as u32
-    }
-}
-
-/// Which part of a segment's payload belongs in the receive ring, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Bytes of payload before it.
-    pub skip: u32,
-    /// Bytes to store; 0: none.
-    pub len: u32,
-    /// Position in the stream, modulo 2^32.
-    pub at: u32,
 }
 
 /// A connection.

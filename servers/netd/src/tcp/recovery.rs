@@ -1,5 +1,5 @@
 //! Loss recovery: from what ACKs say to what is lost, how much may be sent meanwhile (proportional rate
-//! reduction, RFC 6937), and the way back when nothing was lost (RFC 3522, RFC 3708, RFC 5682).
+//! reduction, RFC 6937).
 //!
 //! What is lost is decided by RACK, or, of a peer without SACK, by NewReno (RFC 6582); limited transmit (RFC 3042)
 //! follows from the count of what is on the way. How far the window falls is [`super::congestion`]'s business. Phases
@@ -33,6 +33,13 @@ pub struct Undo {
     marker: Seq,
     /// Bytes sent again of which the peer has not said that it got them twice; `None`: none were yet.
     resent: Option<u32>,
+}
+
+impl Undo {
+    /// Whether everything sent again has arrived twice.
+    pub(super) fn all_came_twice(&self) -> bool {
+        self.resent == Some(0)
+    }
 }
 
 /// A probe of the tail (RFC 8985 7).
@@ -391,100 +398,6 @@ impl Conn {
         sacked.segments = sacked.segments.saturating_sub(segments.saturating_sub(1));
         sacked.bytes = (sacked.segments * self.mss).min(self.max - self.una);
         bytes.min(new * self.mss)
-    }
-
-    fn may_undo(&self, news: &News<'_>) -> bool {
-        self.recovery.undo.is_some_and(|u| u.resent == Some(0) || self.was_delayed(news))
-    }
-
-    /// Eifel (RFC 3522): this ACK is for what was sent before anything was sent again.
-    fn was_delayed(&self, news: &News<'_>) -> bool {
-        let Some(at) = self.recovery.resent_at else { return true };
-        let echo = news.seg.options.timestamps.filter(|_| self.timed()).map_or(0, |t| t.echo);
-        echo != 0 && (echo.wrapping_sub(at.wrapping_add(self.ts_offset)) as i32) < 0
-    }
-
-    /// RFC 3708: everything sent again has arrived twice.
-    pub(super) fn undo_by_duplicates(&mut self) -> bool {
-        let all = self.recovery.undo.is_some_and(|u| u.resent == Some(0));
-        if all {
-            let rack = &mut self.recovery.rack;
-            rack.persist = (rack.persist + 1).min(16);
-            self.undo(false);
-        }
-        all
-    }
-
-    /// The reduction was for nothing. `acquit`: neither is anything lost.
-    fn undo(&mut self, acquit: bool) {
-        if acquit {
-            self.board.acquit();
-        }
-        self.cc.undo();
-        self.ecn_undone();
-        self.recovery.undo = None;
-        self.recovery.rack.advanced = true;
-    }
-
-    /// After a time-out: finds out whether it was spurious (RFC 5682), and what is lost.
-    fn in_loss(&mut self, news: &News<'_>) -> Option<u64> {
-        let forward = news.prior != self.una;
-        if forward && self.may_undo(news) {
-            self.undo_loss();
-        } else if self.still_lost(news, forward) {
-            return None;
-        }
-        if !self.sacks() {
-            return None;
-        }
-        let (again, look) = self.detect(news.now);
-        if self.recovery.phase == Phase::Loss && again == 0 {
-            return look;
-        }
-        let more = self.in_order(news);
-        look.max(more)
-    }
-
-    fn undo_loss(&mut self) {
-        self.undo(true);
-        self.retries = 0;
-        self.recovery.forward = false;
-        if self.sacks() || self.una != self.recovery.high {
-            self.recovery.phase = Phase::Open;
-        }
-    }
-
-    /// F-RTO's steps 2 and 3. `true`: wait for the next ACK.
-    fn still_lost(&mut self, news: &News<'_>, forward: bool) -> bool {
-        let recovered = self.recovery.high.le(self.una);
-        if self.recovery.forward {
-            if news.said.original {
-                // 3b: something arrived that was sent once.
-                self.undo_loss();
-                return false;
-            }
-            if self.recovery.high.lt(self.max) {
-                // 3a: the loss was real.
-                self.recovery.forward &= !(news.said.sacked || news.repeats);
-            } else if forward && !recovered {
-                // 2b: new data will tell, if there is any.
-                self.recovery.high = self.max;
-                if self.max.lt(self.tail) && self.max.lt(self.una + self.wnd) {
-                    self.recovery.new_first = true;
-                    return true;
-                }
-                self.recovery.forward = false;
-            }
-        }
-        if recovered {
-            self.recovery.forward = false;
-            self.undo_recovery(news);
-        } else if forward {
-            self.forget_duplicates();
-        } else if self.recovery.high.lt(self.max) {
-            self.count_duplicate(news);
-        }
-        false
     }
 
     /// The window after an ACK.
