@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::slice::SliceIndex;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ enum Escape {
 }
 
 impl State {
-    /// Appends what a person would see: no control sequences, no carriage returns.
+    /// Appends what is no control sequence and no carriage return, and [`ERASED`].
     fn append(&mut self, bytes: &[u8]) {
         for c in String::from_utf8_lossy(bytes).chars() {
             match (&self.escape, c) {
@@ -34,10 +35,31 @@ impl State {
                 (Escape::No, _) => self.text.push(c),
                 (Escape::Begun, '[') => self.escape = Escape::Inside,
                 (Escape::Inside, ' '..='?') => {}
-                (Escape::Begun | Escape::Inside, _) => self.escape = Escape::No,
+                (Escape::Begun | Escape::Inside, _) => {
+                    self.escape = Escape::No;
+                    if c == 'K' {
+                        self.text.push(ERASED);
+                    }
+                }
             }
         }
     }
+}
+
+/// Stands where the line before it, as far as it goes, was erased: init writes it again after the lines of a log that came in
+/// between. The text itself only grows, so that places in it stay what they are.
+const ERASED: char = '\x1b';
+
+/// What a person sees of it.
+fn seen(text: &str) -> String {
+    let mut seen = String::with_capacity(text.len());
+    for (i, piece) in text.split(ERASED).enumerate() {
+        if i > 0 {
+            seen.truncate(seen.rfind('\n').map_or(0, |end| end + 1));
+        }
+        seen += piece;
+    }
+    seen
 }
 
 /// Everything that came over the console so far.
@@ -124,14 +146,14 @@ impl Console {
         self.len() == 0
     }
 
-    /// A part of the text.
-    pub fn slice(&self, range: std::ops::Range<usize>) -> String {
-        self.with(|s| s.text.get(range).unwrap_or("").to_string())
+    /// What is to be seen of a part of it.
+    pub fn slice(&self, range: impl SliceIndex<str, Output = str>) -> String {
+        self.with(|s| seen(s.text.get(range).unwrap_or("")))
     }
 
-    /// Everything so far.
+    /// What is to be seen of all of it.
     pub fn text(&self) -> String {
-        self.with(|s| s.text.clone())
+        self.slice(..)
     }
 
     /// The last `lines` lines, for the report of a failure.
@@ -172,7 +194,9 @@ mod tests {
         c.append(b"> ps\r\x1b[K[init] up\r\n\x1b");
         c.append(b"[2");
         c.append(b"J> ps");
-        assert_eq!(c.text(), "> ps[init] up\n> ps");
+        assert_eq!(c.text(), "[init] up\n> ps");
+        assert_eq!(c.slice(2..), "[init] up\n> ps");
+        assert!(matches!(c.wait(2, "[init]", SOON), Wait::Found(_)));
     }
 
     #[test]

@@ -330,15 +330,10 @@ impl Guest {
         let typed = format!("echo {done}");
         self.send_line(line)?;
         self.send_line(&typed)?;
-        let mut text = String::new();
-        loop {
-            text += &self.wait_for(&done, limit)?;
-            // As typed: shown by the line editor, perhaps several times.
-            if !text.ends_with(&typed) {
-                break;
-            }
-        }
-        Ok(text)
+        let from = self.seen;
+        // As typed: shown by the line editor, perhaps several times.
+        while self.wait_for(&done, limit)?.ends_with(&typed) {}
+        Ok(self.console.slice(from..self.seen))
     }
 
     /// Waits until the whole console (whatever was waited for before) satisfies `enough`.

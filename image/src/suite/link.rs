@@ -17,8 +17,8 @@ const DOWN: &str = "link down, change ";
 
 /// The lines about changes, from byte `from` of the console on.
 fn changes(g: &Guest, from: usize) -> Vec<String> {
-    let text = g.console().text();
-    let lines = text[from..].lines().filter_map(|l| l.find("link ").map(|at| &l[at..]));
+    let text = g.console().slice(from..);
+    let lines = text.lines().filter_map(|l| l.find("link ").map(|at| &l[at..]));
     lines.filter(|l| l.contains(", change ")).map(str::to_string).collect()
 }
 
@@ -64,7 +64,7 @@ fn loose_contact(g: &mut Guest) -> Result<(), Failure> {
     if seen > most {
         return wrong(format!("{seen} changes were told, not at most {most}, one a second"));
     }
-    let there_were = g.console().text()[from..].matches("[netd] link").count();
+    let there_were = g.console().slice(from..).matches("[netd] link").count();
     if there_were <= seen {
         return wrong(format!("{seen} changes were told of {there_were}: nothing was held back"));
     }
