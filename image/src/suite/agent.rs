@@ -1,6 +1,7 @@
 //! The test agent: its protocol, and Linux's ways of socket calls, over the system's own loopback.
 
 mod control;
+mod states;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -84,6 +85,7 @@ pub fn agent(guest: &mut Guest) -> Result<(), Failure> {
     fast_open(&mut c)?;
     packets(&mut c)?;
     control::control(&mut c)?;
+    states::states(&mut c)?;
     services(&mut c)?;
     latency(&mut c)?;
     reset(&mut c)?;

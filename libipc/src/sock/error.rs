@@ -213,7 +213,7 @@ impl core::fmt::Display for Error {
             Self::NetworkDown => "network is down",
             Self::NoDestination => "destination address required",
             Self::Protocol => "protocol error: a router found a packet malformed, or what was sent is no request and the session was ended",
-            Self::Prohibited => "a router or firewall on the way does not allow it",
+            Self::Prohibited => "a router or firewall on the way does not allow it, or it goes to all of a network and SO_BROADCAST is not set",
         })
     }
 }

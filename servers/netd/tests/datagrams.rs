@@ -394,6 +394,11 @@ fn broadcasts_are_permitted_by_their_own_word() {
         send(&mut net.hosts[0].progs[0], socket, Some(addr), b"all");
         net.pass(10 * MS);
         assert!(recv(&mut net.hosts[1].progs[0], there).is_some(), "{addr}");
+        // Who connects has to ask for it.
+        assert_eq!(net.hosts[0].connect(socket, addr), Err(Error::Prohibited));
+        net.hosts[0].progs[0].app(socket).options.fetch_or(option::BROADCAST, Relaxed);
+        let unrouted = addr.starts_with("255.").then_some(Error::NetworkUnreachable);
+        assert_eq!(net.hosts[0].connect(socket, addr).err(), unrouted);
     }
 }
 

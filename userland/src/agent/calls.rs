@@ -107,6 +107,9 @@ impl Agent {
             op => {
                 flags = if op == 0x27 { 0 } else { a.i32()? };
                 let count = a.u32()? as usize;
+                if op == 0x27 && count == 0 {
+                    return done(0);
+                }
                 let room = if op == 0x21 { a.u32()? as usize } else { 0 };
                 Call::Receive { op, flags, count, want: a.u8()?, room, got: Message::default() }
             }

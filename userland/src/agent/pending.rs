@@ -173,6 +173,10 @@ fn receive(
     let enough = f.enough(flags, count);
     loop {
         let more = f.recv(flags, count - got.count, want & 1 != 0, room)?;
+        // Who waits for all of it while looking at it looks again.
+        if flags & msg::PEEK != 0 && more.count < enough && !over && !f.has_ended() {
+            return Err(Errno::EAGAIN);
+        }
         got.count += more.count;
         got.flags |= more.flags;
         got.data.extend(more.data);

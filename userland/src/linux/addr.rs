@@ -44,6 +44,20 @@ pub fn read(bytes: &[u8], domain: i32) -> Result<SocketAddr, Errno> {
     })
 }
 
+/// As [`read`], of an address to bind: no family at all counts as IPv4 if it is any address (Linux's
+/// `__inet_bind`).
+///
+/// # Errors
+/// As [`read`].
+pub fn read_own(bytes: &[u8], domain: i32) -> Result<SocketAddr, Errno> {
+    match read_to(bytes, domain) {
+        Ok(addr) if family(bytes)? == af::UNSPEC && !addr.ip().is_unspecified() => {
+            Err(Errno::EAFNOSUPPORT)
+        }
+        other => other,
+    }
+}
+
 /// As [`read`], of a destination: no family at all counts as IPv4 (Linux's `udp_sendmsg`).
 ///
 /// # Errors

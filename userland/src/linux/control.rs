@@ -22,6 +22,8 @@ const MAX_BUFFER: u32 = 212_992;
 /// Names of congestion control, as `TCP_CONGESTION` has them.
 const CONGESTION: [(&[u8], u8); 2] = [(b"cubic", congestion::CUBIC), (b"reno", congestion::RENO)];
 const CONGESTION_NAME: usize = 16;
+/// Options of IPv4 that refuse to be set to nothing.
+const NEEDS_VALUE: [i32; 4] = [ip::TTL, ip::MULTICAST_TTL, ip::MULTICAST_LOOP, ip::MULTICAST_ALL];
 /// Longest TCP_LINGER2, seconds.
 const LINGER2_MAX: i32 = 120;
 
@@ -152,6 +154,7 @@ impl File {
 
     fn set_socket(&mut self, name: i32, value: &[u8]) -> Result<()> {
         let set = &self.set;
+        int(value)?;
         match name {
             so::LINGER => {
                 let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
@@ -250,9 +253,10 @@ impl File {
     }
 
     fn set_ip(&mut self, level: i32, name: i32, value: &[u8]) -> Result<()> {
-        // IPv4's options take a byte as well.
+        // IPv4's options take a byte as well, and most of them nothing.
         let number = match value {
-            [byte] if level == ipproto::IP => *byte as i32,
+            [] if level == ipproto::IP && !NEEDS_VALUE.contains(&name) => 0,
+            [byte] | [byte, _] | [byte, _, _] if level == ipproto::IP => *byte as i32,
             _ => int(value)?,
         };
         let words = &self.set.words;
@@ -334,7 +338,12 @@ impl File {
                 self.filters_icmp()?;
                 self.set.words.notsent_lowat.load(Relaxed).to_le_bytes().to_vec()
             }
-            _ => self.number(level, name)?.to_le_bytes().to_vec(),
+            _ => {
+                let number = self.number(level, name)?;
+                // A byte is what IPv4's options are when there is no room for more.
+                let byte = level == ipproto::IP && max < 4 && (0..256).contains(&number);
+                number.to_le_bytes()[..if byte { 1 } else { 4 }].to_vec()
+            }
         };
         value.truncate(max);
         Ok(value)
@@ -411,11 +420,15 @@ impl File {
     /// [`Errno::EINVAL`]: another command.
     pub fn fcntl(&mut self, command: i32, value: i64) -> Result<i64> {
         match command {
-            fcntl::GETFD | fcntl::SETFD => Ok(0),
+            fcntl::GETFD => Ok(self.closes_on_exec as i64),
+            fcntl::SETFD => {
+                self.closes_on_exec = value as i32 & fcntl::CLOEXEC != 0;
+                Ok(0)
+            }
             fcntl::GETFL => Ok(self.flags as i64),
             fcntl::SETFL => {
-                let others = self.flags & !fcntl::NONBLOCK;
-                self.flags = others | value as i32 & fcntl::NONBLOCK;
+                const CHANGES: i32 = fcntl::NONBLOCK | fcntl::APPEND | fcntl::ASYNC;
+                self.flags = self.flags & !CHANGES | value as i32 & CHANGES;
                 Ok(0)
             }
             _ => Err(Errno::EINVAL),
@@ -431,7 +444,8 @@ impl File {
         let value = match (request, &self.kind) {
             (ioctl::FIONBIO, _) => {
                 let on = int(argument)? != 0;
-                self.fcntl(fcntl::SETFL, if on { fcntl::NONBLOCK as i64 } else { 0 })?;
+                let others = self.flags & !fcntl::NONBLOCK;
+                self.flags = others | if on { fcntl::NONBLOCK } else { 0 };
                 return Ok((0, argument.to_vec()));
             }
             (ioctl::INQ | ioctl::OUTQ | ioctl::OUTQNSD | ioctl::ATMARK, Kind::Stream(s)) => {
@@ -439,6 +453,8 @@ impl File {
             }
             (ioctl::INQ, Kind::Datagram(d)) => d.queued(true),
             (ioctl::OUTQ, Kind::Datagram(d)) => d.queued(false),
+            // No datagram's time of arrival is kept.
+            (ioctl::GSTAMP | ioctl::GSTAMPNS, _) => return Err(Errno::ENOENT),
             _ => return Err(Errno::ENOTTY),
         };
         let mut out = vec![0; argument.len()];

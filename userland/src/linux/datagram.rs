@@ -2,7 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{Dgram, Error, Notice, option};
 
@@ -25,6 +25,8 @@ pub struct Datagram {
     shut: u8,
     /// What MSG_MORE and UDP_CORK gather, and for whom.
     corked: Option<(SocketAddr, Vec<u8>)>,
+    /// An address that was found to be one host's.
+    reached: Option<Ipv4Addr>,
 }
 
 /// A datagram that was taken.
@@ -75,7 +77,8 @@ impl Taken {
 
 impl Datagram {
     pub fn new(rt: &'static Runtime, flavour: Flavour) -> Self {
-        Self { rt, flavour, made: None, bound: false, peer: None, shut: 0, corked: None }
+        let (made, peer, corked, reached) = (None, None, None, None);
+        Self { rt, flavour, made, bound: false, peer, shut: 0, corked, reached }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -176,6 +179,10 @@ impl Datagram {
         if let Some(e) = self.take_error() {
             return Err(e);
         }
+        if flags & msg::PROBE != 0 {
+            return Ok(data.len());
+        }
+        self.may_reach(to, set)?;
         let more = flags & msg::MORE != 0 || set.noted(ipproto::UDP, udp::CORK) != 0;
         let more = more && self.flavour == Flavour::Udp;
         if !more && self.corked.is_none() {
@@ -187,6 +194,23 @@ impl Datagram {
             self.uncork(how, set, rings)?;
         }
         Ok(data.len())
+    }
+
+    /// Refuses what goes to all of a network without SO_BROADCAST. Which addresses those are netd knows, so
+    /// one that can be such is tried once with a socket of its own.
+    fn may_reach(&mut self, to: SocketAddr, set: &Settings) -> Result<()> {
+        let IpAddr::V4(ip) = to.ip() else { return Ok(()) };
+        let free = set.words.options.load(Relaxed) & option::BROADCAST != 0;
+        let odd = ip.octets()[3] & 3 != 3 || ip.is_broadcast() || ip.is_loopback();
+        if free || odd || self.flavour != Flavour::Udp || self.reached == Some(ip) {
+            return Ok(());
+        }
+        let probe = UdpSocket::open(self.rt, self.flavour.kind(), 4096, 4096)?;
+        if let Err(e @ Error::Prohibited) = probe.connect((ip, 9).into()) {
+            return Err(e.into());
+        }
+        self.reached = Some(ip);
+        Ok(())
     }
 
     fn gather(&mut self, to: SocketAddr, data: &Data) -> Result<()> {
@@ -249,10 +273,7 @@ impl Datagram {
         if let Some(e) = self.take_error() {
             return Err(e);
         }
-        let ended = self.shut & 1 != 0;
-        let Some(socket) = &self.made else {
-            return Err(if ended { Errno::ENOTCONN } else { Errno::EAGAIN });
-        };
+        let socket = self.made.as_ref().ok_or(Errno::EAGAIN)?;
         let mut copy = vec![0; if into.is_some() { count.min(file::MAX_DATAGRAM) } else { 0 }];
         let (dropped, port) = (socket.dropped(), self.local().port());
         let flavour = self.flavour;
@@ -287,6 +308,11 @@ impl Datagram {
         Ok(taken)
     }
 
+    /// Whether receiving was ended.
+    pub fn has_ended(&self) -> bool {
+        self.shut & 1 != 0
+    }
+
     /// The next entry of the error queue.
     pub fn take_undelivered(&mut self) -> Result<Undelivered> {
         Ok(self.made.as_ref().ok_or(Errno::EAGAIN)?.take_undelivered()?)
@@ -303,11 +329,9 @@ impl Datagram {
             2 => Shutdown::Both,
             _ => return Err(Errno::EINVAL),
         };
-        if self.peer.is_none() {
-            return Err(Errno::ENOTCONN);
-        }
+        // It counts all the same without a peer.
         self.shut |= [1, 2, 3][how as usize];
-        Ok(())
+        if self.peer.is_some() { Ok(()) } else { Err(Errno::ENOTCONN) }
     }
 
     /// Bytes of the next datagram, or that wait to be sent.

@@ -10,7 +10,7 @@ use super::ancillary::{self, Control};
 use super::data::Data;
 use super::datagram::Datagram;
 use super::flavour::Flavour;
-use super::numbers::{Errno, af, fcntl, ioctl, ipproto, msg, sock, tcp};
+use super::numbers::{Errno, af, fcntl, ioctl, ipproto, msg, poll, sock, tcp};
 use super::options::Settings;
 use super::stream::Stream;
 use super::{Result, addr};
@@ -63,6 +63,8 @@ pub(super) enum Kind {
 pub struct File {
     pub(super) domain: i32,
     pub(super) flags: i32,
+    /// FD_CLOEXEC.
+    pub(super) closes_on_exec: bool,
     pub(super) set: Settings,
     pub(super) kind: Kind,
     /// Ring sizes unless an option asks for others.
@@ -81,21 +83,39 @@ impl File {
         protocol: i32,
         rings: (u32, u32),
     ) -> Result<Self> {
-        if ![af::INET, af::INET6].contains(&domain) {
+        // In Linux's order: flags, family, type, protocol.
+        let plain = ty & !(sock::NONBLOCK | sock::CLOEXEC);
+        if plain & !0xf != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let known = [af::INET, af::INET6].contains(&domain);
+        if !known && (0..af::MAX).contains(&domain) && plain >= sock::MAX {
+            return Err(Errno::EINVAL);
+        }
+        if !known {
             return Err(Errno::EAFNOSUPPORT);
         }
+        if plain >= sock::MAX || !(0..ipproto::MAX).contains(&protocol) {
+            return Err(Errno::EINVAL);
+        }
         let nonblock = ty & sock::NONBLOCK;
-        let kind = match (ty & !(sock::NONBLOCK | sock::CLOEXEC), protocol) {
+        let kind = match (plain, protocol) {
             (sock::STREAM, 0 | ipproto::TCP) => Kind::Stream(Stream::new(rt)),
             (ty @ (sock::DGRAM | sock::RAW), _) => {
                 Kind::Datagram(Datagram::new(rt, Flavour::of(domain, ty, protocol)?))
             }
             (sock::STREAM, _) => return Err(Errno::EPROTONOSUPPORT),
-            (1..=5 | 10, _) => return Err(Errno::ESOCKTNOSUPPORT),
-            _ => return Err(Errno::EINVAL),
+            _ => return Err(Errno::ESOCKTNOSUPPORT),
         };
         let set = Settings::new();
-        let mut file = Self { domain, flags: fcntl::RDWR | nonblock, set, kind, rings };
+        let mut file = Self {
+            domain,
+            flags: fcntl::RDWR | nonblock,
+            closes_on_exec: ty & sock::CLOEXEC != 0,
+            set,
+            kind,
+            rings,
+        };
         if let Kind::Datagram(d) = &mut file.kind {
             d.begin(&file.set, rings)?;
         }
@@ -131,7 +151,7 @@ impl File {
     /// # Errors
     /// As the call has them.
     pub fn bind(&mut self, to: &[u8]) -> Result<()> {
-        let to = addr::read(to, self.domain)?;
+        let to = addr::read_own(to, self.domain)?;
         match &mut self.kind {
             Kind::Stream(s) => s.bind(to, &self.set, self.rings),
             Kind::Datagram(d) => d.bind(to, &self.set, self.rings),
@@ -158,7 +178,7 @@ impl File {
         let (stream, peer) = s.accept()?;
         let (domain, rings) = (self.domain, self.rings);
         let (set, kind) = (self.set.inherited(), Kind::Stream(stream));
-        let file = Self { domain, flags: fcntl::RDWR, set, kind, rings };
+        let file = Self { domain, flags: fcntl::RDWR, closes_on_exec: false, set, kind, rings };
         file.push();
         Ok((file, addr::write(peer, domain)))
     }
@@ -242,6 +262,7 @@ impl File {
     pub fn recv(&mut self, flags: i32, count: usize, want: bool, room: usize) -> Result<Message> {
         let mut m = Message::default();
         let mut control = Control::default();
+        let wait = !self.is_nonblocking(flags);
         let (domain, set) = (self.domain, &self.set);
         if flags & msg::ERRQUEUE != 0 {
             let Kind::Datagram(d) = &mut self.kind else { return Err(Errno::EAGAIN) };
@@ -263,7 +284,11 @@ impl File {
                     }
                 }
                 Kind::Datagram(d) => {
-                    let taken = d.recv(flags, count, into)?;
+                    let taken = match d.recv(flags, count, into) {
+                        // Nobody waits for what will not come.
+                        Err(Errno::EAGAIN) if d.has_ended() && wait => return Ok(m),
+                        taken => taken?,
+                    };
                     m.from = addr::write(taken.from, domain);
                     m.count = if flags & msg::TRUNC != 0 { taken.len } else { taken.copied };
                     m.flags = if taken.len > count { msg::TRUNC } else { 0 };
@@ -283,6 +308,11 @@ impl File {
             return count;
         }
         count.min(self.set.words.rcv_lowat.load(Relaxed).max(1) as usize)
+    }
+
+    /// Whether no more will come than has.
+    pub fn has_ended(&self) -> bool {
+        self.events() & poll::RDHUP != 0
     }
 
     /// `shutdown(2)`.

@@ -34,8 +34,7 @@ impl Flavour {
             (sock::DGRAM, 0 | ipproto::UDP) => Ok(Self::Udp),
             (sock::DGRAM, p) if p == icmp => Ok(Self::Ping(six)),
             (sock::RAW, 1..=255) => Ok(Self::Raw(protocol as u8, six)),
-            (_, 0..=255) => Err(Errno::EPROTONOSUPPORT),
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EPROTONOSUPPORT),
         }
     }
     /// What it is to netd.
@@ -135,7 +134,7 @@ mod tests {
         {
             assert!(of(domain, ty, protocol) == Err(Errno::EPROTONOSUPPORT));
         }
-        assert!(of(af::INET, sock::RAW, 256) == Err(Errno::EINVAL));
+        assert!(of(af::INET, sock::RAW, 256) == Err(Errno::EPROTONOSUPPORT));
     }
 
     #[test]

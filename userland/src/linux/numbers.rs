@@ -12,7 +12,7 @@ macro_rules! errnos {
 }
 
 errnos! {
-    EIO = 5, EBADF = 9, EAGAIN = 11, EACCES = 13, EINVAL = 22, EPIPE = 32, EDOM = 33, ENOSYS = 38,
+    ENOENT = 2, EIO = 5, EBADF = 9, EAGAIN = 11, EACCES = 13, EINVAL = 22, EPIPE = 32, EDOM = 33, ENOSYS = 38,
     ENODEV = 19, EPROTO = 71, ENOTTY = 25, EMFILE = 24, ENOTSOCK = 88, EDESTADDRREQ = 89, EMSGSIZE = 90,
     EPROTOTYPE = 91, ENOPROTOOPT = 92, EPROTONOSUPPORT = 93, ESOCKTNOSUPPORT = 94, EOPNOTSUPP = 95,
     EAFNOSUPPORT = 97, EADDRNOTAVAIL = 99, ECONNABORTED = 103, ECONNRESET = 104, EISCONN = 106,
@@ -35,11 +35,11 @@ macro_rules! numbers {
 
 numbers! {
     /// Address families.
-    af { UNSPEC = 0, INET = 2, INET6 = 10 }
+    af { UNSPEC = 0, INET = 2, INET6 = 10, MAX = 46 }
     /// Socket types and what may be added to one.
-    sock { STREAM = 1, DGRAM = 2, RAW = 3, NONBLOCK = 0x800, CLOEXEC = 0x80000 }
+    sock { STREAM = 1, DGRAM = 2, RAW = 3, MAX = 11, NONBLOCK = 0x800, CLOEXEC = 0x80000 }
     /// Protocols, which are levels of options as well.
-    ipproto { IP = 0, ICMP = 1, TCP = 6, UDP = 17, IPV6 = 41, ICMPV6 = 58, RAW = 255 }
+    ipproto { IP = 0, ICMP = 1, TCP = 6, UDP = 17, IPV6 = 41, ICMPV6 = 58, RAW = 255, MAX = 263 }
     /// Options of raw sockets of ICMP.
     icmp { FILTER = 1 }
     /// Options of every socket; the level is 1.
@@ -76,7 +76,7 @@ numbers! {
     udp { CORK = 1 }
     /// Flags of sending and receiving, and of what was received.
     msg {
-        OOB = 1, PEEK = 2, TRUNC = 0x20, CTRUNC = 8, DONTWAIT = 0x40, EOR = 0x80, WAITALL = 0x100,
+        OOB = 1, PEEK = 2, CTRUNC = 8, PROBE = 0x10, TRUNC = 0x20, DONTWAIT = 0x40, EOR = 0x80, WAITALL = 0x100,
         ERRQUEUE = 0x2000, NOSIGNAL = 0x4000, MORE = 0x8000, FASTOPEN = 0x2000_0000,
     }
     /// Readiness.
@@ -85,7 +85,13 @@ numbers! {
         WRNORM = 0x100, WRBAND = 0x200, RDHUP = 0x2000,
     }
     /// Commands of `fcntl`, and flags of a file.
-    fcntl { GETFD = 1, SETFD = 2, GETFL = 3, SETFL = 4, RDWR = 2, NONBLOCK = 0x800 }
+    fcntl {
+        GETFD = 1, SETFD = 2, GETFL = 3, SETFL = 4, CLOEXEC = 1, RDWR = 2, APPEND = 0x400, NONBLOCK = 0x800,
+        ASYNC = 0x2000,
+    }
     /// Requests of `ioctl`.
-    ioctl { INQ = 0x541B, OUTQ = 0x5411, OUTQNSD = 0x894B, ATMARK = 0x8905, FIONBIO = 0x5421 }
+    ioctl {
+        INQ = 0x541B, OUTQ = 0x5411, OUTQNSD = 0x894B, ATMARK = 0x8905, FIONBIO = 0x5421, GSTAMP = 0x8906,
+        GSTAMPNS = 0x8907,
+    }
 }

@@ -40,22 +40,25 @@ pub struct Stream {
     pub(super) phase: Phase,
     /// Bytes that went with the SYN, until a call that waits for the connection has told them.
     pub(super) went: Option<usize>,
+    /// What `bind` has named.
     bound: Option<SocketAddr>,
     /// Ended by `shutdown`: bit 0 receiving, bit 1 sending.
     shut: u8,
+    /// What a connection that was given up leaves behind (Linux's `tcp_disconnect`).
+    left: Option<Errno>,
 }
 
 impl Stream {
     pub fn new(rt: &'static Runtime) -> Self {
         let (made, phase) = (Made::None, Phase::Unconnected);
-        Self { rt, made, phase, went: None, bound: None, shut: 0 }
+        Self { rt, made, phase, went: None, bound: None, shut: 0, left: None }
     }
 
     fn accepted(rt: &'static Runtime, stream: TcpStream) -> Self {
         stream.set_nonblocking(true);
         stream.set_eager(true);
         let (made, phase) = (Made::Stream(stream), Phase::Connected);
-        Self { rt, made, phase, went: None, bound: None, shut: 0 }
+        Self { rt, made, phase, went: None, bound: None, shut: 0, left: None }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -79,7 +82,12 @@ impl Stream {
     }
 
     pub fn is_connected(&self) -> bool {
-        self.phase == Phase::Connected
+        let Made::Stream(stream) = &self.made else { return false };
+        match self.phase {
+            Phase::Connected => true,
+            Phase::Connecting => stream.try_stands().is_ok(),
+            _ => false,
+        }
     }
 
     /// Tells netd of changed options.
@@ -127,6 +135,8 @@ impl Stream {
         }
         if self.bound.is_none() {
             self.bind(([0, 0, 0, 0], 0).into(), set, rings)?;
+            // Nobody has named it: a listener that is shut down gives it back.
+            self.bound = None;
         }
         let backlog = backlog.clamp(1, file::MAX_BACKLOG as i32) as u16;
         let (tx, rx) = set.stream_rings(rings);
@@ -164,11 +174,10 @@ impl Stream {
         if self.defers(to, set, rings)? {
             return Ok(());
         }
-        (self.phase, self.shut) = (Phase::Connecting, 0);
-        match self.connected() {
-            Err(Errno::EAGAIN) => Err(Errno::EINPROGRESS),
-            other => other,
-        }
+        (self.phase, self.shut, self.left) = (Phase::Connecting, 0, None);
+        // On the loop it may stand already. Linux answers before it looks, and so the next call is the one
+        // that says how it went.
+        Err(Errno::EINPROGRESS)
     }
 
     /// How the attempt went; [`Errno::EAGAIN`] while it lasts.
@@ -189,6 +198,18 @@ impl Stream {
 
     /// Gives the socket up, and makes one anew where it was bound.
     pub fn anew(&mut self, set: &Settings, rings: (u32, u32)) -> Result<()> {
+        const LEAVES_RESET: [Tcp; 6] = [
+            Tcp::SynSent,
+            Tcp::SynReceived,
+            Tcp::Established,
+            Tcp::CloseWait,
+            Tcp::FinWait1,
+            Tcp::FinWait2,
+        ];
+        let state = self.stream().map(TcpStream::state);
+        if state.is_some_and(|s| LEAVES_RESET.contains(&s)) {
+            self.left = Some(Errno::ECONNRESET);
+        }
         self.abort();
         self.went = None;
         (self.made, self.phase, self.shut) = (Made::None, Phase::Unconnected, 0);
@@ -207,6 +228,9 @@ impl Stream {
 
     /// The error that ended it, the first time.
     pub fn take_error(&mut self) -> Option<Errno> {
+        if let Some(left) = self.left.take() {
+            return Some(left);
+        }
         let Made::Stream(stream) = &self.made else { return None };
         stream.take_error().map(Errno::from)
     }
@@ -220,7 +244,12 @@ impl Stream {
 
     /// Receives up to `count` bytes, of which `into` gets a copy if there is one.
     pub fn recv(&mut self, flags: i32, count: usize, into: Option<&mut Vec<u8>>) -> Result<usize> {
-        let stream = self.stream().ok_or(Errno::ENOTCONN)?;
+        if let Some(left) = self.left.take() {
+            return Err(left);
+        }
+        let Some(stream) = self.stream() else {
+            return if self.shut & 1 != 0 { Ok(0) } else { Err(Errno::ENOTCONN) };
+        };
         let take = flags & msg::PEEK == 0;
         if flags & msg::OOB != 0 {
             let byte = stream.read_urgent(take)?;
@@ -229,10 +258,11 @@ impl Stream {
             }
             return Ok(1);
         }
-        if count == 0 {
-            return Ok(0);
+        let readable = stream.try_readable();
+        if take && !matches!(readable, Ok(1..)) {
+            stream.pass_urgent();
         }
-        let n = match stream.try_readable()? {
+        let n = match readable? {
             // An attempt that failed, and was told of.
             0 if self.phase == Phase::Unconnected => return Err(Errno::ENOTCONN),
             n => n.min(count),
@@ -292,14 +322,17 @@ impl Stream {
             // Receiving is all that a listener does.
             return if how == Shutdown::Write { Ok(()) } else { self.anew(set, rings) };
         }
-        let stream = self.stream().ok_or(Errno::ENOTCONN)?;
-        match stream.state() {
-            Tcp::Closed | Tcp::Free => return Err(Errno::ENOTCONN),
-            Tcp::SynSent => return self.anew(set, rings),
-            _ => stream.shutdown(how)?,
-        }
+        let done = match self.stream() {
+            Some(stream) => match stream.state() {
+                Tcp::Closed | Tcp::Free => return Err(Errno::ENOTCONN),
+                Tcp::SynSent => return self.anew(set, rings),
+                _ => Ok(stream.shutdown(how)?),
+            },
+            // It counts all the same.
+            None => Err(Errno::ENOTCONN),
+        };
         self.shut |= [1, 2, 3][how as usize];
-        Ok(())
+        done
     }
 
     /// Whether all that was sent, and the end, is acknowledged: what SO_LINGER waits for.
@@ -312,7 +345,8 @@ impl Stream {
     /// What the ioctls about queues say; [`Errno::EINVAL`] of a listener.
     pub fn queued(&self, request: i32) -> Result<i32> {
         let Made::Stream(s) = &self.made else {
-            return if self.is_listener() { Err(Errno::EINVAL) } else { Ok(0) };
+            let counts = self.is_listener() && request != ioctl::ATMARK;
+            return if counts { Err(Errno::EINVAL) } else { Ok(0) };
         };
         Ok(match request {
             ioctl::INQ => s.readable_bytes() as i32,
@@ -332,6 +366,11 @@ impl Stream {
             return writable;
         }
         let found = match &self.made {
+            _ if self.is_fresh() => {
+                let error = if self.left.is_some() { poll::ERR } else { 0 };
+                let ended = if self.shut & 1 != 0 { readable | poll::RDHUP } else { 0 };
+                return writable | poll::HUP | error | ended;
+            }
             Made::None => return writable | poll::HUP,
             Made::Listener(l) if l.record().pending.load(Acquire) > 0 => return readable,
             Made::Listener(_) => return 0,
@@ -341,8 +380,21 @@ impl Stream {
         found | also(poll::IN, poll::RDNORM) | also(poll::OUT, poll::WRNORM)
     }
 
+    /// Whether it is as after `socket`: not connected yet, or not any more.
+    fn is_fresh(&self) -> bool {
+        match &self.made {
+            Made::None => true,
+            Made::Stream(stream) => {
+                self.phase == Phase::Unconnected
+                    && matches!(stream.state(), Tcp::Open | Tcp::Closed | Tcp::Free)
+            }
+            Made::Listener(_) => false,
+        }
+    }
+
     pub fn local(&self) -> SocketAddr {
         let made = match &self.made {
+            Made::Stream(s) if self.is_fresh() && s.state() != Tcp::Open => None,
             Made::None => None,
             Made::Stream(s) => s.local_addr().ok(),
             Made::Listener(l) => l.local_addr().ok(),
@@ -351,7 +403,7 @@ impl Stream {
     }
 
     pub fn peer(&self) -> Result<SocketAddr> {
-        let stream = self.stream().filter(|_| self.phase == Phase::Connected);
+        let stream = self.stream().filter(|_| self.is_connected());
         let stream = stream.filter(|s| !matches!(s.state(), Tcp::Closed | Tcp::Free));
         Ok(stream.ok_or(Errno::ENOTCONN)?.peer_addr()?)
     }

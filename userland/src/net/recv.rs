@@ -240,6 +240,15 @@ impl TcpStream {
         Ok(byte[0])
     }
 
+    /// Passes an urgent byte that is all there is: a read that finds nothing else does that (Linux's
+    /// `tcp_recvmsg`), and it is neither at the mark then nor can the byte be read out of band.
+    pub(crate) fn pass_urgent(&self) {
+        let out_of_band = !self.opts().flag(option::OOBINLINE);
+        if self.urgent() == Some(0) && out_of_band && self.unread() == 1 {
+            self.socket.read_up_to(self.socket.rx_head() + 1);
+        }
+    }
+
     /// Whether the next byte to be read is the urgent one (SIOCATMARK).
     pub fn at_mark(&self) -> bool {
         self.urgent() == Some(0)

@@ -87,10 +87,20 @@ impl TcpStream {
     /// # Errors
     /// [`Error::WouldBlock`] while it lasts, or why it failed.
     pub fn try_connected(&self) -> Result<(), Error> {
+        match self.try_stands() {
+            Err(Error::ConnectionAborted) => {
+                Err(self.take_error().unwrap_or(Error::ConnectionAborted))
+            }
+            other => other,
+        }
+    }
+
+    /// As [`Self::try_connected`], leaving the error where it is.
+    pub(crate) fn try_stands(&self) -> Result<(), Error> {
         match self.socket.record().state() {
             State::Open | State::SynSent | State::SynReceived => Err(Error::WouldBlock),
             State::Closed | State::Free if !self.socket.was_established() => {
-                Err(self.take_error().unwrap_or(Error::ConnectionAborted))
+                Err(Error::ConnectionAborted)
             }
             _ => Ok(()),
         }

@@ -175,6 +175,25 @@ impl<E: Env> Stack<E> {
         Ok(Reply::Done)
     }
 
+    /// A connection of TCP has one host at its other end. Who sends to all or to a group may say so once.
+    fn may_connect(&mut self, i: u32, space: Space, dst: IpAddr) -> Result<()> {
+        let all = self.iface.is_broadcast(dst);
+        if !all && !dst.is_multicast() {
+            return Ok(());
+        }
+        if space == Space::Tcp {
+            return Err(Error::NetworkUnreachable);
+        }
+        let s = &self.socks[i as usize];
+        let session = &self.sessions[s.session as usize];
+        if !session.spec.broadcast {
+            self.counters.not_permitted += 1;
+            return Err(Error::NotPermitted(Permission::Broadcast));
+        }
+        let asked = !all || session.options(s.id) & option::BROADCAST != 0;
+        if asked { Ok(()) } else { Err(Error::Prohibited) }
+    }
+
     /// Connects; `fast`: with Fast Open, and as much of so many bytes as its SYN may take along.
     pub(super) fn connect(
         &mut self,
@@ -194,18 +213,10 @@ impl<E: Env> Stack<E> {
         };
         let raw = self.kind(i) == Some(Kind::Raw);
         let portless = addr.port() == 0 && space != Space::Ping && !raw;
-        if portless || dst.is_multicast() {
+        if portless {
             return Err(Error::Invalid);
         }
-        if self.iface.is_broadcast(dst) {
-            if space == Space::Tcp {
-                return Err(Error::NetworkUnreachable);
-            }
-            if !self.sessions[sock.session as usize].spec.broadcast {
-                self.counters.not_permitted += 1;
-                return Err(Error::NotPermitted(Permission::Broadcast));
-            }
-        }
+        self.may_connect(i, space, dst)?;
         let mut local = self.socks[i as usize].local;
         local.set_ip(self.speaks_from(i, dst)?);
         if !dst.is_loopback() && !self.iface.is_ours(dst) {

@@ -148,7 +148,9 @@ impl<E: Env> Stack<E> {
         let fits = in_window(seg, first, request.window as u32);
         if old || !fits || rst {
             self.counters.tcp_unacceptable += 1;
-            if (!rst || fits) && self.may_answer(entry) {
+            // Who sends text waits for an answer; the limit is against two that answer each other.
+            let waits = seg.space() > 0 && !seg.flags.intersects(Flags::SYN | Flags::RST);
+            if (!rst || fits) && (waits || self.may_answer(entry)) {
                 self.send_ack(&request);
             }
             return Ok(());

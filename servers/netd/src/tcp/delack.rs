@@ -132,6 +132,18 @@ impl Conn {
         self.delay.quick > 0 && !self.delay.answering && self.need.contains(Need::ACK)
     }
 
+    /// The peer's FIN waits as long as text would, but no text before it means no delay that was learnt.
+    #[cold]
+    pub(super) fn delay_ack_of_fin(&mut self, now: u64) {
+        self.delay.answering = true;
+        let enough = self.rcv_nxt - self.acked > self.delay.size as u32;
+        if enough || self.delay.for_ns == 0 || self.need.contains(Need::ACK) {
+            self.need |= Need::ACK;
+        } else {
+            self.ack_at = self.ack_at.min(now + self.ack_delay());
+        }
+    }
+
     fn ack_delay(&self) -> u64 {
         let d = &self.delay;
         if d.for_ns <= LEAST_NS {

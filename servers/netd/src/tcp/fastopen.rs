@@ -175,7 +175,7 @@ impl Conn {
         self.rcv_adv = self.rcv_adv.max(self.rcv_nxt);
         self.publish_rcv();
         if seg.flags.contains(Flags::FIN) && plan.len == seg.len {
-            return self.take_fin();
+            return self.take_fin(now);
         }
         Outcome::READY
     }

@@ -89,7 +89,7 @@ impl Conn {
             outcome |= self.fin(seg);
         }
         if self.state != State::Closed && self.peer_fin == Some(self.rcv_nxt) {
-            outcome |= self.take_fin();
+            outcome |= self.take_fin(now);
         }
         outcome
     }
@@ -103,9 +103,10 @@ impl Conn {
             if fin.lt(self.rcv_nxt) && self.state != State::TimeWait {
                 self.need |= Need::ACK;
             }
-        } else if self.orphan && self.state == State::FinWait2 && self.rcv_nxt.lt(fin) {
+        } else if self.deaf && self.is_refused(seg) {
             // There is text before it that nobody will ever read.
-            return self.end(None) | Outcome::REFUSE;
+            let told = (!self.orphan).then_some(Error::ConnectionReset);
+            return self.end(told) | Outcome::REFUSE;
         } else if self.rcv_nxt.le(fin) && fin.le(self.rcv_adv) {
             self.peer_fin = Some(fin);
             if seg.len == 0 && self.rcv_nxt.lt(fin) {
@@ -194,20 +195,28 @@ impl Conn {
     }
 
     /// The peer's FIN, in its turn: RFC 9293 3.10.7.4 eighth.
-    pub(super) fn take_fin(&mut self) -> Outcome {
+    pub(super) fn take_fin(&mut self, now: u64) -> Outcome {
         self.rcv_nxt = self.rcv_nxt + 1;
         self.rcv_adv = self.rcv_adv.max(self.rcv_nxt);
         self.fin_taken = true;
         self.peer_fin = None;
         self.publish_rcv();
         record::add_events(self.rec, event::PEER_FIN);
-        self.need |= Need::ACK;
         match self.state {
+            // The program is about to end its direction, too, and its FIN takes the ACK along.
+            State::Established => {
+                self.enter(State::CloseWait);
+                self.delay_ack_of_fin(now);
+                return Outcome::READY;
+            }
             State::FinWait1 => self.enter(State::Closing),
-            State::FinWait2 => return self.enter_time_wait(),
-            State::Established => self.enter(State::CloseWait),
+            State::FinWait2 => {
+                self.need |= Need::ACK;
+                return self.enter_time_wait();
+            }
             _ => {}
         }
+        self.need |= Need::ACK;
         Outcome::READY
     }
 
