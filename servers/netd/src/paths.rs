@@ -21,6 +21,8 @@ struct Path {
     used: u64,
     /// 0: that of the interface.
     mtu: u16,
+    /// Whether that is more than the path carries, so that routers have to cut packets.
+    cut: bool,
     mtu_until: u64,
     gateway: Option<IpAddr>,
     gateway_until: u64,
@@ -33,6 +35,7 @@ const NOWHERE: Path = Path {
     dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     used: 0,
     mtu: 0,
+    cut: false,
     mtu_until: 0,
     gateway: None,
     gateway_until: 0,
@@ -96,11 +99,18 @@ impl Paths {
         self.find(dst).filter(|p| p.mtu != 0 && now < p.mtu_until).map(|p| p.mtu)
     }
 
-    /// A router says that packets to `dst` must not be longer than `mtu` bytes.
-    pub fn learn_mtu(&mut self, dst: IpAddr, mtu: u16, now: u64) {
+    /// Whether packets to `dst` have to be cut on the way: not even the smallest that are sent fit.
+    #[inline]
+    pub fn must_cut(&self, dst: IpAddr, now: u64) -> bool {
+        self.special && self.find(dst).is_some_and(|p| p.cut && now < p.mtu_until)
+    }
+
+    /// A router says that packets to `dst` must not be longer than `mtu` bytes, less than which, `least`, is
+    /// not believed: what is that long goes without DF then (Linux's `ip_rt_min_pmtu`).
+    pub fn learn_mtu(&mut self, dst: IpAddr, mtu: u16, least: u16, now: u64) {
         self.special = true;
         let path = self.entry(dst, now);
-        (path.mtu, path.mtu_until) = (mtu, now + EXPIRES_NS);
+        (path.mtu, path.cut, path.mtu_until) = (mtu.max(least), mtu < least, now + EXPIRES_NS);
     }
 
     /// The gateway to `dst` that another one recommended.
@@ -143,8 +153,8 @@ mod tests {
     fn an_mtu_and_a_gateway_are_believed_for_ten_minutes() {
         let mut p = Paths::new(7);
         let six: IpAddr = "2001:db8::1".parse().unwrap();
-        p.learn_mtu(ip(1), 576, S);
-        p.learn_mtu(six, 1280, S);
+        p.learn_mtu(ip(1), 576, 552, S);
+        p.learn_mtu(six, 1280, 1280, S);
         p.learn_gateway(ip(1), ip(9), S);
         for now in [S, S + EXPIRES_NS - 1] {
             assert_eq!((p.mtu(ip(1), now), p.mtu(six, now)), (Some(576), Some(1280)));
@@ -153,6 +163,16 @@ mod tests {
         let now = S + EXPIRES_NS;
         assert_eq!((p.mtu(ip(1), now), p.gateway(ip(1), now)), (None, None));
         assert_eq!(p.mtu(ip(2), S), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_whatever_is_done_is_cut() {
+        let mut p = Paths::new(7);
+        p.learn_mtu(ip(1), 551, 552, S);
+        p.learn_mtu(ip(2), 552, 552, S);
+        assert_eq!((p.mtu(ip(1), S), p.mtu(ip(2), S)), (Some(552), Some(552)));
+        assert!(p.must_cut(ip(1), S) && !p.must_cut(ip(2), S) && !p.must_cut(ip(3), S));
+        assert!(!p.must_cut(ip(1), S + EXPIRES_NS));
     }
 
     #[test]
@@ -169,11 +189,11 @@ mod tests {
     #[test]
     fn the_table_is_bounded_and_keeps_what_is_used() {
         let mut p = Paths::new(7);
-        p.learn_mtu(ip(0), 600, 1);
+        p.learn_mtu(ip(0), 600, 552, 1);
         for n in 1..100_000 {
             p.admit_error(ip(n), n as u64 + 1);
             if n % 50 == 0 {
-                p.learn_mtu(ip(0), 600, n as u64 + 1);
+                p.learn_mtu(ip(0), 600, 552, n as u64 + 1);
             }
         }
         assert_eq!(p.mtu(ip(0), 100_001), Some(600));

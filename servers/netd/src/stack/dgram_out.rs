@@ -154,7 +154,7 @@ impl<E: Env> Stack<E> {
             option::PMTU_DONT => false,
             option::PMTU_DO | option::PMTU_PROBE => true,
             // What fits is not to be cut on the way: so a smaller MTU there is learnt.
-            _ => len + room <= self.mtu_to(way.link, dst),
+            _ => len + room <= self.mtu_to(way.link, dst) && !self.paths.must_cut(dst, self.now),
         };
         let protocol = match (d.kind, dst) {
             (Kind::Ping, IpAddr::V4(_)) => ip::protocol::ICMP,

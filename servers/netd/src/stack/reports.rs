@@ -123,9 +123,8 @@ impl<E: Env> Stack<E> {
     fn learn_mtu(&mut self, quote: &Quote, mtu: u16) {
         let known = self.paths.mtu(quote.dst, self.now).unwrap_or(self.iface.mtu);
         let least = if quote.dst.is_ipv4() { LEAST_MTU } else { 1280 };
-        let believed = mtu.max(least);
-        if believed < known && mtu < quote.len {
-            self.paths.learn_mtu(quote.dst, believed, self.now);
+        if mtu.max(least) < known && mtu < quote.len {
+            self.paths.learn_mtu(quote.dst, mtu, least, self.now);
         }
     }
 

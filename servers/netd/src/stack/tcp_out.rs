@@ -141,6 +141,7 @@ impl<E: Env> Stack<E> {
         let Envelope { segment, tos, hop_limit } = how;
         let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
         ip.tos = tos;
+        ip.dont_fragment = !self.paths.must_cut(dst, self.now);
         if hop_limit != 0 {
             ip.hop_limit = hop_limit;
         }
