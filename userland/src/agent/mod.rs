@@ -106,18 +106,20 @@ impl Agent {
 
     /// Makes those pending calls again that `which` chooses.
     fn go_on(&mut self, which: impl Fn(&Pending, &[Option<File>]) -> bool) {
-        let mut i = 0;
-        while i < self.pending.len() {
-            if !which(&self.pending[i], &self.files) {
-                i += 1;
+        // Whatever one call in a queue waits for, those behind it wait for, too.
+        let mut queues = Vec::new();
+        let waiting = core::mem::take(&mut self.pending);
+        for mut p in waiting {
+            let behind = p.queue().is_some_and(|q| queues.contains(&q)) && !p.is_due(self.rt.now());
+            if behind || !which(&p, &self.files) {
+                self.pending.push(p);
                 continue;
             }
-            let mut p = self.pending.remove(i);
             match p.attempt(self) {
                 Some(answer) => self.answer(p.tag, answer),
                 None => {
-                    self.pending.insert(i, p);
-                    i += 1;
+                    queues.extend(p.queue());
+                    self.pending.push(p);
                 }
             }
         }

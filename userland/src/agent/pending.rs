@@ -74,6 +74,17 @@ impl Pending {
         self.deadline.is_some_and(|at| now >= at)
     }
 
+    /// The queue in which it stands with others of its kind: theirs is not done before its own.
+    pub fn queue(&self) -> Option<(i32, bool)> {
+        match &self.call {
+            Call::Accept => Some((self.fd, true)),
+            Call::Receive { flags, .. } if flags & (msg::WAITALL | msg::OOB | msg::ERRQUEUE) == 0 => {
+                Some((self.fd, false))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether news of these sockets (ids, in order) may end its waiting.
     pub fn concerns(&self, files: &[Option<File>], news: &[u32]) -> bool {
         let file = match &self.call {

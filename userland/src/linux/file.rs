@@ -23,6 +23,15 @@ pub(super) const MAX_DATAGRAM: usize = 65_535;
 /// Smallest ring.
 const MIN_RING: u32 = 4096;
 
+/// Bytes of rings for all that may wait for a listener: sent, received.
+const BACKLOG_ROOM: (u32, u32) = (4 << 20, 8 << 20);
+
+/// Rings of each connection that waits: `usual`, unless so many would leave nothing for other sockets.
+pub(super) fn of_backlog(backlog: u16, usual: (u32, u32)) -> (u32, u32) {
+    let each = |room: u32, usual: u32| usual.min(1 << (room / backlog.max(1) as u32).ilog2());
+    (each(BACKLOG_ROOM.0, usual.0), each(BACKLOG_ROOM.1, usual.1))
+}
+
 /// Makes something with rings of these sizes, or with smaller ones if the session has no room.
 pub(super) fn with_room<T>(
     mut tx: u32,
@@ -385,5 +394,21 @@ impl File {
             Kind::Datagram(d) => d.peer()?,
         };
         Ok(addr::write(peer, self.domain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_queue_has_small_rings() {
+        let usual = (256 << 10, 256 << 10);
+        for (backlog, expected) in
+            [(1, usual), (16, usual), (17, (128 << 10, 256 << 10)), (256, (16 << 10, 32 << 10))]
+        {
+            assert_eq!(of_backlog(backlog, usual), expected, "{backlog}");
+        }
+        assert_eq!(of_backlog(5, (16 << 10, 64 << 10)), (16 << 10, 64 << 10));
     }
 }

@@ -139,7 +139,7 @@ impl Stream {
             self.bound = None;
         }
         let backlog = backlog.clamp(1, file::MAX_BACKLOG as i32) as u16;
-        let (tx, rx) = set.stream_rings(rings);
+        let (tx, rx) = set.stream_rings(file::of_backlog(backlog, rings));
         let stream = self.open(set, rings)?;
         file::with_room(tx, rx, |tx, rx| stream.listen(backlog, tx, rx))?;
         if let Made::Stream(stream) = core::mem::replace(&mut self.made, Made::None) {
