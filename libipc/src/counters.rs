@@ -111,6 +111,14 @@ counters! {
     tcp_after_fin = "Drop.InTcpAfterFin",
     /// Connections that left TIME-WAIT early, since others came.
     time_wait_overflow = "Tcp.TimeWaitOverflow",
+    /// Times that streams began to hold more than they should, of one program or of all.
+    memory_pressures = "TcpExt.TCPMemoryPressures",
+    /// Times that data which had arrived out of order was dropped to make room.
+    out_of_order_pruned = "TcpExt.OfoPruned",
+    /// Segments out of order that there was no memory for.
+    out_of_order_dropped = "Drop.InTcpOutOfOrder",
+    /// Times that a range of what is in flight or out of order found no memory: it was joined to another, or dropped.
+    ranges_refused = "Stack.RangesRefused",
     /// Connections reset at close, since too many went on without their programs.
     orphans_reset = "TcpExt.TCPAbortOnMemory",
     /// Connections whose SYN took data along that its SYN-ACK acknowledged (RFC 7413).

@@ -63,7 +63,8 @@ pub struct Record {
     /// Streams: `snd_una` (low half) and `snd_max`, the highest sequence number sent plus one
     /// (high half). Datagrams: bytes ever taken from the send ring.
     pub snd: AtomicU64,
-    /// Own FIN's sequence number, valid with [`event::FIN_QUEUED`].
+    /// Own FIN's sequence number, valid with [`event::FIN_QUEUED`]. Before, of streams: how many bytes the program
+    /// should have written and not acknowledged unless it knows better, 0: as many as the ring holds.
     pub fin_seq: AtomicU32,
     /// Streams: [`event`] bits. Datagrams: errors reported in all; the last is in `error`.
     pub events: AtomicU32,
@@ -125,6 +126,15 @@ impl Default for Record {
 }
 
 impl Record {
+    /// How many bytes the program should have written and not acknowledged; 0: as many as the ring holds.
+    #[inline]
+    pub fn send_limit(&self) -> u32 {
+        match self.events.load(Acquire) & event::FIN_QUEUED {
+            0 => self.fin_seq.load(Relaxed),
+            _ => 0,
+        }
+    }
+
     /// All zero: no socket, not sealed.
     pub const fn new() -> Self {
         Self {

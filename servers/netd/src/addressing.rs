@@ -1,6 +1,6 @@
 //! What the manifest may say about the interface, in `args`: how it gets its address.
 
-use crate::addressing6;
+use crate::{addressing6, settings};
 use core::fmt;
 use core::net::Ipv4Addr;
 
@@ -43,13 +43,18 @@ pub enum ArgError<'a> {
     Address6(&'a str),
     /// `gw6=` or `dns6=`, and no address.
     NoAddress6(&'a str),
+    /// Not three numbers that ascend.
+    Levels(&'a str),
 }
 
 impl fmt::Display for ArgError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(arg) => {
-                write!(f, "argument {arg}: known are dhcp, ip=, gw=, dns=, ip6=, gw6= and dns6=")
+                write!(
+                    f,
+                    "argument {arg}: known are dhcp, ip=, gw=, dns=, ip6=, gw6=, dns6= and tcp_mem="
+                )
             }
             Self::Twice(arg) => write!(f, "argument {arg}: given before"),
             Self::Address(arg) => {
@@ -71,6 +76,12 @@ impl fmt::Display for ArgError<'_> {
             Self::NoAddress6(arg) => {
                 write!(f, "argument {arg}: goes with ip6=ADDRESS/LENGTH, without it routers say")
             }
+            Self::Levels(arg) => {
+                write!(
+                    f,
+                    "argument {arg}: write three ascending amounts of KiB, tcp_mem=8192,12288,16384"
+                )
+            }
             Self::Both => f.write_str("arguments dhcp and ip=: one or the other"),
         }
     }
@@ -87,7 +98,9 @@ impl Addressing {
     /// misspelt must not become one that somebody else chooses.
     pub fn parse(args: &str) -> Result<Self, ArgError<'_>> {
         let (mut dhcp, mut ip, mut gw, mut dns) = (None, None, None, None);
-        for arg in args.split_whitespace().filter(|a| !addressing6::is_word(a)) {
+        for arg in
+            args.split_whitespace().filter(|a| !addressing6::is_word(a) && !settings::is_word(a))
+        {
             let seen = match arg.split_once('=') {
                 None if arg == "dhcp" => dhcp.replace(arg).is_some(),
                 Some(("ip", v)) => ip.replace(network(v).ok_or(ArgError::Address(arg))?).is_some(),

@@ -14,7 +14,7 @@ mod guest;
 use libipc::sock::DOORBELL_SHIFT;
 use libipc::{msg, sys};
 use netd::env::Env;
-use netd::{Addressing, Addressing6, Stack};
+use netd::{Addressing, Addressing6, Settings, Setup, Stack};
 
 use guest::{Caps, Guest};
 
@@ -30,6 +30,13 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
+    let settings = match Settings::parse(&start.args) {
+        Ok(settings) => settings,
+        Err(e) => {
+            rt::log!("{e}");
+            return 1;
+        }
+    };
     let (setup, caps) = match guest::setup(start, addressing) {
         Ok(found) => found,
         Err(missing) => {
@@ -37,7 +44,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
-    let stack = Stack::new(setup, Guest::default(), start.now_ns());
+    let stack = Stack::new(Setup { settings, ..setup }, Guest::default(), start.now_ns());
     Server { start, caps, stack, armed: u64::MAX }.run()
 }
 

@@ -320,6 +320,11 @@ pub fn halves(word: u64) -> (Seq, Seq) {
     (Seq(word as u32), Seq((word >> 32) as u32))
 }
 
+/// How much the program may have written and not acknowledged; no FIN is queued. Soft: a hint for the program.
+pub fn set_send_limit(r: &Record, bytes: u32) {
+    r.fin_seq.store(bytes, Relaxed);
+}
+
 /// The own FIN's number, before the program learns that its half is closed.
 pub fn queue_fin(r: &Record, fin: Seq) {
     crash::point();

@@ -1,6 +1,8 @@
 //! What Linux calls sysctls: choices that hold for the whole stack. The defaults are Linux's unless the
 //! field says otherwise.
 
+use crate::addressing::ArgError;
+use crate::tcp::Levels;
 use bitflags::bitflags;
 
 /// Settings of a stack.
@@ -14,6 +16,8 @@ pub struct Settings {
     pub mtu_probing: bool,
     /// Connections that no program holds, at most (`tcp_max_orphans`): one more is reset when it is closed.
     pub max_orphans: u32,
+    /// Pages that all streams may hold (`tcp_mem`); `None`: five eighths, three quarters and fifteen sixteenths of all rings.
+    pub tcp_mem: Option<Levels>,
     /// Whether an RST leaves TIME-WAIT as it is (RFC 1337 3, `tcp_rfc1337`).
     pub rfc1337: bool,
     /// Whether an active open may take the place of a connection in TIME-WAIT (`tcp_tw_reuse`).
@@ -59,12 +63,67 @@ pub enum Reuse {
     Always,
 }
 
+/// The word of the manifest that is read here; [`crate::Addressing`] passes over it.
+const TCP_MEM: &str = "tcp_mem";
+
+/// Whether `arg` is read here.
+pub(crate) fn is_word(arg: &str) -> bool {
+    arg.split_once('=').is_some_and(|(word, _)| word == TCP_MEM)
+}
+
+impl Settings {
+    /// Reads arguments, separated by spaces: `tcp_mem=LOW,PRESSURE,MOST` in KiB. Words about addresses are passed over.
+    ///
+    /// # Errors
+    /// The first argument that is wrong.
+    pub fn parse(args: &str) -> Result<Self, ArgError<'_>> {
+        let mut settings = Self::default();
+        for arg in args.split_whitespace().filter(|a| is_word(a)) {
+            let levels = arg.split_once('=').and_then(|(_, text)| levels(text));
+            let levels = levels.ok_or(ArgError::Levels(arg))?;
+            if settings.tcp_mem.replace(levels).is_some() {
+                return Err(ArgError::Twice(arg));
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// `LOW,PRESSURE,MOST` in KiB, ascending.
+fn levels(text: &str) -> Option<Levels> {
+    let mut words = text.split(',').map(|kib| kib.parse::<u32>().ok());
+    let (low, pressure, most) = (words.next()??, words.next()??, words.next()??);
+    let ordered = words.next().is_none() && 0 < low && low <= pressure && pressure <= most;
+    ordered.then_some(Levels { low: low / 4, pressure: pressure / 4, most: most / 4 })
+}
+
+#[cfg(test)]
+#[test]
+fn levels_are_read_and_wrong_ones_refused() {
+    let levels = |args| Settings::parse(args).map(|s| s.tcp_mem);
+    let some = Levels { low: 250, pressure: 500, most: 1000 };
+    assert_eq!(levels("dhcp tcp_mem=1000,2000,4000"), Ok(Some(some)));
+    assert_eq!(levels("ip=10.9.0.2/24"), Ok(None));
+    for wrong in [
+        "tcp_mem=",
+        "tcp_mem=1,2",
+        "tcp_mem=1,2,3,4",
+        "tcp_mem=3,2,1",
+        "tcp_mem=0,1,2",
+        "tcp_mem=1,2,x",
+    ] {
+        assert_eq!(levels(wrong), Err(ArgError::Levels(wrong)));
+    }
+    assert_eq!(levels("tcp_mem=1,2,3 tcp_mem=1,2,3"), Err(ArgError::Twice("tcp_mem=1,2,3")));
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             nagle: true,
             mtu_probing: false,
             max_orphans: 4096,
+            tcp_mem: None,
             rfc1337: false,
             reuse: Reuse::Loopback,
             fast_open: FastOpen::CLIENT.union(FastOpen::SERVER),

@@ -225,7 +225,7 @@ fn addresses_that_cannot_be_are_dropped() {
         s.send(&port(from, to));
         s.nothing();
     }
-    let c = *s.host.stack().counters();
+    let c = s.host.stack().counters();
     assert_eq!((c.rx_address, c.rx_unclaimed), (7, 1));
 }
 

@@ -31,7 +31,7 @@ fn two(seed: u64, long_way: bool) -> Net {
 
 fn story(net: &mut Net) -> Story {
     let all = net.all.take().expect("asked for");
-    (all, net.hosts.iter_mut().map(|h| *h.stack().counters()).collect())
+    (all, net.hosts.iter_mut().map(|h| h.stack().counters()).collect())
 }
 
 /// Streams both ways.

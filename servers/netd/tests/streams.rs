@@ -64,7 +64,7 @@ fn with_ourselves() {
         let talk = Talk::begin(&mut net, [0, 0], addr, 2, 200_000, 200_000);
         converse(&mut net, &mut [talk], 7, |_| {});
         assert_eq!(net.resets, 0);
-        let counters = *net.hosts[0].stack().counters();
+        let counters = net.hosts[0].stack().counters();
         assert_eq!((counters.retransmits, counters.dropped()), (0, 0), "{addr}");
     }
 }

@@ -354,11 +354,12 @@ impl<'a> Opts<'a> {
     pub fn set_send_buffer(self, bytes: i64) {
         let granted = bytes.clamp(2304, LARGEST_BUFFER) as u64 * 2;
         self.socket.tx_limit.set(granted.min(self.socket.tx_size()));
+        self.socket.tx_locked.set(true);
     }
 
-    /// What [`Self::set_send_buffer`] granted.
+    /// What [`Self::set_send_buffer`] granted, or what the stack thinks right at the moment.
     pub fn send_buffer(self) -> i64 {
-        self.socket.tx_limit.get() as i64
+        self.socket.send_limit() as i64
     }
 
     /// SO_RCVBUF: the largest window advertised is so large, and twice as much is said to be granted,

@@ -42,7 +42,7 @@ impl TcpStream {
         if lowat != 0 && self.not_sent() >= lowat {
             return 0;
         }
-        self.socket.tx_limit.get().saturating_sub(self.unsent() as u64) as usize
+        self.socket.send_limit().saturating_sub(self.unsent() as u64) as usize
     }
 
     /// Whether so much room is free that writing is worth while: a third (POLLOUT).

@@ -28,6 +28,8 @@ pub(super) struct Socket {
     pub linger: Cell<Option<u16>>,
     /// How far the send ring may be filled (SO_SNDBUF).
     pub tx_limit: Cell<u64>,
+    /// The program has said so.
+    pub tx_locked: Cell<bool>,
     /// `rx_head` when netd was last told of it.
     told: Cell<u64>,
     /// netd is told of every read.
@@ -42,6 +44,16 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// How far the send ring may be filled: as SO_SNDBUF says, else as the stack thinks right, which grows with what
+    /// the path carries.
+    pub fn send_limit(&self) -> u64 {
+        let limit = self.tx_limit.get();
+        match self.record().send_limit() as u64 {
+            right if right != 0 && !self.tx_locked.get() => limit.min(right),
+            _ => limit,
+        }
+    }
+
     /// A new socket.
     pub fn open(rt: &'static Runtime, kind: Kind, tx: u32, rx: u32) -> Result<Self, Error> {
         rt.session()?;
@@ -73,6 +85,7 @@ impl Socket {
             write_timeout: Cell::new(None),
             linger: Cell::new(None),
             tx_limit: Cell::new(tx_size as u64),
+            tx_locked: Cell::new(false),
             told: Cell::new(0),
             eager: Cell::new(false),
             reported: Cell::new(None),

@@ -195,7 +195,8 @@ fn args(c: &Common<'_>, p: &mut Problems) {
     let refused = match c.file.get_ref().as_str() {
         "netd" => {
             let v6 = || netd::Addressing6::parse(text).err();
-            netd::Addressing::parse(text).err().or_else(v6).map(|e| e.to_string())
+            let rest = || netd::Settings::parse(text).err();
+            netd::Addressing::parse(text).err().or_else(v6).or_else(rest).map(|e| e.to_string())
         }
         "e1000d" => e1000d::settings::Settings::parse(text).err().map(|e| e.to_string()),
         _ => None,

@@ -302,7 +302,8 @@ impl<E: Env> Stack<E> {
                     let Body::Tcp(conn) = &mut self.socks[i as usize].body else {
                         return Err(Error::Invalid);
                     };
-                    let many = self.orphans >= self.settings.max_orphans;
+                    let many =
+                        self.orphans >= self.settings.max_orphans || conn.is_short_of_memory();
                     self.counters.orphans_reset += many as u64;
                     self.orphans += 1;
                     if !conn.orphan(now) || many {

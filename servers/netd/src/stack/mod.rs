@@ -103,7 +103,7 @@ use crate::request::Requests;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::state::{HardState, Secrets};
-use crate::tcp::Pool;
+use crate::tcp::{Gauge, Pool};
 use crate::timewait::TimeWait;
 use crate::wheel::Wheel;
 use crate::wire::ethernet::Mac;
@@ -154,8 +154,10 @@ pub struct Stack<E> {
     send_links: Links,
     turns: Turns,
     listen_links: Links,
-    /// What connections have in flight.
-    pool: Rc<Pool>,
+    /// What connections have in flight and hold, by session.
+    pools: Vec<Rc<Pool>>,
+    /// What all of them hold.
+    memory: Rc<Gauge>,
     neighbours: Neighbours,
     pending: Pending,
     reassembly: Reassembly,
@@ -201,8 +203,17 @@ pub struct Signals {
 
 impl<E: Env> Stack<E> {
     /// Counters.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        let mut c = self.counters;
+        c.memory_pressures = self.memory.times();
+        for pool in &self.pools {
+            let memory = pool.memory();
+            c.memory_pressures += memory.own().times();
+            c.out_of_order_pruned += memory.prunes.get();
+            c.out_of_order_dropped += memory.dropped.get();
+            c.ranges_refused += pool.refused();
+        }
+        c
     }
 
     /// Changes what was chosen for the whole stack.

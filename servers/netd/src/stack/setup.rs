@@ -29,7 +29,7 @@ use crate::request::{RequestRecord, Requests};
 use crate::session::{Session, SessionMemory};
 use crate::settings::Settings;
 use crate::state::HardState;
-use crate::tcp::Pool;
+use crate::tcp::{Gauge, Levels, Memory, Pool};
 use crate::timewait::{TimeWait, WaitRecord};
 use crate::wheel::Wheel;
 use alloc::rc::Rc;
@@ -43,7 +43,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// Ranges of what is in flight that connections share, beyond one each: 64 connections with all that one may
-/// have at a time, 256 KiB.
+/// have at a time, 256 KiB. Each program has an equal part of them.
 const SHARED_RANGES: usize = 8192;
 
 /// What a stack is made from.
@@ -77,6 +77,19 @@ pub struct Setup {
 impl Setup {
     /// Bytes of [`Setup::memory`].
     pub const MEMORY: usize = reassembly::BYTES + pending::BYTES;
+}
+
+/// Each program's share of what connections need beside their rings, and the measure of what they hold in all.
+fn pools(sessions: &[Session], all: Option<Levels>) -> (Vec<Rc<Pool>>, Rc<Gauge>) {
+    let rings = |s: &Session| (s.mem.tx.len() + s.mem.rx.len()) as u64;
+    let total = Levels::of_rings(sessions.iter().map(rings).sum());
+    let all = Rc::new(Gauge::new(all.unwrap_or(total)));
+    let programs = sessions.len().max(1);
+    let pool = |s: &Session| {
+        let memory = Memory::new(Levels::of_rings(rings(s)), all.clone(), programs as u32);
+        Rc::new(Pool::new(s.sockets() as usize, SHARED_RANGES / programs, memory))
+    };
+    (sessions.iter().map(pool).collect(), all)
 }
 
 impl<E: Env> Stack<E> {
@@ -119,6 +132,7 @@ impl<E: Env> Stack<E> {
             sessions.push(session);
         }
         let (fragments, pending) = setup.memory.split(reassembly::BYTES);
+        let (pools, memory) = pools(&sessions, setup.settings.tcp_mem);
         let numbers = sockets + setup.time_wait.len() + setup.requests.len();
         let bells = ((1u64 << sessions.len()) - 1) as u32;
         let said = sessions.iter().map(|s: &Session| Link::load(s.mem.link));
@@ -145,7 +159,8 @@ impl<E: Env> Stack<E> {
             send_links: Links::new(sockets),
             turns: Turns::new(),
             listen_links: Links::new(sockets),
-            pool: Rc::new(Pool::new(sockets, SHARED_RANGES)),
+            pools,
+            memory,
             neighbours: Neighbours::new(random.next_u64()),
             pending: Pending::new(pending),
             reassembly: Reassembly::new(fragments, random.next_u64()),

@@ -64,11 +64,11 @@ impl<E: Env> Stack<E> {
     }
 
     pub(super) fn counter_values(&self, skip: u32) -> heapless::Vec<u64, COUNTERS> {
-        self.counters.values().into_iter().skip(skip as usize).take(COUNTERS).collect()
+        self.counters().values().into_iter().skip(skip as usize).take(COUNTERS).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let c = &self.counters;
+        let c = self.counters();
         Stats {
             rx_frames: c.rx_frames,
             tx_frames: c.tx_frames,

@@ -38,7 +38,8 @@ impl<E: Env> Stack<E> {
 
     /// Where what a connection at socket `i` knows lies.
     pub(super) fn home(&self, i: u32) -> Home {
-        Home { hard: self.socks[i as usize].hard(), pool: self.pool.clone() }
+        let s = &self.socks[i as usize];
+        Home { hard: s.hard(), pool: self.pools[s.session as usize].clone() }
     }
 
     /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.

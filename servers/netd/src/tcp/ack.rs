@@ -74,7 +74,8 @@ impl Conn {
     /// `ack` is new.
     fn advance(&mut self, ack: Seq, said: &mut Delivered, now: u64) -> Outcome {
         let mut outcome = Outcome::empty();
-        let full = self.unsent() > self.tx_size - self.tx_size / 4;
+        let before = self.unsent();
+        let full = before > self.send_limit() / 3 * 2;
         self.una = ack;
         self.board.ack(ack, said);
         self.progress();
@@ -83,10 +84,13 @@ impl Conn {
         }
         // Before space is freed: this store frees it.
         self.publish_snd();
-        if (full && self.unsent() <= self.tx_size - self.tx_size / 4) || self.unsent() == 0 {
+        if self.unsent() == 0 {
             outcome |= Outcome::READY;
+        } else if full {
+            outcome |= self.room_freed(before);
         }
         if self.una == self.max {
+            self.account_empty();
             self.note_pace(now);
         }
         if self.fin.is_some_and(|fin| fin.lt(ack)) {

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_newest_block_comes_first_and_duplicates_are_seen() {
-        let (mut a, pool) = (Assembler::EMPTY, &Pool::new(1, 64));
+        let (mut a, pool) = (Assembler::EMPTY, &super::super::pool::pool_of(1, 64));
         for (start, end) in [(10, 20), (50, 60), (30, 40), (70, 80), (90, 95)] {
             assert_eq!(a.insert(pool, Seq(start), Seq(end)), Ok(None));
         }
@@ -211,7 +211,7 @@ mod tests {
                 (rng >> 33) % n
             };
             let base = Seq(u32::MAX - 100);
-            let (mut a, pool) = (Assembler::EMPTY, &Pool::new(1, 12));
+            let (mut a, pool) = (Assembler::EMPTY, &super::super::pool::pool_of(1, 12));
             let mut bits = [false; 256];
             let mut nxt = 0usize;
             for _ in 0..60 {

@@ -17,6 +17,11 @@ impl Conn {
         }
     }
 
+    /// Pages that count as held for it.
+    pub fn charged(&self) -> u32 {
+        self.board.charged() as u32
+    }
+
     fn check_sending(&self) {
         let end = self.tail + self.fin.is_some() as u32;
         assert!(self.una.le(self.max), "SND.UNA <= SND.MAX");

@@ -201,6 +201,7 @@ impl Conn {
         self.last_sent = now;
         self.heard(now);
         self.time_window(now);
+        self.begin_send_limit();
         self.arm_keep_alive(now);
         Outcome::ESTABLISHED | Outcome::READY
     }

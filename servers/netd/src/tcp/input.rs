@@ -178,8 +178,11 @@ impl Conn {
     #[cold]
     fn out_of_order(&mut self, start: Seq, end: Seq) {
         self.recovery.tally.out_of_order += 1;
-        if let Ok(twice) = self.ooo.insert(self.board.pool(), start, end) {
-            self.twice = twice.or(self.twice);
+        if self.keeps(start, end) {
+            match self.ooo.insert(self.board.pool(), start, end) {
+                Ok(twice) => self.twice = twice.or(self.twice),
+                Err(_) => self.not_kept(),
+            }
         }
         self.duplicate_acks = self.duplicate_acks.saturating_add(1).min(64);
     }

@@ -25,7 +25,8 @@
 //! | `congestion` | how much may be in flight |
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
 //! | `probing` | what the path carries, if nobody says (RFC 4821) |
-//! | `window` | how much is offered to the peer |
+//! | `window`, `sndbuf` | how much is offered to the peer, and how much a program may write |
+//! | `memory` | limits on what lies in rings |
 //! | `ecn`, `pacing`, `train` | RFC 3168; a limit on the rate; what leaves together |
 //! | `rtt`, `assembler` | the parts by their RFCs |
 
@@ -42,6 +43,7 @@ mod figures;
 mod handshake;
 mod info;
 mod input;
+mod memory;
 mod opts;
 mod output;
 mod pacing;
@@ -56,6 +58,7 @@ mod rtt;
 mod scoreboard;
 mod segment;
 mod shut;
+mod sndbuf;
 mod tail;
 mod timers;
 mod timestamps;
@@ -81,6 +84,7 @@ pub use fastopen::Lesson;
 use figures::Figures;
 pub use handshake::syn_ack;
 pub use info::options as info_options;
+pub use memory::{Gauge, Levels, Memory};
 pub use opts::Opts;
 pub use output::Out;
 use patience::Patience;
@@ -450,6 +454,7 @@ impl Conn {
         }
         self.head = new;
         if new == end {
+            self.account_empty();
             self.all_read();
         }
         self.window_out(now);

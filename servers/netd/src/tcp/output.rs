@@ -389,6 +389,7 @@ impl Conn {
         {
             (flags, urgent) = (flags | urg, pointer);
         }
+        self.account();
         self.delay.sent(self.acked != self.rcv_nxt);
         self.need.remove(Need::ACK);
         self.acked = self.rcv_nxt;

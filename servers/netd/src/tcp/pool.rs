@@ -1,6 +1,7 @@
 //! Memory that connections share for what only some of them have at a time: what is in flight, what
 //! has arrived out of order. Nodes of one size, in chains; all made once.
 
+use super::memory::Memory;
 use crate::wire::tcp::Seq;
 use alloc::vec::Vec;
 use bitflags::bitflags;
@@ -97,11 +98,12 @@ pub struct Pool {
     left: Cell<u32>,
     reserve: u32,
     refused: Cell<u64>,
+    memory: Memory,
 }
 
 impl Pool {
-    /// Nodes for `connections` connections, and `shared` more.
-    pub fn new(connections: usize, shared: usize) -> Self {
+    /// Nodes for `connections` connections of one program, and `shared` more.
+    pub fn new(connections: usize, shared: usize, memory: Memory) -> Self {
         let len = (connections + shared).min(NONE as usize) as u32;
         let node = |i: u32| Node {
             start: Seq(0),
@@ -118,6 +120,7 @@ impl Pool {
             left: Cell::new(len),
             reserve: connections as u32,
             refused: Cell::new(0),
+            memory,
         }
     }
 
@@ -159,10 +162,23 @@ impl Pool {
     pub fn left(&self) -> u32 {
         self.left.get()
     }
+    /// What lies in the rings of these connections.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
     /// How often there was none.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }
+}
+
+/// With memory without end.
+#[cfg(test)]
+pub fn pool_of(connections: usize, shared: usize) -> Pool {
+    use super::memory::{Gauge, Levels};
+    let levels = Levels { low: u32::MAX, pressure: u32::MAX, most: u32::MAX };
+    let all = alloc::rc::Rc::new(Gauge::new(levels));
+    Pool::new(connections, shared, Memory::new(levels, all, 1))
 }
 
 #[cfg(test)]
@@ -171,7 +187,7 @@ mod tests {
 
     #[test]
     fn one_node_is_set_aside_for_each_connection() {
-        let pool = Pool::new(2, 1);
+        let pool = pool_of(2, 1);
         let first = pool.take(true).unwrap();
         assert_eq!(pool.take(false), None, "the others' may not be taken for more");
         let second = pool.take(true).unwrap();

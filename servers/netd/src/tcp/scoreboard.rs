@@ -39,6 +39,7 @@ pub struct Scoreboard {
     head: u32,
     tail: u32,
     len: u16,
+    charged: u16,
     /// What the peer has beyond `snd_una`. Without SACK: what duplicate ACKs stand for.
     pub sacked: Count,
     /// What is thought to be lost.
@@ -51,6 +52,7 @@ pub struct Scoreboard {
 
 impl Drop for Scoreboard {
     fn drop(&mut self) {
+        self.charge(0);
         self.pool.give_all(self.head);
     }
 }
@@ -64,6 +66,7 @@ impl Scoreboard {
             head: NONE,
             tail: NONE,
             len: 0,
+            charged: 0,
             sacked: none,
             lost: none,
             resent: none,
@@ -76,8 +79,20 @@ impl Scoreboard {
         &self.pool
     }
 
+    /// Pages that count as held for this connection.
+    pub fn charged(&self) -> u16 {
+        self.charged
+    }
+    /// So many are.
+    #[cold]
+    pub fn charge(&mut self, pages: u32) {
+        let to = pages.min(u16::MAX as u32) as u16;
+        self.pool.memory().moves(core::mem::replace(&mut self.charged, to), to);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.charge(0);
         self.pool.give_all(self.head);
         (self.head, self.tail, self.len) = (NONE, NONE, 0);
         (self.sacked, self.lost, self.resent) = Default::default();

@@ -12,7 +12,7 @@ fn holds_whatever_happens() {
             rng = rng.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (rng >> 33) as u32 % n
         };
-        let pool = Rc::new(Pool::new(1, seed as usize % 12));
+        let pool = Rc::new(super::super::pool::pool_of(1, seed as usize % 12));
         let before = pool.left();
         let mut board = Scoreboard::new(pool.clone());
         let (mut una, mut max) = (Seq(u32::MAX - 5000), Seq(u32::MAX - 5000));
@@ -73,7 +73,7 @@ fn holds_whatever_happens() {
 
 #[test]
 fn segments_that_leave_together_are_one_range_and_split_between_segments() {
-    let mut board = Scoreboard::new(Rc::new(Pool::new(1, 16)));
+    let mut board = Scoreboard::new(Rc::new(super::super::pool::pool_of(1, 16)));
     let mut said = Delivered::new(Seq(0), Seq(0), 0, 9);
     for i in 0..10 {
         board.sent(Seq(i * 1000), Seq(i * 1000 + 1000), 1000, false, 7);

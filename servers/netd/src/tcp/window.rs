@@ -156,6 +156,7 @@ impl Conn {
         let mss = (self.delay.size as u32).min(limit);
         let mut free = limit.saturating_sub(self.unread());
         if free < limit / 2 {
+            free = self.pressed_window(free);
             free -= free % unit;
             if free < limit / 16 || free < mss {
                 return 0;
@@ -205,7 +206,7 @@ impl Conn {
         }
         let t = &self.tuning;
         let room = t.most(mss).min(t.limit.saturating_sub(self.unread()));
-        if t.slow < room && 2 * seg.len >= mss {
+        if t.slow < room && 2 * seg.len >= mss && !self.is_pressed() {
             self.tuning.slow += (room - t.slow).min(2 * mss.max(seg.len));
             self.delay.hurry_once();
         }
@@ -261,6 +262,7 @@ impl Conn {
     fn adjust_limit(&mut self, us: u32) {
         let (mss, ring) = (self.config.mss as u64, self.rx_size as u64);
         let (clamp, locked) = self.config.clamp();
+        let locked = locked || self.is_pressed();
         let t = &mut self.tuning;
         let copied = (self.head - t.from) as u64;
         let before = (t.taken as u64).max(1);
