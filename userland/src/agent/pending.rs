@@ -78,7 +78,9 @@ impl Pending {
     pub fn queue(&self) -> Option<(i32, bool)> {
         match &self.call {
             Call::Accept => Some((self.fd, true)),
-            Call::Receive { flags, .. } if flags & (msg::WAITALL | msg::OOB | msg::ERRQUEUE) == 0 => {
+            Call::Receive { flags, .. }
+                if flags & (msg::WAITALL | msg::OOB | msg::ERRQUEUE) == 0 =>
+            {
                 Some((self.fd, false))
             }
             _ => None,
