@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 const SETS: usize = 32;
-const WAYS: usize = 4;
+const WAYS: usize = 8;
 /// Entries.
 pub const ENTRIES: usize = SETS * WAYS;
 const S: u64 = 1_000_000_000;
@@ -26,6 +26,8 @@ pub const DELAY_NS: u64 = 5 * S;
 pub const RETRANS_NS: u64 = S;
 /// MAX_UNICAST_SOLICIT and MAX_MULTICAST_SOLICIT.
 const PROBES: u8 = 3;
+/// For how long an entry that was used gives way to no other (Linux's table spares those that changed as lately).
+const KEPT_NS: u64 = 5 * S;
 /// For how long the first of several answers stands (Linux's `locktime`).
 const LOCK_NS: u64 = S;
 
@@ -179,6 +181,8 @@ pub struct Neighbours {
     /// Entries whose timer has to be set.
     changed: heapless::Deque<u8, ENTRIES>,
     random: u64,
+    /// Keeps others from choosing addresses that displace one another.
+    key: u64,
     /// Counts entries that have become another neighbour's.
     version: u32,
     /// Until then some neighbour's way is in doubt: signs of life are welcome.
@@ -193,25 +197,24 @@ impl Neighbours {
             asks: heapless::Deque::new(),
             changed: heapless::Deque::new(),
             random: seed | 1,
+            key: seed,
             version: 0,
             doubted_until: 0,
         }
     }
 
-    fn set(ip: IpAddr) -> core::ops::Range<usize> {
+    fn set(&self, ip: IpAddr) -> core::ops::Range<usize> {
         let bits = match ip {
-            IpAddr::V4(ip) => ip.to_bits(),
-            IpAddr::V6(ip) => {
-                let bits = ip.to_bits();
-                (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
-            }
+            IpAddr::V4(ip) => ip.to_bits() as u64,
+            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64 ^ (ip.to_bits() as u64).rotate_left(29),
         };
-        let set = (bits ^ bits >> 8 ^ bits >> 16) as usize % SETS;
+        let hash = (bits ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let set = (hash >> 40) as usize % SETS;
         set * WAYS..(set + 1) * WAYS
     }
 
     fn find(&self, ip: IpAddr) -> Option<usize> {
-        Self::set(ip).find(|i| self.entries[*i].state != State::Empty && self.entries[*i].ip == ip)
+        self.set(ip).find(|i| self.entries[*i].state != State::Empty && self.entries[*i].ip == ip)
     }
 
     /// Marks entry `i` for [`Self::next_timer`].
@@ -254,7 +257,7 @@ impl Neighbours {
     pub fn lookup(&mut self, ip: IpAddr, now: u64) -> Lookup {
         let i = match self.find(ip) {
             Some(i) => i,
-            None => match self.place(ip) {
+            None => match self.place(ip, now) {
                 Some(i) => i,
                 None => return Lookup::Full,
             },
@@ -294,11 +297,16 @@ impl Neighbours {
         })
     }
 
-    /// A place for `ip`: an empty one, or that of the entry that was not used for longest and for
-    /// which nobody waits.
-    fn place(&mut self, ip: IpAddr) -> Option<usize> {
-        let i = Self::set(ip)
-            .filter(|i| self.entries[*i].state != State::Incomplete)
+    /// A place for `ip`: an empty one, or that of the entry that was not used for longest, not lately, and
+    /// for which nobody waits.
+    fn place(&mut self, ip: IpAddr, now: u64) -> Option<usize> {
+        let kept = |e: &Entry| match e.state {
+            State::Incomplete => true,
+            state => state.is_valid() && e.used != 0 && now.saturating_sub(e.used) < KEPT_NS,
+        };
+        let i = self
+            .set(ip)
+            .filter(|i| !kept(&self.entries[*i]))
             .min_by_key(|i| (self.entries[*i].state.is_valid(), self.entries[*i].used))?;
         self.clear(i, ip);
         Some(i)
@@ -331,7 +339,7 @@ impl Neighbours {
     /// Something was heard of `ip`. Yields who waited for it.
     pub fn update(&mut self, ip: IpAddr, news: News, now: u64) -> Waiting {
         let place = match self.find(ip) {
-            None if news.create && news.mac.is_some() => self.place(ip),
+            None if news.create && news.mac.is_some() => self.place(ip, now),
             found => found,
         };
         let Some(i) = place else { return Waiting::NONE };
@@ -457,6 +465,15 @@ impl Neighbours {
             }
         }
         None
+    }
+
+    /// Forgets the neighbours that nobody waits for.
+    pub fn forget_idle(&mut self) {
+        for i in 0..ENTRIES {
+            if self.entries[i].waiting.is_empty() {
+                self.clear(i, EMPTY.ip);
+            }
+        }
     }
 
     /// All neighbours: address, MAC address, state.

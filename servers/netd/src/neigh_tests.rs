@@ -142,26 +142,27 @@ fn a_full_set_replaces_what_was_not_used() {
 
 fn full_set(first: IpAddr) {
     let mut n = Neighbours::new(1);
-    let set = Neighbours::set(first);
-    let same: heapless::Vec<IpAddr, 16> = (0u32..)
+    let set = n.set(first);
+    let same: heapless::Vec<IpAddr, { 2 * WAYS }> = (0u32..)
         .map(|i| match first {
             IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + i).into(),
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + i as u128).into(),
         })
-        .filter(|ip| Neighbours::set(*ip) == set)
-        .take(9)
+        .filter(|ip| n.set(*ip) == set)
+        .take(2 * WAYS)
         .collect();
-    for (i, ip) in same[..4].iter().enumerate() {
-        n.update(*ip, HEARD, i as u64);
-        n.lookup(*ip, i as u64);
+    for ip in &same[..WAYS] {
+        n.update(*ip, HEARD, S);
+        n.lookup(*ip, S);
     }
-    n.lookup(same[0], 10);
-    for (n_wait, ip) in same[4..8].iter().enumerate() {
-        assert!(matches!(n.lookup(*ip, 11), Lookup::Wait(_)), "{n_wait}");
+    assert_eq!(n.lookup(same[WAYS], 2 * S), Lookup::Full, "all are in use");
+    n.lookup(same[0], 4 * S);
+    for ip in &same[WAYS..2 * WAYS - 1] {
+        assert!(matches!(n.lookup(*ip, 7 * S), Lookup::Wait(_)));
     }
-    assert_eq!(n.known(same[1]), None, "all went");
-    assert_eq!(n.lookup(same[8], 12), Lookup::Full, "everybody is asked for");
-    assert_eq!(n.all().count(), 4);
+    assert_eq!(n.lookup(same[2 * WAYS - 1], 7 * S), Lookup::Full, "of all others it is asked");
+    assert_eq!((n.known(same[0]), n.known(same[1])), (Some(MAC), None), "which was used lately");
+    assert_eq!(n.all().count(), WAYS);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is known of the way to a destination, of both families: its MTU (RFC 1191, RFC 8201), a
 //! better gateway (ICMP redirect), and how many ICMP errors it was sent lately.
 //!
-//! A fixed table of sets of four; who was not heard of for longest gives way. All of it is soft.
+//! Two fixed tables of sets of four; who was not heard of for longest gives way. All of it is soft.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -11,9 +11,19 @@ const WAYS: usize = 4;
 const S: u64 = 1_000_000_000;
 /// How long a path MTU is believed (RFC 1191 6.3: ten minutes), and a redirect.
 pub const EXPIRES_NS: u64 = 600 * S;
+/// No path of IPv4 is believed to be narrower (Linux's `min_pmtu`).
+pub const LEAST_MTU: u16 = 552;
 /// Errors to one destination: one a second (Linux's `icmp_ratelimit`), so many saved up at most.
 const ERROR_NS: u64 = S;
 const ERRORS: u64 = 6;
+
+/// What is known of one destination.
+trait About: Copy {
+    fn new(dst: IpAddr, now: u64) -> Self;
+    fn dst(&self) -> IpAddr;
+    /// When it was last needed; 0: its place was never used.
+    fn used(&mut self) -> &mut u64;
+}
 
 #[derive(Clone, Copy)]
 struct Path {
@@ -21,40 +31,56 @@ struct Path {
     used: u64,
     /// 0: that of the interface.
     mtu: u16,
-    /// Whether that is more than the path carries, so that routers have to cut packets.
+    /// It is narrower than that: what is sent there must be cut on the way.
     cut: bool,
     mtu_until: u64,
     gateway: Option<IpAddr>,
     gateway_until: u64,
-    /// Errors are paid for with time: what has been saved, and since when.
+}
+
+impl About for Path {
+    fn new(dst: IpAddr, _: u64) -> Self {
+        let (used, mtu, cut, mtu_until) = (0, 0, false, 0);
+        Self { dst, used, mtu, cut, mtu_until, gateway: None, gateway_until: 0 }
+    }
+    fn dst(&self) -> IpAddr {
+        self.dst
+    }
+    fn used(&mut self) -> &mut u64 {
+        &mut self.used
+    }
+}
+
+/// Errors are paid for with time: what has been saved, and since when.
+#[derive(Clone, Copy)]
+struct Limit {
+    dst: IpAddr,
+    used: u64,
     saved: u64,
     saved_at: u64,
 }
 
-const NOWHERE: Path = Path {
-    dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    used: 0,
-    mtu: 0,
-    cut: false,
-    mtu_until: 0,
-    gateway: None,
-    gateway_until: 0,
-    saved: ERRORS * ERROR_NS,
-    saved_at: 0,
-};
-
-/// The table.
-pub struct Paths {
-    paths: Vec<Path>,
-    key: u64,
-    /// Paths with an MTU or a gateway of their own, at most: nothing to look for while there is none.
-    special: bool,
+impl About for Limit {
+    fn new(dst: IpAddr, now: u64) -> Self {
+        Self { dst, used: 0, saved: ERRORS * ERROR_NS, saved_at: now }
+    }
+    fn dst(&self) -> IpAddr {
+        self.dst
+    }
+    fn used(&mut self) -> &mut u64 {
+        &mut self.used
+    }
 }
 
-impl Paths {
-    /// Empty. `key` keeps others from choosing addresses that displace one another.
-    pub fn new(key: u64) -> Self {
-        Self { paths: alloc::vec![NOWHERE; SETS * WAYS], key, special: false }
+struct Table<T> {
+    all: Vec<T>,
+    key: u64,
+}
+
+impl<T: About> Table<T> {
+    fn new(key: u64) -> Self {
+        let nobody = T::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self { all: alloc::vec![nobody; SETS * WAYS], key }
     }
 
     fn set(&self, dst: IpAddr) -> core::ops::Range<usize> {
@@ -67,75 +93,94 @@ impl Paths {
         set * WAYS..(set + 1) * WAYS
     }
 
-    fn find(&self, dst: IpAddr) -> Option<&Path> {
-        self.paths[self.set(dst)].iter().find(|p| p.dst == dst)
+    fn find(&self, dst: IpAddr) -> Option<&T> {
+        self.all[self.set(dst)].iter().find(|p| p.dst() == dst)
     }
 
-    fn entry(&mut self, dst: IpAddr, now: u64) -> &mut Path {
+    fn entry(&mut self, dst: IpAddr, now: u64) -> &mut T {
         let set = self.set(dst);
-        let paths = &mut self.paths[set];
-        let known = paths.iter().position(|p| p.dst == dst);
-        let oldest = (0..WAYS).min_by_key(|i| paths[*i].used).unwrap_or(0);
-        let path = &mut paths[known.unwrap_or(oldest)];
+        let all = &mut self.all[set];
+        let known = all.iter().position(|p| p.dst() == dst);
+        let oldest = (0..WAYS).min_by_key(|i| *all[*i].used()).unwrap_or(0);
+        let one = &mut all[known.unwrap_or(oldest)];
         if known.is_none() {
-            *path = Path { dst, saved_at: now, ..NOWHERE };
+            *one = T::new(dst, now);
         }
-        // 0 is for places never used.
-        path.used = now.max(1);
-        path
+        *one.used() = now.max(1);
+        one
+    }
+}
+
+/// The tables.
+pub struct Paths {
+    paths: Table<Path>,
+    limits: Table<Limit>,
+    /// Until then some path may have an MTU or a gateway of its own.
+    special_until: u64,
+}
+
+impl Paths {
+    /// Empty. `key` keeps others from choosing addresses that displace one another.
+    pub fn new(key: u64) -> Self {
+        Self { paths: Table::new(key), limits: Table::new(key), special_until: 0 }
     }
 
     /// Whether a path has an MTU or a gateway of its own.
     #[inline]
-    pub fn is_special(&self) -> bool {
-        self.special
+    pub fn is_special(&self, now: u64) -> bool {
+        now < self.special_until
+    }
+
+    fn path(&self, dst: IpAddr, now: u64) -> Option<&Path> {
+        if self.is_special(now) { self.paths.find(dst) } else { None }
     }
 
     /// The MTU of the path to `dst`, where it is smaller than the interface's.
     pub fn mtu(&self, dst: IpAddr, now: u64) -> Option<u16> {
-        if !self.special {
-            return None;
-        }
-        self.find(dst).filter(|p| p.mtu != 0 && now < p.mtu_until).map(|p| p.mtu)
+        self.path(dst, now).filter(|p| p.mtu != 0 && now < p.mtu_until).map(|p| p.mtu)
     }
 
-    /// Whether packets to `dst` have to be cut on the way: not even the smallest that are sent fit.
-    #[inline]
+    /// Whether the path to `dst` is narrower than [`LEAST_MTU`]: what is sent there may be cut, or nothing arrives.
     pub fn must_cut(&self, dst: IpAddr, now: u64) -> bool {
-        self.special && self.find(dst).is_some_and(|p| p.cut && now < p.mtu_until)
+        self.path(dst, now).is_some_and(|p| p.cut && now < p.mtu_until)
     }
 
-    /// A router says that packets to `dst` must not be longer than `mtu` bytes, less than which, `least`, is
-    /// not believed: what is that long goes without DF then (Linux's `ip_rt_min_pmtu`).
-    pub fn learn_mtu(&mut self, dst: IpAddr, mtu: u16, least: u16, now: u64) {
-        self.special = true;
-        let path = self.entry(dst, now);
-        (path.mtu, path.cut, path.mtu_until) = (mtu.max(least), mtu < least, now + EXPIRES_NS);
+    /// A router says that packets to `dst` must not be longer than `mtu` bytes.
+    pub fn learn_mtu(&mut self, dst: IpAddr, mtu: u16, now: u64) {
+        let path = self.paths.entry(dst, now);
+        path.cut = dst.is_ipv4() && mtu < LEAST_MTU;
+        path.mtu = if path.cut { LEAST_MTU } else { mtu };
+        path.mtu_until = now + EXPIRES_NS;
+        self.special_until = now + EXPIRES_NS;
     }
 
     /// The gateway to `dst` that another one recommended.
     pub fn gateway(&self, dst: IpAddr, now: u64) -> Option<IpAddr> {
-        if !self.special {
-            return None;
-        }
-        self.find(dst).filter(|p| now < p.gateway_until).and_then(|p| p.gateway)
+        self.path(dst, now).filter(|p| now < p.gateway_until).and_then(|p| p.gateway)
     }
 
     /// A gateway recommends another one for `dst` (RFC 1122 3.3.1.2).
     pub fn learn_gateway(&mut self, dst: IpAddr, gateway: IpAddr, now: u64) {
-        self.special = true;
-        let path = self.entry(dst, now);
+        let path = self.paths.entry(dst, now);
         (path.gateway, path.gateway_until) = (Some(gateway), now + EXPIRES_NS);
+        self.special_until = now + EXPIRES_NS;
+    }
+
+    /// Forgets MTUs and gateways: this may be another network.
+    pub fn forget(&mut self) {
+        if core::mem::take(&mut self.special_until) > 0 {
+            self.paths.all.fill(Path::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+        }
     }
 
     /// Whether another ICMP error may be sent to `dst`; if so, it is counted.
     pub fn admit_error(&mut self, dst: IpAddr, now: u64) -> bool {
-        let path = self.entry(dst, now);
-        let saved = path.saved + now.saturating_sub(path.saved_at);
-        (path.saved, path.saved_at) = (saved.min(ERRORS * ERROR_NS), now);
-        let admitted = path.saved >= ERROR_NS;
+        let limit = self.limits.entry(dst, now);
+        let saved = limit.saved + now.saturating_sub(limit.saved_at);
+        (limit.saved, limit.saved_at) = (saved.min(ERRORS * ERROR_NS), now);
+        let admitted = limit.saved >= ERROR_NS;
         if admitted {
-            path.saved -= ERROR_NS;
+            limit.saved -= ERROR_NS;
         }
         admitted
     }
@@ -153,8 +198,8 @@ mod tests {
     fn an_mtu_and_a_gateway_are_believed_for_ten_minutes() {
         let mut p = Paths::new(7);
         let six: IpAddr = "2001:db8::1".parse().unwrap();
-        p.learn_mtu(ip(1), 576, 552, S);
-        p.learn_mtu(six, 1280, 1280, S);
+        p.learn_mtu(ip(1), 576, S);
+        p.learn_mtu(six, 1280, S);
         p.learn_gateway(ip(1), ip(9), S);
         for now in [S, S + EXPIRES_NS - 1] {
             assert_eq!((p.mtu(ip(1), now), p.mtu(six, now)), (Some(576), Some(1280)));
@@ -163,16 +208,6 @@ mod tests {
         let now = S + EXPIRES_NS;
         assert_eq!((p.mtu(ip(1), now), p.gateway(ip(1), now)), (None, None));
         assert_eq!(p.mtu(ip(2), S), None);
-    }
-
-    #[test]
-    fn what_does_not_fit_whatever_is_done_is_cut() {
-        let mut p = Paths::new(7);
-        p.learn_mtu(ip(1), 551, 552, S);
-        p.learn_mtu(ip(2), 552, 552, S);
-        assert_eq!((p.mtu(ip(1), S), p.mtu(ip(2), S)), (Some(552), Some(552)));
-        assert!(p.must_cut(ip(1), S) && !p.must_cut(ip(2), S) && !p.must_cut(ip(3), S));
-        assert!(!p.must_cut(ip(1), S + EXPIRES_NS));
     }
 
     #[test]
@@ -187,15 +222,32 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_keeps_what_is_used() {
+    fn the_tables_are_bounded_and_errors_displace_no_path() {
         let mut p = Paths::new(7);
-        p.learn_mtu(ip(0), 600, 552, 1);
+        p.learn_mtu(ip(0), 600, 1);
         for n in 1..100_000 {
             p.admit_error(ip(n), n as u64 + 1);
-            if n % 50 == 0 {
-                p.learn_mtu(ip(0), 600, 552, n as u64 + 1);
-            }
         }
         assert_eq!(p.mtu(ip(0), 100_001), Some(600));
+        for n in 1..10_000 {
+            p.learn_mtu(ip(n), 600, n as u64 + 1);
+        }
+        assert_eq!(p.mtu(ip(0), 100_001), None);
+    }
+
+    #[test]
+    fn below_the_least_packets_may_be_cut() {
+        let mut p = Paths::new(7);
+        p.learn_mtu(ip(1), 551, S);
+        p.learn_mtu(ip(2), 552, S);
+        assert_eq!(
+            [1, 2].map(|n| (p.mtu(ip(n), S), p.must_cut(ip(n), S))),
+            [(Some(552), true), (Some(552), false)]
+        );
+        assert!(
+            p.is_special(S) && !p.is_special(S + EXPIRES_NS) && !p.must_cut(ip(1), S + EXPIRES_NS)
+        );
+        p.forget();
+        assert_eq!((p.mtu(ip(1), S), p.is_special(S)), (None, false));
     }
 }

@@ -121,6 +121,9 @@ impl<E: Env> Stack<E> {
         };
         match self.route_from(src, dst) {
             Route::Via(link) => Ok(Way { link, src, to }),
+            Route::Wait(entry) if self.leaves_later(i, d, header, entry) => {
+                Ok(Way { link: Link::Later(entry), src, to })
+            }
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
                 Err(Kept::Waits(Served::Done))
@@ -129,6 +132,14 @@ impl<E: Env> Stack<E> {
             Route::Unreachable if given => Err(Kept::Lost(Error::Invalid)),
             Route::Unreachable => Err(Kept::Lost(Error::NetworkUnreachable)),
         }
+    }
+
+    /// Whether a datagram waits for its neighbour in a frame, and so in nobody's way. Not if its program is to
+    /// be told of its end: then it stays in the ring.
+    fn leaves_later(&mut self, i: u32, d: &Dgram, header: &Header, entry: usize) -> bool {
+        let told = d.kind == Kind::Ping || self.wants_notices(i);
+        let short = header.len as usize + ip::HEADER + udp::HEADER <= self.iface.mtu as usize;
+        !told && short && self.has_pending_room(entry)
     }
 
     /// The IP header: what the datagram says itself, else what the socket says.

@@ -23,7 +23,10 @@ impl<E: Env> Stack<E> {
     pub(super) fn known_way(&mut self, i: u32) -> Option<Mac> {
         let Body::Tcp(conn) = &self.socks[i as usize].body else { return None };
         let known = conn.known;
-        if self.settings.long_way || known.way != self.iface.version() || self.paths.is_special() {
+        if self.settings.long_way
+            || known.way != self.iface.version()
+            || self.paths.is_special(self.now)
+        {
             return None;
         }
         self.neighbours.again(known.neighbour, self.now)
@@ -36,7 +39,7 @@ impl<E: Env> Stack<E> {
         let (SocketAddr::V4(_), Body::Tcp(conn)) = (s.remote, &mut s.body) else { return };
         let hop = self.iface.next_hop(s.remote.ip(), self.now);
         if let Some(place) = hop.and_then(|hop| self.neighbours.place_of(hop))
-            && !self.paths.is_special()
+            && !self.paths.is_special(self.now)
         {
             conn.known.way = self.iface.version();
             conn.known.neighbour = place;
@@ -58,11 +61,11 @@ impl<E: Env> Stack<E> {
             return false;
         }
         let opts = conn.opts();
-        let headers = Headers {
+        let mut headers = Headers {
             to,
             from: self.iface.mac,
             tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
-            id: self.ip_id.wrapping_add(1),
+            id: 0,
             ttl: if opts.ttl == 0 { HOP_LIMIT } else { opts.ttl },
             src: local.ip().to_bits(),
             dst: remote.ip().to_bits(),
@@ -81,10 +84,10 @@ impl<E: Env> Stack<E> {
         if short && out.len > 0 {
             return false;
         }
+        headers.id = self.identification(core::net::IpAddr::V4(*remote.ip()));
         let payload = self.ring_pieces(i, out.at, out.len);
         let sent = self.put_plain(&headers.emit(short), size, payload, short);
         if sent {
-            self.ip_id = headers.id;
             self.counters.tx_frames += 1;
         }
         sent

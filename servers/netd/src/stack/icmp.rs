@@ -15,6 +15,8 @@ use core::net::{IpAddr, SocketAddr};
 /// Errors that may be sent at once, and how long until one more may, in all (Linux's
 /// `icmp_msgs_burst` and `icmp_msgs_per_sec`).
 pub(super) const TOKENS: u32 = 50;
+/// Echo replies remembered, so that what routers say of them counts.
+pub(super) const ANSWERED: usize = 16;
 const REFILL_NS: u64 = 1_000_000;
 /// Precedence of errors (RFC 1812 4.3.2.5), and what of the packet's type of service they keep.
 const ERROR_TOS: u8 = 0xc0;
@@ -47,6 +49,11 @@ impl<E: Env> Stack<E> {
         let mut message = [0; icmp::HEADER];
         icmp::emit_echo(true, id, seq, &mut message);
         message[1] = code;
+        if let (IpAddr::V4(src), Some(place)) =
+            (p.ip.src, self.answered.get_mut(seq as usize % ANSWERED))
+        {
+            *place = (src, [message[4], message[5], message[6], message[7]]);
+        }
         let data = Payload::At(At(&p.mem, p.at + icmp::HEADER), p.len() - icmp::HEADER);
         self.answer(p, p.ip.tos, &message, data);
     }
@@ -92,7 +99,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether an error about a packet of `src` may be sent: so many in all, and so many to each
-    /// host (RFC 1812 4.3.2.8). What goes to ourselves counts for nothing.
+    /// host (RFC 1812 4.3.2.8), of which this one has no limit.
     pub(super) fn may_send_error(&mut self, src: IpAddr) -> bool {
         let refill = (self.now - self.icmp_refilled) / REFILL_NS;
         if refill > 0 {
@@ -112,7 +119,7 @@ impl<E: Env> Stack<E> {
         true
     }
 
-    /// Sends an error about `p` where RFC 1122 3.2.2 allows one: not about errors, not about what
+    /// Sends an error about `p` where RFC 1122 3.2.2 allows one: not about errors, later fragments, what
     /// was sent to more than one, on either layer, and not to no single host. It quotes as much as
     /// an error may hold.
     pub(super) fn send_error(&mut self, problem: Problem, p: &Packet<'_>) {
@@ -121,7 +128,8 @@ impl<E: Env> Stack<E> {
         }
         let is_icmp = p.ip.protocol == ip::protocol::ICMP;
         let answerable = !is_icmp || p.head.first().is_some_and(|ty| Repr::may_be_answered(*ty));
-        if p.group || !p.to_us || !answerable || !self.may_send_error(p.ip.src) {
+        let later = p.header.get(6..8).is_some_and(|f| f[0] & 0x1f != 0 || f[1] != 0);
+        if p.group || !p.to_us || !answerable || later || !self.may_send_error(p.ip.src) {
             return;
         }
         let mut body = [0; icmp::HEADER + ipv4::HEADER_MAX];

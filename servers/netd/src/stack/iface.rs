@@ -54,6 +54,9 @@ impl<E: Env> Stack<E> {
         self.env.event(Event::Link { mac, up, speed });
         self.link_changed();
         if !up {
+            // Another network, perhaps, when it is up again (Linux's neigh_carrier_down).
+            self.neighbours.forget_idle();
+            self.paths.forget();
             return;
         }
         if self.addressing == Addressing::Dhcp {

@@ -49,17 +49,17 @@ impl<E: Env> Stack<E> {
 
     /// Checks the addresses of a packet, in Linux's order: yields whether it is to all, of whichever network.
     fn v4_destination(&self, r: &ipv4::Repr, looped: bool) -> Result<bool, Malformed> {
-        if r.dst.is_broadcast() || (r.src.is_unspecified() && r.dst.is_unspecified()) {
-            return Ok(true);
-        }
         let loopback = r.src.is_loopback() || r.dst.is_loopback();
         // Addresses of this host come from the loop only (RFC 1122 3.2.1.3 (g)).
         let stolen = !looped && (loopback || self.iface.is_ours(r.src.into()));
-        // A host without an address asks for one by broadcast: above, or as its client hears.
-        if is_this_net(r.src) || is_this_net(r.dst) || stolen {
-            return Err(Malformed::Address);
-        }
-        Ok(false)
+        let nobody = r.src.is_unspecified();
+        let all = r.dst.is_broadcast() || (nobody && r.dst.is_unspecified());
+        // A host without an address asks for one by broadcast, or as its client hears; a switch that has none
+        // asks for groups.
+        let local = r.protocol == protocol::IGMP || r.dst.octets()[..3] == [224, 0, 0];
+        let asks = nobody && r.dst.is_multicast() && local;
+        let nowhere = is_this_net(r.src) && !asks || is_this_net(r.dst);
+        if stolen || (nowhere && !all) { Err(Malformed::Address) } else { Ok(all) }
     }
 
     /// Options of a packet for this host. `false`: it was refused.
@@ -149,6 +149,9 @@ impl<E: Env> Stack<E> {
             return Err(Malformed::Truncated);
         }
         let (repr, _) = ipv4::Repr::parse(header, header_len + len)?;
+        let Some(here) = self.here(if last.to_us { last.ip.dst } else { self.v4_address() }) else {
+            return Err(Malformed::Option);
+        };
         self.transport_in(&Packet {
             mem,
             at: 0,
@@ -157,7 +160,8 @@ impl<E: Env> Stack<E> {
             behind: 0,
             from: last.from,
             ip: repr.into(),
-            options: last.options.clone(),
+            // Those of the first, whoever came last; they were looked at when it came.
+            options: ipv4_options::take(&header[ipv4::HEADER..], &here).unwrap_or_default(),
             looped: last.looped,
             to_us: last.to_us,
             group: last.group,

@@ -82,7 +82,7 @@ mod ways;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::hash::Hasher;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use libipc::log::Pace;
 use siphasher::sip::SipHasher13;
 
@@ -175,13 +175,14 @@ pub struct Stack<E> {
     mss: u16,
     settings: Settings,
     utc_at_boot: Option<u64>,
-    ip_id: u16,
     random: u64,
     port_counter: u32,
     /// Connections that no program holds.
     orphans: u32,
     defended_at: Option<u64>,
     icmp_tokens: u32,
+    /// Echo requests answered lately: whose, and their identifier and number.
+    answered: [(Ipv4Addr, [u8; 4]); icmp::ANSWERED],
     icmp_refilled: u64,
     /// Something was freed that sockd does not know of.
     signal_sockd: bool,

@@ -47,7 +47,10 @@ impl<E: Env> Stack<E> {
             d.tx_head += space;
             s.rec.snd.store(d.tx_head, Release);
         }
-        self.dgram_error(i, Error::HostUnreachable);
+        // To nobody else, as an error that may pass (RFC 1122 4.1.3.3, `report_datagrams`).
+        if d.kind == Kind::Ping || self.wants_notices(i) {
+            self.dgram_error(i, Error::HostUnreachable);
+        }
         self.want_send(i);
     }
 

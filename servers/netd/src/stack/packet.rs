@@ -19,8 +19,6 @@ const NET: usize = ethernet::HEADER + ipv4::HEADER_MAX;
 const BODY: usize = icmp::HEADER + ipv4::HEADER_MAX;
 /// Longest packet over the loop.
 const LOOP_MTU: usize = 65_535;
-/// No path has a smaller MTU (Linux's `min_pmtu`): what claims to is not believed below it.
-pub(super) const LEAST_MTU: u16 = 552;
 
 /// A packet to be sent.
 pub(super) struct Outgoing<'a> {
@@ -140,7 +138,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// RFC 791 3.2: pieces of as many whole units of eight bytes as fit, the last of what is left.
+    /// Whether nothing looks at packets on their way out.
     fn may_send_short(&self) -> bool {
         self.iface.up && self.is_straight() && self.port_closed_until <= self.now
     }
@@ -173,6 +171,7 @@ impl<E: Env> Stack<E> {
         Sent::Done
     }
 
+    /// RFC 791 3.2: pieces of as many whole units of eight bytes as fit, the last of what is left.
     fn send_fragments(&mut self, link: Link, out: &Outgoing<'_>, id: u16, mtu: usize) -> Sent {
         let header =
             if out.ip.dst.is_ipv4() { ipv4::HEADER + out.options.len() } else { ip::HEADER + 8 };

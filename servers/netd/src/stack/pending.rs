@@ -1,7 +1,8 @@
-//! Packets of no socket (answers, resets) that wait for a neighbour's address: a small pool of
+//! Packets of no socket (answers, resets) and datagrams that wait for a neighbour's address: a small pool of
 //! whole frames, but for the address that they wait for.
 
 use super::Stack;
+use super::tap::{Seen, Sight};
 use super::tx::{Check, Payload, complete};
 use crate::env::{At, Env};
 use crate::list::{Ends, Links};
@@ -11,6 +12,8 @@ use libipc::shared::Bytes;
 
 /// Frames that may wait, in all.
 const FRAMES: usize = 64;
+/// Frames that may wait for one neighbour: one that is silent must not have all of them.
+const SHARE: u32 = 16;
 const FRAME: usize = 1536;
 /// Memory that they take.
 pub(super) const BYTES: usize = FRAMES * FRAME;
@@ -36,8 +39,14 @@ impl Pending {
 }
 
 impl<E: Env> Stack<E> {
-    /// Keeps a frame of `head` and `payload` until the neighbour of `entry` is known. If the pool is
-    /// empty, the oldest that waits for the same neighbour gives way, as in Linux.
+    /// Whether one more packet may wait for the neighbour of `entry` without another giving way.
+    pub(super) fn has_pending_room(&mut self, entry: usize) -> bool {
+        let waiting = self.neighbours.waiting(entry).packets.len();
+        waiting < SHARE && !self.pending.free.is_empty()
+    }
+
+    /// Keeps a frame of `head` and `payload` until the neighbour of `entry` is known. If there is no
+    /// room, the oldest that waits for the same neighbour gives way, as in Linux.
     pub(super) fn transmit_later(
         &mut self,
         entry: usize,
@@ -46,13 +55,18 @@ impl<E: Env> Stack<E> {
         payload: Payload<'_>,
     ) {
         let len = head.len() + payload.len();
+        if len > FRAME {
+            self.counters.tx_unresolved += 1;
+            return;
+        }
         let pool = &mut self.pending;
         let waiting = &mut self.neighbours.waiting(entry).packets;
-        let slot = match pool.links.pop(&mut pool.free) {
+        let fresh = (waiting.len() < SHARE).then(|| pool.links.pop(&mut pool.free)).flatten();
+        let slot = match fresh {
             Some(slot) => Some(slot),
             None => pool.links.pop(waiting).inspect(|_| self.counters.tx_unresolved += 1),
         };
-        let Some(slot) = slot.filter(|_| len <= FRAME) else {
+        let Some(slot) = slot else {
             self.counters.tx_unresolved += 1;
             return;
         };
@@ -92,6 +106,9 @@ impl<E: Env> Stack<E> {
         let headers = self.port.headers();
         if self.env.copy_sum(frame, At(&headers, room.offset), len).is_none() {
             return false;
+        }
+        if !self.taps.is_empty() {
+            self.tap(Sight::At(&headers, room.offset), len, Seen::Leaving);
         }
         self.port.send(room, &Frame::whole(len));
         self.counters.tx_frames += 1;

@@ -4,7 +4,6 @@
 //! (RFC 5927): of TCP a sequence number in flight, of UDP a pair of addresses and ports in use.
 
 use super::dgram::Dgram;
-use super::packet::LEAST_MTU;
 use super::rx::Packet;
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
@@ -77,8 +76,10 @@ impl<E: Env> Stack<E> {
     /// A report, message `p`, about a packet of ours, of either family.
     pub(super) fn report_in(&mut self, report: Report, quote: &Quote, p: &Packet<'_>) {
         let Some(sender) = self.sender(quote) else {
-            if !self.request_reported(report, quote) {
-                self.counters.icmp_ignored += 1;
+            match report {
+                Report::TooBig(mtu) if self.has_answered(quote) => self.learn_mtu(quote, mtu),
+                _ if self.request_reported(report, quote) => {}
+                _ => self.counters.icmp_ignored += 1,
             }
             return;
         };
@@ -122,10 +123,18 @@ impl<E: Env> Stack<E> {
     /// RFC 1191 3, RFC 5927 7.2: an MTU is believed if it is smaller than the packet it is about.
     fn learn_mtu(&mut self, quote: &Quote, mtu: u16) {
         let known = self.paths.mtu(quote.dst, self.now).unwrap_or(self.iface.mtu);
-        let least = if quote.dst.is_ipv4() { LEAST_MTU } else { 1280 };
-        if mtu.max(least) < known && mtu < quote.len {
-            self.paths.learn_mtu(quote.dst, mtu, least, self.now);
+        let believed = if quote.dst.is_ipv4() { mtu } else { mtu.max(1280) };
+        if believed < known && mtu < quote.len {
+            self.paths.learn_mtu(quote.dst, believed, self.now);
         }
+    }
+
+    /// Whether an echo reply is quoted that was sent lately. Of no socket, but Linux believes so, too.
+    fn has_answered(&self, quote: &Quote) -> bool {
+        let [0, _, _, _, a, b, c, d] = quote.transport else { return false };
+        let IpAddr::V4(dst) = quote.dst else { return false };
+        let ours = quote.protocol == ip::protocol::ICMP && self.iface.is_ours(quote.src);
+        ours && self.answered.contains(&(dst, [a, b, c, d]))
     }
 
     fn report_stream(&mut self, sender: &Sender, report: Report) {
@@ -180,7 +189,8 @@ impl<E: Env> Stack<E> {
         let near =
             self.iface.is_near(to) && !self.iface.is_ours(to) && !self.iface.is_broadcast(to);
         let in_use = self.next_hop(quote.dst) == Some(by) && !self.iface.is_near(quote.dst);
-        if near && in_use && to != by && self.sender(quote).is_some() {
+        let sent = self.sender(quote).is_some() || self.has_answered(quote);
+        if near && in_use && to != by && sent {
             self.paths.learn_gateway(quote.dst, to, self.now);
         } else {
             self.counters.icmp_ignored += 1;

@@ -133,6 +133,8 @@ impl<E: Env> Stack<E> {
 
     /// Puts the first `wanted` bytes of a frame into the ring of tap `i`.
     fn capture(&mut self, i: u32, sight: Sight<'_>, len: usize, wanted: usize, seen: Seen) {
+        // The longest frame, of the loop, is longer than a header can say.
+        let (len, wanted) = (len.min(u16::MAX as usize), wanted.min(u16::MAX as usize));
         let s = &self.socks[i as usize];
         let Body::Dgram(d) = &s.body else { return };
         let (size, tail) = (1u64 << s.rings.rx_bits, d.rx_tail);

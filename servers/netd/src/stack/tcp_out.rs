@@ -149,6 +149,7 @@ impl<E: Env> Stack<E> {
         // Before a connection stands, and without one, there is nothing to count for.
         let numbered =
             !repr.flags.contains(Flags::SYN | Flags::ACK) && !repr.flags.contains(Flags::RST);
+        let numbered = numbered || !ip.dont_fragment;
         let Some(start) = self.headers(link, &ip, net, numbered) else { return };
         repr.emit(tcp);
         let from = NET - start;

@@ -7,7 +7,7 @@
 use super::tap::{Seen, Sight};
 use super::{Body, Queued, Stack};
 use crate::env::{At, Env};
-use crate::neigh::{Lookup, Waiting};
+use crate::neigh::{self, Lookup, Waiting};
 use crate::port::{Frame, Piece};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, MIN_FRAME, Mac};
@@ -218,7 +218,11 @@ impl<E: Env> Stack<E> {
 
     /// The neighbour that packets for `dst` go to.
     pub(super) fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
-        let redirected = self.paths.gateway(dst, self.now);
+        // A better gateway is better while it is near and answers (RFC 1122 3.3.1.4).
+        let serves = |by: &IpAddr| {
+            self.iface.is_near(*by) && self.neighbours.state(*by) != neigh::State::Failed
+        };
+        let redirected = self.paths.gateway(dst, self.now).filter(serves);
         redirected.or_else(|| self.iface.next_hop(dst, self.now))
     }
 
@@ -245,9 +249,8 @@ impl<E: Env> Stack<E> {
             Link::Device(mac) => mac,
             Link::Loop | Link::Later(_) => self.iface.mac,
         };
-        let id = self.ip_id.wrapping_add(1);
-        let (len, ty) = ip.emit(if numbered { id } else { 0 }, net.last_chunk_mut()?)?;
-        self.ip_id = id;
+        let id = if numbered { self.identification(ip.dst) } else { 0 };
+        let (len, ty) = ip.emit(id, net.last_chunk_mut()?)?;
         let start = NET.checked_sub(ethernet::HEADER + len)?;
         let eth = net.get_mut(start..)?.first_chunk_mut()?;
         ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);

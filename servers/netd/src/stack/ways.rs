@@ -45,7 +45,7 @@ impl<E: Env> Stack<E> {
         let w = &self.ways.0[Ways::slot(dst)];
         let holds = !self.settings.long_way
             && w.version == self.iface.version()
-            && !self.paths.is_special();
+            && !self.paths.is_special(self.now);
         (w.dst == dst && holds).then_some(w)
     }
 
@@ -67,7 +67,9 @@ impl<E: Env> Stack<E> {
     /// `route` was found from `src` to `dst`: if it is to a neighbour that is known, it need not be found again.
     pub(super) fn keep_way(&mut self, src: IpAddr, dst: IpAddr, route: Route) {
         let (IpAddr::V4(from), IpAddr::V4(to)) = (src, dst) else { return };
-        let (Route::Via(Link::Device(_)), false) = (route, self.paths.is_special()) else { return };
+        let (Route::Via(Link::Device(_)), false) = (route, self.paths.is_special(self.now)) else {
+            return;
+        };
         let place = self.next_hop(dst).and_then(|hop| self.neighbours.place_of(hop));
         // Groups and broadcasts have no neighbour.
         if let (Some(neighbour), Some(IpAddr::V4(source))) = (place, self.source(dst))
