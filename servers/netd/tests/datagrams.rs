@@ -234,7 +234,10 @@ fn ping_sockets_send_requests_and_get_their_replies() {
 #[test]
 fn a_neighbour_that_does_not_answer_is_an_error_and_the_next_datagram_has_its_chance() {
     let mut host = Host::new(HostSpec::fixed(1));
-    let id = host.open(Kind::Udp);
+    let (id, there) = (host.open(Kind::Udp), host.open(Kind::Udp));
+    host.bind(there, "127.0.0.1:7").unwrap();
+    // Who asked for errors is told of it; so the datagram waits in the ring.
+    host.progs[0].app(id).options.fetch_or(option::RECVERR, Relaxed);
     send(&mut host.progs[0], id, Some("10.0.0.99:7"), b"one");
     send(&mut host.progs[0], id, Some("127.0.0.1:7"), b"two");
     let mut asked = 0;
@@ -414,6 +417,7 @@ fn room_is_told_of_to_who_had_none() {
     let mut net = pair();
     let client = net.hosts[0].open(Kind::Udp);
     let to = Some("10.0.0.2:7");
+    net.hosts[0].progs[0].app(client).options.fetch_or(option::RECVERR, Relaxed);
     // It waits for the neighbour; what the program writes meanwhile it has not submitted.
     send(&mut net.hosts[0].progs[0], client, to, &[1; 1000]);
     net.hosts[0].settle();
