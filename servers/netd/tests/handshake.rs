@@ -27,8 +27,9 @@ fn active_open_offers_mss_and_scale_and_takes_the_peers() {
     s.expect("A", 1, 1, 100);
     s.nothing();
     s.send("A", 1, 101, &[]);
-    // Now it is 800; the 300 that are left are not worth a segment.
-    s.expect("A", 101, 1, 500);
+    // Now it is 800, and two segments are to fit.
+    s.expect("A", 101, 1, 400);
+    s.expect("A", 501, 1, 400);
     s.nothing();
 }
 
