@@ -99,6 +99,8 @@ counters! {
     resets_sent = "Tcp.OutRsts",
     /// Challenge ACKs sent (RFC 5961).
     challenge_acks = "Tcp.ChallengeAcks",
+    /// ACKs of handshakes whose listeners wait for data (TCP_DEFER_ACCEPT).
+    tcp_deferred = "TcpExt.TCPDeferAcceptDrop",
     /// TCP segments with neither ACK nor SYN nor RST.
     tcp_no_ack = "Drop.InTcpNoAck",
     /// TCP segments with a signature (RFC 2385, RFC 5925), for which there is no key.

@@ -127,6 +127,12 @@ impl Default for AppSock {
     }
 }
 
+/// TCP_DEFER_ACCEPT in repetitions of a SYN-ACK, a second after it and with doubling pauses, that `seconds`
+/// have room for (Linux's `secs_to_retrans`).
+pub const fn defer_retries(seconds: u8) -> u8 {
+    (u8::BITS - seconds.leading_zeros()) as u8
+}
+
 /// Bits of [`AppSock::options`].
 pub mod option {
     /// The program counts changes of any option here, modulo 32: netd reads the others when this

@@ -1,5 +1,6 @@
 //! What a connection is about at the moment (TCP_INFO).
 
+use super::Error;
 use serde::{Deserialize, Serialize};
 
 /// State and figures of a connection, in the units of Linux's `struct tcp_info`: times in
@@ -76,6 +77,8 @@ pub struct TcpInfo {
     pub total_rto_recoveries: u16,
     /// Milliseconds.
     pub total_rto_time: u32,
+    /// What ICMP has said of the way while the connection stands (RFC 5461; SO_ERROR tells it).
+    pub soft_error: Option<Error>,
 }
 
 /// Bits of [`TcpInfo::options`].

@@ -65,7 +65,7 @@ mod info;
 mod kind;
 mod record;
 
-pub use app::{AppSock, congestion, option};
+pub use app::{AppSock, congestion, defer_retries, option};
 pub use calls::{FastOpen, NAME_SERVERS, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, Notice, ip_from_words, ip_words};
 pub use error::Error;

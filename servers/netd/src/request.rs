@@ -104,7 +104,13 @@ pub struct Progress {
     pub sent_at: Option<u64>,
     /// When a segment out of place may be answered again.
     pub challenge_from: u64,
+    /// Its ACK has come, and data is waited for (TCP_DEFER_ACCEPT).
+    pub deferred: bool,
 }
+
+/// One that begins.
+const BEGUN: Progress =
+    Progress { listener: u32::MAX, retries: 0, sent_at: None, challenge_from: 0, deferred: false };
 
 /// The table. Used entries are on their listeners' lists.
 pub struct Requests {
@@ -117,7 +123,7 @@ pub struct Requests {
 impl Requests {
     /// Over the records that `netd.state` holds; those in use wait for [`Self::adopt`].
     pub fn new(records: &'static [RequestRecord]) -> Self {
-        let none = Progress { listener: u32::MAX, retries: 0, sent_at: None, challenge_from: 0 };
+        let none = BEGUN;
         let mut table = Self {
             records,
             progress: alloc::vec![none; records.len()],
@@ -167,7 +173,7 @@ impl Requests {
     /// Gives record `i`, which is in use and on no list, to a listener.
     pub fn adopt(&mut self, list: &mut Ends, listener: u32, i: usize, sent_at: Option<u64>) {
         self.links.push(list, i as u32);
-        self.progress[i] = Progress { listener, retries: 0, sent_at, challenge_from: 0 };
+        self.progress[i] = Progress { listener, sent_at, ..BEGUN };
     }
     /// Ends record `i`, which is on `list`.
     pub fn end(&mut self, list: &mut Ends, i: usize) {

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
-use libipc::sock::{AppSock, TcpInfo, congestion, option};
+use libipc::sock::{AppSock, TcpInfo, congestion, defer_retries, option};
 
 use super::Result;
 use super::file::{File, Kind};
@@ -217,6 +217,10 @@ impl File {
                 self.set.words.linger2_s.store(word, Relaxed);
                 Ok(())
             }
+            tcp::DEFER_ACCEPT => {
+                self.set.words.multicast_ttl.store(value.clamp(0, 255) as u8, Relaxed);
+                Ok(())
+            }
             tcp::WINDOW_CLAMP => {
                 let clamp = if value == 0 { 0 } else { value.max(MIN_RECEIVE as i32 / 2) };
                 self.set.noted.borrow_mut().insert((ipproto::TCP, name), clamp);
@@ -356,7 +360,7 @@ impl File {
         Ok(match (level, name) {
             (so::SOCKET, so::ERROR) => {
                 let error = match &mut self.kind {
-                    Kind::Stream(s) => s.take_error(),
+                    Kind::Stream(s) => s.take_error().or_else(|| s.doubt()),
                     Kind::Datagram(d) => d.take_error(),
                 };
                 error.map_or(0, |e| e.0)
@@ -394,6 +398,10 @@ impl File {
                 libipc::sock::AppSock::NO_LINGER2 => -1,
                 seconds => seconds as i32,
             },
+            // In whole repetitions of a SYN-ACK.
+            (ipproto::TCP, tcp::DEFER_ACCEPT) => {
+                (1 << defer_retries(words.multicast_ttl.load(Relaxed))) - 1
+            }
             (ipproto::TCP, tcp::MAXSEG) => match &self.kind {
                 Kind::Stream(s) if s.is_connected() => s.info().map_or(0, |i| i.snd_mss as i32),
                 _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),

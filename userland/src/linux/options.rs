@@ -121,7 +121,6 @@ pub fn find(level: i32, name: i32) -> Option<Entry> {
         (ipproto::TCP, tcp::NOTSENT_LOWAT) => {
             number(Word::U32(|w| &w.notsent_lowat), i32::MIN, i32::MAX, -1)
         }
-        (ipproto::TCP, tcp::DEFER_ACCEPT) => number(Word::U8(|w| &w.multicast_ttl), 0, 255, 0),
         (ipproto::TCP, tcp::FASTOPEN) => number(Word::U16(|w| &w.queue), 0, 65535, 0),
         (ipproto::IP, ip::TTL) => number(Word::U8(|w| &w.ttl), 1, 255, 64),
         (ipproto::IP, ip::TOS) | (ipproto::IPV6, ipv6::TCLASS) => {

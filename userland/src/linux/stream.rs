@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Acquire;
 use libipc::sock::{Error, Record, State as Tcp, TcpInfo};
@@ -46,19 +47,39 @@ pub struct Stream {
     shut: u8,
     /// What a connection that was given up leaves behind (Linux's `tcp_disconnect`).
     left: Option<Errno>,
+    /// What [`Self::doubt`] has told.
+    doubted: Cell<Option<Error>>,
 }
 
 impl Stream {
     pub fn new(rt: &'static Runtime) -> Self {
         let (made, phase) = (Made::None, Phase::Unconnected);
-        Self { rt, made, phase, went: None, bound: None, shut: 0, left: None }
+        Self {
+            rt,
+            made,
+            phase,
+            went: None,
+            bound: None,
+            shut: 0,
+            left: None,
+            doubted: Cell::new(None),
+        }
     }
 
     fn accepted(rt: &'static Runtime, stream: TcpStream) -> Self {
         stream.set_nonblocking(true);
         stream.set_eager(true);
         let (made, phase) = (Made::Stream(stream), Phase::Connected);
-        Self { rt, made, phase, went: None, bound: None, shut: 0, left: None }
+        Self {
+            rt,
+            made,
+            phase,
+            went: None,
+            bound: None,
+            shut: 0,
+            left: None,
+            doubted: Cell::new(None),
+        }
     }
 
     pub fn id(&self) -> Option<u32> {
@@ -138,7 +159,8 @@ impl Stream {
             // Nobody has named it: a listener that is shut down gives it back.
             self.bound = None;
         }
-        let backlog = backlog.clamp(1, file::MAX_BACKLOG as i32) as u16;
+        // What is negative is as much as there may be.
+        let backlog = (backlog as u32).min(file::MAX_BACKLOG as u32) as u16;
         let (tx, rx) = set.stream_rings(file::of_backlog(backlog, rings));
         let stream = self.open(set, rings)?;
         file::with_room(tx, rx, |tx, rx| stream.listen(backlog, tx, rx))?;
@@ -213,6 +235,7 @@ impl Stream {
         self.abort();
         self.went = None;
         (self.made, self.phase, self.shut) = (Made::None, Phase::Unconnected, 0);
+        self.doubted.set(None);
         match self.bound.take() {
             Some(addr) => self.bind(addr, set, rings),
             None => Ok(()),
@@ -233,6 +256,12 @@ impl Stream {
         }
         let Made::Stream(stream) = &self.made else { return None };
         stream.take_error().map(Errno::from)
+    }
+
+    /// What ICMP has said of a connection that stands, once.
+    pub fn doubt(&self) -> Option<Errno> {
+        let said = self.info()?.soft_error;
+        if self.doubted.replace(said) == said { None } else { said.map(Errno::from) }
     }
 
     fn stream(&self) -> Option<&TcpStream> {

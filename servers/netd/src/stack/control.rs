@@ -163,7 +163,6 @@ impl<E: Env> Stack<E> {
 
     fn listen(&mut self, sock: SockId, backlog: u16) -> Result<Reply> {
         let i = self.existing(sock)?;
-        let backlog = backlog.max(1);
         if let Body::Listener(l) = &mut self.socks[i as usize].body {
             l.backlog = backlog as u32;
         } else if !matches!(self.socks[i as usize].body, Body::Open) {

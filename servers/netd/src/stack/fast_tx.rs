@@ -61,6 +61,9 @@ impl<E: Env> Stack<E> {
             return false;
         }
         let opts = conn.opts();
+        if opts.may_be_cut() {
+            return false;
+        }
         let mut headers = Headers {
             to,
             from: self.iface.mac,

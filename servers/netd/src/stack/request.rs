@@ -9,14 +9,15 @@ use super::{Body, Place, Stack};
 use crate::demux::{Space, Tuple};
 use crate::env::Env;
 use crate::record::Fixed;
-use crate::request::Request;
+use crate::request::{Progress, Request};
 use crate::tcp::{CHALLENGE_NS, Conn, Segment, syn_ack};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::Quote;
 use crate::wire::tcp::{Cookie, Flags, Options, Repr, Seq, Timestamps};
 use crate::wire::{Malformed, ip};
 use core::net::SocketAddr;
-use libipc::sock::{Error, Kind, flags};
+use core::sync::atomic::Ordering::Relaxed;
+use libipc::sock::{self, Error, Kind, flags};
 
 /// The first SYN-ACK is repeated after this, with doubling pauses, this often.
 const FIRST_NS: u64 = 1_000_000_000;
@@ -103,17 +104,42 @@ impl<E: Env> Stack<E> {
         let entry = self.request_entry(number);
         let Some(request) = self.requests.get(entry) else { return };
         let progress = self.requests.progress(entry);
-        if progress.retries >= RETRIES {
+        let Progress { listener: l, retries, deferred, .. } = *progress;
+        let patience = if deferred { self.defer_retries(l) } else { 0 };
+        if retries >= RETRIES && retries >= patience {
             self.counters.requests_expired += 1;
             return self.end_request(number);
         }
+        let progress = self.requests.progress(entry);
         progress.retries += 1;
         progress.sent_at = None;
-        let l = progress.listener;
         let pause = FIRST_NS << progress.retries;
         self.wheel.set(number, self.now + pause);
-        self.counters.retransmits += 1;
-        self.send_syn_ack(l, &request);
+        // The peer has it; at the end of the delay it is asked for another ACK.
+        if !deferred || retries + 1 >= patience {
+            self.counters.retransmits += 1;
+            self.send_syn_ack(l, &request);
+        }
+    }
+
+    /// How often the SYN-ACK would have been repeated until listener `l` no longer waits for data
+    /// (TCP_DEFER_ACCEPT).
+    fn defer_retries(&self, l: u32) -> u8 {
+        let s = &self.socks[l as usize];
+        sock::defer_retries(self.sessions[s.session as usize].app(s.id).multicast_ttl.load(Relaxed))
+    }
+
+    /// Whether the ACK that completes a handshake, without data, counts for nothing: the listener wants to
+    /// be told of data (Linux's `tcp_check_req`).
+    fn defers(&mut self, entry: usize, seg: &Segment) -> bool {
+        let Progress { listener: l, retries, .. } = *self.requests.progress(entry);
+        if seg.space() > 0 || retries >= self.defer_retries(l) {
+            return false;
+        }
+        let progress = self.requests.progress(entry);
+        (progress.deferred, progress.sent_at) = (true, None);
+        self.counters.tcp_deferred += 1;
+        true
     }
 
     /// A segment for the handshake under `number`; its checksum is right.
@@ -163,6 +189,9 @@ impl<E: Env> Stack<E> {
         }
         if !ack {
             self.counters.tcp_no_ack += 1;
+            return Ok(());
+        }
+        if self.defers(entry, seg) {
             return Ok(());
         }
         self.completed(&request, Some(number), a)
@@ -244,7 +273,9 @@ impl<E: Env> Stack<E> {
     ) {
         let Tuple { local, remote, .. } = request.tuple;
         let config = self.tcp_config(l, local.ip());
-        let how = Envelope { tos: config.opts.tos, hop_limit: config.opts.ttl, segment: 0 };
+        let (tos, hop_limit) = (config.opts.tos, config.opts.ttl);
+        let cut = config.opts.may_be_cut();
+        let how = Envelope { tos, hop_limit, cut, ..Envelope::PLAIN };
         let (flags, options) = syn_ack(request.flags, request.rcv_shift, config.mss, timestamps);
         let repr = Repr {
             seq: request.iss,

@@ -25,11 +25,13 @@ pub(super) struct Envelope {
     pub tos: u8,
     /// Time to live; 0: as usual.
     pub hop_limit: u8,
+    /// Routers may cut it.
+    pub cut: bool,
 }
 
 impl Envelope {
     /// Nothing special.
-    pub const PLAIN: Self = Self { segment: 0, tos: 0, hop_limit: 0 };
+    pub const PLAIN: Self = Self { segment: 0, tos: 0, hop_limit: 0, cut: false };
 }
 
 impl<E: Env> Stack<E> {
@@ -117,6 +119,7 @@ impl<E: Env> Stack<E> {
             segment: out.segment,
             tos: opts.tos & !field::MASK | out.ecn,
             hop_limit: opts.ttl,
+            cut: opts.may_be_cut(),
         };
         let payload = self.ring_pieces(i, out.at, out.len);
         let mut repr = out_repr(out, local.port(), remote.port());
@@ -138,10 +141,10 @@ impl<E: Env> Stack<E> {
         let mut head = [0; NET + MAX_HEADER];
         let tcp_len = repr.header_len() + payload.len();
         let (net, tcp) = head.split_at_mut(NET);
-        let Envelope { segment, tos, hop_limit } = how;
+        let Envelope { segment, tos, hop_limit, cut } = how;
         let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
         ip.tos = tos;
-        ip.dont_fragment = !self.paths.must_cut(dst, self.now);
+        ip.dont_fragment = !cut && !self.paths.must_cut(dst, self.now);
         if hop_limit != 0 {
             ip.hop_limit = hop_limit;
         }

@@ -65,7 +65,9 @@ impl Conn {
             }),
             last_ack_recv: ms(self.patience.heard_at()),
             pmtu: self.config.mss as u32 + self.config.headers as u32,
-            advmss: self.config.mss as u32,
+            // Less what timestamps take of each segment.
+            advmss: self.config.mss as u32 - if self.timed() { 12 } else { 0 },
+            soft_error: self.patience.soft(),
             snd_cwnd: self.cc.window() / self.mss.max(1),
             notsent_bytes: if self.max.lt(self.tail) { self.tail - self.max } else { 0 },
             snd_wnd: self.wnd,

@@ -61,6 +61,11 @@ impl Opts {
     pub const fn has(&self, bit: u32) -> bool {
         self.bits & bit != 0
     }
+    /// Whether segments may be cut on the way (IP_PMTUDISC_DONT).
+    #[inline]
+    pub const fn may_be_cut(&self) -> bool {
+        self.bits & option::PMTU == option::PMTU_DONT
+    }
     /// TCP_USER_TIMEOUT, ns; 0: none.
     pub const fn user_timeout(&self) -> u64 {
         self.user_timeout_ms as u64 * 1_000_000

@@ -51,6 +51,11 @@ impl Patience {
             soft: None,
         }
     }
+    /// What ICMP has said of the way since the last progress.
+    pub(super) fn soft(&self) -> Option<Error> {
+        self.soft
+    }
+
     /// Unanswered probes, for TCP_INFO.
     pub fn probes(&self) -> u8 {
         self.probes

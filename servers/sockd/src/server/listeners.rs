@@ -29,7 +29,7 @@ impl Server<'_> {
             return Err(Error::Invalid);
         }
         let (tx_bits, rx_bits) = self.sizes(s, Kind::Tcp, tx, rx)?;
-        let backlog = backlog.clamp(1, MAX_BACKLOG);
+        let backlog = backlog.min(MAX_BACKLOG);
         // As on Linux one more may wait than the backlog says.
         let spares = (backlog + 1).min(MAX_SPARES).min(self.table.sockets(s));
         let listen = Listen { tx_bits, rx_bits, spares };
