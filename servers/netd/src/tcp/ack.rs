@@ -117,7 +117,7 @@ impl Conn {
             self.recovery.rack.on_ack(news.said, highest, self.mss);
             self.recovery.rack.adapt(news.said, self.una, self.max);
         } else if forward && self.board.sacked.segments > 0 {
-            delivered = self.without_duplicates(delivered);
+            delivered = self.without_duplicates(news.said);
         } else if news.repeats {
             delivered = self.mss;
         }

@@ -108,6 +108,7 @@ impl Conn {
         // A peer that says less wants to make us send headers only.
         self.mss =
             (agreed.peer_mss as u32).clamp(MIN_MSS, self.config.mss as u32) - self.overhead();
+        self.carries = self.mss as u16;
         self.cc = Congestion::new(self.cc.algorithm(), self.mss, self.iss);
     }
 
@@ -119,7 +120,8 @@ impl Conn {
     fn window_of_syn(&mut self, syn: &Segment, now: u64) {
         self.timestamp_of_syn(syn, now);
         self.wnd = syn.window as u32;
-        self.max_wnd = self.wnd;
+        self.max_wnd = 0;
+        self.raise_max_window();
         (self.wl1, self.wl2) = (syn.seq, syn.ack);
     }
 

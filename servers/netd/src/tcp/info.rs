@@ -28,7 +28,6 @@ impl Conn {
 
     /// State and figures, except what only the program's words tell.
     pub fn info(&self, now: u64) -> TcpInfo {
-        let segments = |bytes: u32| bytes.div_ceil(self.mss.max(1));
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
         let tally = &self.recovery.tally;
         let info = TcpInfo {
@@ -44,7 +43,7 @@ impl Conn {
             ato: us(self.delay.for_ns),
             snd_mss: self.mss,
             rcv_mss: self.delay.size as u32,
-            unacked: segments(self.max - self.una),
+            unacked: self.board.segments() + (self.una == self.iss && self.una != self.max) as u32,
             sacked: self.board.sacked.segments,
             lost: self.board.lost.segments,
             retrans: self.board.resent.segments,

@@ -119,7 +119,9 @@ impl Conn {
 
     pub(super) fn update_window(&mut self, seg: &Segment) {
         self.wnd = (seg.window as u32) << self.snd_shift;
-        self.max_wnd = self.max_wnd.max(self.wnd);
+        if self.max_wnd < self.wnd {
+            self.raise_max_window();
+        }
         (self.wl1, self.wl2) = (seg.seq, seg.ack);
     }
 
@@ -249,9 +251,8 @@ impl Conn {
         }
         let mss =
             (mtu as u32).saturating_sub(self.config.headers as u32).max(512) - self.overhead();
-        if self.is_synchronised() && mss < self.mss {
-            self.mss = mss;
-            self.cc.set_mss(mss);
+        if self.is_synchronised() && mss < self.carries as u32 {
+            let mss = self.cut_to(mss);
             // Nothing that large arrives: it goes out again in smaller segments.
             self.board.judge(|n| n.size as u32 > mss && n.bytes() > mss);
             self.board.set_size(mss as u16);

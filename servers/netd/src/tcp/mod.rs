@@ -178,7 +178,10 @@ pub struct Conn {
     wl1: Seq,
     wl2: Seq,
     snd_shift: u8,
+    /// Payload of a segment: `carries`, bound by the peer's window.
     mss: u32,
+    /// What peer and path take.
+    carries: u16,
     tx_size: u32,
     /// End of the last segment smaller than MSS (Minshall's variant of Nagle).
     small: Seq,
@@ -295,6 +298,7 @@ impl Conn {
             wl2: Seq(0),
             snd_shift: 0,
             mss,
+            carries: config.mss,
             tx_size: 1 << fixed.rings.tx_bits,
             small: iss,
             cc: Congestion::new(Algorithm::from_byte(congestion), mss, iss),

@@ -70,22 +70,25 @@ impl Conn {
         }
         let low = match self.search.low {
             0 => {
-                self.search.high = self.mss as u16;
-                BASE.min(self.mss)
+                self.search.high = self.carries;
+                BASE.min(self.carries as u32)
             }
             low => (low as u32 / 2).clamp(LEAST, BASE),
         };
         (self.search.low, self.search.since) = (low as u16, seconds(now));
-        self.cut_to(low);
-        self.board.set_size(low as u16);
+        let mss = self.cut_to(low);
+        self.board.set_size(mss as u16);
     }
 
-    /// Segments hold `mss` bytes from now on.
-    fn cut_to(&mut self, mss: u32) {
+    /// Segments may hold `mss` bytes from now on. Yields how many they do.
+    pub(super) fn cut_to(&mut self, mss: u32) -> u32 {
+        self.carries = mss as u16;
+        let mss = self.within_half_window(mss);
         if mss != self.mss {
             self.mss = mss;
             self.cc.set_mss(mss);
         }
+        mss
     }
 
     /// A larger segment, if it is time to try one and there is enough to send. `Some(None)`: it waits

@@ -7,6 +7,7 @@
 
 use super::pool::Marks;
 use super::rack::{Delivered, Rack};
+use super::scoreboard::Count;
 use super::{Ack, Conn, Segment, ticks};
 use crate::wire::tcp::Seq;
 use libipc::sock::flags;
@@ -372,15 +373,19 @@ impl Conn {
         self.recovery.rack.detect(&mut self.board, recovering, rtt, now)
     }
 
-    /// A duplicate ACK of a peer without SACK stands for a segment that has arrived.
+    /// A duplicate ACK of a peer without SACK stands for a segment that has arrived; one at least has not.
     pub(super) fn count_duplicate(&mut self, news: &News<'_>) {
         if news.repeats && !self.sacks() {
-            let flight = self.max - self.una;
-            let most = flight.div_ceil(self.mss).saturating_sub(1);
-            let sacked = &mut self.board.sacked;
-            sacked.segments = (sacked.segments + 1).min(most);
-            sacked.bytes = (sacked.segments * self.mss).min(flight);
+            let all = self.board.segments();
+            self.stand_for((self.board.sacked.segments + 1).min(all.saturating_sub(1)), all);
         }
+    }
+
+    /// Duplicate ACKs stand for `segments` of `all` that are in flight.
+    fn stand_for(&mut self, segments: u32, all: u32) {
+        let flight = (self.max - self.una) as u64;
+        let bytes = (flight * segments as u64 / all.max(1) as u64).min(flight) as u32;
+        self.board.sacked = Count { bytes, segments };
     }
 
     /// What duplicate ACKs stood for is acknowledged, or means nothing any more.
@@ -391,13 +396,13 @@ impl Conn {
     }
 
     /// Of the bytes that a peer without SACK acknowledges, how many its duplicate ACKs had not announced.
-    pub(super) fn without_duplicates(&mut self, bytes: u32) -> u32 {
-        let sacked = &mut self.board.sacked;
-        let segments = bytes.div_ceil(self.mss);
-        let new = segments.saturating_sub(sacked.segments).max(1);
-        sacked.segments = sacked.segments.saturating_sub(segments.saturating_sub(1));
-        sacked.bytes = (sacked.segments * self.mss).min(self.max - self.una);
-        bytes.min(new * self.mss)
+    #[cold]
+    pub(super) fn without_duplicates(&mut self, said: &Delivered) -> u32 {
+        let (before, acked) = (self.board.sacked.segments, said.segments.max(1));
+        let new = acked.saturating_sub(before).max(1);
+        let all = self.board.segments();
+        self.stand_for(before.saturating_sub(acked - 1).min(all), all);
+        (said.bytes as u64 * new as u64 / acked as u64) as u32
     }
 
     /// The window after an ACK.

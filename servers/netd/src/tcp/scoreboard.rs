@@ -112,6 +112,21 @@ impl Scoreboard {
         (self.tail != NONE).then(|| self.pool.get(self.tail))
     }
 
+    /// Segments in flight; there are few ranges, but do not ask for every segment.
+    pub fn segments(&self) -> u32 {
+        let (mut i, mut count) = (self.head, 0);
+        while i != NONE {
+            let n = self.pool.get(i);
+            count += n.segments as u32;
+            i = n.next;
+        }
+        count
+    }
+    /// Whether a single segment is in flight.
+    pub fn is_one(&self) -> bool {
+        self.head == self.tail && self.first().is_some_and(|n| n.segments == 1)
+    }
+
     /// Counts a node in or out, by its marks.
     fn count(&mut self, n: &Node, with: fn(&mut Count, &Node)) {
         if !n.marks.intersects(Marks::SACKED | Marks::LOST | Marks::RESENT) {

@@ -22,11 +22,11 @@ impl Conn {
         if !self.sacks() || !well || self.una == self.max || self.is_fast_child() {
             return;
         }
-        let flight = self.max - self.una;
+        let small = self.max - self.una <= self.mss;
         let wait = match self.rtt.srtt() {
             0 => 1_000_000_000,
             // The ACK of one segment may be delayed.
-            srtt if flight <= self.mss => 2 * srtt + rtt::MIN_VARIANCE,
+            srtt if small && self.board.is_one() => 2 * srtt + rtt::MIN_VARIANCE,
             srtt => 2 * srtt + LEAST_NS,
         };
         (self.look_at, self.probing) = ((now + wait).min(self.rto_at), true);

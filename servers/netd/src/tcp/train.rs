@@ -1,6 +1,6 @@
 //! Segments that leave together. Linux gives them to the NIC as one piece and marks its end with PSH, so that a receiver
 //! that merges segments passes them on there; the pieces here are the same, whoever cuts them. And the other way round:
-//! small segments that are repeated go together.
+//! small segments that are repeated go together. And how large one is, with the peer's window in mind.
 
 use super::Conn;
 use super::output::Out;
@@ -12,7 +12,30 @@ const MOST: u64 = 65_216;
 /// Fewest segments of a piece, if there are as many.
 const LEAST: u64 = 2;
 
+/// Windows up to this are tiny: the MSS of who says none (`TCP_MSS_DEFAULT`).
+const TINY: u32 = 536;
+/// Bytes of the smallest segment that is worth it, with its TCP header, and of that header without options.
+const LEAST_PACKET: u32 = 68;
+const HEADER: u32 = 20;
+
 impl Conn {
+    /// The window that the peer offers is its largest so far.
+    #[inline]
+    pub(super) fn raise_max_window(&mut self) {
+        let small = self.max_wnd < 2 * self.carries as u32;
+        self.max_wnd = self.wnd;
+        if small {
+            self.cut_to(self.carries as u32);
+        }
+    }
+
+    /// A segment is at most half the largest window, so that one is on its way while another is acknowledged; a tiny
+    /// window is not cut (`tcp_bound_to_half_wnd`).
+    pub(super) fn within_half_window(&self, mss: u32) -> u32 {
+        let most = if self.max_wnd > TINY { self.max_wnd / 2 } else { self.max_wnd };
+        if most == 0 { mss } else { mss.min(most.max(LEAST_PACKET - HEADER - self.overhead())) }
+    }
+
     /// Segments of `size` bytes that a piece has at most: a millisecond's worth, and more to who is near
     /// (`tcp_tso_autosize`).
     fn train(&self, size: u32) -> u64 {
