@@ -194,6 +194,20 @@ fn a_listener_without_room_for_one_connection_is_refused_and_a_short_one_grows()
 }
 
 #[test]
+fn a_listener_takes_another_backlog() {
+    let mut w = World::opened();
+    let id = w.socket(Kind::Tcp, 1);
+    w.ask(Request::Bind { id, addr: at(7001) }).unwrap();
+    let listen = |backlog, tx| Request::Listen { id, backlog, tx, rx: 4096 };
+    assert_eq!(w.ask(listen(0, 4096)), Ok(Reply::Done));
+    assert_eq!(w.used().0, 2, "one may wait");
+    assert_eq!(w.ask(listen(2, 1 << 20)), Ok(Reply::Done));
+    assert_eq!(w.used().0, 4, "and two more, with rings as before");
+    assert_eq!(w.ask(listen(0, 0)), Ok(Reply::Done));
+    assert_eq!(w.used().0, 4, "what is there stays");
+}
+
+#[test]
 fn a_call_made_again_makes_no_second_socket() {
     let mut w = World::opened();
     let id = w.socket(Kind::Udp, 4096);

@@ -66,7 +66,7 @@ impl Agent {
                     _ => self.file(fd)?.at_once(request.op, &mut a),
                 };
                 // What waits for this socket may not have to any more.
-                self.go_on(|p, _| p.fd == fd);
+                self.go_on(|p, _| p.is_about(fd));
                 outcome
             }
             _ => Err(Errno::ENOSYS),

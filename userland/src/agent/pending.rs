@@ -87,6 +87,14 @@ impl Pending {
         }
     }
 
+    /// Whether a call on descriptor `fd` may end its waiting.
+    pub fn is_about(&self, fd: i32) -> bool {
+        match &self.call {
+            Call::Poll(list) => list.iter().any(|(polled, _)| *polled == fd),
+            _ => self.fd == fd,
+        }
+    }
+
     /// Whether news of these sockets (ids, in order) may end its waiting.
     pub fn concerns(&self, files: &[Option<File>], news: &[u32]) -> bool {
         let file = match &self.call {

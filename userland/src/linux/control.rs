@@ -417,7 +417,14 @@ impl File {
                     _ => 1,
                 }
             }
-            (ipproto::IP, ip::MTU) => self.peer().map(|_| 1500)?,
+            (ipproto::IP, ip::MTU) => {
+                self.peer()?;
+                let info = match &self.kind {
+                    Kind::Stream(s) => s.info(),
+                    Kind::Datagram(_) => None,
+                };
+                info.map_or(1500, |i| i.pmtu as i32)
+            }
             _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),
         })
     }

@@ -344,7 +344,7 @@ impl File {
                 s.abort();
                 None
             }
-            Some(seconds) if s.is_connected() => {
+            Some(seconds) if s.is_connected() && !s.has_unread() => {
                 let _ = s.shutdown(1, &self.set, self.rings);
                 Some(Duration::from_secs(seconds as u64))
             }

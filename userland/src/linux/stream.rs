@@ -102,6 +102,7 @@ impl Stream {
         matches!(self.made, Made::Listener(_))
     }
 
+    /// Whether the handshake is over, whoever has asked, and the connection is not.
     pub fn is_connected(&self) -> bool {
         let Made::Stream(stream) = &self.made else { return false };
         match self.phase {
@@ -109,6 +110,11 @@ impl Stream {
             Phase::Connecting => stream.try_stands().is_ok(),
             _ => false,
         }
+    }
+
+    /// Whether there are bytes that nobody has read: closing resets the connection then.
+    pub fn has_unread(&self) -> bool {
+        matches!(&self.made, Made::Stream(s) if s.unread() > 0)
     }
 
     /// Tells netd of changed options.
@@ -148,8 +154,10 @@ impl Stream {
     }
 
     pub fn listen(&mut self, backlog: i32, set: &Settings, rings: (u32, u32)) -> Result<()> {
-        if self.is_listener() {
-            return Ok(());
+        // Linux compares without a sign.
+        let backlog = (backlog as u32).min(file::MAX_BACKLOG as u32) as u16;
+        if let Made::Listener(listener) = &self.made {
+            return Ok(listener.set_backlog(backlog)?);
         }
         if self.phase != Phase::Unconnected {
             return Err(Errno::EINVAL);
@@ -159,8 +167,6 @@ impl Stream {
             // Nobody has named it: a listener that is shut down gives it back.
             self.bound = None;
         }
-        // What is negative is as much as there may be.
-        let backlog = (backlog as u32).min(file::MAX_BACKLOG as u32) as u16;
         let (tx, rx) = set.stream_rings(file::of_backlog(backlog, rings));
         let stream = self.open(set, rings)?;
         file::with_room(tx, rx, |tx, rx| stream.listen(backlog, tx, rx))?;
@@ -379,8 +385,8 @@ impl Stream {
         };
         Ok(match request {
             ioctl::INQ => s.readable_bytes() as i32,
-            ioctl::OUTQ => s.unsent() as i32,
-            ioctl::OUTQNSD => s.not_sent() as i32,
+            ioctl::OUTQ => s.unsent() as i32 + s.owes_end(false) as i32,
+            ioctl::OUTQNSD => s.not_sent() as i32 + s.owes_end(true) as i32,
             _ => s.at_mark() as i32,
         })
     }

@@ -68,6 +68,15 @@ impl TcpListener {
         Ok((TcpStream::new(socket), peer.unwrap_or(unknown)))
     }
 
+    /// From now on so many connections and one more may wait to be accepted.
+    ///
+    /// # Errors
+    /// sockd's.
+    pub fn set_backlog(&self, backlog: u16) -> Result<(), Error> {
+        let (tx, rx) = (0, 0);
+        self.socket.rt.call(&Request::Listen { id: self.socket.id, backlog, tx, rx }).map(drop)
+    }
+
     /// Connections as they come.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }

@@ -18,6 +18,19 @@ impl TcpStream {
         if n as u64 <= self.socket.tx_size() { n } else { 0 }
     }
 
+    /// Whether the end of what was written is not acknowledged, or not even `sent`: as Linux counts, it takes the room of
+    /// a byte.
+    pub(crate) fn owes_end(&self, sent: bool) -> bool {
+        let record = self.socket.record();
+        if record.events.load(Acquire) & event::FIN_QUEUED == 0 {
+            return false;
+        }
+        let snd = record.snd.load(Acquire);
+        let up_to = if sent { (snd >> 32) as u32 } else { snd as u32 };
+        let ending = [State::FinWait1, State::Closing, State::LastAck];
+        ending.contains(&record.state()) && up_to != record.fin_seq.load(Acquire).wrapping_add(1)
+    }
+
     /// Bytes that can be written now.
     pub(crate) fn try_writable(&self) -> Result<usize, Error> {
         let record = self.socket.record();

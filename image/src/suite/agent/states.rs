@@ -26,6 +26,8 @@ pub fn states(c: &mut Calls) -> Result<(), Failure> {
     shut(c)?;
     given_up(c)?;
     peeking(c)?;
+    backlog(c)?;
+    ending(c)?;
     everybody(c)
 }
 
@@ -148,6 +150,51 @@ fn peeking(c: &mut Calls) -> Result<(), Failure> {
     is("SIOCATMARK", at_mark(c)?.1[0].into(), 0)?;
     is("MSG_OOB", c.call(RECV, &ints(&[server, 1, 1]).raw(&[BYTES]))?, EINVAL)?;
     close(c, &[client, server, listener])
+}
+
+/// A listener with backlog 0 has room for one, and its backlog can change: -1 is the largest.
+fn backlog(c: &mut Calls) -> Result<(), Failure> {
+    let listener = c.listener(3025, 0)?;
+    let waiting = c.connected(3025)?;
+    let late = nonblocking(c)?;
+    is("CONNECT", c.call(CONNECT, &ints(&[late]).addr(local(3025)))?, EINPROGRESS)?;
+    let list = ints(&[1, 300, late]).raw(&4u16.to_le_bytes());
+    is("POLL of one too many", c.call(POLL, &list)?, 0)?;
+    is("LISTEN again", c.call(LISTEN, &ints(&[listener, -1]))?, 0)?;
+    let list = ints(&[1, 9000, late]).raw(&4u16.to_le_bytes());
+    is("POLL with a backlog", c.call(POLL, &list)?, 1)?;
+    close(c, &[waiting, late, listener])
+}
+
+/// What a connection says of itself before anybody asked how it went, and while it ends.
+fn ending(c: &mut Calls) -> Result<(), Failure> {
+    let listener = c.listener(3026, 5)?;
+    let client = nonblocking(c)?;
+    is("CONNECT", c.call(CONNECT, &ints(&[client]).addr(local(3026)))?, EINPROGRESS)?;
+    let server = c.agent.must(ACCEPT, &ints(&[listener]))?.0 as i32;
+    let number = |c: &mut Calls, level, name| -> Result<i32, Failure> {
+        let (_, value) = c.agent.must(GETSOCKOPT, &ints(&[client, level, name, 4]).raw(&[0; 4]))?;
+        Ok(i32::from_le_bytes(value.try_into().unwrap_or_default()))
+    };
+    let (segment, mtu) = (number(c, 6, 2)?, number(c, 0, 14)?);
+    if segment < 1400 || mtu < segment + 40 {
+        return wrong(format!("TCP_MAXSEG {segment}, IP_MTU {mtu}"));
+    }
+    // SHUTDOWN of its own ends a POLL that waits.
+    let polling = c.agent.begin(POLL, &ints(&[1, -1, client]).raw(&1u16.to_le_bytes()))?;
+    is("SHUTDOWN", c.call(SHUTDOWN, &ints(&[client, 0]))?, 0)?;
+    let reply = c.agent.reply(polling, LATE)?;
+    if reply.is_none_or(|(n, _)| n != 1) {
+        return wrong("POLL slept through a SHUTDOWN");
+    }
+    // Nobody lingers for what was not read: the peer is told at once.
+    c.agent.must(WRITE, &ints(&[client]).data(b"x"))?;
+    c.agent.must(POLL, &ints(&[1, 5000, server]).raw(&1u16.to_le_bytes()))?;
+    c.agent.must(SETSOCKOPT, &ints(&[server, 1, 13, 8, 1, 60]))?;
+    is("CLOSE", c.call(CLOSE, &ints(&[server]))?, 0)?;
+    c.agent.must(POLL, &ints(&[1, 5000, client]).raw(&0u16.to_le_bytes()))?;
+    error(c, client, -ECONNRESET as i32)?;
+    close(c, &[client, listener])
 }
 
 /// All of a network is reached with SO_BROADCAST only, whatever its address.

@@ -21,6 +21,9 @@ impl<E: Env> Stack<E> {
             return Ok(TcpInfo { state, options, ..TcpInfo::default() });
         };
         let mut info = conn.info(self.now);
+        let dst = s.remote.ip();
+        let whole = if dst.is_ipv4() { self.iface.mtu } else { self.mtu_v6() };
+        info.pmtu = self.paths.mtu(dst, self.now).map_or(whole, |path| path.min(whole)) as u32;
         // The program counts in 64 bits what the connection counts in 32.
         let (written, taken) = self.sessions[s.session as usize].words(s.id);
         info.bytes_acked = written.saturating_sub(conn.unsent() as u64);

@@ -108,7 +108,7 @@ impl<E: Env> Stack<E> {
         match fixed.kind {
             Kind::Listener => {
                 self.claim(i, Tuple::local(Space::Tcp, fixed.local), held::NAMED)?;
-                let mut listener = Listener::new(fixed.peer_mss.max(1));
+                let mut listener = Listener::new(fixed.peer_mss);
                 // What cookies it has out is not known.
                 listener.cookies_until = self.now + COOKIE_NS;
                 self.socks[i as usize].body = Body::Listener(listener);

@@ -26,6 +26,12 @@ impl Conn {
         if una.lt(self.max) { self.max.min(self.tail) - una.min(self.tail) } else { 0 }
     }
 
+    /// Bytes never sent, and a FIN that was not.
+    fn unsent_yet(&self) -> u32 {
+        let end = self.tail + self.fin.is_some() as u32;
+        if self.max.lt(end) { end - self.max } else { 0 }
+    }
+
     /// State and figures, except what only the program's words tell.
     pub fn info(&self, now: u64) -> TcpInfo {
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
@@ -63,12 +69,11 @@ impl Conn {
                 at => at,
             }),
             last_ack_recv: ms(self.patience.heard_at()),
-            pmtu: self.config.mss as u32 + self.config.headers as u32,
             // Less what timestamps take of each segment.
             advmss: self.config.mss as u32 - if self.timed() { 12 } else { 0 },
             soft_error: self.patience.soft(),
             snd_cwnd: self.cc.window() / self.mss.max(1),
-            notsent_bytes: if self.max.lt(self.tail) { self.tail - self.max } else { 0 },
+            notsent_bytes: self.unsent_yet(),
             snd_wnd: self.wnd,
             rcv_wnd: self.rcv_adv - self.rcv_nxt,
             rcv_ssthresh: self.tuning.slow(),

@@ -154,30 +154,16 @@ impl Conn {
         Some(self.emit(self.max, len, fin, size, now))
     }
 
-    /// Bytes of a segment with data: SACK blocks take some of the room, and two fit the window.
+    /// Bytes of a segment with data: SACK blocks take some of the room.
     fn segment_size(&self) -> u32 {
-        let plain = self.ooo.is_empty() && self.twice.is_none();
-        if plain && self.max_wnd >= 2 * self.mss { self.mss } else { self.smaller_size() }
+        if self.ooo.is_empty() && self.twice.is_none() { self.mss } else { self.size_with_blocks() }
     }
 
     #[cold]
-    fn smaller_size(&self) -> u32 {
+    fn size_with_blocks(&self) -> u32 {
         let most = if self.timed() { 3 } else { 4 };
         let blocks = (self.ooo.len() + self.twice.is_some() as u32).min(most);
-        let taken = if self.sacks() && blocks > 0 { 4 + 8 * blocks } else { 0 };
-        self.within_half_window(self.mss.saturating_sub(taken).max(8))
-    }
-
-    /// Half of the largest window that the peer has offered (RFC 9293 3.8.6.2.1), so that one segment can
-    /// be read while the next is on its way; all of a tiny one (Linux's `tcp_bound_to_half_wnd`).
-    fn within_half_window(&self, size: u32) -> u32 {
-        const TINY: u32 = 536;
-        let least = if self.timed() { 36 } else { 48 };
-        match self.max_wnd {
-            0 => size,
-            most @ 1..=TINY => size.min(most.max(least)),
-            most => size.min((most / 2).max(least)),
-        }
+        if self.sacks() { self.mss.saturating_sub(4 + 8 * blocks).max(8) } else { self.mss }
     }
 
     /// A probe of a closed window, or of the tail (RFC 8985 7.3), whatever the windows say.

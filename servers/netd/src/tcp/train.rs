@@ -29,8 +29,8 @@ impl Conn {
         }
     }
 
-    /// A segment is at most half the largest window, so that one is on its way while another is acknowledged; a tiny
-    /// window is not cut (`tcp_bound_to_half_wnd`).
+    /// A segment is at most half the largest window that the peer has offered (RFC 9293 3.8.6.2.1), so that one is read
+    /// while the next is on its way; a tiny window is not cut (`tcp_bound_to_half_wnd`).
     pub(super) fn within_half_window(&self, mss: u32) -> u32 {
         let most = if self.max_wnd > TINY { self.max_wnd / 2 } else { self.max_wnd };
         if most == 0 { mss } else { mss.min(most.max(LEAST_PACKET - HEADER - self.overhead())) }

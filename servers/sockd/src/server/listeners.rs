@@ -28,18 +28,21 @@ impl Server<'_> {
         if socket.kind != Kind::Tcp {
             return Err(Error::Invalid);
         }
-        let (tx_bits, rx_bits) = self.sizes(s, Kind::Tcp, tx, rx)?;
         let backlog = backlog.min(MAX_BACKLOG);
         // As on Linux one more may wait than the backlog says.
         let spares = (backlog + 1).min(MAX_SPARES).min(self.table.sockets(s));
-        let listen = Listen { tx_bits, rx_bits, spares };
         let listener = sock_id(s, id);
         if socket.usage == Use::Listener {
-            // Asked again, by a program whose sockd died under the first call.
-            let same = self.table.listen(s, id) == Ok(listen);
+            // Another backlog, or asked again by a program whose sockd died under the first call. Rings stay.
+            let old = self.table.listen(s, id).map_err(|_| Error::Server)?;
+            let listen = Listen { spares, ..old };
+            self.table.set_listen(s, id, listen);
+            netd.ask(&net::Request::Listen { sock: listener, backlog }).reply?;
             self.feed(netd, s, id, listen);
-            return if same { Ok(Reply::Done) } else { Err(Error::Invalid) };
+            return Ok(Reply::Done);
         }
+        let (tx_bits, rx_bits) = self.sizes(s, Kind::Tcp, tx, rx)?;
+        let listen = Listen { tx_bits, rx_bits, spares };
         // The first spare is reserved before netd is asked: a listener that can never take a
         // connection is an error of this call.
         let wish = listen.spare(id);

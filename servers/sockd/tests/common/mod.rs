@@ -169,6 +169,7 @@ impl Model {
                     self.set(sock, Held::Listener);
                     Ok(Reply::Done)
                 }
+                Some(Held::Listener) => Ok(Reply::Done),
                 Some(_) => Err(Error::Invalid),
                 None => Err(Error::BadSocket),
             },
