@@ -135,9 +135,9 @@ struct Pcap {
 struct Run {
     /// What is behind the network card: `user` gives the system an address by DHCP, a way out,
     /// and the forwarded ports of the manifest; `tap:IF` is a tap interface of the host; `none`
-    /// gives nothing
+    /// gives nothing. Given twice, the system has two cards (image/nics.toml)
     #[arg(long, value_name = "user|none|tap:IF", default_value = "user", value_parser = behind)]
-    net: Behind,
+    net: Vec<Behind>,
     #[command(flatten)]
     own: Own,
     /// Who loads the kernel: QEMU itself, or a BIOS or UEFI firmware from a disk, through GRUB
@@ -396,12 +396,17 @@ fn addressing(o: &Own) -> Result<Option<Addressing>> {
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    let with_agent = match &cli.command {
-        None => cli.run.agent.is_some(),
-        Some(Command::Run(o)) => o.agent.is_some(),
-        _ => false,
+    let run = match &cli.command {
+        None => Some(&cli.run),
+        Some(Command::Run(o)) => Some(o),
+        _ => None,
     };
-    let usual = || if with_agent { workspace::agent_manifest() } else { workspace::manifest() };
+    let (with_agent, cards) = run.map_or((false, 1), |o| (o.agent.is_some(), o.net.len()));
+    let usual = || match (with_agent, cards) {
+        (true, _) => workspace::agent_manifest(),
+        (false, 1) => workspace::manifest(),
+        _ => workspace::nics_manifest(),
+    };
     let manifest = cli.manifest.unwrap_or_else(usual);
     let result = match cli.command {
         None => boot(&cli.run, &manifest),
@@ -441,7 +446,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn boot(o: &Run, manifest: &Path) -> Result<ExitCode> {
     let options = run::Options {
-        net: o.net.clone(),
+        net: o.net.first().cloned().unwrap_or(Behind::User),
+        other_nets: o.net.iter().skip(1).cloned().collect(),
         chipset: o.machine,
         boot: o.boot,
         iommu: !o.no_iommu,

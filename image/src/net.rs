@@ -39,26 +39,26 @@ impl Net {
         }
     }
 
-    /// QEMU's `-netdev`, called `n0`.
-    pub fn netdev(&self) -> String {
+    /// QEMU's `-netdev` of card number `n`, called `n0`, `n1` and so on.
+    pub fn netdev(&self, n: usize) -> String {
         match self {
             // A socket to which nobody connects. (An empty hub, or no other end at all, QEMU warns
             // of.)
             Self::None => format!(
-                "stream,id=n0,server=on,addr.type=unix,addr.abstract=on,addr.path=breakwater-{}",
+                "stream,id=n{n},server=on,addr.type=unix,addr.abstract=on,addr.path=breakwater-{}-{n}",
                 std::process::id()
             ),
-            Self::User { forwards, addressing } => user(forwards, addressing),
-            Self::Tap(tap) => format!("tap,id=n0,ifname={tap},script=no,downscript=no"),
+            Self::User { forwards, addressing } => user(n, forwards, addressing),
+            Self::Tap(tap) => format!("tap,id=n{n},ifname={tap},script=no,downscript=no"),
             Self::Peer(path) => {
-                format!("stream,id=n0,server=off,addr.type=unix,addr.path={}", escaped(path))
+                format!("stream,id=n{n},server=off,addr.type=unix,addr.path={}", escaped(path))
             }
         }
     }
 }
 
-fn user(forwards: &[Mapping], addressing: &Addressing) -> String {
-    let (mut text, mut inside) = ("user,id=n0".to_string(), String::new());
+fn user(n: usize, forwards: &[Mapping], addressing: &Addressing) -> String {
+    let (mut text, mut inside) = (format!("user,id=n{n}"), String::new());
     if let Addressing::Static { addr, prefix, gateway, dns } = *addressing {
         let net = addr.to_bits() & !hosts(prefix);
         let free = |taken: &[Ipv4Addr]| {
@@ -181,7 +181,7 @@ mod tests {
         let addressing = Addressing::parse(args).unwrap();
         let protocols = vec![Protocol::Tcp, Protocol::Udp];
         let forwards = vec![Mapping { host: 7007, port: 7, protocols, what: "echo".into() }];
-        Net::User { forwards, addressing }.netdev()
+        Net::User { forwards, addressing }.netdev(0)
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub struct Machine {
     pub nic: Nic,
     /// What is behind it.
     pub net: Net,
+    /// What is behind further cards of the kind.
+    pub other_nets: Vec<Net>,
     /// Where frames are recorded.
     pub pcap: Option<Pcap>,
     /// Whether a debugger starts it.
@@ -197,9 +199,16 @@ impl Machine {
             add(&["-chardev", &format!("socket,id=agent,path={path},server=on,wait=off")]);
             add(&["-serial", "chardev:agent"]);
         }
-        add(&["-netdev", &self.net.netdev()]);
+        add(&["-netdev", &self.net.netdev(0)]);
         // Without its boot ROM the firmware loses no time trying to boot from the network.
         add(&["-device", &format!("{},netdev=n0,romfile=", self.nic.device())]);
+        for (n, net) in (1..).zip(&self.other_nets) {
+            add(&["-netdev", &net.netdev(n)]);
+            // Where a card has an interrupt line that no other has: firmware wires slots 4, 8 and so on as the fourth.
+            let slot = 4 * n;
+            let device = self.nic.device();
+            add(&["-device", &format!("{device},netdev=n{n},romfile=,addr={slot:#x}")]);
+        }
         if let Some(pcap) = &self.pcap {
             let snap = pcap.snap.map_or_else(String::new, |n| format!(",maxlen={n}"));
             let dump = format!("filter-dump,id=dump,netdev=n0,file={}{snap}", escaped(&pcap.path));
@@ -288,6 +297,7 @@ mod tests {
             iommu: true,
             nic: Nic::I82540em,
             net: Net::None,
+            other_nets: Vec::new(),
             pcap: None,
             gdb: false,
             icount: false,

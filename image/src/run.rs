@@ -16,6 +16,8 @@ use crate::{install, iso, ports};
 pub struct Options {
     /// What is behind the network card.
     pub net: Behind,
+    /// What is behind further cards.
+    pub other_nets: Vec<Behind>,
     /// Chipset.
     pub chipset: Chipset,
     /// Who loads the kernel.
@@ -125,6 +127,11 @@ impl Options {
     /// # Errors
     /// What does not go together, or is not there.
     pub fn check(&self, addressing: &Addressing) -> Result<(), Error> {
+        for net in &self.other_nets {
+            if let Behind::Tap(tap) = net {
+                tap.check()?;
+            }
+        }
         match &self.net {
             Behind::Tap(tap) => tap.check()?,
             Behind::User if !user_has_room(addressing) => return Err(Error::Small),
@@ -155,7 +162,16 @@ pub fn run(image: &Image, o: &Options) -> Result<ExitCode, Error> {
             addressing: image.plan.addressing,
         },
     };
+    let all =
+        image.plan.other_addressing.iter().copied().chain(std::iter::repeat(Addressing::Dhcp));
+    let other_nets = o.other_nets.iter().zip(all).map(|(net, addressing)| match net {
+        Behind::None => Net::None,
+        Behind::Tap(tap) => Net::Tap(tap.clone()),
+        // The ports lead to the first card.
+        Behind::User => Net::User { forwards: Vec::new(), addressing },
+    });
     let machine = Machine {
+        other_nets: other_nets.collect(),
         kernel: image.kernel.clone(),
         bundle: image.bundle.clone(),
         append: o.append.clone(),

@@ -43,6 +43,11 @@ pub fn manifest() -> PathBuf {
     root().join("image/system.toml")
 }
 
+/// The manifest of the system with two network cards.
+pub fn nics_manifest() -> PathBuf {
+    root().join("image/nics.toml")
+}
+
 /// The manifest of the system with the test agent.
 pub fn agent_manifest() -> PathBuf {
     root().join("image/agent.toml")

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::sock::{Error, FastOpen, Kind, NAME_SERVERS, State, TcpInfo};
+use crate::sock::{Error, FastOpen, Kind, NAME_SERVERS, On, State, TcpInfo};
 
 /// Badges of netd's endpoint.
 pub mod badge {
@@ -161,6 +161,8 @@ pub enum Request {
         sock: SockId,
         /// Group.
         group: IpAddr,
+        /// On which link.
+        on: On,
         /// Join, not leave.
         join: bool,
     },
@@ -169,10 +171,16 @@ pub enum Request {
         /// Which.
         sock: SockId,
     },
-    /// The interface.
-    Interface,
-    /// What it has of IPv6.
-    Interface6,
+    /// Interface `number`: [`Reply::Interface`], or [`Error::NoDevice`] beyond the last.
+    Interface {
+        /// As in [`Dgram::interface`](crate::sock::Dgram): network cards from [`Dgram::NIC`](crate::sock::Dgram::NIC) on.
+        number: u8,
+    },
+    /// What it has of IPv6, likewise.
+    Interface6 {
+        /// Likewise.
+        number: u8,
+    },
     /// Sockets from number `skip` on, then handshakes and connections in TIME-WAIT, a few at a time:
     /// [`Reply::Sockets`].
     Sockets {

@@ -13,6 +13,7 @@ pub mod peer;
 
 use std::fmt;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +92,10 @@ fn host(what: &str, e: std::io::Error) -> Failure {
     Failure::Host(format!("{what}: {e}"))
 }
 
+/// What image/nics.toml says of the second card.
+const SECOND: Addressing =
+    Addressing::Static { addr: Ipv4Addr::new(10, 1, 0, 2), prefix: 24, gateway: None, dns: None };
+
 /// How to boot.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -112,6 +117,8 @@ pub struct Setup {
     pub manifest: Option<&'static str>,
     /// A peer on the other end of the cable, instead of user-mode networking.
     pub peer: bool,
+    /// A second network card, whose system has 10.1.0.2, with user-mode networking behind it.
+    pub second: bool,
     /// Somebody else's socket on the other end of the cable.
     pub cable: Option<PathBuf>,
     /// Record frames.
@@ -147,6 +154,7 @@ impl Setup {
             append: None,
             manifest: None,
             peer: false,
+            second: false,
             cable: None,
             record: true,
             addressing: None,
@@ -169,6 +177,7 @@ pub struct Guest {
     /// Byte of the console up to which waits have looked.
     seen: usize,
     ports: Vec<Mapping>,
+    second: Vec<Mapping>,
     peer: Option<Peer>,
     /// Commands typed so far.
     commands: u32,
@@ -216,6 +225,14 @@ impl Guest {
             },
         };
         let ports = net.forwards().to_vec();
+        let other_nets = match setup.second {
+            false => Vec::new(),
+            true => vec![Net::User {
+                forwards: ports::choose(&image.plan.forwards, false).ok_or_else(no_ports)?,
+                addressing: SECOND,
+            }],
+        };
+        let second = other_nets.iter().flat_map(Net::forwards).cloned().collect();
         let medium = setup.boot.medium(image, setup.append.as_deref(), setup.cd);
         let medium = medium.map_err(|e| Failure::Host(e.to_string()))?;
         let qmp = Qmp::listen().map_err(|e| host("cannot listen for QEMU", e))?;
@@ -236,6 +253,7 @@ impl Guest {
             iommu: setup.iommu,
             nic: setup.nic,
             net,
+            other_nets,
             pcap: setup.record.then(|| Pcap { path: pcap.clone(), snap: Some(SNAP) }),
             gdb: false,
             agent: agent.clone(),
@@ -262,6 +280,7 @@ impl Guest {
             seen,
             commands,
             ports,
+            second,
             peer,
             qmp,
             kernel,
@@ -395,6 +414,15 @@ impl Guest {
         let found = self.ports.iter().find(|m| m.port == port && m.protocols.contains(&protocol));
         let missing = || Failure::Host(format!("the manifest forwards no port {port}"));
         found.map(|m| m.host).ok_or_else(missing)
+    }
+
+    /// As [`Guest::host_port`], of the second network card.
+    ///
+    /// # Errors
+    /// Likewise, or if there is none.
+    pub fn second_port(&self, port: u16, protocol: Protocol) -> Result<u16, Failure> {
+        let found = self.second.iter().find(|m| m.port == port && m.protocols.contains(&protocol));
+        found.map(|m| m.host).ok_or_else(|| Failure::Host("there is no second card".into()))
     }
 
     /// The host on the other end of the cable.

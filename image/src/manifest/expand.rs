@@ -26,13 +26,31 @@ const DEATH_SHIFT: usize = 32;
 
 /// Size of a region whose content [`libipc::nic`] lays out, KiB.
 pub fn contract_kib(name: &str) -> Option<u32> {
-    let bytes = match name {
-        "nic.drv" => nic::offset::DRV_BYTES,
-        "nic.net" => nic::offset::NET_BYTES,
-        "nic.rx" => (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize,
+    let bytes = match card_part(name)?.1 {
+        "drv" => nic::offset::DRV_BYTES,
+        "net" => nic::offset::NET_BYTES,
+        "rx" => (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize,
         _ => return None,
     };
     Some(kib(bytes))
+}
+
+/// The number of the network card that a region belongs to, and which of its parts it is: `nic.rx` is the first card's,
+/// `nic1.rx` the second's.
+pub fn card_part(region: &str) -> Option<(usize, &str)> {
+    let (card, part) = region.strip_prefix("nic")?.split_once('.')?;
+    let number = if card.is_empty() { 0 } else { card.parse().ok().filter(|n| *n > 0)? };
+    (number < netd::dev::NICS).then_some((number, part))
+}
+
+/// The drivers of further network cards, in their order: who writes the descriptor rings of each.
+pub fn other_drivers(m: &Manifest) -> impl Iterator<Item = (usize, &Server)> {
+    (1..netd::dev::NICS).filter_map(|n| {
+        let rings = |u: &MapUse| {
+            card_part(u.region.get_ref()) == Some((n, "rings")) && u.access == Access::Rw
+        };
+        m.server.iter().find(|s| s.maps.iter().any(rings)).map(|s| (n, s))
+    })
 }
 
 /// Whole pages that hold `bytes`, in KiB.
@@ -270,6 +288,10 @@ impl<'a> Expansion<'a> {
                 self.map(stack, name(part), kind);
             }
             self.map(driver, name("tx"), MapKind::DmaOnly { index: tx });
+            for (_, other) in other_drivers(m) {
+                let other = self.process_index(other.name.get_ref());
+                self.map(other, name("tx"), MapKind::DmaOnly { index: tx });
+            }
 
             let kind = self.endpoint(roles.control.get_ref(), false, n as u64 + 1);
             self.cap(i, roles.control.get_ref().clone(), kind);

@@ -27,8 +27,10 @@ pub struct Plan {
     pub system: spec::System,
     /// Ports of the host that lead into it.
     pub forwards: Vec<Forward>,
-    /// How its interface gets an address.
+    /// How its first network card gets an address.
     pub addressing: Addressing,
+    /// How others do.
+    pub other_addressing: Vec<Addressing>,
 }
 
 impl Plan {
@@ -91,8 +93,10 @@ fn plan(text: &Text, manifest: Manifest, bins: &[&str]) -> Result<Plan, Refused>
         let (system, more) = expand::expand(&manifest);
         problems = more;
         if problems.is_empty() {
-            let addressing = addressing(&manifest);
-            return Ok(Plan { system, forwards: manifest.forward, addressing });
+            let mut all = addressings(&manifest).into_iter();
+            let addressing = all.next().unwrap_or(Addressing::Dhcp);
+            let other_addressing = all.collect();
+            return Ok(Plan { system, forwards: manifest.forward, addressing, other_addressing });
         }
     }
     Err(Refused::new(text, problems))
@@ -107,10 +111,10 @@ pub struct Own {
     pub v6: Option<Addressing6>,
 }
 
-/// What the arguments of the sessions' stack say; they have been checked.
-fn addressing(manifest: &Manifest) -> Addressing {
-    let args = stack_args(manifest);
-    args.and_then(|a| Addressing::parse(a).ok()).unwrap_or(Addressing::Dhcp)
+/// What the arguments of the sessions' stack say of each network card; they have been checked.
+fn addressings(manifest: &Manifest) -> Vec<Addressing> {
+    let cards = netd::addressing::cards(stack_args(manifest).unwrap_or_default());
+    cards.map(|a| Addressing::parse(a).unwrap_or(Addressing::Dhcp)).collect()
 }
 
 fn stack_args(manifest: &Manifest) -> Option<&str> {
@@ -119,16 +123,19 @@ fn stack_args(manifest: &Manifest) -> Option<&str> {
     server.and_then(|s| s.args.as_ref()).map(|a| a.get_ref().as_str())
 }
 
-/// Replaces the arguments of the sessions' stack. That there is no server of its name the check
+/// Replaces the arguments of the sessions' stack about the first network card. That there is no server of its name the check
 /// will say.
 fn set_addressing(manifest: &mut Manifest, own: &Own) -> Result<(), Error> {
-    let said = stack_args(manifest).and_then(|a| Addressing6::parse(a).ok());
-    let v4 = own.v4.unwrap_or_else(|| addressing(manifest));
+    let args = stack_args(manifest).unwrap_or_default();
+    let (first, others) = args.split_once('|').map_or((args, None), |(a, b)| (a, Some(b)));
+    let said = Addressing6::parse(first).ok();
+    let others = others.map_or_else(String::new, |others| format!(" |{others}"));
+    let v4 = own.v4.unwrap_or_else(|| addressings(manifest)[0]);
     let v6 = own.v6.or(said).unwrap_or_default();
     let sessions = manifest.sessions.as_ref().ok_or(Error::NoStack)?;
     let stack = sessions.get_ref().stack.get_ref();
     if let Some(server) = manifest.server.iter_mut().find(|s| s.name.get_ref() == stack) {
-        server.args = Some(Spanned::new(server.name.span(), format!("{v4} {v6}")));
+        server.args = Some(Spanned::new(server.name.span(), format!("{v4} {v6}{others}")));
     }
     Ok(())
 }

@@ -112,7 +112,7 @@ pub enum Reason {
     #[error(
         "`{server}` is the {role} of the sessions, so it must map region `{region}`, access \"{access}\""
     )]
-    NeedsRegion { server: String, role: &'static str, region: &'static str, access: Access },
+    NeedsRegion { server: String, role: &'static str, region: String, access: Access },
     #[error(
         "`{server}` is the driver of the sessions, so it needs a `device` that is a bus master"
     )]

@@ -15,6 +15,7 @@ mod hostile;
 mod ipv6;
 mod link;
 mod netbench;
+mod nics;
 mod recovery;
 mod reports;
 mod services;
@@ -204,6 +205,14 @@ pub const ALL: &[Test] = &[
         "everybody holds what the manifest declares, and memory adds up",
         authority::authority,
     ),
+    Test {
+        setup: |s| (s.manifest, s.second) = (Some("nics.toml"), true),
+        ..test(
+            "nics",
+            "two network cards: each driver dies while the other's download goes on",
+            nics::nics,
+        )
+    },
     test("trace", "a timeline of threads, calls, interrupts and restarts", trace::trace),
     Test {
         setup: |s| s.chipset = Chipset::Q35,

@@ -10,7 +10,7 @@ use crate::harness::{BOOT, COMMAND, Failure, Guest, wrong};
 use crate::manifest::Protocol::Tcp;
 
 /// Restart lines of `process` on the console: `[init] restarted e1000d: CAUSE, downtime 812 us`.
-fn restarts<'a>(text: &'a str, process: &str) -> Vec<&'a str> {
+pub fn restarts<'a>(text: &'a str, process: &str) -> Vec<&'a str> {
     let start = format!("[init] restarted {process}: ");
     text.lines().filter_map(|l| l.find(&start).map(|at| &l[at + start.len()..])).collect()
 }

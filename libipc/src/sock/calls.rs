@@ -116,9 +116,23 @@ pub enum Request {
         id: u32,
         /// Group.
         group: IpAddr,
+        /// On which link.
+        on: On,
         /// Join, not leave.
         join: bool,
     },
+}
+
+/// On which link a group is joined or left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum On {
+    /// That by which packets for the group leave.
+    #[default]
+    Any,
+    /// That of this interface.
+    Number(u8),
+    /// That of the interface with this address.
+    Address(IpAddr),
 }
 
 /// How a stream connects with [`Request::FastOpen`].

@@ -33,9 +33,10 @@ pub struct Dgram {
     pub ttl: u8,
     /// Type of service or traffic class: as it arrived; to be sent with, if [`Dgram::TOS`] is set.
     pub tos: u8,
-    /// [`Dgram::TOS`] and [`Dgram::SOURCE`].
+    /// [`Dgram::TOS`], [`Dgram::SOURCE`] and [`Dgram::DEVICE`].
     pub flags: u8,
-    /// Number of the interface, 0: any, 1: the loop, 2: the network card.
+    /// Number of the interface, 1: the loop, from 2 on network cards: that by which it came; to leave by, if
+    /// [`Dgram::DEVICE`] is set.
     pub interface: u8,
     /// Peer's address as in [`ip_words`]; zero: the connected peer.
     pub ip: [u64; 2],
@@ -59,6 +60,8 @@ impl Dgram {
     pub const TOS: u8 = 1;
     /// `local` is to be sent from.
     pub const SOURCE: u8 = 2;
+    /// `interface` is to be left by.
+    pub const DEVICE: u8 = 16;
     /// Of a captured frame: it left. `port` is its length, the first half of `ip` the time, ns since boot.
     pub const OUTGOING: u8 = 4;
     /// In a receive ring: no datagram but a [`Notice`], then as much of the datagram that it is about
@@ -66,7 +69,7 @@ impl Dgram {
     pub const NOTICE: u8 = 8;
     /// Number of the loop among interfaces.
     pub const LOOP: u8 = 1;
-    /// Number of the network card.
+    /// Number of the first network card.
     pub const NIC: u8 = 2;
 
     /// Whether a socket with these [`super::option`] bits may send `len` bytes to `to`, as far as the

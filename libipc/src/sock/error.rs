@@ -73,11 +73,13 @@ pub enum Error {
     Protocol,
     /// EACCES: a router or a firewall lets no such packets through.
     Prohibited,
+    /// ENODEV: no network interface has this number, name or address.
+    NoDevice,
 }
 
 impl Error {
     /// By number, from 1.
-    const NUMBERED: [Self; 32] = [
+    const NUMBERED: [Self; 33] = [
         Self::WouldBlock,
         Self::ConnectionRefused,
         Self::ConnectionReset,
@@ -110,6 +112,7 @@ impl Error {
         Self::NetworkDown,
         Self::NoDestination,
         Self::Prohibited,
+        Self::NoDevice,
     ];
 
     /// Its number, in the low byte; the permission's above it.
@@ -144,7 +147,7 @@ impl Error {
             Self::BrokenPipe => 32,
             Self::MessageTooLong => 90,
             // ENODEV and EREMOTEIO: Linux knows no such thing; its nearest words.
-            Self::NoSession => 19,
+            Self::NoSession | Self::NoDevice => 19,
             Self::Server => 121,
             Self::InProgress => 115,
             Self::Unsupported => 97,
@@ -201,6 +204,7 @@ impl core::fmt::Display for Error {
             Self::BrokenPipe => "broken pipe",
             Self::MessageTooLong => "message too long",
             Self::NoSession => "no session",
+            Self::NoDevice => "no such network interface",
             Self::Server => "server did not answer",
             Self::InProgress => "connection in progress",
             Self::Unsupported => "not supported",

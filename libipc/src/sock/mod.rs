@@ -66,7 +66,7 @@ mod kind;
 mod record;
 
 pub use app::{AppSock, congestion, defer_retries, option};
-pub use calls::{FastOpen, NAME_SERVERS, REPEATED, Reply, Request, Stats};
+pub use calls::{FastOpen, NAME_SERVERS, On, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, Notice, ip_from_words, ip_words};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};

@@ -3,6 +3,7 @@
 #![no_main]
 
 use abi::CPtr;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use e1000d::astray;
 use e1000d::mmio::Mmio;
@@ -11,6 +12,7 @@ use e1000d::regs::{BAR_BYTES, Reg};
 use e1000d::settings::Settings;
 use e1000d::window::Windows;
 use e1000d::{Config, Driver, Event, Hardware, Next, StartError, lent};
+use libipc::Name;
 use libipc::nic::{self, Groups, Status, offset};
 use libipc::ring::{Entry, Memory};
 use libipc::start::Region;
@@ -40,9 +42,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(start: &'static StartInfo) -> Self {
-        let bar = region(start, "nic.bar0", BAR_BYTES as usize);
-        let rings = region(start, "nic.rings", lent::BYTES);
+    fn new(start: &'static StartInfo, nic: &str) -> Self {
+        let bar = region(start, &part(nic, "bar0"), BAR_BYTES as usize);
+        let rings = region(start, &part(nic, "rings"), lent::BYTES);
         // SAFETY: init maps the BAR uncached and the rings writable, both for the life of the
         // process; `region` checked the lengths; they are reached only here.
         let mmio = unsafe { Mmio::new(bar.vaddr, rings.vaddr, rings.len) };
@@ -56,7 +58,8 @@ impl Machine {
 extern "C" fn crash_dma() -> ! {
     // SAFETY: null, or what `main` was given for the life of the process.
     let start = unsafe { START.load(Relaxed).as_ref() }.expect("not started yet");
-    let received = astray::lead(&mut Machine::new(start), ASTRAY);
+    let nic = Settings::parse(&start.args).unwrap_or_default().nic;
+    let received = astray::lead(&mut Machine::new(start, nic), ASTRAY);
     let received = if received { "received into it" } else { "nothing was received" };
     panic!("sent the NIC astray, to {ASTRAY:#x}: a frame was sent from there, {received}");
 }
@@ -88,6 +91,13 @@ impl Hardware for Machine {
     }
 }
 
+/// Name of a region of the card `nic`.
+fn part(nic: &str, part: &str) -> Name {
+    let mut name = Name::new();
+    let _ = write!(name, "{nic}.{part}");
+    name
+}
+
 /// A region that must be there, mapped, with at least `len` bytes.
 fn region(start: &'static StartInfo, name: &str, len: usize) -> &'static Region {
     let region = start.region(name).unwrap_or_else(|| panic!("no region {name}"));
@@ -117,25 +127,25 @@ fn ring<E: Entry>(producer: (&Region, usize), consumer: (&Region, usize)) -> Mem
     unsafe { Memory::new(p, c, nic::RING) }
 }
 
-fn config(start: &'static StartInfo) -> Config {
-    let drv = region(start, "nic.drv", offset::DRV_BYTES);
-    let net = region(start, "nic.net", offset::NET_BYTES);
+fn config(start: &'static StartInfo, settings: Settings) -> Config {
+    let part = |name| part(settings.nic, name);
+    let drv = region(start, &part("drv"), offset::DRV_BYTES);
+    let net = region(start, &part("net"), offset::NET_BYTES);
     let mut windows = Windows::default();
     for r in &start.regions {
         if let Some((number, bus)) = r.dma {
             windows.add(number, bus, r.len);
         }
     }
-    let pool = start.region("nic.rx").map_or(0, |r| r.len);
-    assert!(pool >= (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as u64, "region nic.rx is too small");
-    let settings = Settings::parse(&start.args).unwrap_or_else(|error| panic!("{error}"));
+    let pool = start.region(&part("rx")).map_or(0, |r| r.len);
+    assert!(pool >= (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as u64, "region rx is too small");
     // No id: a manifest without a device, which has no BAR either.
     let model = models::model(start.device.map_or(0, |(_, device)| device));
     Config {
         model,
+        rings_bus: bus(start, &part("rings"), nic::WINDOW_RINGS),
+        pool_bus: bus(start, &part("rx"), nic::WINDOW_RX),
         settings,
-        rings_bus: bus(start, "nic.rings", nic::WINDOW_RINGS),
-        pool_bus: bus(start, "nic.rx", nic::WINDOW_RX),
         windows,
         // SAFETY: mapped, long enough and page-aligned (`region`, init); every field is atomic.
         status: unsafe { &*((drv.vaddr as usize + offset::STATUS) as *const Status) },
@@ -155,8 +165,9 @@ fn main(start: &'static StartInfo) -> u64 {
     let timer = cap(start, "timer");
     let netd = cap(start, "netd.events");
     START.store((&raw const *start).cast_mut(), Relaxed);
-    let mut machine = Machine::new(start);
-    let config = config(start);
+    let settings = Settings::parse(&start.args).unwrap_or_else(|error| panic!("{error}"));
+    let mut machine = Machine::new(start, settings.nic);
+    let config = config(start, settings);
     let wait = |bits: Result<u64, abi::Error>| bits.expect("waiting for events");
 
     let mut driver = loop {

@@ -1,4 +1,4 @@
-//! What the manifest may say about the driver, in `args`: `rx=256 tx=256 budget=64`.
+//! What the manifest may say about the driver, in `args`: `rx=256 tx=256 budget=64`, and of which card it is: `nic=nic1`.
 
 use crate::lent::RingSize;
 use core::fmt;
@@ -12,11 +12,16 @@ pub struct Settings {
     pub tx: RingSize,
     /// Frames in each direction per round, so that neither starves the other.
     pub budget: u16,
+    /// Names of its card's regions begin so ("nic": the first one's).
+    pub nic: &'static str,
 }
+
+/// What cards are called.
+const CARDS: [&str; 4] = ["nic", "nic1", "nic2", "nic3"];
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rx: RingSize::DEFAULT, tx: RingSize::DEFAULT, budget: 64 }
+        Self { rx: RingSize::DEFAULT, tx: RingSize::DEFAULT, budget: 64, nic: CARDS[0] }
     }
 }
 
@@ -34,16 +39,21 @@ pub enum ArgError<'a> {
     RingSize(&'a str),
     /// A budget must be 1 to 1024.
     Budget(&'a str),
+    /// No card is called so.
+    Nic(&'a str),
 }
 
 impl fmt::Display for ArgError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (min, max) = (RingSize::MIN, RingSize::MAX);
         match self {
-            Self::Unknown(arg) => write!(f, "argument {arg}: known are rx=, tx= and budget="),
+            Self::Unknown(arg) => write!(f, "argument {arg}: known are rx=, tx=, budget= and nic="),
             Self::Twice(arg) => write!(f, "argument {arg}: given before"),
             Self::RingSize(arg) => {
                 write!(f, "argument {arg}: a ring has a power of two from {min} to {max}")
+            }
+            Self::Nic(arg) => {
+                write!(f, "argument {arg}: cards are called nic, nic1, nic2 and nic3")
             }
             Self::Budget(arg) => write!(f, "argument {arg}: a budget is 1 to {MAX_BUDGET}"),
         }
@@ -57,7 +67,7 @@ impl Settings {
     /// The first argument that is wrong.
     pub fn parse(args: &str) -> Result<Self, ArgError<'_>> {
         let mut settings = Self::default();
-        let mut seen = [false; 3];
+        let mut seen = [false; 4];
         for arg in args.split_whitespace() {
             let (key, value) = arg.split_once('=').ok_or(ArgError::Unknown(arg))?;
             let number = value.parse().ok();
@@ -76,6 +86,11 @@ impl Settings {
                 "budget" => {
                     settings.budget = budget.ok_or(ArgError::Budget(arg))?;
                     2
+                }
+                "nic" => {
+                    let known = CARDS.into_iter().find(|name| *name == value);
+                    settings.nic = known.ok_or(ArgError::Nic(arg))?;
+                    3
                 }
                 _ => return Err(ArgError::Unknown(arg)),
             };
@@ -102,9 +117,10 @@ mod tests {
     #[test]
     fn wrong_arguments_are_named() {
         for (args, error) in [
-            ("rx", "argument rx: known are rx=, tx= and budget="),
-            ("rx=64 mtu=9000", "argument mtu=9000: known are rx=, tx= and budget="),
+            ("rx", "argument rx: known are rx=, tx=, budget= and nic="),
+            ("rx=64 mtu=9000", "argument mtu=9000: known are rx=, tx=, budget= and nic="),
             ("rx=64 rx=64", "argument rx=64: given before"),
+            ("nic=eth0", "argument nic=eth0: cards are called nic, nic1, nic2 and nic3"),
             ("rx=0", "argument rx=0: a ring has a power of two from 32 to 512"),
             ("rx=16", "argument rx=16: a ring has a power of two from 32 to 512"),
             ("tx=100", "argument tx=100: a ring has a power of two from 32 to 512"),

@@ -104,7 +104,13 @@ pub fn read_system(bundle: &Bundle<'_>) -> Result<System, BootError> {
 fn find_devices(k: &mut impl Kernel, system: &System) -> Vec<Option<Function>> {
     let mut config = Mechanism1(k);
     pci::quiet(&mut config);
-    system.devices.iter().map(|d| pci::find(&mut config, &d.ids)).collect()
+    let mut found: Vec<Option<Function>> = Vec::new();
+    for device in &system.devices {
+        // Two entries are never one function.
+        let taken: Vec<_> = found.iter().flatten().map(|f| f.address).collect();
+        found.push(pci::find(&mut config, &device.ids, &taken));
+    }
+    found
 }
 
 /// Moves init to a CNode of 2^`bits` slots. All capabilities keep their numbers.

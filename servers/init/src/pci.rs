@@ -185,13 +185,13 @@ fn bars(config: &mut dyn Config, at: Address) -> [Bar; 6] {
     bars
 }
 
-/// Finds the first function whose (vendor, device) is in `ids`. It is left with memory decoding and
-/// bus mastering off; see [`enable`].
-pub fn find(config: &mut impl Config, ids: &[(u16, u16)]) -> Option<Function> {
+/// Finds the first function whose (vendor, device) is in `ids`, but for those at the addresses of `taken`. It is left
+/// with memory decoding and bus mastering off; see [`enable`].
+pub fn find(config: &mut impl Config, ids: &[(u16, u16)], taken: &[Address]) -> Option<Function> {
     let (mut result, machine) = (None, machine_emulated(config));
     scan(config, |config, address, id| {
         let id = (id as u16, (id >> 16) as u16);
-        if !ids.contains(&id) {
+        if !ids.contains(&id) || taken.contains(&address) {
             return false;
         }
         let command = config.read(address, reg::COMMAND) & command::MASK;
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn finds_the_nic_behind_a_bridge_and_decodes_it() {
         let mut s = Space::machine();
-        let nic = find(&mut s, &[(0x8086, 0x100f), (0x8086, 0x100e)]).unwrap();
+        let nic = find(&mut s, &[(0x8086, 0x100f), (0x8086, 0x100e)], &[]).unwrap();
         assert_eq!(nic.address, NIC);
         assert_eq!(nic.id, (0x8086, 0x100e));
         assert_eq!(nic.bars[0], Bar { paddr: 0xfeb8_0000, len: 0x2_0000 });
@@ -309,7 +309,7 @@ mod tests {
         // Sizing left the addresses as they were; the device can do nothing yet.
         assert_eq!(s.read(NIC, 0x10), 0xfeb8_0000);
         assert_eq!(s.read(NIC, reg::COMMAND), 0x100);
-        assert_eq!(find(&mut s, &[(0x8086, 0x10d3)]), None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x10d3)], &[]), None);
         assert_eq!(nic.address.to_string(), "01:03.0");
     }
 
@@ -319,7 +319,7 @@ mod tests {
             let mut s = Space::machine();
             s.put((1, 3, 0), &[(0, id << 16 | 0x8086), (0x2C, subsystem)]);
             s.put((0, 0, 0), &[(0x2C, host)]);
-            find(&mut s, &[(0x8086, id as u16)]).unwrap().emulated
+            find(&mut s, &[(0x8086, id as u16)], &[]).unwrap().emulated
         };
         assert!(find(0x10d3, 0x8086, QEMU_SUBSYSTEM));
         assert!(find(0x10d3, QEMU_SUBSYSTEM, QEMU_SUBSYSTEM));
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn bus_mastering_is_switched_alone() {
         let mut s = Space::machine();
-        find(&mut s, &[(0x8086, 0x100e)]).unwrap();
+        find(&mut s, &[(0x8086, 0x100e)], &[]).unwrap();
         enable(&mut s, NIC, true);
         assert_eq!(s.read(NIC, reg::COMMAND), 0x106);
         enable(&mut s, NIC, false);
@@ -355,16 +355,16 @@ mod tests {
     fn no_line_without_a_pin() {
         let mut s = Space::machine();
         s.put((1, 3, 0), &[(0x3C, 0x0000_000b)]);
-        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().line, None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x100e)], &[]).unwrap().line, None);
         s.put((1, 3, 0), &[(0x3C, 0x0000_01ff)]);
-        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]).unwrap().line, None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x100e)], &[]).unwrap().line, None);
     }
 
     #[test]
     fn a_bridge_that_points_at_itself_ends_the_scan() {
         let mut s = Space::machine();
         s.put((0, 2, 0), &[(0x18, 0)]);
-        assert_eq!(find(&mut s, &[(0x8086, 0x100e)]), None);
+        assert_eq!(find(&mut s, &[(0x8086, 0x100e)], &[]), None);
     }
 
     use alloc::string::ToString;

@@ -89,6 +89,11 @@ impl fmt::Display for ArgError<'_> {
 
 impl core::error::Error for ArgError<'_> {}
 
+/// The arguments of each network card, which `|` separates: `dhcp | ip=10.1.0.2/24`.
+pub fn cards(args: &str) -> impl Iterator<Item = &str> {
+    args.split('|')
+}
+
 impl Addressing {
     /// Reads arguments, separated by spaces: `dhcp` or nothing, or `ip=10.9.0.2/24` with or without
     /// `gw=10.9.0.1` and `dns=10.9.0.1`.

@@ -1,6 +1,7 @@
 //! What the stack needs of its surroundings, besides time: a copy routine and somewhere to tell
 //! what happens.
 
+use crate::dev::Dev;
 use crate::wire::{checksum::Sum, ethernet::Mac};
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -62,6 +63,8 @@ pub trait Env {
 pub enum Event {
     /// The driver has started, or the link changed.
     Link {
+        /// Which.
+        dev: Dev,
         /// Address of the NIC.
         mac: Mac,
         /// Link state.
@@ -69,8 +72,10 @@ pub enum Event {
         /// Mbit/s.
         speed: u32,
     },
-    /// The interface has an address.
+    /// A card has an address.
     Address {
+        /// Which.
+        dev: Dev,
         /// Address.
         addr: IpAddr,
         /// Prefix length.
@@ -88,9 +93,15 @@ pub enum Event {
         addr: IpAddr,
     },
     /// The lease ran out or was refused.
-    AddressLost,
+    AddressLost {
+        /// Of this card.
+        dev: Dev,
+    },
     /// No DHCP server has answered several times.
-    NoServer,
+    NoServer {
+        /// On this card.
+        dev: Dev,
+    },
     /// Another station uses our address.
     AddressConflict {
         /// Address.
@@ -100,6 +111,8 @@ pub enum Event {
     },
     /// The driver wrote nonsense; its session was begun anew.
     Driver {
+        /// Of this card.
+        dev: Dev,
         /// What.
         fault: DriverFault,
         /// Likewise, untold.
@@ -204,13 +217,27 @@ impl fmt::Display for DriverFault {
     }
 }
 
+/// Which card a line is about, unless it is the first one.
+struct On(Dev);
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Dev::FIRST { Ok(()) } else { write!(f, "{}: ", self.0) }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Link { mac, up: true, speed } => write!(f, "link up, {speed} Mbit/s, MAC {mac}"),
-            Self::Link { mac, up: false, .. } => write!(f, "link down, MAC {mac}"),
-            Self::Address { addr, prefix, gateway, dns, lease_s } => {
-                write!(f, "address {addr}/{prefix}")?;
+            Self::Link { dev, mac, up: true, speed } => {
+                write!(f, "{}link up, {speed} Mbit/s, MAC {mac}", On(*dev))
+            }
+            Self::Link { dev, mac, up: false, .. } => {
+                write!(f, "{}link down, MAC {mac}", On(*dev))
+            }
+            Self::Address { dev, addr, prefix, gateway, dns, lease_s } => {
+                write!(f, "{}address", On(*dev))?;
+                write!(f, " {addr}/{prefix}")?;
                 if let Some(gateway) = gateway {
                     write!(f, " gateway {gateway}")?;
                 }
@@ -223,18 +250,23 @@ impl fmt::Display for Event {
                 }
             }
             Self::AddressGone { addr } => write!(f, "address {addr} has ended"),
-            Self::AddressLost => write!(f, "address lost: the lease ended or was refused"),
-            Self::NoServer => f.write_str(
-                "no DHCP server answers, asking on; `ip=ADDRESS/LENGTH` in the manifest, or `run --ip`, \
+            Self::AddressLost { dev } => {
+                write!(f, "{}address lost: the lease ended or was refused", On(*dev))
+            }
+            Self::NoServer { dev } => write!(
+                f,
+                "{}no DHCP server answers, asking on; `ip=ADDRESS/LENGTH` in the manifest, or `run --ip`, \
                  needs none",
+                On(*dev)
             ),
             Self::AddressConflict { addr, mac } => {
                 write!(f, "address conflict: {addr} is also at {mac}")
             }
-            Self::Driver { fault, held } => {
+            Self::Driver { dev, fault, held } => {
                 write!(
                     f,
-                    "the driver misbehaves: {fault}; its session is begun anew{}",
+                    "{}the driver misbehaves: {fault}; its session is begun anew{}",
+                    On(*dev),
                     Held(*held)
                 )
             }

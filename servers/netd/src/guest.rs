@@ -10,13 +10,14 @@ use libipc::sock::{
     AppSock, IdEntry, Layout, MAX_SESSIONS, MAX_SOCKETS, Record, SessionSpec, SessionTable,
 };
 use libipc::start::{Region, StartInfo};
+use netd::dev::NICS;
 use netd::env::Event;
 use netd::port::PortMemory;
 use netd::request::RequestRecord;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
-use netd::{Addressing, Addressing6, Settings, Setup};
+use netd::{Addressing, Addressing6, NicSetup, Settings, Setup};
 
 /// Own notification: the timer.
 pub const TIMER_BIT: u64 = 2;
@@ -38,8 +39,8 @@ pub struct Caps {
     pub reply: abi::CPtr,
     /// Timer.
     pub timer: abi::CPtr,
-    /// Driver's notification.
-    pub driver: abi::CPtr,
+    /// Drivers' notifications.
+    pub drivers: Vec<abi::CPtr>,
     /// sockd's notification.
     pub sockd: abi::CPtr,
     /// Programs' notifications by session.
@@ -77,20 +78,37 @@ fn ring<E: Entry>(
     unsafe { Memory::new(at(producer), at(consumer), capacity) }
 }
 
-/// Finds everything that the manifest promises.
-///
-/// # Errors
-/// The name of what is missing or too small.
-pub fn setup(
+/// How a card of which nobody says anything gets its addresses.
+const DEFAULT: (Addressing, Addressing6) = (Addressing::Dhcp, Addressing6::Auto);
+
+/// Name of a part of card `n`: those of the first are `nic`'s, of the second `nic1`'s.
+fn numbered(what: &str, n: usize, part: &str) -> Option<libipc::Name> {
+    use core::fmt::Write;
+    let mut name = libipc::Name::new();
+    match n {
+        0 => write!(name, "{what}.{part}").ok()?,
+        n => write!(name, "{what}{n}.{part}").ok()?,
+    }
+    Some(name)
+}
+
+/// What netd and the driver of card `n` share, and the driver's notification; `None`: there is no such card.
+fn card(
     start: &'static StartInfo,
+    n: usize,
     (addressing, ip6): (Addressing, Addressing6),
-) -> Result<(Setup, Caps), Missing> {
-    let drv = region(start, "nic.drv", offset::DRV_BYTES, "nic.drv")?;
-    let net = region(start, "nic.net", offset::NET_BYTES, "nic.net")?;
-    let pool = region(start, "nic.rx", (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize, "nic.rx")?;
-    let headers = region(start, "nic.tx", 2 * LOOPBACK, "nic.tx")?;
-    let state = region(start, "netd.state", size_of::<HardState>(), "netd.state")?;
-    let header_len = headers.len as usize - LOOPBACK;
+) -> Result<Option<(NicSetup, abi::CPtr)>, Missing> {
+    let name = |part| numbered("nic", n, part).ok_or("a card's name");
+    if start.region(&name("drv")?).is_none() {
+        return Ok(None);
+    }
+    let part = |part, len| region(start, &name(part)?, len, "a card's region");
+    let drv = part("drv", offset::DRV_BYTES)?;
+    let net = part("net", offset::NET_BYTES)?;
+    let pool = part("rx", (nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize)?;
+    let headers = part("tx", 2 * LOOPBACK)?;
+    // Behind those of the first card are frames to ourselves.
+    let header_len = headers.len as usize - if n == 0 { LOOPBACK } else { 0 };
     let port = PortMemory {
         // SAFETY: mapped for the life of the process and long enough; all its fields are atomic.
         status: unsafe { &*((drv.vaddr as usize + offset::STATUS) as *const Status) },
@@ -103,6 +121,35 @@ pub fn setup(
         tx_used: ring((net, offset::TX_USED_PRODUCER), (drv, offset::TX_USED_CONSUMER), nic::RING),
         tx_free: ring((drv, offset::TX_FREE_PRODUCER), (net, offset::TX_FREE_CONSUMER), nic::RING),
     };
+    let driver = numbered("e1000d", n, "events").ok_or("a card's name")?;
+    let driver = start.cap(&driver).ok_or("a driver's notification")?;
+    Ok(Some((NicSetup { port, addressing, ip6 }, driver)))
+}
+
+/// Finds everything that the manifest promises.
+///
+/// # Errors
+/// The name of what is missing or too small.
+pub fn setup(
+    start: &'static StartInfo,
+    addressing: &[(Addressing, Addressing6)],
+) -> Result<(Setup, Caps), Missing> {
+    let headers = region(start, "nic.tx", 2 * LOOPBACK, "nic.tx")?;
+    let loopback = bytes(headers, headers.len as usize - LOOPBACK, LOOPBACK);
+    let mut cards = Vec::new();
+    for (n, how) in (0..NICS).zip(addressing.iter().chain(core::iter::repeat(&DEFAULT))) {
+        match card(start, n, *how)? {
+            Some(card) => cards.push(card),
+            None => break,
+        }
+    }
+    if addressing.len() > cards.len() {
+        return Err("a network card of which the arguments speak");
+    }
+    let (nics, drivers): (Vec<_>, Vec<_>) = cards.into_iter().unzip();
+    let mut nics = nics.into_iter();
+    let nic = nics.next().ok_or("nic.drv")?;
+    let state = region(start, "netd.state", size_of::<HardState>(), "netd.state")?;
     let (sessions, signals) = sessions(start)?;
     // A quarter of the records is for handshakes.
     let records = (state.len as usize).saturating_sub(TIME_WAIT_OFFSET) / size_of::<WaitRecord>();
@@ -110,8 +157,9 @@ pub fn setup(
     let waits_at = (state.vaddr as usize + TIME_WAIT_OFFSET) as *const WaitRecord;
     let requests_at = waits_at.wrapping_add(waits).cast::<RequestRecord>();
     let setup = Setup {
-        port,
-        loopback: bytes(headers, header_len, LOOPBACK),
+        nic,
+        other_nics: nics.collect(),
+        loopback,
         // SAFETY: as for the status page; `region` checked the length, pages are aligned.
         hard: unsafe { &*(state.vaddr as *const HardState) },
         // SAFETY: likewise; the records fill what is left of the region.
@@ -119,8 +167,6 @@ pub fn setup(
         // SAFETY: likewise, and both kinds are of one size.
         requests: unsafe { core::slice::from_raw_parts(requests_at, records - waits) },
         sessions,
-        addressing,
-        ip6,
         utc_at_boot: start.utc_at_boot,
         memory: Bytes::of(alloc::vec![0; Setup::MEMORY].leak()),
         seed: start.seed,
@@ -131,7 +177,7 @@ pub fn setup(
         own: cap("self")?,
         reply: cap("reply")?,
         timer: cap("timer")?,
-        driver: cap("e1000d.events")?,
+        drivers,
         sockd: cap("sockd.events")?,
         sessions: signals,
     };

@@ -12,6 +12,7 @@
 //! | [`addressing`], [`addressing6`] | the arguments: DHCP, or an address; of IPv6: routers, or an address |
 //! | `ip6` | what a host does of its own accord on a link that speaks IPv6 |
 //! | `iface` | addresses of both families, the next hop, the source |
+//! | [`dev`] | network cards by number |
 //! | [`route`], [`paths`] | which neighbour a packet goes to; what is known of a destination |
 //! | [`neigh`], [`dhcp`] | neighbours, the DHCP client |
 //! | [`reassembly`] | fragments put together |
@@ -36,6 +37,7 @@ pub mod addressing6;
 pub mod bpf;
 pub mod crash;
 pub mod demux;
+pub mod dev;
 pub mod dhcp;
 pub mod env;
 pub mod fastopen;
@@ -64,4 +66,4 @@ pub mod wire;
 pub use addressing::Addressing;
 pub use addressing6::Addressing6;
 pub use settings::Settings;
-pub use stack::{Setup, Signals, Stack};
+pub use stack::{NicSetup, Setup, Signals, Stack};

@@ -11,8 +11,10 @@ extern crate alloc;
 mod copy;
 mod guest;
 
+use alloc::vec::Vec;
 use libipc::sock::DOORBELL_SHIFT;
 use libipc::{msg, sys};
+use netd::addressing::ArgError;
 use netd::env::Env;
 use netd::{Addressing, Addressing6, Settings, Setup, Stack};
 
@@ -21,10 +23,10 @@ use guest::{Caps, Guest};
 rt::entry!(main);
 
 fn main(start: &'static rt::StartInfo) -> u64 {
-    let both = Addressing::parse(&start.args)
-        .and_then(|v4| Addressing6::parse(&start.args).map(|v6| (v4, v6)));
-    let addressing = match both {
-        Ok(both) => both,
+    let both = |args| Ok((Addressing::parse(args)?, Addressing6::parse(args)?));
+    let all = netd::addressing::cards(&start.args).map(both);
+    let addressing = match all.collect::<Result<Vec<_>, ArgError<'_>>>() {
+        Ok(all) => all,
         Err(e) => {
             rt::log!("{e}");
             return 1;
@@ -37,7 +39,7 @@ fn main(start: &'static rt::StartInfo) -> u64 {
             return 1;
         }
     };
-    let (setup, caps) = match guest::setup(start, addressing) {
+    let (setup, caps) = match guest::setup(start, &addressing) {
         Ok(found) => found,
         Err(missing) => {
             rt::log!("{missing} is missing or does not fit");
@@ -117,8 +119,10 @@ impl Server {
 
     fn signal(&mut self) {
         let signals = self.stack.take_signals();
-        if signals.driver {
-            sys::signal(self.caps.driver);
+        for (i, driver) in self.caps.drivers.iter().enumerate() {
+            if signals.drivers >> i & 1 != 0 {
+                sys::signal(*driver);
+            }
         }
         if signals.sockd {
             sys::signal(self.caps.sockd);
@@ -131,7 +135,9 @@ impl Server {
     }
 
     fn signal_all(&self) {
-        sys::signal(self.caps.driver);
+        for cap in &self.caps.drivers {
+            sys::signal(*cap);
+        }
         sys::signal(self.caps.sockd);
         for cap in &self.caps.sessions {
             sys::signal(*cap);

@@ -8,6 +8,7 @@
 //! The table decides when to ask and whom; the stack makes an ARP request or a neighbour
 //! solicitation of each [`Ask`]. Each entry has a timer of its own.
 
+use crate::dev::{Dev, Hop, Station};
 use crate::list::Ends;
 use crate::wire::ethernet::Mac;
 use alloc::vec::Vec;
@@ -79,7 +80,7 @@ impl Waiting {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     state: State,
-    ip: IpAddr,
+    hop: Hop,
     mac: Mac,
     /// Last sign of life.
     confirmed: u64,
@@ -103,7 +104,7 @@ struct Entry {
 
 const EMPTY: Entry = Entry {
     state: State::Empty,
-    ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    hop: Hop { dev: Dev::FIRST, ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) },
     mac: Mac([0; 6]),
     confirmed: 0,
     reachable: 0,
@@ -132,7 +133,7 @@ impl Place {
 /// What the table knows about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// Send there.
+    /// Send there, by the card that was named.
     Known(Mac),
     /// Wait on this entry ([`Neighbours::waiting`]).
     Wait(usize),
@@ -144,7 +145,7 @@ pub enum Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Whose address is wanted.
-    pub ip: IpAddr,
+    pub hop: Hop,
     /// Where to ask; `None`: everybody.
     pub to: Option<Mac>,
 }
@@ -203,18 +204,20 @@ impl Neighbours {
         }
     }
 
-    fn set(&self, ip: IpAddr) -> core::ops::Range<usize> {
-        let bits = match ip {
+    fn set(&self, hop: Hop) -> core::ops::Range<usize> {
+        let bits = match hop.ip {
             IpAddr::V4(ip) => ip.to_bits() as u64,
             IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64 ^ (ip.to_bits() as u64).rotate_left(29),
         };
+        let bits = bits ^ (hop.dev.index() as u64) << 32;
         let hash = (bits ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let set = (hash >> 40) as usize % SETS;
         set * WAYS..(set + 1) * WAYS
     }
 
-    fn find(&self, ip: IpAddr) -> Option<usize> {
-        self.set(ip).find(|i| self.entries[*i].state != State::Empty && self.entries[*i].ip == ip)
+    fn find(&self, hop: Hop) -> Option<usize> {
+        let is_it = |e: &Entry| e.state != State::Empty && e.hop == hop;
+        self.set(hop).find(|i| is_it(&self.entries[*i]))
     }
 
     /// Marks entry `i` for [`Self::next_timer`].
@@ -253,11 +256,11 @@ impl Neighbours {
         self.schedule(i, now + DELAY_NS);
     }
 
-    /// The address of `ip`, asking for it where needed.
-    pub fn lookup(&mut self, ip: IpAddr, now: u64) -> Lookup {
-        let i = match self.find(ip) {
+    /// The address of `hop`, asking for it where needed.
+    pub fn lookup(&mut self, hop: Hop, now: u64) -> Lookup {
+        let i = match self.find(hop) {
             Some(i) => i,
-            None => match self.place(ip, now) {
+            None => match self.place(hop, now) {
                 Some(i) => i,
                 None => return Lookup::Full,
             },
@@ -281,65 +284,65 @@ impl Neighbours {
         }
     }
 
-    /// What [`Self::again`] needs to find the neighbour `ip` without a search.
-    pub fn place_of(&self, ip: IpAddr) -> Option<Place> {
-        self.find(ip).map(|entry| Place { entry: entry as u32, version: self.version })
+    /// What [`Self::again`] needs to find the neighbour `hop` without a search.
+    pub fn place_of(&self, hop: Hop) -> Option<Place> {
+        self.find(hop).map(|entry| Place { entry: entry as u32, version: self.version })
     }
 
     /// As [`Self::lookup`] of the neighbour at `place`, if it is there still and need not be asked for.
     #[inline]
-    pub fn again(&mut self, place: Place, now: u64) -> Option<Mac> {
+    pub fn again(&mut self, place: Place, now: u64) -> Option<Station> {
         let e = self.entries.get_mut(place.entry as usize)?;
         let usable = matches!(e.state, State::Reachable | State::Delay | State::Probe);
         (usable && place.version == self.version).then(|| {
             e.used = now;
-            e.mac
+            Station { dev: e.hop.dev, mac: e.mac }
         })
     }
 
-    /// A place for `ip`: an empty one, or that of the entry that was not used for longest, not lately, and
+    /// A place for `hop`: an empty one, or that of the entry that was not used for longest, not lately, and
     /// for which nobody waits.
-    fn place(&mut self, ip: IpAddr, now: u64) -> Option<usize> {
+    fn place(&mut self, hop: Hop, now: u64) -> Option<usize> {
         let kept = |e: &Entry| match e.state {
             State::Incomplete => true,
             state => state.is_valid() && e.used != 0 && now.saturating_sub(e.used) < KEPT_NS,
         };
         let i = self
-            .set(ip)
+            .set(hop)
             .filter(|i| !kept(&self.entries[*i]))
             .min_by_key(|i| (self.entries[*i].state.is_valid(), self.entries[*i].used))?;
-        self.clear(i, ip);
+        self.clear(i, hop);
         Some(i)
     }
 
     /// Empties entry `i`; it stays in the queues that it is in, with nothing to do there.
-    fn clear(&mut self, i: usize, ip: IpAddr) {
+    fn clear(&mut self, i: usize, hop: Hop) {
         self.version = self.version.wrapping_add(1);
         let Entry { queued, listed, .. } = self.entries[i];
-        self.entries[i] = Entry { ip, queued, listed, ..EMPTY };
+        self.entries[i] = Entry { hop, queued, listed, ..EMPTY };
     }
 
-    /// The address of `ip` if it is known; asks nothing.
-    pub fn known(&self, ip: IpAddr) -> Option<Mac> {
-        self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state.is_valid()).map(|e| e.mac)
+    /// The address of `hop` if it is known; asks nothing.
+    pub fn known(&self, hop: Hop) -> Option<Mac> {
+        self.find(hop).map(|i| &self.entries[i]).filter(|e| e.state.is_valid()).map(|e| e.mac)
     }
 
-    /// The state of `ip`.
-    pub fn state(&self, ip: IpAddr) -> State {
-        self.find(ip).map_or(State::Empty, |i| self.entries[i].state)
+    /// The state of `hop`.
+    pub fn state(&self, hop: Hop) -> State {
+        self.find(hop).map_or(State::Empty, |i| self.entries[i].state)
     }
 
-    /// Whether the entry of `ip` changed so lately that further answers do not change it: of
+    /// Whether the entry of `hop` changed so lately that further answers do not change it: of
     /// several that follow one another (proxies) the first counts.
-    pub fn is_locked(&self, ip: IpAddr, now: u64) -> bool {
-        let e = self.find(ip).map(|i| &self.entries[i]).filter(|e| e.state.is_valid());
+    pub fn is_locked(&self, hop: Hop, now: u64) -> bool {
+        let e = self.find(hop).map(|i| &self.entries[i]).filter(|e| e.state.is_valid());
         e.is_some_and(|e| now.saturating_sub(e.updated) <= LOCK_NS)
     }
 
-    /// Something was heard of `ip`. Yields who waited for it.
-    pub fn update(&mut self, ip: IpAddr, news: News, now: u64) -> Waiting {
-        let place = match self.find(ip) {
-            None if news.create && news.mac.is_some() => self.place(ip, now),
+    /// Something was heard of `hop`. Yields who waited for it.
+    pub fn update(&mut self, hop: Hop, news: News, now: u64) -> Waiting {
+        let place = match self.find(hop) {
+            None if news.create && news.mac.is_some() => self.place(hop, now),
             found => found,
         };
         let Some(i) = place else { return Waiting::NONE };
@@ -377,13 +380,18 @@ impl Neighbours {
         waiting
     }
 
-    /// The transport says that what was sent to `ip` arrives (RFC 4861 7.3.1).
-    pub fn confirm(&mut self, ip: IpAddr, now: u64) {
-        if let Some(i) = self.find(ip)
+    /// The transport says that what was sent to `hop` arrives (RFC 4861 7.3.1).
+    pub fn confirm(&mut self, hop: Hop, now: u64) {
+        if let Some(i) = self.find(hop)
             && self.entries[i].state.is_valid()
         {
             self.entries[i].confirmed = now;
         }
+    }
+
+    /// The card on whose link entry `i` is.
+    pub fn dev(&self, i: usize) -> Dev {
+        self.entries.get(i).map_or(Dev::FIRST, |e| e.hop.dev)
     }
 
     /// Who waits on entry `i`.
@@ -398,7 +406,7 @@ impl Neighbours {
             e.queued = false;
             if core::mem::take(&mut e.asks) {
                 let to = (e.state == State::Probe).then_some(e.mac);
-                return Some(Ask { ip: e.ip, to });
+                return Some(Ask { hop: e.hop, to });
             }
         }
         None
@@ -453,13 +461,13 @@ impl Neighbours {
 
     /// Forgets the neighbours of one family, on a new address or link. Those who waited are yielded
     /// one entry at a time.
-    pub fn forget(&mut self, v6: bool) -> Option<Waiting> {
+    pub fn forget(&mut self, dev: Dev, v6: bool) -> Option<Waiting> {
         for i in 0..ENTRIES {
-            let Entry { ip, waiting, .. } = self.entries[i];
-            if ip.is_ipv6() != v6 {
+            let Entry { hop, waiting, .. } = self.entries[i];
+            if hop.dev != dev || hop.ip.is_ipv6() != v6 {
                 continue;
             }
-            self.clear(i, EMPTY.ip);
+            self.clear(i, EMPTY.hop);
             if !waiting.is_empty() {
                 return Some(waiting);
             }
@@ -467,19 +475,20 @@ impl Neighbours {
         None
     }
 
-    /// Forgets the neighbours that nobody waits for.
-    pub fn forget_idle(&mut self) {
+    /// Forgets the neighbours by card `dev` that nobody waits for.
+    pub fn forget_idle(&mut self, dev: Dev) {
         for i in 0..ENTRIES {
-            if self.entries[i].waiting.is_empty() {
-                self.clear(i, EMPTY.ip);
+            let e = &self.entries[i];
+            if e.hop.dev == dev && e.waiting.is_empty() {
+                self.clear(i, EMPTY.hop);
             }
         }
     }
 
     /// All neighbours: address, MAC address, state.
-    pub fn all(&self) -> impl Iterator<Item = (IpAddr, Mac, State)> {
+    pub fn all(&self) -> impl Iterator<Item = (Hop, Mac, State)> {
         let used = self.entries.iter().filter(|e| e.state != State::Empty);
-        used.map(|e| (e.ip, e.mac, e.state))
+        used.map(|e| (e.hop, e.mac, e.state))
     }
 }
 

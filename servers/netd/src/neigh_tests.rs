@@ -2,7 +2,7 @@ use super::*;
 use crate::list::Links;
 use core::net::Ipv6Addr;
 
-const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2));
+const A: Hop = at(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2)));
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const MOVED: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
@@ -10,8 +10,12 @@ const ANSWER: News =
     News { mac: Some(MAC), reachable: true, create: false, other: Other::Replaces };
 const HEARD: News = News { reachable: false, create: true, ..ANSWER };
 
-fn everybody(ip: IpAddr) -> Option<Ask> {
-    Some(Ask { ip, to: None })
+const fn at(ip: IpAddr) -> Hop {
+    Hop { dev: Dev::FIRST, ip }
+}
+
+fn everybody(hop: Hop) -> Option<Ask> {
+    Some(Ask { hop, to: None })
 }
 
 /// Lets every due timer run until `now`, as the stack's wheel does; yields the requests.
@@ -60,7 +64,7 @@ fn what_is_used_while_stale_is_probed_where_it_was_after_five_seconds() {
     assert_eq!(n.lookup(A, S), Lookup::Known(MAC));
     assert_eq!((n.state(A), n.next_ask()), (State::Delay, None));
     let asked = until(&mut n, 8 * S);
-    let probe = Ask { ip: A, to: Some(MAC) };
+    let probe = Ask { hop: A, to: Some(MAC) };
     assert_eq!(asked[..], [(6 * S, probe), (7 * S, probe), (8 * S, probe)], "unicast");
     assert_eq!(n.lookup(A, 8 * S), Lookup::Known(MAC), "used meanwhile");
     until(&mut n, 9 * S);
@@ -135,18 +139,18 @@ fn who_waits_is_told_by_the_first_answer() {
 
 #[test]
 fn a_full_set_replaces_what_was_not_used() {
-    for first in [A, "fe80::1:ff00:2".parse().unwrap()] {
+    for first in [A.ip, "fe80::1:ff00:2".parse().unwrap()] {
         full_set(first);
     }
 }
 
 fn full_set(first: IpAddr) {
     let mut n = Neighbours::new(1);
-    let set = n.set(first);
-    let same: heapless::Vec<IpAddr, { 2 * WAYS }> = (0u32..)
+    let set = n.set(at(first));
+    let same: heapless::Vec<Hop, { 2 * WAYS }> = (0u32..)
         .map(|i| match first {
-            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + i).into(),
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + i as u128).into(),
+            IpAddr::V4(ip) => at(Ipv4Addr::from_bits(ip.to_bits() + i).into()),
+            IpAddr::V6(ip) => at(Ipv6Addr::from_bits(ip.to_bits() + i as u128).into()),
         })
         .filter(|ip| n.set(*ip) == set)
         .take(2 * WAYS)
@@ -168,9 +172,23 @@ fn full_set(first: IpAddr) {
 #[test]
 fn one_family_is_forgotten_and_the_other_stays() {
     let mut n = Neighbours::new(1);
-    let six: IpAddr = "fe80::1".parse().unwrap();
+    let six = at("fe80::1".parse().unwrap());
     n.update(A, HEARD, 0);
     n.update(six, HEARD, 0);
-    assert!(n.forget(false).is_none());
+    assert!(n.forget(Dev::FIRST, false).is_none());
     assert_eq!((n.known(A), n.known(six)), (None, Some(MAC)));
+}
+
+#[test]
+fn one_address_on_two_links_is_two_neighbours() {
+    let mut n = Neighbours::new(1);
+    let other = Hop { dev: Dev::first(2).last().unwrap(), ..A };
+    n.update(A, HEARD, 0);
+    n.update(other, News { mac: Some(MOVED), ..HEARD }, 0);
+    assert_eq!((n.known(A), n.known(other)), (Some(MAC), Some(MOVED)));
+    let place = n.place_of(other).unwrap();
+    n.update(other, News { mac: Some(MOVED), ..ANSWER }, 0);
+    assert_eq!(n.again(place, 1), Some(Station { dev: other.dev, mac: MOVED }));
+    assert!(n.forget(A.dev, false).is_none());
+    assert_eq!((n.known(A), n.known(other)), (None, Some(MOVED)));
 }

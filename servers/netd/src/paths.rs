@@ -3,6 +3,7 @@
 //!
 //! Two fixed tables of sets of four; who was not heard of for longest gives way. All of it is soft.
 
+use crate::dev::Hop;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -34,7 +35,7 @@ struct Path {
     /// It is narrower than that: what is sent there must be cut on the way.
     cut: bool,
     mtu_until: u64,
-    gateway: Option<IpAddr>,
+    gateway: Option<Hop>,
     gateway_until: u64,
 }
 
@@ -155,12 +156,12 @@ impl Paths {
     }
 
     /// The gateway to `dst` that another one recommended.
-    pub fn gateway(&self, dst: IpAddr, now: u64) -> Option<IpAddr> {
+    pub fn gateway(&self, dst: IpAddr, now: u64) -> Option<Hop> {
         self.path(dst, now).filter(|p| now < p.gateway_until).and_then(|p| p.gateway)
     }
 
     /// A gateway recommends another one for `dst` (RFC 1122 3.3.1.2).
-    pub fn learn_gateway(&mut self, dst: IpAddr, gateway: IpAddr, now: u64) {
+    pub fn learn_gateway(&mut self, dst: IpAddr, gateway: Hop, now: u64) {
         let path = self.paths.entry(dst, now);
         (path.gateway, path.gateway_until) = (Some(gateway), now + EXPIRES_NS);
         self.special_until = now + EXPIRES_NS;
@@ -189,6 +190,11 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dev::Dev;
+
+    fn hop(ip: IpAddr) -> Hop {
+        Hop { dev: Dev::FIRST, ip }
+    }
 
     fn ip(n: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n))
@@ -200,10 +206,10 @@ mod tests {
         let six: IpAddr = "2001:db8::1".parse().unwrap();
         p.learn_mtu(ip(1), 576, S);
         p.learn_mtu(six, 1280, S);
-        p.learn_gateway(ip(1), ip(9), S);
+        p.learn_gateway(ip(1), hop(ip(9)), S);
         for now in [S, S + EXPIRES_NS - 1] {
             assert_eq!((p.mtu(ip(1), now), p.mtu(six, now)), (Some(576), Some(1280)));
-            assert_eq!((p.gateway(ip(1), now), p.gateway(six, now)), (Some(ip(9)), None));
+            assert_eq!((p.gateway(ip(1), now), p.gateway(six, now)), (Some(hop(ip(9))), None));
         }
         let now = S + EXPIRES_NS;
         assert_eq!((p.mtu(ip(1), now), p.gateway(ip(1), now)), (None, None));

@@ -1,9 +1,10 @@
-//! Hard state of the stack as a whole, in region `netd.state`: secrets, the DHCP lease, and what
-//! the NIC port must remember. Sockets are in their records.
+//! Hard state of the stack as a whole, in region `netd.state`: secrets, memberships, and of each
+//! network card the DHCP lease, addresses of IPv6, and what its port must remember. Sockets are in their records.
 
 use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
+use crate::dev::NICS;
 use crate::dhcp::Lease;
 use crate::ip6::record::Record as Record6;
 use crate::membership::{MEMBERS, Membership};
@@ -23,16 +24,23 @@ pub struct HardState {
     /// outlive netd: a new key could give a reused pair of ports numbers that its old incarnation
     /// has in flight.
     secrets: [AtomicU64; 4],
+    /// The change of a socket's record that is under way.
+    pub journal: Journal,
+    /// Which sockets are in which multicast groups.
+    pub members: [Membership; MEMBERS],
+    /// Of each network card.
+    pub nics: [NicHard; NICS],
+}
+
+/// What must be remembered of a network card.
+#[repr(C)]
+pub struct NicHard {
     /// See [`crate::port::PortHard`].
     pub rx_base: AtomicU64,
     /// Likewise.
     pub tx_base: AtomicU64,
     lease: [AtomicU64; 6],
     lease_check: AtomicU64,
-    /// The change of a socket's record that is under way.
-    pub journal: Journal,
-    /// Which sockets are in which multicast groups.
-    pub members: [Membership; MEMBERS],
     /// Addresses of IPv6, and routers.
     pub(crate) ip6: Record6,
 }
@@ -60,13 +68,9 @@ impl HardState {
         Self {
             magic: AtomicU64::new(0),
             secrets: [const { AtomicU64::new(0) }; 4],
-            rx_base: AtomicU64::new(0),
-            tx_base: AtomicU64::new(0),
-            lease: [const { AtomicU64::new(0) }; 6],
-            lease_check: AtomicU64::new(0),
             journal: Journal::new(),
             members: [const { Membership::new() }; MEMBERS],
-            ip6: Record6::new(),
+            nics: [const { NicHard::new() }; NICS],
         }
     }
 
@@ -81,6 +85,25 @@ impl HardState {
         }
         let [a, b, c, d] = core::array::from_fn(|i| self.secrets[i].load(Relaxed));
         Secrets { isn: (a, b), port: (c, d) }
+    }
+}
+
+impl Default for NicHard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NicHard {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            rx_base: AtomicU64::new(0),
+            tx_base: AtomicU64::new(0),
+            lease: [const { AtomicU64::new(0) }; 6],
+            lease_check: AtomicU64::new(0),
+            ip6: Record6::new(),
+        }
     }
 
     /// Keeps the lease (`None`: there is none).
@@ -148,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_lease_survives_and_damage_is_seen() {
-        let h = HardState::new();
+        let h = NicHard::new();
         assert_eq!(h.lease(), None);
         let lease = Lease {
             addr: Ipv4Addr::new(10, 0, 2, 15),

@@ -5,8 +5,10 @@ mod common;
 use common::frames::{End, Frame, arp_frame, dissect, udp_frame};
 use common::{Host, HostSpec, S};
 use libipc::net::{Reply, Request};
+use libipc::sock::Dgram;
 use netd::Addressing;
 use netd::addressing::ArgError;
+use netd::dev::Dev;
 use netd::env::Event;
 use netd::wire::arp::{self, Op};
 use netd::wire::dhcp::Kind;
@@ -94,10 +96,14 @@ fn run(host: &mut Host, server: &mut Server, until: u64) {
 #[test]
 fn an_address_is_taken_renewed_and_kept_over_restarts() {
     let (mut host, mut server) = (host(), Server::new());
-    assert!(matches!(host.ask(Request::Interface), Ok(Reply::Interface(i)) if i.addr.is_none()));
+    assert!(
+        matches!(host.ask(Request::Interface { number: Dgram::NIC }), Ok(Reply::Interface(i)) if i.addr.is_none())
+    );
     run(&mut host, &mut server, S);
     assert_eq!(server.asked, [(0, Kind::Discover, true), (0, Kind::Request, true)]);
-    let Ok(Reply::Interface(i)) = host.ask(Request::Interface) else { panic!() };
+    let Ok(Reply::Interface(i)) = host.ask(Request::Interface { number: Dgram::NIC }) else {
+        panic!()
+    };
     assert_eq!(i.addr, Some((OFFERED.into(), 24)));
     assert_eq!(
         (i.gateway, i.dns),
@@ -147,7 +153,7 @@ fn a_lease_that_nobody_renews_ends() {
     assert!(server.asked.iter().any(|a| a.2), "in the end everybody is asked");
     run(&mut host, &mut server, 1001 * S);
     assert_eq!(host.stack().address(), None);
-    assert!(host.events().contains(&Event::AddressLost));
+    assert!(host.events().contains(&Event::AddressLost { dev: Dev::FIRST }));
     // A restart does not bring it back.
     host.crash();
     assert_eq!(host.stack().address(), None);

@@ -7,7 +7,7 @@ use common::frames::{End, Frame, arp_frame, dissect, echo_frame, ip_frame, udp_f
 use common::script::Script;
 use common::{HostSpec, MS, Prog, S};
 use libipc::net::Request;
-use libipc::sock::{Dgram, Error, Kind, ip_from_words, option};
+use libipc::sock::{Dgram, Error, Kind, On, ip_from_words, option};
 use netd::Addressing;
 use netd::wire::arp::{self, Op};
 use netd::wire::checksum::Sum;
@@ -322,8 +322,8 @@ fn what_waits_for_a_neighbour_is_bounded() {
             _ => None,
         })
         .collect();
-    assert_eq!(seqs, (36..100).collect::<Vec<_>>());
-    assert_eq!(s.host.stack().counters().tx_unresolved, 36);
+    assert_eq!(seqs, (84..100).collect::<Vec<_>>());
+    assert_eq!(s.host.stack().counters().tx_unresolved, 84);
 }
 
 /// RFC 4861 7.3.2, as Linux does for ARP: STALE, DELAY after use, PROBE by unicast.
@@ -435,7 +435,7 @@ fn groups_are_joined_heard_told_and_left() {
     let group: Ipv4Addr = "224.0.0.251".parse().unwrap();
     let sock = s.host.progs[0].sock(a);
     let ask = |s: &mut Script, join| {
-        s.host.ask(Request::Membership { sock, group: group.into(), join }).map(|_| ())
+        s.host.ask(Request::Membership { sock, group: group.into(), on: On::Any, join }).map(|_| ())
     };
     let to_group = End { mac: Mac::of_group(group.into()), ip: group };
     s.host.receive(&udp_frame(s.peer, to_group, 9, 5353, b"too early"));

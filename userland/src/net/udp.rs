@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::sock::{Dgram, Error, Kind, Request, State, ip_from_words};
+use libipc::sock::{Dgram, Error, Kind, On, Request, State, ip_from_words};
 
 use super::Options;
 use super::socket::Socket;
@@ -339,8 +339,16 @@ impl UdpSocket {
     /// netd has no room for another membership, [`Error::NotPermitted`] without `broadcast` in the
     /// manifest.
     pub fn join(&self, group: core::net::IpAddr) -> Result<(), Error> {
+        self.join_on(group, On::Any)
+    }
+
+    /// As [`UdpSocket::join`], on the link of an interface: a group on another link is another one.
+    ///
+    /// # Errors
+    /// Likewise, and [`Error::NoDevice`] if there is no such interface.
+    pub fn join_on(&self, group: core::net::IpAddr, on: On) -> Result<(), Error> {
         let id = self.socket.id;
-        self.socket.rt.call(&Request::Membership { id, group, join: true }).map(|_| ())
+        self.socket.rt.call(&Request::Membership { id, group, on, join: true }).map(|_| ())
     }
 
     /// Leaves a multicast group. So does the end of the socket.
@@ -348,8 +356,16 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::AddrNotAvailable`] if it is not in it.
     pub fn leave(&self, group: core::net::IpAddr) -> Result<(), Error> {
+        self.leave_on(group, On::Any)
+    }
+
+    /// As [`UdpSocket::leave`], on the link of an interface.
+    ///
+    /// # Errors
+    /// Likewise, and [`Error::NoDevice`] if there is no such interface.
+    pub fn leave_on(&self, group: core::net::IpAddr, on: On) -> Result<(), Error> {
         let id = self.socket.id;
-        self.socket.rt.call(&Request::Membership { id, group, join: false }).map(|_| ())
+        self.socket.rt.call(&Request::Membership { id, group, on, join: false }).map(|_| ())
     }
 
     /// Ends receiving, sending or both; see [`super::Shutdown`].

@@ -194,9 +194,12 @@ fn args(c: &Common<'_>, p: &mut Problems) {
     }
     let refused = match c.file.get_ref().as_str() {
         "netd" => {
-            let v6 = || netd::Addressing6::parse(text).err();
+            let wrong = |card| {
+                let v6 = || netd::Addressing6::parse(card).err();
+                netd::Addressing::parse(card).err().or_else(v6)
+            };
             let rest = || netd::Settings::parse(text).err();
-            netd::Addressing::parse(text).err().or_else(v6).or_else(rest).map(|e| e.to_string())
+            netd::addressing::cards(text).find_map(wrong).or_else(rest).map(|e| e.to_string())
         }
         "e1000d" => e1000d::settings::Settings::parse(text).err().map(|e| e.to_string()),
         _ => None,
@@ -206,11 +209,13 @@ fn args(c: &Common<'_>, p: &mut Problems) {
     }
 }
 
-/// A server is the only one of its kind: it believes that its lent memory is its own. Programs may
-/// run twice.
+/// A server is the only one of its kind: it believes that its lent memory is its own. But each device has a driver of its
+/// own, with memory of its own (no region has two writers). Programs may run twice.
 fn files(m: &Manifest, p: &mut Problems) {
     for (i, c) in common(m).iter().enumerate() {
-        let same = |s: &&Server| s.file.get_ref() == c.file.get_ref();
+        let drives = m.server.get(i).is_some_and(|s| s.device.is_some());
+        let same =
+            |s: &&Server| s.file.get_ref() == c.file.get_ref() && !(drives && s.device.is_some());
         if let Some(owner) = m.server.iter().take(i).find(same) {
             let (file, owner) = (c.file.get_ref().clone(), owner.name.get_ref().clone());
             p.add(c.file.span(), Reason::FileTaken { file, owner });

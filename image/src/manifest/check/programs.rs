@@ -3,7 +3,7 @@
 use libipc::sock;
 
 use super::{BIND_MAX, Problems, REGION_MAX, TRACE_MAX, UNTYPED_KIB, wiring};
-use crate::manifest::expand::ports;
+use crate::manifest::expand::{other_drivers, ports};
 use crate::manifest::file::{Manifest, Sockets};
 use crate::manifest::problem::Reason;
 
@@ -59,7 +59,14 @@ fn sessions(m: &Manifest, p: &mut Problems) {
                 p.add(role.span(), Reason::DriverWithoutDevice { server });
                 continue;
             }
-            wiring::contract(server, role, name, p);
+            wiring::contract(server, role, name, 0, p);
+            for (card, driver) in other_drivers(m) {
+                match name {
+                    "stack" => wiring::contract(server, role, name, card, p),
+                    "driver" => wiring::contract(driver, &driver.name, name, card, p),
+                    _ => {}
+                }
+            }
         }
         // Programs ask the stack how things are and call the control server for everything else.
         for role in [&s.stack, &s.control] {

@@ -6,7 +6,7 @@ use libipc::{nic, sock, start};
 use toml::Spanned;
 
 use super::{Problems, REGION_MAX};
-use crate::manifest::expand::{contract_kib, pci_id};
+use crate::manifest::expand::{card_part, contract_kib, pci_id};
 use crate::manifest::file::{Access, Manifest, MapUse, Region, Server};
 use crate::manifest::problem::Reason;
 
@@ -93,7 +93,8 @@ fn own<'a>(
 }
 
 fn regions(m: &Manifest, p: &mut Problems) {
-    let mut numbers: HashMap<u8, &str> = HashMap::new();
+    // Each card's driver has numbers of its own.
+    let mut numbers: HashMap<(usize, u8), &str> = HashMap::new();
     for r in &m.region {
         let name = r.name.get_ref();
         match (&r.kib, contract_kib(name)) {
@@ -111,7 +112,8 @@ fn regions(m: &Manifest, p: &mut Problems) {
         if let Some(dma) = &r.dma {
             let number = *dma.get_ref();
             p.range("dma", dma.span(), number as u64, 0, nic::WINDOW_SESSION as u64 - 1);
-            if let Some(owner) = numbers.insert(number, name) {
+            let card = card_part(name).map_or(0, |(card, _)| card);
+            if let Some(owner) = numbers.insert((card, number), name) {
                 p.add(dma.span(), Reason::DmaTaken { number, owner: owner.into() });
             }
         }
@@ -149,10 +151,23 @@ const CONTRACT: [(&str, &str, Access); 11] = [
     ("control", "sockd.state", Access::Rw),
 ];
 
-/// Whether `server` maps what its `role`, standing at `at`, needs.
-pub fn contract(server: &Server, at: &Spanned<String>, role: &'static str, p: &mut Problems) {
-    for (_, region, access) in CONTRACT.into_iter().filter(|(r, ..)| *r == role) {
-        let mapped = server.maps.iter().find(|u| u.region.get_ref() == region);
+/// Whether `server` maps what its `role`, standing at `at`, needs, for network card `card`.
+pub fn contract(
+    server: &Server,
+    at: &Spanned<String>,
+    role: &'static str,
+    card: usize,
+    p: &mut Problems,
+) {
+    let needs = CONTRACT
+        .into_iter()
+        .filter(|(r, region, _)| *r == role && (card == 0 || card_part(region).is_some()));
+    for (_, region, access) in needs {
+        let region = match card {
+            0 => region.to_string(),
+            card => region.replace("nic.", &format!("nic{card}.")),
+        };
+        let mapped = server.maps.iter().find(|u| *u.region.get_ref() == region);
         if mapped.is_none_or(|u| u.access != access) {
             let span = mapped.map_or(at.span(), |u| u.region.span());
             let server = server.name.get_ref().clone();

@@ -12,7 +12,7 @@ use netd::port::PortMemory;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::wire::checksum::Sum;
-use netd::{Addressing, Addressing6, Settings, Setup};
+use netd::{Addressing, Addressing6, NicSetup, Settings, Setup};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -269,19 +269,22 @@ impl World {
             ends.push(program);
         }
         let setup = Setup {
-            port: port(drv, net, pool, headers),
+            nic: NicSetup {
+                port: port(drv, net, pool, headers),
+                addressing: Addressing::Static {
+                    addr: US,
+                    prefix: 24,
+                    gateway: Some(GATEWAY),
+                    dns: None,
+                },
+                ip6: Addressing6::Off,
+            },
+            other_nics: Vec::new(),
             loopback: Region::new(LOOPBACK).bytes(),
             hard: &state.view::<HardState>(0, 1)[0],
             time_wait: state.view(TIME_WAIT_OFFSET, waits - waits / 4),
             requests: state.view(TIME_WAIT_OFFSET + (waits - waits / 4) * 64, waits / 4),
             sessions,
-            addressing: Addressing::Static {
-                addr: US,
-                prefix: 24,
-                gateway: Some(GATEWAY),
-                dns: None,
-            },
-            ip6: Addressing6::Off,
             utc_at_boot: None,
             memory: Region::new(Setup::MEMORY).bytes(),
             seed: [7; 32],

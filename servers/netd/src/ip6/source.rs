@@ -4,23 +4,33 @@ use super::address::Address;
 use crate::wire::ipv6::scope;
 use core::net::Ipv6Addr;
 
-/// The address to speak to `dst` from. Rules 4 (mobile), 5 (other interfaces), 5.5 and 7
-/// (temporary addresses) have no meaning here.
+/// An address of this host.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub address: &'a Address,
+    /// The packet leaves by its card.
+    pub on_out: bool,
+}
+
+/// The address to speak to `dst` from. Rules 4 (mobile), 5.5 and 7 (temporary addresses) have no
+/// meaning here.
 pub(crate) fn select<'a>(
-    addresses: impl Iterator<Item = &'a Address>,
+    addresses: impl Iterator<Item = Candidate<'a>>,
     dst: Ipv6Addr,
     now: u64,
 ) -> Option<Ipv6Addr> {
-    let ours = addresses.filter(|a| a.is_ours());
-    ours.max_by_key(|a| rank(a, dst, now)).map(|a| a.ip)
+    let ours = addresses.filter(|c| c.address.is_ours());
+    ours.max_by_key(|c| rank(c, dst, now)).map(|c| c.address.ip)
 }
 
 /// Of two addresses the one with the greater rank is better; of equal ones, the later.
-fn rank(a: &Address, dst: Ipv6Addr, now: u64) -> (bool, i16, bool, bool, u32) {
+fn rank(c: &Candidate<'_>, dst: Ipv6Addr, now: u64) -> (bool, i16, bool, bool, bool, u32) {
+    let a = c.address;
     let (own, wanted) = (scope(a.ip) as i16, scope(dst) as i16);
     // Rule 2: the smallest scope that reaches it; if none does, the greatest.
     let reach = if own >= wanted { 256 - own } else { own };
-    (a.ip == dst, reach, !a.is_deprecated(now), label(a.ip) == label(dst), common_prefix(a, dst))
+    let labelled = label(a.ip) == label(dst);
+    (a.ip == dst, reach, !a.is_deprecated(now), c.on_out, labelled, common_prefix(a, dst))
 }
 
 /// Rule 8: bits in common, as far as the address' own prefix.
@@ -55,12 +65,16 @@ mod tests {
         s.parse().unwrap()
     }
 
+    fn here(address: &Address) -> Candidate<'_> {
+        Candidate { address, on_out: true }
+    }
+
     fn pick(own: &[(&str, u64)], dst: &str) -> Ipv6Addr {
         let all: heapless::Vec<Address, 8> = own
             .iter()
             .map(|(text, until)| Address::settled(ip(text), 64, Origin::Auto, [*until, NEVER]))
             .collect();
-        select(all.iter(), ip(dst), 100).unwrap()
+        select(all.iter().map(here), ip(dst), 100).unwrap()
     }
 
     #[test]
@@ -91,6 +105,19 @@ mod tests {
     fn an_address_that_is_not_settled_is_no_source() {
         let ours = Address::settled(ip("2001:db8::1"), 64, Origin::Auto, [NEVER; 2]);
         let a = Address { standing: Standing::Duplicate, ..ours };
-        assert_eq!(select([a].iter(), ip("2001:db8::2"), 0), None);
+        assert_eq!(select([a].iter().map(here), ip("2001:db8::2"), 0), None);
+    }
+
+    #[test]
+    fn the_card_that_it_leaves_by_comes_before_the_longest_match() {
+        let of = |text| Address::settled(ip(text), 64, Origin::Auto, [NEVER; 2]);
+        let (there, near) = (of("2001:db8:3::1"), of("2001:db8:1::1"));
+        for (on_out, best) in [(false, near), (true, there)] {
+            let all = [
+                Candidate { address: &there, on_out },
+                Candidate { address: &near, on_out: false },
+            ];
+            assert_eq!(select(all.into_iter(), ip("2001:db8:1::9"), 0), Some(best.ip));
+        }
     }
 }

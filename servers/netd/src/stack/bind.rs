@@ -14,6 +14,7 @@ use super::dgram_out::or_loopback;
 use super::ports::Wish;
 use super::sock::Body;
 use crate::demux::{ANY, ANY_V6, Space, Tuple};
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::ports::held;
 use crate::record::Fixed;
@@ -36,8 +37,8 @@ impl<E: Env> Stack<E> {
     pub(super) fn spoken(&self, addr: SocketAddr) -> Result<IpAddr> {
         match addr.ip().to_canonical() {
             // Any of both is then any of one.
-            IpAddr::V6(ip) if ip.is_unspecified() && !self.ip6.is_on() => Ok(ANY.ip()),
-            IpAddr::V6(_) if !self.ip6.is_on() => Err(Error::Unsupported),
+            IpAddr::V6(ip) if ip.is_unspecified() && !self.speaks_v6() => Ok(ANY.ip()),
+            IpAddr::V6(_) if !self.speaks_v6() => Err(Error::Unsupported),
             ip => Ok(ip),
         }
     }
@@ -105,7 +106,7 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         let any = match self.first_destination(i) {
-            Some(IpAddr::V6(_)) if self.ip6.is_on() => ANY_V6,
+            Some(IpAddr::V6(_)) if self.speaks_v6() => ANY_V6,
             _ => ANY.ip(),
         };
         self.bind(i, SocketAddr::new(any, 0)).map(|_| ())
@@ -143,7 +144,8 @@ impl<E: Env> Stack<E> {
             ip if !ip.is_unspecified() => return Ok(ip),
             _ => {}
         }
-        self.source(dst).ok_or(Error::NetworkUnreachable)
+        let on = Dev::of_number(self.socks[i as usize].device);
+        self.source(dst, on).ok_or(Error::NetworkUnreachable)
     }
 
     /// A datagram socket speaks to everybody again, from the address and port that its program has
@@ -220,7 +222,8 @@ impl<E: Env> Stack<E> {
         let mut local = self.socks[i as usize].local;
         local.set_ip(self.speaks_from(i, dst)?);
         if !dst.is_loopback() && !self.iface.is_ours(dst) {
-            self.next_hop(dst).ok_or(Error::NetworkUnreachable)?;
+            let on = Dev::of_number(self.socks[i as usize].device);
+            self.next_hop(dst, on).ok_or(Error::NetworkUnreachable)?;
         }
         if raw {
             return self.connect_raw(i, local.ip(), dst);

@@ -28,9 +28,7 @@ impl<E: Env> Stack<E> {
             return Err(Error::NotPermitted(permission));
         }
         // What a request needs may have come back since the last turn.
-        if self.port_closed_until <= self.now {
-            self.take_returns();
-        }
+        self.take_all_returns();
         match *request {
             Request::Spares { listener, ref ids } => {
                 for &(id, rings) in ids {
@@ -59,15 +57,21 @@ impl<E: Env> Stack<E> {
                 let s = &self.socks[i as usize];
                 Ok(Reply::Addresses { local: s.local, remote: peer(s.remote) })
             }
-            Request::Membership { sock, group, join } => self.membership(sock, group, join),
+            Request::Membership { sock, group, on, join } => self.membership(sock, group, on, join),
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
-            Request::Interface => Ok(Reply::Interface(self.interface())),
-            Request::Interface6 => Ok(Reply::Interface6(self.interface_v6())),
+            Request::Interface { number } => {
+                let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;
+                Ok(Reply::Interface(self.interface(dev)))
+            }
+            Request::Interface6 { number } => {
+                let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;
+                Ok(Reply::Interface6(self.interface_v6(dev)))
+            }
             Request::Sockets { skip } => Ok(Reply::Sockets(self.sockets(skip))),
             Request::Stats => Ok(Reply::Stats(self.stats())),
             Request::NameServers => {
-                let known = |i| self.iface.dns.get(i).copied();
-                Ok(Reply::NameServers(core::array::from_fn(known)))
+                let mut known = self.iface.dns(None);
+                Ok(Reply::NameServers(core::array::from_fn(|_| known.next())))
             }
             Request::Counters { skip } => Ok(Reply::Counters(self.counter_values(skip))),
             Request::Misbehaved { skip } => Ok(Reply::Misbehaved(self.misbehaved(skip))),
@@ -376,8 +380,8 @@ impl<E: Env> Stack<E> {
 fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission> {
     let reads = matches!(
         request,
-        Request::Interface
-            | Request::Interface6
+        Request::Interface { .. }
+            | Request::Interface6 { .. }
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }

@@ -203,7 +203,7 @@ impl<E: Env> Stack<E> {
             let mut next = first;
             while let Some(i) = next {
                 next = self.demux.next(i);
-                if self.hears(i, dst.ip()) {
+                if self.hears(i, p.dev, dst.ip()) {
                     self.deliver(i, p, src, udp::HEADER, len, sum)?;
                 }
             }
@@ -250,7 +250,7 @@ impl<E: Env> Stack<E> {
         let header = Header {
             ttl: p.ip.hop_limit,
             tos: p.ip.tos,
-            interface: if p.looped { Header::LOOP } else { Header::NIC },
+            interface: p.interface(),
             local: ip_words(p.ip.dst),
             ..Header::new(Some(src), whole as u16)
         };

@@ -5,6 +5,7 @@ use super::packet::{Outgoing, Sent};
 use super::tx::{Link, Route};
 use super::{Served, Stack};
 use crate::demux::ANY;
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::wire::checksum::Sum;
 use crate::wire::{icmp, icmpv6, ip, udp};
@@ -40,7 +41,7 @@ pub(super) struct Way {
 impl<E: Env> Stack<E> {
     pub(super) fn send_datagram(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<(), Kept> {
         let way = self.datagram_way(i, d, header)?;
-        if !self.link_ready(way.link) {
+        if !self.link_ready(i, way.link) {
             return Err(Kept::Waits(Served::Blocked));
         }
         if d.kind == Kind::Raw && self.writes_header(i, d, way.to.ip()) {
@@ -55,7 +56,8 @@ impl<E: Env> Stack<E> {
         let all = self.iface.is_broadcast(ip.dst);
         let options = self.options_of(i);
         let to_group = ip.dst.is_multicast() && options & option::MULTICAST_LOOP_OFF == 0;
-        if all || (to_group && self.is_member(ip.dst)) {
+        let dev = self.station(way.link).dev;
+        if all || (to_group && self.is_member(dev, ip.dst)) {
             let _ = self.emit_datagram(i, d, header, Way { link: Link::Loop, ..way }, ip);
         }
         if ip.dst.is_multicast() && ip.hop_limit == 0 {
@@ -111,15 +113,17 @@ impl<E: Env> Stack<E> {
         if given && !from.is_loopback() && !self.iface.is_ours(from) {
             return Err(Kept::Lost(Error::Invalid));
         }
+        let on = self.sends_by(i, header, dst).map_err(Kept::Lost)?;
         let src = match from {
             ip if !ip.is_unspecified() && ip.is_ipv4() == dst.is_ipv4() => ip,
             ip if !ip.is_unspecified() => return Err(Kept::Lost(Error::NetworkUnreachable)),
             _ => self
                 .known_source(dst)
-                .or_else(|| self.source(dst))
+                .filter(|_| on.is_none())
+                .or_else(|| self.source(dst, on))
                 .ok_or(Kept::Lost(Error::NetworkUnreachable))?,
         };
-        match self.route_from(src, dst) {
+        match self.route_from(src, dst, on) {
             Route::Via(link) => Ok(Way { link, src, to }),
             Route::Wait(entry) if self.leaves_later(i, d, header, entry) => {
                 Ok(Way { link: Link::Later(entry), src, to })
@@ -138,8 +142,29 @@ impl<E: Env> Stack<E> {
     /// be told of its end: then it stays in the ring.
     fn leaves_later(&mut self, i: u32, d: &Dgram, header: &Header, entry: usize) -> bool {
         let told = d.kind == Kind::Ping || self.wants_notices(i);
-        let short = header.len as usize + ip::HEADER + udp::HEADER <= self.iface.mtu as usize;
+        let mtu = self.nics[self.neighbours.dev(entry)].mtu as usize;
+        let short = header.len as usize + ip::HEADER + udp::HEADER <= mtu;
         !told && short && self.has_pending_room(entry)
+    }
+
+    /// The card by which a datagram of socket `i` to `dst` leaves, if one is named: by itself (IP_PKTINFO, the scope of
+    /// its address), by what the socket is bound to, or for groups (IP_MULTICAST_IF).
+    fn sends_by(&self, i: u32, header: &Header, dst: IpAddr) -> Result<Option<Dev>, Error> {
+        let s = &self.socks[i as usize];
+        let group = || match dst.is_multicast() {
+            true => self.sessions[s.session as usize].app(s.id).queue.load(Relaxed) as u8,
+            false => 0,
+        };
+        let number = match (header.flags & Header::DEVICE != 0, header.interface, s.device) {
+            (true, number @ 1.., 0) => number,
+            (true, number @ 1.., device) if number != device => return Err(Error::Invalid),
+            (_, _, 0) => group(),
+            (_, _, device) => device,
+        };
+        match number {
+            0 | Header::LOOP => Ok(None),
+            number => self.dev_of_number(number).map(Some).ok_or(Error::NoDevice),
+        }
     }
 
     /// The IP header: what the datagram says itself, else what the socket says.

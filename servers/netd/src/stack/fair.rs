@@ -5,40 +5,53 @@
 //! who has used it up waits among the rest, and gets more when its turn comes. A socket sends
 //! at most a quota of segments at a time. All of it is O(1): links are indexed by socket.
 //!
-//! Sockets that speak to this host have a list of their own: they need no room with the driver.
+//! Each network card has lists of its own, of the sockets whose packets leave by it: one that is stuck holds up nobody
+//! else. Sockets that speak to this host have another: they need no room with a driver.
 
 use super::Stack;
 use super::sock::Queued;
+use crate::dev::{Dev, NICS};
 use crate::env::Env;
 use crate::list::Ends;
 
 /// Credit of a round, bytes: as much as the quota of segments.
 pub(super) const QUANTUM: i32 = 16 * 1514;
 
-/// Sockets that have something to send.
-pub(super) struct Turns {
+/// Those of one card.
+#[derive(Clone, Copy)]
+struct Lists {
     fresh: Ends,
     rest: Ends,
+}
+
+/// Sockets that have something to send.
+pub(super) struct Turns {
+    cards: [Lists; NICS],
     local: Ends,
+    /// Sockets on all lists.
+    len: u32,
 }
 
 impl Turns {
     pub(super) const fn new() -> Self {
-        Self { fresh: Ends::EMPTY, rest: Ends::EMPTY, local: Ends::EMPTY }
+        let none = Lists { fresh: Ends::EMPTY, rest: Ends::EMPTY };
+        Self { cards: [none; NICS], local: Ends::EMPTY, len: 0 }
     }
-    /// Whether anybody waits for the driver.
-    pub(super) fn waits_for_driver(&self) -> bool {
-        !self.fresh.is_empty() || !self.rest.is_empty()
+    /// Whether anybody waits for the driver of `dev`.
+    pub(super) fn waits_for(&self, dev: Dev) -> bool {
+        let Lists { fresh, rest } = &self.cards[dev.index()];
+        !fresh.is_empty() || !rest.is_empty()
     }
     /// Whether nobody has anything to send.
     pub(super) fn is_empty(&self) -> bool {
-        !self.waits_for_driver() && self.local.is_empty()
+        self.len == 0
     }
-    /// The list that `queued` names.
-    pub(super) fn list(&mut self, queued: Queued) -> Option<&mut Ends> {
+    /// The list that `queued` names, of `dev`.
+    fn list(&mut self, queued: Queued, dev: Dev) -> Option<&mut Ends> {
+        let card = &mut self.cards[dev.index()];
         match queued {
-            Queued::Fresh => Some(&mut self.fresh),
-            Queued::Rest => Some(&mut self.rest),
+            Queued::Fresh => Some(&mut card.fresh),
+            Queued::Rest => Some(&mut card.rest),
             Queued::Local => Some(&mut self.local),
             Queued::No | Queued::Neighbour(_) => None,
         }
@@ -74,25 +87,46 @@ impl<E: Env> Stack<E> {
 
     /// Puts socket `i` on a list, at its end or before all others.
     pub(super) fn enqueue(&mut self, i: u32, queued: Queued, first: bool) {
-        let Some(list) = self.turns.list(queued) else { return };
-        self.socks[i as usize].queued = queued;
+        let s = &mut self.socks[i as usize];
+        let Some(list) = self.turns.list(queued, s.out) else { return };
+        s.queued = queued;
         match first {
             true => self.send_links.push_first(list, i),
             false => self.send_links.push(list, i),
         }
+        self.turns.len += 1;
     }
 
-    /// Whose turn it is, and from which list; it is on none any more. `driver`: whether there is
-    /// room for frames to others; `local`: whether anybody may speak to this host.
-    pub(super) fn next_turn(&mut self, driver: bool, local: bool) -> Option<(u32, Queued)> {
+    /// Takes socket `i` from the list that `queued` names.
+    pub(super) fn dequeue(&mut self, i: u32, queued: Queued) {
+        if let Some(list) = self.turns.list(queued, self.socks[i as usize].out) {
+            self.send_links.remove(list, i);
+            self.turns.len -= 1;
+        }
+    }
+
+    /// Packets of socket `i` leave by `dev` now, where there is no room: it waits among those that do.
+    #[cold]
+    pub(super) fn blocked_on(&mut self, i: u32, dev: Dev) {
+        let s = &mut self.socks[i as usize];
+        if s.queued == Queued::No {
+            s.out = dev;
+        }
+    }
+
+    /// Whose turn it is, and from which list; it is on none any more. `dev`: a card that has room for frames and
+    /// somebody waiting; `local`: whether anybody may speak to this host.
+    pub(super) fn next_turn(&mut self, dev: Option<Dev>, local: bool) -> Option<(u32, Queued)> {
         let local = self.turns.local.first().filter(|_| local && self.loopback.has_room());
         let (i, queued) = match local {
             Some(i) => (i, Queued::Local),
-            None if !driver => return None,
-            None => match self.turns.fresh.first() {
-                Some(i) => (i, Queued::Fresh),
-                None => (self.turns.rest.first()?, Queued::Rest),
-            },
+            None => {
+                let card = &self.turns.cards[dev?.index()];
+                match card.fresh.first() {
+                    Some(i) => (i, Queued::Fresh),
+                    None => (card.rest.first()?, Queued::Rest),
+                }
+            }
         };
         self.unqueue(i);
         Some((i, queued))

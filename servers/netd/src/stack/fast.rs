@@ -7,6 +7,7 @@
 
 use super::rx::Packet;
 use super::{Body, Stack};
+use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::tcp::ecn::field;
@@ -27,12 +28,20 @@ impl<E: Env> Stack<E> {
 
     /// Whether the frame of `len` bytes at `at` of `mem` was the expected one: then it is done with.
     #[inline]
-    pub(super) fn expected(&mut self, mem: &Bytes, at: usize, len: usize, checked: bool) -> bool {
+    pub(super) fn expected(
+        &mut self,
+        mem: &Bytes,
+        at: usize,
+        len: usize,
+        checked: bool,
+        dev: Dev,
+    ) -> bool {
         let mut head = [0; HEAD];
-        if !mem.read(at, &mut head) || len > ethernet::HEADER + self.iface.mtu as usize {
+        let nic = &self.nics[dev];
+        if !mem.read(at, &mut head) || len > ethernet::HEADER + nic.mtu as usize {
             return false;
         }
-        let Some(p) = Plain::parse(&head, len, self.iface.mac) else { return false };
+        let Some(p) = Plain::parse(&head, len, nic.mac) else { return false };
         let (local, remote) = ((p.dst, p.dst_port), (p.src, p.src_port));
         let Some(i) = self.demux.find_tcp_v4(local, remote) else { return false };
         self.expected_by(i, &p, At(mem, at), checked)
@@ -48,9 +57,11 @@ impl<E: Env> Stack<E> {
         len: usize,
         head: &[u8],
         checked: bool,
+        dev: Dev,
     ) -> Option<Result<(), Malformed>> {
-        let (from, repr) = whole_v4(head.first_chunk()?, len, self.iface.mac)?;
-        let long = len > ethernet::HEADER + self.iface.mtu as usize;
+        let nic = &self.nics[dev];
+        let (from, repr) = whole_v4(head.first_chunk()?, len, nic.mac)?;
+        let long = len > ethernet::HEADER + nic.mtu as usize;
         if long || !self.iface.is_from_host_to_us(repr.src, repr.dst) {
             return None;
         }
@@ -62,6 +73,7 @@ impl<E: Env> Stack<E> {
             head,
             header,
             behind: at,
+            dev,
             from,
             ip: repr.into(),
             options: Taken::default(),
@@ -70,7 +82,7 @@ impl<E: Env> Stack<E> {
             group: false,
             checked,
         };
-        if repr.protocol == protocol::UDP && self.dhcp.is_some() {
+        if repr.protocol == protocol::UDP && self.nics[dev].dhcp.is_some() {
             match self.dhcp_in(&p) {
                 Ok(false) => {}
                 result => return Some(result.map(|_| ())),

@@ -4,10 +4,11 @@
 
 use super::tx::{COPY_MAX, Link, Payload};
 use super::{Body, Stack};
+use crate::dev::{Dev, Station};
 use crate::env::{At, Env};
 use crate::port::{Frame, Piece};
 use crate::tcp::Out;
-use crate::wire::ethernet::{MIN_FRAME, Mac};
+use crate::wire::ethernet::MIN_FRAME;
 use crate::wire::ip::HOP_LIMIT;
 use crate::wire::plain::Headers;
 use crate::wire::tcp::Flags;
@@ -20,7 +21,7 @@ const TCP: u8 = 34;
 impl<E: Env> Stack<E> {
     /// The station that the last segment of connection `i` went to, if that is still the way.
     #[inline]
-    pub(super) fn known_way(&mut self, i: u32) -> Option<Mac> {
+    pub(super) fn known_way(&mut self, i: u32) -> Option<Station> {
         let Body::Tcp(conn) = &self.socks[i as usize].body else { return None };
         let known = conn.known;
         if self.settings.long_way
@@ -37,7 +38,7 @@ impl<E: Env> Stack<E> {
     pub(super) fn remember_way(&mut self, i: u32) {
         let s = &mut self.socks[i as usize];
         let (SocketAddr::V4(_), Body::Tcp(conn)) = (s.remote, &mut s.body) else { return };
-        let hop = self.iface.next_hop(s.remote.ip(), self.now);
+        let hop = self.iface.next_hop(s.remote.ip(), Dev::of_number(s.device), self.now);
         if let Some(place) = hop.and_then(|hop| self.neighbours.place_of(hop))
             && !self.paths.is_special(self.now)
         {
@@ -48,7 +49,7 @@ impl<E: Env> Stack<E> {
 
     /// Sends `out` of connection `i` to the station `to`, if it is plain. `false`: it has to go the long way.
     #[inline]
-    pub(super) fn send_plain(&mut self, i: u32, out: &Out, to: Mac) -> bool {
+    pub(super) fn send_plain(&mut self, i: u32, out: &Out, to: Station) -> bool {
         let s = &self.socks[i as usize];
         let (SocketAddr::V4(local), SocketAddr::V4(remote), Body::Tcp(conn)) =
             (s.local, s.remote, &s.body)
@@ -57,7 +58,8 @@ impl<E: Env> Stack<E> {
         };
         let (flags, options) = (out.flags, &out.options);
         let plain = flags - Flags::PSH == Flags::ACK && options.sack.is_empty() && out.segment == 0;
-        if !plain || !self.offload || !self.iface.up || !self.is_straight() {
+        let nic = &self.nics[to.dev];
+        if !plain || !nic.offload || !nic.up || !self.is_straight() {
             return false;
         }
         let opts = conn.opts();
@@ -65,8 +67,8 @@ impl<E: Env> Stack<E> {
             return false;
         }
         let mut headers = Headers {
-            to,
-            from: self.iface.mac,
+            to: to.mac,
+            from: nic.mac,
             tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
             id: 0,
             ttl: if opts.ttl == 0 { HOP_LIMIT } else { opts.ttl },
@@ -89,7 +91,7 @@ impl<E: Env> Stack<E> {
         }
         headers.id = self.identification(core::net::IpAddr::V4(*remote.ip()));
         let payload = self.ring_pieces(i, out.at, out.len);
-        let sent = self.put_plain(&headers.emit(short), size, payload, short);
+        let sent = self.put_plain(to.dev, &headers.emit(short), size, payload, short);
         if sent {
             self.counters.tx_frames += 1;
         }
@@ -99,6 +101,7 @@ impl<E: Env> Stack<E> {
     /// `head`'s first `size` bytes, and payload.
     fn put_plain(
         &mut self,
+        dev: Dev,
         head: &[u8; crate::wire::plain::HEAD],
         size: usize,
         payload: Payload<'_>,
@@ -106,8 +109,9 @@ impl<E: Env> Stack<E> {
     ) -> bool {
         let len = payload.len();
         let copied = if len > COPY_MAX { 0 } else { len };
-        let Some(room) = self.port.reserve(size + copied) else { return false };
-        let memory = self.port.headers();
+        let port = &mut self.nics[dev].port;
+        let Some(room) = port.reserve(size + copied) else { return false };
+        let memory = port.headers();
         // Up to the end of the cache line that holds its end: the padding of a short one, or where the payload goes.
         let written = match size {
             54 => memory.write(room.offset, &head[..64]),
@@ -118,16 +122,16 @@ impl<E: Env> Stack<E> {
         match payload {
             Payload::Ring(session, pieces) if len > COPY_MAX => {
                 let used: &[Piece] = if pieces[1].len > 0 { &pieces } else { &pieces[..1] };
-                self.port.send_padded(room, &Frame { session, pieces: used, ..whole });
+                port.send_padded(room, &Frame { session, pieces: used, ..whole });
                 self.sessions[session as usize].in_flight += 1;
             }
-            Payload::None => self.port.send_padded(room, &whole),
+            Payload::None => port.send_padded(room, &whole),
             payload => {
                 let to = At(&memory, room.offset + size);
                 if self.copy_payload(payload, to).is_none() {
                     return false;
                 }
-                self.port.send_padded(room, &whole);
+                self.nic(dev).port.send_padded(room, &whole);
             }
         }
         written
@@ -139,9 +143,9 @@ const _: () = assert!(crate::wire::plain::HEAD >= 66);
 
 impl Link {
     /// The station, if it is to one.
-    pub(super) fn station(self) -> Option<Mac> {
+    pub(super) fn station(self) -> Option<Station> {
         match self {
-            Self::Device(mac) => Some(mac),
+            Self::Device(to) => Some(to),
             Self::Loop | Self::Later(_) => None,
         }
     }

@@ -39,7 +39,7 @@ impl<E: Env> Stack<E> {
                 self.answer(p, p.ip.tos, &message, Payload::None);
             }
             Repr::Error(problem, quote) => self.reported(problem, &quote, p),
-            Repr::Redirect(gateway, quote) => self.redirected(p.ip.src, gateway.into(), &quote),
+            Repr::Redirect(gateway, quote) => self.redirected(p, gateway.into(), &quote),
             Repr::EchoReply { .. } | Repr::Other => self.counters.icmp_ignored += 1,
         }
         Ok(())

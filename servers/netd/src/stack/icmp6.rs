@@ -7,6 +7,7 @@ use super::rx::Packet;
 use super::rx6::Packet6;
 use super::tx::{Link, Payload, Route};
 use crate::demux::Space;
+use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
@@ -16,6 +17,14 @@ use crate::wire::ip::{self, protocol};
 use crate::wire::{Malformed, ext, icmpv6, ipv6};
 use core::net::{IpAddr, SocketAddr};
 use libipc::sock::Error;
+
+/// How a message gets there.
+pub(super) enum By {
+    /// So.
+    Link(Link),
+    /// By the route there is, by this card if it is said.
+    Route(Option<Dev>),
+}
 
 impl<E: Env> Stack<E> {
     /// A message; `alert`: the value of a router alert option before it.
@@ -46,8 +55,8 @@ impl<E: Env> Stack<E> {
         icmpv6::emit_echo(true, id, seq, &mut message);
         let len = p.len() - icmpv6::HEADER;
         let data = Payload::At(At(&p.mem, p.at + icmpv6::HEADER), len);
-        let answer = ip::Repr { tos: p.ip.tos, ..self.icmpv6_header(src, p.ip.src) };
-        self.send_icmpv6(None, answer, &message, data);
+        let answer = ip::Repr { tos: p.ip.tos, ..self.icmpv6_header(p.dev, src, p.ip.src) };
+        self.send_icmpv6(By::Route(p.only_by()), answer, &message, data);
     }
 
     fn echo_reply_v6(&mut self, p: &Packet<'_>, id: u16, pseudo: Sum) -> Result<(), Malformed> {
@@ -64,25 +73,26 @@ impl<E: Env> Stack<E> {
 
     /// The address to answer `p` from: the one it was sent to, unless that is a group.
     fn answers_from(&self, p: &Packet<'_>) -> Option<IpAddr> {
-        if p.ip.dst.is_multicast() { self.source(p.ip.src) } else { Some(p.ip.dst) }
+        match p.ip.dst.is_multicast() {
+            true => self.source(p.ip.src, Some(p.dev)),
+            false => Some(p.ip.dst),
+        }
     }
 
     /// A header of ours.
-    pub(super) fn icmpv6_header(&self, src: IpAddr, dst: IpAddr) -> ip::Repr {
-        let hop_limit = self.ip6.routers.hop_limit;
+    pub(super) fn icmpv6_header(&self, dev: Dev, src: IpAddr, dst: IpAddr) -> ip::Repr {
+        let hop_limit = self.nics[dev].ip6.routers.hop_limit;
         let header = ip::Repr::new(src, dst, protocol::ICMPV6, 0);
         ip::Repr { hop_limit, dont_fragment: false, ..header }
     }
 
-    /// Sends a message, whose checksum field is zero, by `link` or by the way there is.
-    pub(super) fn send_icmpv6(
-        &mut self,
-        link: Option<Link>,
-        ip: ip::Repr,
-        message: &[u8],
-        rest: Payload<'_>,
-    ) {
-        let link = match link.map_or_else(|| self.route_from(ip.src, ip.dst), Route::Via) {
+    /// Sends a message, whose checksum field is zero.
+    pub(super) fn send_icmpv6(&mut self, by: By, ip: ip::Repr, message: &[u8], rest: Payload<'_>) {
+        let route = match by {
+            By::Link(link) => Route::Via(link),
+            By::Route(on) => self.route_from(ip.src, ip.dst, on),
+        };
+        let link = match route {
             Route::Via(link) => link,
             Route::Wait(entry) => Link::Later(entry),
             Route::Later | Route::Unreachable => {
@@ -118,7 +128,8 @@ impl<E: Env> Stack<E> {
         let mut message = [0; icmpv6::HEADER];
         icmpv6::emit_error(ty, code, word, &mut message);
         let quote = Payload::Slice(&quote[..ipv6::HEADER + len]);
-        self.send_icmpv6(None, self.icmpv6_header(src, p.ip.src), &message, quote);
+        let header = self.icmpv6_header(p.dev, src, p.ip.src);
+        self.send_icmpv6(By::Route(p.only_by()), header, &message, quote);
     }
 
     /// An error that both families have, about a packet of IPv6.
@@ -146,7 +157,9 @@ impl<E: Env> Stack<E> {
         let mem = self.reassembly.mem();
         let (looped, group, checked) = (false, ip.dst.is_multicast(), true);
         let from = Mac([0; 6]);
-        let p = Packet6 { mem, behind: 0, header: &header, ip, from, looped, group, checked };
+        // Where it came from is not known any more.
+        let dev = self.iface.dev_of(ip.dst.into()).unwrap_or_default();
+        let p = Packet6 { mem, behind: 0, header: &header, ip, dev, from, looped, group, checked };
         let p = p.upper(&ext::Chain::new(ip.next), &[]);
         self.send_error_v6(icmp::Problem::TimeExceeded(icmpv6::REASSEMBLY), &p);
     }

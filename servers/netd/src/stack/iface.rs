@@ -1,10 +1,11 @@
-//! What keeps the interface going: link, address, DHCP.
+//! What keeps network cards going: link, address, DHCP.
 
 use super::Stack;
 use super::rx::Packet;
 use super::turns::Own;
 use super::tx::{Check, Link, NET, Payload};
 use crate::addressing::Addressing;
+use crate::dev::{Dev, Station};
 use crate::dhcp::{Action, Client, Lease};
 use crate::env::{Env, Event};
 use crate::iface::Net;
@@ -18,71 +19,80 @@ use libipc::nic::{Csum, caps};
 impl<E: Env> Stack<E> {
     /// The address at the beginning: given, or of an earlier incarnation's lease.
     pub(super) fn configure(&mut self) {
-        if let Addressing::Static { addr, prefix, gateway, dns } = self.addressing {
-            self.set_address(addr, prefix, gateway, dns, None);
+        for dev in self.devs() {
+            if let Addressing::Static { addr, prefix, gateway, dns } = self.nic(dev).addressing {
+                self.set_address(dev, addr, prefix, gateway, dns, None);
+            }
+            self.recover_v6(dev);
+            let version = self.nic(dev).port.status().version.load(Acquire);
+            if version != 0 {
+                self.status_changed(dev, version);
+            }
         }
-        self.recover_v6();
-        self.status_turn();
         self.begin_link_news();
     }
 
-    /// Looks at what the driver says about the NIC.
-    #[inline]
-    pub(super) fn status_turn(&mut self) {
-        let status = self.port.status();
-        let version = status.version.load(Acquire);
-        if version != self.status_version {
-            self.status_changed(version);
-        }
-    }
-
+    /// What the driver says about card `dev` is not as it was.
     #[cold]
-    fn status_changed(&mut self, version: u32) {
-        self.status_version = version;
-        let status = self.port.status();
+    pub(super) fn status_changed(&mut self, dev: Dev, version: u32) {
+        let nic = self.nic(dev);
+        nic.status_version = version;
+        let status = nic.port.status();
         let mac = Mac(status.mac());
         let caps = status.caps.load(Relaxed);
-        self.offload = caps & caps::TX_CSUM != 0;
-        self.tso = self.offload && caps & caps::TSO != 0;
+        nic.offload = caps & caps::TX_CSUM != 0;
+        nic.tso = nic.offload && caps & caps::TSO != 0;
         let up = status.link.load(Relaxed) == 1 && mac.is_station();
         let speed = status.speed.load(Relaxed);
-        let was = (self.iface.up, self.iface.mac, self.link.speed);
-        if (up, mac, speed) == was {
+        if (up, mac, speed) == (nic.up, nic.mac, nic.speed) {
             return;
         }
-        (self.iface.up, self.iface.mac, self.link.speed) = (up, mac, speed);
-        self.env.event(Event::Link { mac, up, speed });
+        (nic.up, nic.mac, nic.speed) = (up, mac, speed);
+        self.iface.set_up(dev, up);
+        self.env.event(Event::Link { dev, mac, up, speed });
         self.link_changed();
         if !up {
             // Another network, perhaps, when it is up again (Linux's neigh_carrier_down).
-            self.neighbours.forget_idle();
+            self.neighbours.forget_idle(dev);
             self.paths.forget();
             return;
         }
-        if self.addressing == Addressing::Dhcp {
-            let xid = self.random();
-            let known = self.dhcp.map(|mut client| {
-                client.link_up(xid, self.now);
-                client
-            });
-            let client =
-                known.unwrap_or_else(|| match self.hard.lease().filter(|l| self.now < l.end()) {
-                    Some(lease) => {
-                        self.take_lease(&lease);
-                        Client::with_lease(mac, xid, lease, self.now)
-                    }
-                    None => Client::new(mac, xid, self.now),
-                });
-            self.wheel.set(self.own_timer(Own::Dhcp), client.deadline);
-            self.dhcp = Some(client);
+        if self.nics[dev].addressing == Addressing::Dhcp {
+            self.begin_client(dev);
         }
-        self.announce_address();
-        self.tell_groups();
-        self.link_up_v6();
+        self.announce_address(dev);
+        self.tell_groups(dev);
+        self.link_up_v6(dev);
+    }
+
+    /// The link of a card that asks for its address is up.
+    fn begin_client(&mut self, dev: Dev) {
+        let (xid, now) = (self.random(), self.now);
+        let nic = self.nic(dev);
+        let (mac, lease) = (nic.mac, nic.hard.lease().filter(|l| now < l.end()));
+        let client = match (nic.dhcp, lease) {
+            (Some(mut client), _) => {
+                client.link_up(xid, now);
+                client
+            }
+            (None, Some(lease)) => {
+                self.take_lease(dev, &lease);
+                Client::with_lease(mac, xid, lease, now)
+            }
+            (None, None) => Client::new(mac, xid, now),
+        };
+        self.keep_client(dev, client);
+    }
+
+    /// The client of DHCP of card `dev` has made a step.
+    pub(super) fn keep_client(&mut self, dev: Dev, client: Client) {
+        self.wheel.set(self.own_timer(Own::dhcp(dev)), client.deadline);
+        self.nic(dev).dhcp = Some(client);
     }
 
     fn set_address(
         &mut self,
+        dev: Dev,
         addr: Ipv4Addr,
         prefix: u8,
         gateway: Option<Ipv4Addr>,
@@ -90,61 +100,68 @@ impl<E: Env> Stack<E> {
         lease_s: Option<u32>,
     ) {
         let (addr, gateway, dns) = (IpAddr::V4(addr), gateway.map(IpAddr::V4), dns.map(IpAddr::V4));
-        let net = Net { addr, prefix };
-        let had = self.iface.gateways().find(IpAddr::is_ipv4);
+        let net = Net { addr, prefix, dev };
+        let had = self.iface.gateways(dev).find(IpAddr::is_ipv4);
         let new = !self.iface.addrs().contains(&net) || had != gateway;
-        self.iface.set_v4(Some(net), gateway, dns);
+        self.iface.set_v4(dev, Some((addr, prefix)), gateway, dns);
         if new {
             self.address_changed();
-            self.env.event(Event::Address { addr, prefix, gateway, dns, lease_s });
-            self.announce_address();
+            self.env.event(Event::Address { dev, addr, prefix, gateway, dns, lease_s });
+            self.announce_address(dev);
         }
     }
 
-    fn take_lease(&mut self, l: &Lease) {
-        self.set_address(l.addr, l.prefix, l.router, l.dns, Some(l.lease_s));
+    fn take_lease(&mut self, dev: Dev, l: &Lease) {
+        self.set_address(dev, l.addr, l.prefix, l.router, l.dns, Some(l.lease_s));
     }
 
-    pub(super) fn dhcp_due(&mut self) {
+    pub(super) fn dhcp_due(&mut self, dev: Dev) {
         let random = self.random();
         let now = self.now;
         // Losing a lease begins discovery: two steps at the same time.
         for _ in 0..2 {
-            let Some(action) = self.dhcp.as_mut().and_then(|c| c.timer(random, now)) else { break };
-            self.dhcp_act(action);
-            if self.dhcp.as_ref().is_some_and(Client::is_silent) {
-                self.env.event(Event::NoServer);
+            let Some(client) = self.nics.get_mut(dev).and_then(|n| n.dhcp.as_mut()) else {
+                return;
+            };
+            let Some(action) = client.timer(random, now) else { break };
+            let silent = client.is_silent();
+            self.dhcp_act(dev, action);
+            if silent {
+                self.env.event(Event::NoServer { dev });
             }
         }
-        if let Some(deadline) = self.dhcp.as_ref().map(|c| c.deadline) {
-            self.wheel.set(self.own_timer(Own::Dhcp), deadline);
+        if let Some(client) = self.nic(dev).dhcp {
+            self.keep_client(dev, client);
         }
     }
 
-    pub(super) fn dhcp_act(&mut self, action: Action) {
+    pub(super) fn dhcp_act(&mut self, dev: Dev, action: Action) {
         match action {
             Action::Broadcast(query) => {
-                let link = Link::Device(Mac::BROADCAST);
+                let link = Link::Device(Station::everybody(dev));
                 self.send_dhcp(&query, link, query.client, Ipv4Addr::BROADCAST);
             }
             Action::Unicast(query, server) => {
                 // By the neighbour table if the server is there, else to everybody: RFC 2131 lets
                 // servers take either.
-                let known = self.next_hop(server.into()).and_then(|hop| self.neighbours.known(hop));
-                let link = Link::Device(known.unwrap_or(Mac::BROADCAST));
+                let hop = self.next_hop(server.into(), Some(dev));
+                let known = hop.and_then(|hop| self.neighbours.known(hop));
+                let link = Link::Device(Station { dev, mac: known.unwrap_or(Mac::BROADCAST) });
                 self.send_dhcp(&query, link, query.client, server);
             }
-            Action::Probe(addr) => self.ask_arp(Ipv4Addr::UNSPECIFIED, addr, Mac::BROADCAST),
+            Action::Probe(addr) => {
+                self.ask_arp(Ipv4Addr::UNSPECIFIED, addr, Station::everybody(dev));
+            }
             Action::Bound(lease) => {
-                self.hard.set_lease(Some(&lease));
-                self.take_lease(&lease);
+                self.nic(dev).hard.set_lease(Some(&lease));
+                self.take_lease(dev, &lease);
             }
             Action::Lost => {
-                self.hard.set_lease(None);
-                self.iface.set_v4(None, None, None);
-                self.forget_neighbours(false);
+                self.nic(dev).hard.set_lease(None);
+                self.iface.set_v4(dev, None, None, None);
+                self.forget_neighbours(dev, false);
                 self.address_changed();
-                self.env.event(Event::AddressLost);
+                self.env.event(Event::AddressLost { dev });
             }
         }
     }
@@ -181,7 +198,7 @@ impl<E: Env> Stack<E> {
 
     /// A UDP datagram that may be a DHCP answer: `true` if it was for the client.
     pub(super) fn dhcp_in(&mut self, p: &Packet<'_>) -> Result<bool, Malformed> {
-        let Some(mut client) = self.dhcp else { return Ok(false) };
+        let Some(mut client) = self.nics[p.dev].dhcp else { return Ok(false) };
         let repr = udp::Repr::parse(p.head, p.len())?;
         if (repr.src, repr.dst) != (SERVER_PORT, CLIENT_PORT) {
             return Ok(false);
@@ -197,10 +214,9 @@ impl<E: Env> Stack<E> {
         let answer = Answer::parse(message)?;
         let random = self.random();
         let action = client.answer(&answer, random, self.now);
-        self.wheel.set(self.own_timer(Own::Dhcp), client.deadline);
-        self.dhcp = Some(client);
+        self.keep_client(p.dev, client);
         if let Some(action) = action {
-            self.dhcp_act(action);
+            self.dhcp_act(p.dev, action);
         }
         Ok(true)
     }

@@ -22,7 +22,7 @@ impl<E: Env> Stack<E> {
         };
         let mut info = conn.info(self.now);
         let dst = s.remote.ip();
-        let whole = if dst.is_ipv4() { self.iface.mtu } else { self.mtu_v6() };
+        let whole = self.mtu_of(s.local.ip());
         info.pmtu = self.paths.mtu(dst, self.now).map_or(whole, |path| path.min(whole)) as u32;
         // The program counts in 64 bits what the connection counts in 32.
         let (written, taken) = self.sessions[s.session as usize].words(s.id);

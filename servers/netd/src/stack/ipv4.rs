@@ -3,6 +3,7 @@
 use super::Stack;
 use super::rx::Packet;
 use super::turns::Own;
+use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::reassembly::{Expired, Fragment, Key, Outcome};
 use crate::wire::checksum::Sum;
@@ -33,7 +34,7 @@ impl<E: Env> Stack<E> {
         let (src, dst) = (IpAddr::V4(repr.src), IpAddr::V4(repr.dst));
         p.to_us = dst.is_loopback() || self.iface.is_ours(dst);
         p.group |= !p.to_us;
-        if !p.to_us && !all && !self.iface.is_broadcast(dst) && !self.is_member(dst) {
+        if !p.to_us && !all && !self.iface.is_broadcast(dst) && !self.is_member(p.dev, dst) {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }
@@ -64,7 +65,7 @@ impl<E: Env> Stack<E> {
 
     /// Options of a packet for this host. `false`: it was refused.
     fn options_in(&mut self, p: &mut Packet<'_>) -> Result<bool, Malformed> {
-        let Some(here) = self.here(if p.to_us { p.ip.dst } else { self.v4_address() }) else {
+        let Some(here) = self.here(if p.to_us { p.ip.dst } else { self.v4_address(p.dev) }) else {
             return Err(Malformed::Option);
         };
         match ipv4_options::take(&p.header[ipv4::HEADER..], &here) {
@@ -80,10 +81,9 @@ impl<E: Env> Stack<E> {
         Ok(true)
     }
 
-    /// The first address of IPv4, or none.
-    pub(super) fn v4_address(&self) -> IpAddr {
-        let v4 = self.iface.addrs().iter().map(|a| a.addr).find(IpAddr::is_ipv4);
-        v4.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    /// The address of IPv4 that card `dev` has, or none.
+    pub(super) fn v4_address(&self, dev: Dev) -> IpAddr {
+        self.iface.v4(dev).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |net| net.addr)
     }
 
     fn fragment_in(&mut self, r: &ipv4::Repr, p: &Packet<'_>) -> Result<(), Malformed> {
@@ -149,7 +149,9 @@ impl<E: Env> Stack<E> {
             return Err(Malformed::Truncated);
         }
         let (repr, _) = ipv4::Repr::parse(header, header_len + len)?;
-        let Some(here) = self.here(if last.to_us { last.ip.dst } else { self.v4_address() }) else {
+        let Some(here) =
+            self.here(if last.to_us { last.ip.dst } else { self.v4_address(last.dev) })
+        else {
             return Err(Malformed::Option);
         };
         self.transport_in(&Packet {
@@ -158,6 +160,7 @@ impl<E: Env> Stack<E> {
             head,
             header,
             behind: 0,
+            dev: last.dev,
             from: last.from,
             ip: repr.into(),
             // Those of the first, whoever came last; they were looked at when it came.
@@ -172,7 +175,7 @@ impl<E: Env> Stack<E> {
     /// Sets the timer for the packet that has waited longest for its fragments.
     pub(super) fn arm_reassembly(&mut self) {
         if let Some(at) = self.reassembly.deadline() {
-            self.wheel.set_by(self.own_timer(Own::Reassembly), at);
+            self.wheel.set_by(self.own_timer(Own::Reassembly as u32), at);
         }
     }
 
@@ -210,6 +213,7 @@ impl<E: Env> Stack<E> {
             head,
             header,
             behind: 0,
+            dev: self.iface.dev_of(repr.dst.into()).unwrap_or_default(),
             from: Mac([0; 6]),
             ip: repr.into(),
             options: Taken::default(),

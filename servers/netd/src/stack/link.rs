@@ -13,8 +13,6 @@ const PAUSE_NS: u64 = 1_000_000_000;
 pub(super) struct LinkNews {
     /// What stands in the sessions.
     told: Link,
-    /// Mbit/s, as the driver says.
-    pub speed: u32,
     /// No link change is passed on before.
     not_before: u64,
     /// There was a change meanwhile.
@@ -27,17 +25,20 @@ pub(super) struct LinkNews {
 impl LinkNews {
     /// Goes on from what an earlier incarnation said.
     pub fn new(said: Link) -> Self {
-        Self { told: said, speed: 0, not_before: 0, waiting: false, begun: false }
+        Self { told: said, not_before: 0, waiting: false, begun: false }
     }
 }
 
 impl<E: Env> Stack<E> {
     fn link_state(&self) -> Link {
+        // Of several cards the fastest that is up speaks for all.
+        let up = self.nics.iter().filter(|n| n.up).map(|n| n.speed).max();
+        let last = || self.nics.iter().map(|n| n.speed).max().unwrap_or(0);
         Link {
             version: self.link.told.version,
-            up: self.iface.up,
+            up: up.is_some(),
             addressed: self.address().is_some(),
-            speed: self.link.speed,
+            speed: up.unwrap_or_else(last),
         }
     }
 
@@ -55,7 +56,7 @@ impl<E: Env> Stack<E> {
         let state = self.link_state();
         if self.now < self.link.not_before {
             self.link.waiting = true;
-            self.wheel.set(self.own_timer(Own::Link), self.link.not_before);
+            self.wheel.set(self.own_timer(Own::Link as u32), self.link.not_before);
         } else if !state.same(&self.link.told) {
             self.link.not_before = self.now + PAUSE_NS;
             self.tell(state);

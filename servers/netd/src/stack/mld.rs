@@ -4,6 +4,7 @@ use super::Stack;
 use super::packet::Outgoing;
 use super::rx::Packet;
 use super::tx::{Payload, Route};
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::ip6::listener::Say;
 use crate::wire::checksum::Sum;
@@ -39,12 +40,12 @@ impl<E: Env> Stack<E> {
                     return Err(Malformed::Truncated);
                 }
                 let (query, random) = (Query::parse(b)?, self.random());
-                self.ip6.listener.query(&query, random, now);
-                self.arm_ip6();
+                self.nic(p.dev).ip6.listener.query(&query, random, now);
+                self.arm_ip6(p.dev);
             }
             icmpv6::ty::MLD_REPORT => {
                 let group = Ipv6Addr::from(array::<16>(p.head, 8)?);
-                self.ip6.listener.others_report(group, now);
+                self.nic(p.dev).ip6.listener.others_report(group, now);
             }
             _ => {}
         }
@@ -52,24 +53,24 @@ impl<E: Env> Stack<E> {
     }
 
     /// Reports what is due.
-    pub(super) fn report_groups(&mut self) {
-        let v1 = self.ip6.listener.is_v1(self.now);
+    pub(super) fn report_groups(&mut self, dev: Dev) {
+        let v1 = self.nics[dev].ip6.listener.is_v1(self.now);
         let mut said = heapless::Vec::<Say, RECORDS>::new();
         while !said.is_full() {
             let (random, now) = (self.random(), self.now);
-            let Some(say) = self.ip6.listener.next(random, now) else { break };
+            let Some(say) = self.nic(dev).ip6.listener.next(random, now) else { break };
             if v1 {
-                self.report_v1(&say);
+                self.report_v1(dev, &say);
             } else {
                 let _ = said.push(say);
             }
         }
         if !said.is_empty() {
-            self.report_v2(&said);
+            self.report_v2(dev, &said);
         }
     }
 
-    fn report_v2(&mut self, said: &[Say]) {
+    fn report_v2(&mut self, dev: Dev, said: &[Say]) {
         let mut message = [0; mld::REPORT_HEADER + RECORDS * mld::RECORD];
         let (head, records) = message.split_at_mut(mld::REPORT_HEADER);
         if let Some(head) = head.first_chunk_mut() {
@@ -80,24 +81,24 @@ impl<E: Env> Stack<E> {
             mld::emit_record(say.what, say.group, record);
         }
         let len = mld::REPORT_HEADER + said.len() * mld::RECORD;
-        self.send_mld(mld::REPORTS, &mut message[..len]);
+        self.send_mld(dev, mld::REPORTS, &mut message[..len]);
     }
 
-    fn report_v1(&mut self, say: &Say) {
+    fn report_v1(&mut self, dev: Dev, say: &Say) {
         let done = say.what == Record::ToInclude;
         let mut message = [0; mld::V1];
         mld::emit_v1(done, say.group, &mut message);
-        self.send_mld(if done { ipv6::ALL_ROUTERS } else { say.group }, &mut message);
+        self.send_mld(dev, if done { ipv6::ALL_ROUTERS } else { say.group }, &mut message);
     }
 
     /// Sends a message behind its hop-by-hop header. Who has no address yet sends from none
     /// (RFC 3590).
-    fn send_mld(&mut self, dst: Ipv6Addr, message: &mut [u8]) {
-        let src = self.ip6.addresses.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
+    fn send_mld(&mut self, dev: Dev, dst: Ipv6Addr, message: &mut [u8]) {
+        let src = self.nics[dev].ip6.addresses.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
         let (src, dst) = (IpAddr::V6(src), IpAddr::V6(dst));
         let sum = Sum::pseudo(src, dst, protocol::ICMPV6, message.len() as u16).bytes(message);
         message[2..4].copy_from_slice(&sum.finish());
-        let Route::Via(link) = self.route_from(src, dst) else { return };
+        let Route::Via(link) = self.route_from(src, dst, Some(dev)) else { return };
         let ip = ip::Repr { hop_limit: 1, ..ip::Repr::new(src, dst, ext::number::HOP_BY_HOP, 0) };
         let (body, rest) = (&mld::ALERT[..], Payload::Slice(message));
         self.send_packet(link, &mut Outgoing { ip, options: &[], body, check: None, rest });

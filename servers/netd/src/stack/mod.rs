@@ -24,7 +24,8 @@
 //! | `packet` | IP packets out, whole or in fragments |
 //! | `pending` | packets of no socket that wait for a neighbour |
 //! | `groups` | multicast groups |
-//! | `iface` | address, DHCP |
+//! | `nic` | network cards: what each has for itself |
+//! | `iface` | their links, addresses, DHCP |
 //! | `link` | what programs are told of the interface |
 //! | `submit` | what programs submit |
 //! | `bind`, `connect` | which addresses and ports sockets have; active opens |
@@ -56,6 +57,7 @@ mod link;
 mod listen;
 mod mld;
 mod ndp;
+mod nic;
 mod notices;
 mod packet;
 mod pending;
@@ -86,17 +88,14 @@ use core::net::{IpAddr, Ipv4Addr};
 use libipc::log::Pace;
 use siphasher::sip::SipHasher13;
 
-use crate::addressing::Addressing;
 use crate::demux::{Demux, Tuple};
-use crate::dhcp;
+use crate::dev::Dev;
 use crate::env::{Counters, Env};
 use crate::fastopen::Cache;
 use crate::iface::Iface;
-use crate::ip6::Ip6;
 use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::paths::Paths;
-use crate::port::Port;
 use crate::ports::Ports;
 use crate::reassembly::Reassembly;
 use crate::request::Requests;
@@ -110,6 +109,8 @@ use crate::wire::ethernet::Mac;
 use fair::Turns;
 use groups::Groups;
 use link::LinkNews;
+pub use nic::NicSetup;
+use nic::Nics;
 use pending::Pending;
 use raw::Raws;
 pub use setup::Setup;
@@ -123,13 +124,7 @@ pub struct Stack<E> {
     /// The surroundings.
     pub env: E,
     now: u64,
-    port: Port,
-    port_closed_until: u64,
-    status_version: u32,
-    /// The driver computes checksums.
-    offload: bool,
-    /// The driver cuts long frames into segments.
-    tso: bool,
+    nics: Nics,
     loopback: LoopQueue,
     taps: Taps,
     raws: Raws,
@@ -167,19 +162,14 @@ pub struct Stack<E> {
     fast: Cache,
     /// Identifications of packets that may be cut, by a hash of their destination.
     ids: [u16; 256],
-    addressing: Addressing,
-    dhcp: Option<dhcp::Client>,
     iface: Iface,
-    ip6: Ip6,
     link: LinkNews,
-    mss: u16,
     settings: Settings,
     utc_at_boot: Option<u64>,
     random: u64,
     port_counter: u32,
     /// Connections that no program holds.
     orphans: u32,
-    defended_at: Option<u64>,
     icmp_tokens: u32,
     /// Echo requests answered lately: whose, and their identifier and number.
     answered: [(Ipv4Addr, [u8; 4]); icmp::ANSWERED],
@@ -194,8 +184,8 @@ pub struct Stack<E> {
 /// Who must be signalled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signals {
-    /// The driver.
-    pub driver: bool,
+    /// Drivers, a bit a card.
+    pub drivers: u8,
     /// sockd: something was freed.
     pub sockd: bool,
     /// Programs, a bit a session.
@@ -252,19 +242,19 @@ impl<E: Env> Stack<E> {
         &mut self.socks[i as usize]
     }
 
-    /// The interface's first address, and the length of its prefix.
+    /// The first address of IPv4, and the length of its prefix.
     pub fn address(&self) -> Option<(IpAddr, u8)> {
         self.iface.addrs().iter().find(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix))
     }
-    /// All addresses of the interface, with the lengths of their prefixes; of IPv6 those that are
+    /// All addresses of this host, with the lengths of their prefixes; of IPv6 those that are
     /// settled.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
         let v4 = self.iface.addrs().iter().filter(|a| a.addr.is_ipv4()).map(|a| (a.addr, a.prefix));
-        let v6 = self.ip6.addresses.iter().filter(|a| a.is_ours());
+        let v6 = self.nics.iter().flat_map(|n| n.ip6.addresses.iter()).filter(|a| a.is_ours());
         v4.chain(v6.map(|a| (IpAddr::V6(a.ip), a.prefix)))
     }
-    /// The interface's hardware address.
+    /// The hardware address of the first card.
     pub fn mac(&self) -> Mac {
-        self.iface.mac
+        self.nics[Dev::FIRST].mac
     }
 }

@@ -2,8 +2,10 @@
 //! routers say is in `routers`.
 
 use super::Stack;
+use super::icmp6::By;
 use super::rx::Packet;
 use super::tx::{Link, Payload};
+use crate::dev::{Dev, Hop, Station};
 use crate::env::{Env, Event};
 use crate::neigh::{News, Other, State};
 use crate::wire::ethernet::Mac;
@@ -40,8 +42,10 @@ impl<E: Env> Stack<E> {
         match Repr::parse(b)? {
             Repr::Solicit(target, options) => self.solicit_in(p, target, options),
             Repr::Advert(advert, options) => self.advert_in(p, &advert, options),
-            Repr::RouterAdvert(router, options) => self.router_in(src, &router, options),
-            Repr::Redirect(target, dst, options) => self.redirect_in(src, target, dst, options),
+            Repr::RouterAdvert(router, options) => self.router_in((p.dev, src), &router, options),
+            Repr::Redirect(target, dst, options) => {
+                self.redirect_in((p.dev, src), target, dst, options)
+            }
             // This host is no router.
             Repr::RouterSolicit(_) => Ok(()),
         }
@@ -59,14 +63,16 @@ impl<E: Env> Stack<E> {
         if probe && (p.ip.dst != group || options.source().is_some()) {
             return Err(Malformed::Address);
         }
-        let Some(own) = self.ip6.addresses.get(target).copied() else {
+        // Of this link alone, as on Linux.
+        let dev = p.dev;
+        let Some(own) = self.nics[dev].ip6.addresses.get(target).copied() else {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         };
         if own.is_tentative() {
             // Unless it is our own probe that some switch has sent back (RFC 7527 4.2).
-            if probe && options.nonce() != Some(self.ip6.nonce) {
-                self.duplicate(target, p.from);
+            if probe && options.nonce() != Some(self.nics[dev].ip6.nonce) {
+                self.duplicate(dev, target, p.from);
             }
             return Ok(());
         }
@@ -75,14 +81,15 @@ impl<E: Env> Stack<E> {
         }
         if let Some(mac) = options.source().filter(|_| !probe) {
             let (reachable, create, other) = (false, true, Other::Replaces);
-            self.heard(p.ip.src, News { mac: Some(mac), reachable, create, other });
+            let hop = Hop { dev, ip: p.ip.src };
+            self.heard(hop, News { mac: Some(mac), reachable, create, other });
         }
         // As Linux: to who asked where we are, not whether we are still there, with the address.
         let asked_all = p.ip.dst.is_multicast();
         let advert = Advert { target, router: false, solicited: !probe, replaces: asked_all };
-        let message = Message::advert(&advert, asked_all.then_some(self.iface.mac));
+        let message = Message::advert(&advert, asked_all.then_some(self.nics[dev].mac));
         let to = if probe { IpAddr::V6(ipv6::ALL_NODES) } else { p.ip.src };
-        self.send_neighbour(target.into(), to, &message);
+        self.send_neighbour(dev, target.into(), to, &message);
         Ok(())
     }
 
@@ -97,29 +104,29 @@ impl<E: Env> Stack<E> {
             return Err(Malformed::Address);
         }
         let (target, mac) = (advert.target, options.target());
-        if self.ip6.addresses.get(target).is_some() {
-            self.duplicate(target, p.from);
+        if self.nics[p.dev].ip6.addresses.get(target).is_some() {
+            self.duplicate(p.dev, target, p.from);
             return Ok(());
         }
-        let ip = IpAddr::V6(target);
-        let known = self.neighbours.state(ip);
+        let hop = Hop { dev: p.dev, ip: IpAddr::V6(target) };
+        let known = self.neighbours.state(hop);
         if known == State::Empty || (mac.is_none() && !known.is_valid()) {
             self.counters.nd_ignored += 1;
             return Ok(());
         }
         let other = if advert.replaces { Other::Replaces } else { Other::Doubts };
-        self.heard(ip, News { mac, reachable: advert.solicited, create: false, other });
+        self.heard(hop, News { mac, reachable: advert.solicited, create: false, other });
         if !advert.router {
-            self.no_router(target);
+            self.no_router(p.dev, target);
         }
         Ok(())
     }
 
     /// Another station speaks of our address as its own, or means to take it.
-    fn duplicate(&mut self, ip: Ipv6Addr, mac: Mac) {
+    fn duplicate(&mut self, dev: Dev, ip: Ipv6Addr, mac: Mac) {
         self.counters.nd_conflicts += 1;
-        if self.ip6.addresses.heard_of(ip) {
-            self.address_refused(ip);
+        if self.nic(dev).ip6.addresses.heard_of(ip) {
+            self.address_refused(dev, ip);
             self.env.event(Event::AddressConflict { addr: IpAddr::V6(ip), mac });
         }
     }
@@ -127,58 +134,67 @@ impl<E: Env> Stack<E> {
     /// A better first hop (RFC 4861 8.3): only from the present one.
     fn redirect_in(
         &mut self,
-        src: Ipv6Addr,
+        (dev, src): (Dev, Ipv6Addr),
         target: Ipv6Addr,
         dst: Ipv6Addr,
         options: Options<'_>,
     ) -> Result<(), Malformed> {
-        let present = self.next_hop(dst.into());
-        let (ip, to) = (IpAddr::V6(target), IpAddr::V6(dst));
+        let present = self.next_hop(dst.into(), Some(dev));
+        let (hop, to) = (Hop { dev, ip: target.into() }, IpAddr::V6(dst));
         let better = target.is_unicast_link_local() || target == dst;
-        if !src.is_unicast_link_local() || present != Some(IpAddr::V6(src)) || !better {
+        if !src.is_unicast_link_local() || present != Some(Hop { dev, ip: src.into() }) || !better {
             return Err(Malformed::Address);
         }
         if let Some(mac) = options.target() {
             let (reachable, create, other) = (false, true, Other::Replaces);
-            self.heard(ip, News { mac: Some(mac), reachable, create, other });
+            self.heard(hop, News { mac: Some(mac), reachable, create, other });
         }
-        self.paths.learn_gateway(to, ip, self.now);
+        self.paths.learn_gateway(to, hop, self.now);
         Ok(())
     }
 
     /// Asks for `target`: everybody who may have it, or the station that had it.
-    pub(super) fn ask_neighbour(&mut self, target: Ipv6Addr, to: Option<Mac>) {
-        let Some(src) = self.source(target.into()) else { return };
-        let message = Message::solicit(target, Some(self.iface.mac), None);
+    pub(super) fn ask_neighbour(&mut self, dev: Dev, target: Ipv6Addr, to: Option<Mac>) {
+        let Some(src) = self.source(target.into(), Some(dev)) else { return };
+        let message = Message::solicit(target, Some(self.nics[dev].mac), None);
         match to {
-            Some(mac) => self.send_neighbour_by(Link::Device(mac), src, target.into(), &message),
-            None => self.send_neighbour(src, ipv6::solicited_node(target).into(), &message),
+            Some(mac) => {
+                let by = By::Link(Link::Device(Station { dev, mac }));
+                self.send_neighbour_by(by, dev, (src, target.into()), &message);
+            }
+            None => self.send_neighbour(dev, src, ipv6::solicited_node(target).into(), &message),
         }
     }
 
     /// Asks whether somebody has `target`, which is not ours yet (RFC 4862 5.4.2).
-    pub(super) fn probe_address(&mut self, target: Ipv6Addr) {
-        let message = Message::solicit(target, None, Some(self.ip6.nonce));
+    pub(super) fn probe_address(&mut self, dev: Dev, target: Ipv6Addr) {
+        let message = Message::solicit(target, None, Some(self.nics[dev].ip6.nonce));
         let src = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        self.send_neighbour(src, ipv6::solicited_node(target).into(), &message);
+        self.send_neighbour(dev, src, ipv6::solicited_node(target).into(), &message);
     }
 
     /// Asks for routers (RFC 4861 6.3.7).
-    pub(super) fn solicit_routers(&mut self) {
-        let Some(src) = self.ip6.addresses.link_local() else { return };
-        let message = Message::router_solicit(Some(self.iface.mac));
-        self.send_neighbour(src.into(), ipv6::ALL_ROUTERS.into(), &message);
+    pub(super) fn solicit_routers(&mut self, dev: Dev) {
+        let nic = &self.nics[dev];
+        let Some(src) = nic.ip6.addresses.link_local() else { return };
+        let message = Message::router_solicit(Some(nic.mac));
+        self.send_neighbour(dev, src.into(), ipv6::ALL_ROUTERS.into(), &message);
     }
 
-    fn send_neighbour(&mut self, src: IpAddr, dst: IpAddr, message: &Message) {
-        let header = ip::Repr { hop_limit: ndp::HOP_LIMIT, ..self.icmpv6_header(src, dst) };
+    fn send_neighbour(&mut self, dev: Dev, src: IpAddr, dst: IpAddr, message: &Message) {
+        self.send_neighbour_by(By::Route(Some(dev)), dev, (src, dst), message);
+    }
+
+    fn send_neighbour_by(
+        &mut self,
+        by: By,
+        dev: Dev,
+        (src, dst): (IpAddr, IpAddr),
+        message: &Message,
+    ) {
+        let header = self.icmpv6_header(dev, src, dst);
+        let header = ip::Repr { hop_limit: ndp::HOP_LIMIT, ..header };
         let (fixed, options) = message.bytes().split_at(message.bytes().len().min(FIXED));
-        self.send_icmpv6(None, header, fixed, Payload::Slice(options));
-    }
-
-    fn send_neighbour_by(&mut self, link: Link, src: IpAddr, dst: IpAddr, message: &Message) {
-        let header = ip::Repr { hop_limit: ndp::HOP_LIMIT, ..self.icmpv6_header(src, dst) };
-        let (fixed, options) = message.bytes().split_at(FIXED);
-        self.send_icmpv6(Some(link), header, fixed, Payload::Slice(options));
+        self.send_icmpv6(by, header, fixed, Payload::Slice(options));
     }
 }

@@ -39,7 +39,7 @@ impl<E: Env> Stack<E> {
             IpAddr::V6(_) => (Notice::ICMP6, 1, 3),
         };
         let errno = Error::HostUnreachable.errno() as u32;
-        let from = self.source(to.ip()).unwrap_or(to.ip());
+        let from = self.source(to.ip(), None).unwrap_or(to.ip());
         self.own_notice(i, &d, &header, Notice { errno, origin, ty, code, info: 0 }, from);
         let space = Header::space(header.len as usize).min(d.tx_tail - d.tx_head);
         let s = self.sock(i);

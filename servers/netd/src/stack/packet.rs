@@ -3,10 +3,10 @@
 use super::Stack;
 use super::rx::Packet;
 use super::tx::{Check, Link, Payload, Route};
+use crate::dev::{Dev, Station};
 use crate::env::{At, Env};
 use crate::port::Frame;
 use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Mac;
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::plain::{SHORT_HEAD, short_head};
 use crate::wire::{ext, icmp, ip, ipv4, udp};
@@ -48,7 +48,7 @@ pub(super) enum Sent {
 impl<E: Env> Stack<E> {
     /// The way back to who sent `p`; `None`: there is none.
     pub(super) fn way_back(&mut self, p: &Packet<'_>) -> Option<Link> {
-        match self.route_from(p.ip.dst, p.ip.src) {
+        match self.route_from(p.ip.dst, p.ip.src, p.only_by()) {
             Route::Via(link) => Some(link),
             Route::Wait(entry) => Some(Link::Later(entry)),
             Route::Later | Route::Unreachable => {
@@ -59,11 +59,13 @@ impl<E: Env> Stack<E> {
     }
 
     /// The longest packet for `dst` by `link`.
+    #[inline]
     pub(super) fn mtu_to(&self, link: Link, dst: IpAddr) -> usize {
         match link {
             Link::Loop => LOOP_MTU,
             _ => {
-                let whole = if dst.is_ipv4() { self.iface.mtu } else { self.mtu_v6() };
+                let nic = &self.nics[self.station(link).dev];
+                let whole = if dst.is_ipv4() { nic.mtu } else { nic.mtu_v6() };
                 self.paths.mtu(dst, self.now).map_or(whole, |path| path.min(whole)) as usize
             }
         }
@@ -108,7 +110,7 @@ impl<E: Env> Stack<E> {
     fn send_whole(&mut self, link: Link, out: &Outgoing<'_>, id: u16) -> Sent {
         if let (Link::Device(to), IpAddr::V4(src), IpAddr::V4(dst)) = (link, out.ip.src, out.ip.dst)
             && let (Ok(body), []) = (<&[u8; 8]>::try_from(out.body), out.options)
-            && self.may_send_short()
+            && self.may_send_short(to.dev)
         {
             return self.send_short(to, &out.ip.v4(src, dst, id), *body, out);
         }
@@ -138,17 +140,25 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Whether nothing looks at packets on their way out.
-    fn may_send_short(&self) -> bool {
-        self.iface.up && self.is_straight() && self.port_closed_until <= self.now
+    /// Whether nothing looks at packets on their way out by `dev`.
+    fn may_send_short(&self, dev: Dev) -> bool {
+        let nic = &self.nics[dev];
+        nic.up && self.is_straight() && nic.closed_until <= self.now
     }
 
     /// Sends what nearly every datagram and every echo is: a whole packet of IPv4 without options, with a
     /// transport's header `body` of eight bytes, to the station `to`.
-    fn send_short(&mut self, to: Mac, ip: &ipv4::Repr, body: [u8; 8], out: &Outgoing<'_>) -> Sent {
+    fn send_short(
+        &mut self,
+        to: Station,
+        ip: &ipv4::Repr,
+        body: [u8; 8],
+        out: &Outgoing<'_>,
+    ) -> Sent {
         let len = SHORT_HEAD + out.rest.len();
-        let Some(room) = self.port.reserve(len) else { return Sent::Blocked };
-        let headers = self.port.headers();
+        let port = &mut self.nics[to.dev].port;
+        let Some(room) = port.reserve(len) else { return Sent::Blocked };
+        let headers = port.headers();
         let copied = self.copy_payload(out.rest, At(&headers, room.offset + SHORT_HEAD));
         let Some(sum) = copied else {
             debug_assert!(false, "payload out of range");
@@ -164,9 +174,10 @@ impl<E: Env> Stack<E> {
             let Some(field) = body.get_mut(field..field + 2) else { return Sent::Done };
             field.copy_from_slice(&check);
         }
-        let head = short_head(to, self.iface.mac, ip, body);
+        let nic = &mut self.nics[to.dev];
+        let head = short_head(to.mac, nic.mac, ip, body);
         let _ = headers.write(room.offset, &head);
-        self.port.send(room, &Frame::whole(len));
+        nic.port.send(room, &Frame::whole(len));
         self.counters.tx_frames += 1;
         Sent::Done
     }
@@ -181,7 +192,8 @@ impl<E: Env> Stack<E> {
             return Sent::Done;
         }
         // All of them or none: a part of a datagram is of no use to anybody.
-        if matches!(link, Link::Device(_)) && !self.port.has_room_for(len.div_ceil(piece), mtu + 14)
+        if let Link::Device(to) = link
+            && !self.nic(to.dev).port.has_room_for(len.div_ceil(piece), mtu + 14)
         {
             return Sent::Blocked;
         }
@@ -269,17 +281,19 @@ impl<E: Env> Stack<E> {
                 (end - len, ty)
             }
         };
-        let dst = self.station(link);
+        let Station { dev, mac: dst } = self.station(link);
         let eth = head.get_mut(start..)?.first_chunk_mut()?;
-        ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);
+        ethernet::Repr { dst, src: self.nics[dev].mac, ty }.emit(eth);
         Some(start)
     }
 
-    /// The station that a frame by `link` is for.
-    pub(super) fn station(&self, link: Link) -> ethernet::Mac {
+    /// The station that a frame by `link` is for; until it is known, this one.
+    pub(super) fn station(&self, link: Link) -> Station {
+        let own = |dev: Dev| Station { dev, mac: self.nics[dev].mac };
         match link {
-            Link::Device(mac) => mac,
-            Link::Loop | Link::Later(_) => self.iface.mac,
+            Link::Device(to) => to,
+            Link::Loop => own(Dev::FIRST),
+            Link::Later(entry) => own(self.neighbours.dev(entry)),
         }
     }
 

@@ -4,10 +4,10 @@
 use super::Stack;
 use super::tap::{Seen, Sight};
 use super::tx::{Check, Payload, complete};
+use crate::dev::{Dev, Station};
 use crate::env::{At, Env};
 use crate::list::{Ends, Links};
 use crate::port::Frame;
-use crate::wire::ethernet::Mac;
 use libipc::shared::Bytes;
 
 /// Frames that may wait, in all.
@@ -83,13 +83,14 @@ impl<E: Env> Stack<E> {
     }
 
     /// Sends what waited, now that the neighbour is known, or drops it: `None`.
-    pub(super) fn release_packets(&mut self, mut waiting: Ends, to: Option<Mac>) {
+    pub(super) fn release_packets(&mut self, mut waiting: Ends, to: Option<Station>) {
         while let Some(slot) = self.pending.links.pop(&mut waiting) {
             let at = slot as usize * FRAME;
             let len = self.pending.lens[slot as usize] as usize;
             let mem = self.pending.mem;
-            let sent = to
-                .is_some_and(|mac| mem.write(at, &mac.0) && self.transmit_copy(At(&mem, at), len));
+            let sent = to.is_some_and(|to| {
+                mem.write(at, &to.mac.0) && self.transmit_copy(to.dev, At(&mem, at), len)
+            });
             if !sent {
                 self.counters.tx_unresolved += 1;
             }
@@ -98,19 +99,20 @@ impl<E: Env> Stack<E> {
     }
 
     /// Sends a whole frame. `false`: there is no room for it.
-    fn transmit_copy(&mut self, frame: At<'_>, len: usize) -> bool {
-        if !self.iface.up || self.port_closed_until > self.now {
+    fn transmit_copy(&mut self, dev: Dev, frame: At<'_>, len: usize) -> bool {
+        let nic = &mut self.nics[dev];
+        if !nic.up || nic.closed_until > self.now {
             return false;
         }
-        let Some(room) = self.port.reserve(len) else { return false };
-        let headers = self.port.headers();
+        let Some(room) = nic.port.reserve(len) else { return false };
+        let headers = nic.port.headers();
         if self.env.copy_sum(frame, At(&headers, room.offset), len).is_none() {
             return false;
         }
         if !self.taps.is_empty() {
-            self.tap(Sight::At(&headers, room.offset), len, Seen::Leaving);
+            self.tap(Sight::At(&headers, room.offset), len, Seen::Leaving(dev));
         }
-        self.port.send(room, &Frame::whole(len));
+        self.nic(dev).port.send(room, &Frame::whole(len));
         self.counters.tx_frames += 1;
         true
     }

@@ -9,6 +9,7 @@ use super::packet::Sent;
 use super::rx::Packet;
 use super::{Body, Stack};
 use crate::demux::Space;
+use crate::dev::Station;
 use crate::env::Env;
 use crate::record::Fixed;
 use crate::wire::checksum::Sum;
@@ -137,7 +138,7 @@ impl<E: Env> Stack<E> {
             && local.is_ipv4() == p.ip.dst.is_ipv4()
             && (local.is_unspecified() || local == p.ip.dst)
             && (remote.is_unspecified() || remote == p.ip.src)
-            && self.hears(i, p.ip.dst)
+            && self.hears(i, p.dev, p.ip.dst)
             && !filtered
     }
 
@@ -174,9 +175,10 @@ impl<E: Env> Stack<E> {
         ip[10..12].fill(0);
         let sum = Sum::ZERO.bytes(&ip[..words]).finish();
         ip[10..12].copy_from_slice(&sum);
-        let dst = self.station(way.link);
+        let Station { dev, mac: dst } = self.station(way.link);
         if let Some(eth) = eth.first_chunk_mut() {
-            ethernet::Repr { dst, src: self.iface.mac, ty: EtherType::Ipv4 }.emit(eth);
+            let src = self.nics[dev].mac;
+            ethernet::Repr { dst, src, ty: EtherType::Ipv4 }.emit(eth);
         }
         let rest =
             self.ring_pieces(i, (at as u32).wrapping_add(words as u32), (len - words) as u32);

@@ -7,6 +7,7 @@ use super::dgram::Dgram;
 use super::rx::Packet;
 use super::{Body, Stack};
 use crate::demux::{Space, Tuple};
+use crate::dev::Hop;
 use crate::env::Env;
 use crate::list::NONE;
 use crate::wire::icmp::{self, Problem, Quote};
@@ -120,9 +121,15 @@ impl<E: Env> Stack<E> {
         Some(Sender { i, dst })
     }
 
+    /// Bytes that a packet from `src` may have on its first link.
+    fn mtu_towards(&self, src: IpAddr) -> u16 {
+        self.nics[self.iface.dev_of(src).unwrap_or_default()].mtu
+    }
+
     /// RFC 1191 3, RFC 5927 7.2: an MTU is believed if it is smaller than the packet it is about.
     fn learn_mtu(&mut self, quote: &Quote, mtu: u16) {
-        let known = self.paths.mtu(quote.dst, self.now).unwrap_or(self.iface.mtu);
+        let known =
+            self.paths.mtu(quote.dst, self.now).unwrap_or_else(|| self.mtu_towards(quote.src));
         let believed = if quote.dst.is_ipv4() { mtu } else { mtu.max(1280) };
         if believed < known && mtu < quote.len {
             self.paths.learn_mtu(quote.dst, believed, self.now);
@@ -185,13 +192,15 @@ impl<E: Env> Stack<E> {
     }
 
     /// RFC 1122 3.2.2.2: a gateway that is in use names a better one, which must be near.
-    pub(super) fn redirected(&mut self, by: IpAddr, to: IpAddr, quote: &Quote) {
+    pub(super) fn redirected(&mut self, p: &Packet<'_>, to: IpAddr, quote: &Quote) {
+        let (dev, by) = (p.dev, p.ip.src);
         let near =
             self.iface.is_near(to) && !self.iface.is_ours(to) && !self.iface.is_broadcast(to);
-        let in_use = self.next_hop(quote.dst) == Some(by) && !self.iface.is_near(quote.dst);
+        let used = self.next_hop(quote.dst, Some(dev));
+        let in_use = used == Some(Hop { dev, ip: by }) && !self.iface.is_near(quote.dst);
         let sent = self.sender(quote).is_some() || self.has_answered(quote);
         if near && in_use && to != by && sent {
-            self.paths.learn_gateway(quote.dst, to, self.now);
+            self.paths.learn_gateway(quote.dst, Hop { dev, ip: to }, self.now);
         } else {
             self.counters.icmp_ignored += 1;
         }

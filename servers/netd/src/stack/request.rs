@@ -304,7 +304,7 @@ impl<E: Env> Stack<E> {
     /// Sends a segment that no socket waits with; if its neighbour is unknown, it waits by itself.
     fn send_alone(&mut self, tuple: &Tuple, repr: &Repr, how: Envelope) {
         let (src, dst) = (tuple.local.ip(), tuple.remote.ip());
-        let link = match self.route_from(src, dst) {
+        let link = match self.route_from(src, dst, None) {
             Route::Via(link) => link,
             Route::Wait(entry) => Link::Later(entry),
             Route::Later | Route::Unreachable => {

@@ -1,6 +1,7 @@
 //! What routers say (RFC 4861 6.3.4): routes, prefixes, the link's MTU, name servers.
 
 use super::Stack;
+use crate::dev::{Dev, Hop};
 use crate::env::Env;
 use crate::ip6::after;
 use crate::ip6::record::Kept;
@@ -13,7 +14,7 @@ use core::net::{IpAddr, Ipv6Addr};
 /// Metric of a route that is neither preferred nor not (Linux's IP6_RT_PRIO_ADDRCONF has another
 /// number, but the order is the same).
 const METRIC: u32 = 1024;
-/// Routes that routers may fill the table with.
+/// Routes that the routers of one link may fill the table with.
 const ROUTES: usize = 16;
 
 fn metric(preference: i8) -> u32 {
@@ -24,46 +25,48 @@ impl<E: Env> Stack<E> {
     /// A router advertisement.
     pub(super) fn router_in(
         &mut self,
-        src: Ipv6Addr,
+        (dev, src): (Dev, Ipv6Addr),
         router: &Router,
         options: Options<'_>,
     ) -> Result<(), Malformed> {
         if !src.is_unicast_link_local() {
             return Err(Malformed::Address);
         }
-        if !self.ip6.heeds_routers() {
+        if !self.nics[dev].ip6.heeds_routers() {
             self.counters.nd_ignored += 1;
             return Ok(());
         }
         if let Some(mac) = options.source() {
             let (reachable, create, other) = (false, true, Other::Replaces);
-            self.heard(src.into(), News { mac: Some(mac), reachable, create, other });
+            let hop = Hop { dev, ip: src.into() };
+            self.heard(hop, News { mac: Some(mac), reachable, create, other });
         }
-        let mtu = self.iface.mtu;
-        self.ip6.routers.heard(router, mtu);
+        let nic = self.nic(dev);
+        nic.ip6.routers.heard(router, nic.mtu);
         let (any, lifetime_s) = (Ipv6Addr::UNSPECIFIED, router.lifetime_s as u32);
-        self.route_by(src, any, 0, router.preference, lifetime_s);
+        self.route_by((dev, src), (any, 0), router.preference, lifetime_s);
         for option in options {
-            self.router_says(src, &option);
+            self.router_says(dev, src, &option);
         }
-        self.dns_news();
-        self.arm_ip6();
+        self.dns_news(dev);
+        self.arm_ip6(dev);
         Ok(())
     }
 
-    fn router_says(&mut self, src: Ipv6Addr, option: &Opt<'_>) {
+    fn router_says(&mut self, dev: Dev, src: Ipv6Addr, option: &Opt<'_>) {
         let now = self.now;
         match *option {
-            Opt::Prefix(prefix) => self.prefix(&prefix),
+            Opt::Prefix(prefix) => self.prefix(dev, &prefix),
             Opt::Mtu(mtu) => {
-                self.ip6.routers.set_mtu(mtu, self.iface.mtu);
+                let nic = self.nic(dev);
+                nic.ip6.routers.set_mtu(mtu, nic.mtu);
             }
             Opt::Route(to, len, preference, lifetime_s) => {
-                self.route_by(src, to, len, preference, lifetime_s);
+                self.route_by((dev, src), (to, len), preference, lifetime_s);
             }
             Opt::Dns(lifetime_s, servers) => {
                 for server in servers {
-                    self.ip6.routers.set_dns(server, after(now, lifetime_s), now);
+                    self.nic(dev).ip6.routers.set_dns(server, after(now, lifetime_s), now);
                 }
             }
             Opt::Source(_) | Opt::Target(_) | Opt::Nonce(_) | Opt::Unknown => {}
@@ -73,9 +76,8 @@ impl<E: Env> Stack<E> {
     /// A route by a router, or its end. That to everywhere is kept over a crash.
     fn route_by(
         &mut self,
-        via: Ipv6Addr,
-        to: Ipv6Addr,
-        prefix: u8,
+        (dev, via): (Dev, Ipv6Addr),
+        (to, prefix): (Ipv6Addr, u8),
         preference: i8,
         lifetime_s: u32,
     ) {
@@ -84,11 +86,11 @@ impl<E: Env> Stack<E> {
         if lifetime_s == 0 {
             let to = IpAddr::V6(to);
             self.iface.routes.remove(|r| {
-                let same = r.prefix == prefix && r.has(to) && r.via == Some(via_ip);
+                let same = r.is_to(to, prefix) && r.via == Some(via_ip) && r.dev == dev;
                 same && r.origin == Origin::Router
             });
             if prefix == 0 {
-                self.hard.ip6.forget_router(via);
+                self.nics[dev].hard.ip6.forget_router(via);
             }
             return;
         }
@@ -97,12 +99,14 @@ impl<E: Env> Stack<E> {
             to,
             prefix,
             via: Some(via_ip),
+            dev,
             metric,
             expires,
             origin: Origin::Router,
         });
         if prefix == 0 {
-            self.hard.ip6.keep(&Kept::Router(via, metric, expires), self.now);
+            let hard = self.nics[dev].hard;
+            hard.ip6.keep(&Kept::Router(via, metric, expires), self.now);
         }
     }
 
@@ -111,18 +115,18 @@ impl<E: Env> Stack<E> {
         let now = self.now;
         let routes = &mut self.iface.routes;
         routes.remove(|r| r.expires <= now);
-        let by_routers = routes.all().iter().filter(|r| r.origin == Origin::Router).count();
-        let known = routes
-            .all()
-            .iter()
-            .any(|r| r.prefix == route.prefix && r.has(route.to) && r.via == route.via);
+        let by_routers = |r: &&Route| r.origin == Origin::Router && r.dev == route.dev;
+        let by_routers = routes.all().iter().filter(by_routers);
+        let same = |r: &Route| r.is_to(route.to, route.prefix) && r.via == route.via;
+        let known = by_routers.clone().any(same);
+        let by_routers = by_routers.count();
         if !known && by_routers >= ROUTES || !routes.set(route) {
             self.counters.nd_ignored += 1;
         }
     }
 
     /// A prefix: its addresses may be on the link, and some may be made of it.
-    fn prefix(&mut self, p: &Prefix) {
+    fn prefix(&mut self, dev: Dev, p: &Prefix) {
         let now = self.now;
         if p.addr.is_unicast_link_local() || p.addr.is_multicast() {
             return;
@@ -132,29 +136,31 @@ impl<E: Env> Stack<E> {
             let near = Route {
                 expires: after(now, p.valid_s),
                 origin: Origin::Router,
-                ..Route::near(to, p.len)
+                ..Route::near(dev, to, p.len)
             };
             if p.valid_s == 0 {
                 self.iface.routes.remove(|r| {
-                    r.prefix == p.len && r.has(to) && r.via.is_none() && r.origin == Origin::Router
+                    let same = r.is_to(to, p.len) && r.via.is_none() && r.dev == dev;
+                    same && r.origin == Origin::Router
                 });
             } else {
                 self.router_route(near);
             }
         }
-        let (mac, random) = (self.iface.mac, self.random());
-        if let Some(ip) = self.ip6.addresses.prefix(p, mac, random, now) {
-            self.address_changed_v6(ip);
+        let random = self.random();
+        let nic = self.nic(dev);
+        if let Some(ip) = nic.ip6.addresses.prefix(p, nic.mac, random, now) {
+            self.address_changed_v6(dev, ip);
         }
     }
 
     /// A neighbour says that it is no router (any more).
-    pub(super) fn no_router(&mut self, ip: Ipv6Addr) {
+    pub(super) fn no_router(&mut self, dev: Dev, ip: Ipv6Addr) {
         let via = Some(IpAddr::V6(ip));
-        let gone = |r: &Route| r.via == via && r.origin == Origin::Router;
+        let gone = |r: &Route| r.via == via && r.dev == dev && r.origin == Origin::Router;
         if self.iface.routes.all().iter().any(gone) {
             self.iface.routes.remove(gone);
-            self.hard.ip6.forget_router(ip);
+            self.nics[dev].hard.ip6.forget_router(ip);
         }
     }
 }

@@ -3,14 +3,18 @@
 use super::Stack;
 use super::rx6::Packet6;
 use super::tap::{Seen, Sight};
+use crate::dev::Dev;
 use crate::env::{At, Env};
+use crate::iface::is_link_local;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType, Mac};
 use crate::wire::icmp::{self, Problem};
 use crate::wire::ip::{self, protocol};
 use crate::wire::ipv4_options::Taken;
 use crate::wire::{HEAD, Malformed, ipv4, ipv6};
+use core::net::IpAddr;
 use libipc::shared::Bytes;
+use libipc::sock::Dgram;
 
 /// An IP packet as it arrived. Headers are a private copy; the payload is still where the NIC
 /// put it.
@@ -25,6 +29,8 @@ pub(super) struct Packet<'a> {
     pub header: &'a [u8],
     /// Offset of what follows it.
     pub behind: usize,
+    /// Card that it came by; of one by our own loop, that which its sender's address is of.
+    pub dev: Dev,
     /// Station that sent its frame.
     pub from: Mac,
     /// What it says.
@@ -42,6 +48,15 @@ pub(super) struct Packet<'a> {
 }
 
 impl Packet<'_> {
+    /// The number of the interface that it came by. What was sent to more than one and comes back is of the card that
+    /// it left by (Linux).
+    pub fn interface(&self) -> u8 {
+        if self.looped && self.to_us { Dgram::LOOP } else { self.dev.number() }
+    }
+    /// The card that an answer must leave by: its sender's address means nothing on other links.
+    pub fn only_by(&self) -> Option<Dev> {
+        is_link_local(self.ip.src).then_some(self.dev)
+    }
     /// Bytes of the IP payload.
     pub fn len(&self) -> usize {
         self.ip.payload_len as usize
@@ -49,16 +64,25 @@ impl Packet<'_> {
 }
 
 impl<E: Env> Stack<E> {
-    /// A frame of `len` bytes lies at `at` of `mem`.
+    /// A frame of `len` bytes lies at `at` of `mem`; it came by card `by`, or by our own loop.
     #[inline]
-    pub(super) fn frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
-        let short = !looped && self.is_straight() && self.raws.is_empty();
-        if !short || !self.expected(&mem, at, len, checked) {
-            self.any_frame(mem, at, len, checked, looped);
+    pub(super) fn frame(
+        &mut self,
+        mem: Bytes,
+        at: usize,
+        len: usize,
+        checked: bool,
+        by: Option<Dev>,
+    ) {
+        let expected = by
+            .filter(|_| self.is_straight() && self.raws.is_empty())
+            .is_some_and(|dev| self.expected(&mem, at, len, checked, dev));
+        if !expected {
+            self.any_frame(mem, at, len, checked, by);
         }
     }
 
-    fn any_frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, looped: bool) {
+    fn any_frame(&mut self, mem: Bytes, at: usize, len: usize, checked: bool, by: Option<Dev>) {
         let mut head = [0; HEAD];
         // A frame's buffer is longer than that, and a copy of known length is quick; what lies
         // behind a shorter frame is not looked at.
@@ -69,14 +93,14 @@ impl<E: Env> Stack<E> {
         }
         let head = &head[..len.min(HEAD)];
         if !self.taps.is_empty() {
-            let seen = if looped { Seen::Looped } else { Seen::Coming };
+            let seen = by.map_or(Seen::Looped, Seen::Coming);
             self.tap(Sight::At(&mem, at), len, seen);
         }
-        let long = looped || self.settings.long_way;
-        let whole = if long { None } else { self.whole(&mem, at, len, head, checked) };
+        let short = by.filter(|_| !self.settings.long_way);
+        let whole = short.and_then(|dev| self.whole(&mem, at, len, head, checked, dev));
         let result = match whole {
             Some(result) => result,
-            None => self.ethernet(mem, at, len, head, checked, looped),
+            None => self.ethernet(mem, at, len, head, checked, by),
         };
         if let Err(why) = result {
             *why.counter(&mut self.counters) += 1;
@@ -90,20 +114,22 @@ impl<E: Env> Stack<E> {
         len: usize,
         head: &[u8],
         checked: bool,
-        looped: bool,
+        by: Option<Dev>,
     ) -> Result<(), Malformed> {
+        let (looped, dev) = (by.is_none(), by.unwrap_or_default());
+        let nic = &self.nics[dev];
         // What is longer than the link allows could not be answered in kind.
-        if len > ethernet::HEADER + self.iface.mtu as usize && !looped {
+        if len > ethernet::HEADER + nic.mtu as usize && !looped {
             return Err(Malformed::Length);
         }
         let eth = ethernet::Repr::parse(head)?;
-        if !looped && eth.dst != self.iface.mac && !eth.dst.is_group() {
+        if !looped && eth.dst != nic.mac && !eth.dst.is_group() {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }
         let rest = &head[ethernet::HEADER..];
         match eth.ty {
-            EtherType::Arp => self.arp_in(rest, !eth.dst.is_group()),
+            EtherType::Arp => self.arp_in(dev, rest, !eth.dst.is_group()),
             EtherType::Ipv6 => {
                 let ip = ipv6::Repr::parse(rest, len - ethernet::HEADER)?;
                 let (header, head) = rest.split_at(ipv6::HEADER);
@@ -112,6 +138,7 @@ impl<E: Env> Stack<E> {
                     behind: at + ethernet::HEADER + ipv6::HEADER,
                     header,
                     ip,
+                    dev: self.dev_in(by, ip.src.into()),
                     from: eth.src,
                     looped,
                     group: eth.dst.is_group(),
@@ -128,6 +155,7 @@ impl<E: Env> Stack<E> {
                     head,
                     header,
                     behind: at + ethernet::HEADER + header_len,
+                    dev: self.dev_in(by, repr.src.into()),
                     from: eth.src,
                     ip: repr.into(),
                     options: Taken::default(),
@@ -139,6 +167,11 @@ impl<E: Env> Stack<E> {
                 self.ipv4_in(&repr, &mut p)
             }
         }
+    }
+
+    /// The card that a packet from `src` is reckoned to have come by.
+    fn dev_in(&self, by: Option<Dev>, src: IpAddr) -> Dev {
+        by.or_else(|| self.iface.dev_of(src)).unwrap_or_default()
     }
 
     /// A whole packet for this host.

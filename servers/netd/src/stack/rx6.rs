@@ -3,6 +3,7 @@
 
 use super::Stack;
 use super::rx::Packet;
+use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::reassembly::{Fragment, Key};
 use crate::wire::ethernet::Mac;
@@ -26,6 +27,8 @@ pub(super) struct Packet6<'a> {
     pub header: &'a [u8],
     /// What it says.
     pub ip: ipv6::Repr,
+    /// Card that it came by.
+    pub dev: Dev,
     /// Station that sent its frame.
     pub from: Mac,
     /// It is from this host.
@@ -50,6 +53,7 @@ impl Packet6<'_> {
             head: &head[..head.len().min(payload_len as usize)],
             header: self.header,
             behind: self.behind,
+            dev: self.dev,
             from: self.from,
             options: Taken::default(),
             to_us: !self.ip.dst.is_multicast(),
@@ -74,17 +78,18 @@ impl<E: Env> Stack<E> {
         let (src, dst) = (p.ip.src, p.ip.dst);
         // Addresses of this host come from the loop only, and what does not leave a node has
         // not (RFC 4291 2.5.3, 2.7.1).
-        let own = src.is_loopback() || dst.is_loopback() || self.iface.is_ours(src.into());
+        let own =
+            src.is_loopback() || dst.is_loopback() || self.iface.is_ours_on(p.dev, src.into());
         let inner = dst.is_multicast() && ipv6::scope(dst) == 1;
-        if !self.ip6.is_on() {
+        if !self.nics[p.dev].ip6.is_on() {
             return Err(Malformed::Unsupported);
         }
         if !p.looped && (own || inner) {
             return Err(Malformed::Address);
         }
         p.group |= dst.is_multicast();
-        let to_us = dst.is_loopback() || self.iface.is_ours(dst.into());
-        let listens = || dst.is_multicast() && self.listens(dst);
+        let to_us = dst.is_loopback() || self.iface.is_ours_on(p.dev, dst.into());
+        let listens = || dst.is_multicast() && self.listens(p.dev, dst);
         if !to_us && !listens() {
             self.counters.rx_unclaimed += 1;
             return Ok(());
@@ -219,12 +224,12 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Whether packets for this group are taken.
-    pub(super) fn listens(&self, group: Ipv6Addr) -> bool {
+    /// Whether packets for this group that come by card `dev` are taken.
+    fn listens(&self, dev: Dev, group: Ipv6Addr) -> bool {
         group == ipv6::ALL_NODES
             || (ipv6::scope(group) == 1 && group.octets()[15] == 1)
-            || self.ip6.addresses.iter().any(|a| ipv6::solicited_node(a.ip) == group)
-            || self.is_member(IpAddr::V6(group))
+            || self.nics[dev].ip6.addresses.iter().any(|a| ipv6::solicited_node(a.ip) == group)
+            || self.is_member(dev, IpAddr::V6(group))
     }
 }
 

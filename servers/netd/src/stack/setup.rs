@@ -3,6 +3,7 @@
 use super::fair::{QUANTUM, Turns};
 use super::groups::Groups;
 use super::link::LinkNews;
+use super::nic::{Nic, NicSetup, Nics};
 use super::pending::{self, Pending};
 use super::raw::Raws;
 use super::sock::Sock;
@@ -12,17 +13,14 @@ use super::turns::Own;
 use super::tx::LoopQueue;
 use super::ways::Ways;
 use super::{Stack, icmp};
-use crate::addressing::Addressing;
-use crate::addressing6::Addressing6;
 use crate::demux::{ANY, Demux};
+use crate::dev::Dev;
 use crate::env::{Counters, Env, SessionFault};
 use crate::fastopen::Cache;
 use crate::iface::Iface;
-use crate::ip6::Ip6;
 use crate::list::Links;
 use crate::neigh::Neighbours;
 use crate::paths::Paths;
-use crate::port::{Port, PortHard, PortMemory};
 use crate::ports::Ports;
 use crate::reassembly::{self, Reassembly};
 use crate::request::{RequestRecord, Requests};
@@ -48,8 +46,10 @@ const SHARED_RANGES: usize = 8192;
 
 /// What a stack is made from.
 pub struct Setup {
-    /// Memory shared with the driver.
-    pub port: PortMemory,
+    /// The first network card.
+    pub nic: NicSetup,
+    /// Others; those beyond [`NICS`](crate::dev::NICS) in all are left out.
+    pub other_nics: Vec<NicSetup>,
     /// Memory for frames to ourselves.
     pub loopback: Bytes,
     /// netd's own memory for packets: [`Setup::MEMORY`] bytes.
@@ -62,10 +62,6 @@ pub struct Setup {
     pub requests: &'static [RequestRecord],
     /// Sessions by number.
     pub sessions: Vec<(SessionSpec, SessionMemory)>,
-    /// Address.
-    pub addressing: Addressing,
-    /// Addresses of IPv6.
-    pub ip6: Addressing6,
     /// Nanoseconds from the beginning of 1970 to the zero of the stack's clock, if it is known.
     pub utc_at_boot: Option<u64>,
     /// Random bytes.
@@ -103,8 +99,13 @@ impl<E: Env> Stack<E> {
         random.fill_bytes(&mut keys);
         let secrets = hard.secrets(&keys);
         let key = random.next_u64();
-        let (port, fault) =
-            Port::new(setup.port, PortHard { rx_base: &hard.rx_base, tx_base: &hard.tx_base });
+        let [first_hard, other_hard @ ..] = &hard.nics;
+        let (first, fault) = Nic::new(setup.nic, first_hard);
+        let others = setup.other_nics.into_iter().zip(other_hard);
+        let others = others.map(|(nic, hard)| Nic::new(nic, hard));
+        let (others, mut card_faults): (Vec<_>, Vec<_>) = others.unzip();
+        card_faults.insert(0, fault);
+        let nics = Nics::new(first, others);
         let mut sessions = Vec::with_capacity(setup.sessions.len());
         let mut socks = Vec::with_capacity(sockets);
         let mut faults = Vec::new();
@@ -123,9 +124,12 @@ impl<E: Env> Stack<E> {
                 credit: QUANTUM,
                 listener: crate::list::NONE,
                 place: Place::Nowhere,
+                out: Dev::FIRST,
+                device: 0,
             }));
             let (mut session, result) = Session::new(spec, mem, base);
-            session.in_flight = port.in_flight_of(number as u16);
+            let in_flight = |nic: &Nic| nic.port.in_flight_of(number as u16);
+            session.in_flight = nics.iter().map(in_flight).sum();
             if let Err(e) = result {
                 faults.push((number as u16, e));
             }
@@ -140,11 +144,8 @@ impl<E: Env> Stack<E> {
         let mut stack = Self {
             env,
             now,
-            port,
-            port_closed_until: 0,
-            status_version: 0,
-            offload: false,
-            tso: false,
+            turns: Turns::new(),
+            nics,
             loopback: LoopQueue::new(setup.loopback),
             taps: Taps::new(),
             raws: Raws::new(),
@@ -157,7 +158,6 @@ impl<E: Env> Stack<E> {
             time_wait: TimeWait::new(setup.time_wait),
             requests: Requests::new(setup.requests),
             send_links: Links::new(sockets),
-            turns: Turns::new(),
             listen_links: Links::new(sockets),
             pools,
             memory,
@@ -169,18 +169,13 @@ impl<E: Env> Stack<E> {
             ways: Ways::new(),
             fast: Cache::new(random.next_u64()),
             ids: core::array::from_fn(|_| random.next_u32() as u16),
-            addressing: setup.addressing,
-            dhcp: None,
             iface: Iface::new(),
-            ip6: Ip6::new(setup.ip6),
             link: LinkNews::new(said),
-            mss: 1460,
             settings: setup.settings,
             utc_at_boot: setup.utc_at_boot,
             random: random.next_u64(),
             port_counter: 0,
             orphans: 0,
-            defended_at: None,
             icmp_tokens: icmp::TOKENS,
             answered: [(core::net::Ipv4Addr::UNSPECIFIED, [0; 4]); icmp::ANSWERED],
             icmp_refilled: now,
@@ -194,8 +189,10 @@ impl<E: Env> Stack<E> {
             sessions,
             socks,
         };
-        if let Some(fault) = fault {
-            stack.note_driver_fault(fault);
+        for (dev, fault) in Dev::first(card_faults.len()).zip(card_faults) {
+            if let Some(fault) = fault {
+                stack.note_driver_fault(dev, fault);
+            }
         }
         for (session, e) in faults {
             stack.session_fault(session, SessionFault::Ring(e));

@@ -3,6 +3,7 @@
 use super::Stack;
 use super::dgram::Dgram;
 use crate::demux::ANY;
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::list::Ends;
 use crate::record::{self, Hard, Journal};
@@ -89,6 +90,11 @@ pub(super) struct Sock {
     pub credit: i32,
     pub listener: u32,
     pub place: Place,
+    /// Card that its packets left by when there was no room there: among whose it waits.
+    pub out: Dev,
+    /// Number of the interface that it is bound to (SO_BINDTODEVICE, or a peer whose address only a link knows); 0:
+    /// to none.
+    pub device: u8,
 }
 
 impl Sock {
@@ -169,11 +175,7 @@ impl<E: Env> Stack<E> {
             Queued::Neighbour(n) => {
                 self.send_links.remove(&mut self.neighbours.waiting(n as usize).sockets, i);
             }
-            queued => {
-                if let Some(list) = self.turns.list(queued) {
-                    self.send_links.remove(list, i);
-                }
-            }
+            queued => self.dequeue(i, queued),
         }
     }
 

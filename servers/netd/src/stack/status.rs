@@ -2,6 +2,7 @@
 
 use super::{Body, Stack};
 use crate::demux::{ANY, Tuple};
+use crate::dev::Dev;
 use crate::env::Env;
 use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Relaxed;
@@ -10,15 +11,16 @@ use libipc::net::{COUNTERS, Interface, SockId, SockInfo, Stats};
 use libipc::sock::{Kind, State};
 
 impl<E: Env> Stack<E> {
-    pub(super) fn interface(&self) -> Interface {
-        let lease = self.dhcp.as_ref().and_then(|c| c.lease());
+    pub(super) fn interface(&self, dev: Dev) -> Interface {
+        let nic = &self.nics[dev];
+        let lease = nic.dhcp.as_ref().and_then(|c| c.lease());
         Interface {
-            mac: self.iface.mac.0,
-            up: self.iface.up,
-            mtu: self.iface.mtu,
-            addr: self.address(),
-            gateway: self.iface.gateways().next(),
-            dns: self.iface.dns.first().copied(),
+            mac: nic.mac.0,
+            up: nic.up,
+            mtu: nic.mtu,
+            addr: self.iface.v4(dev).map(|net| (net.addr, net.prefix)),
+            gateway: self.iface.gateways(dev).next(),
+            dns: self.iface.dns(Some(dev)).next(),
             lease_s: lease.map(|l| (l.end().saturating_sub(self.now) / 1_000_000_000) as u32),
         }
     }
@@ -76,8 +78,8 @@ impl<E: Env> Stack<E> {
             retransmits: c.retransmits,
             resets_sent: c.resets_sent,
             sockets: self.socks.iter().filter(|s| !matches!(s.body, Body::Free)).count() as u32,
-            rx_buffers: self.port.buffers(),
-            tx_in_flight: self.port.in_flight() as u32,
+            rx_buffers: self.nics.iter().map(|n| n.port.buffers()).sum(),
+            tx_in_flight: self.nics.iter().map(|n| n.port.in_flight() as u32).sum(),
             peer_errors: c.peer_errors,
             recovered: c.recovered,
             not_permitted: c.not_permitted,

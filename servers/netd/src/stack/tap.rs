@@ -6,6 +6,7 @@
 use super::tx::Payload;
 use super::{Body, Stack};
 use crate::bpf::Program;
+use crate::dev::Dev;
 use crate::env::{Env, SessionFault};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::*;
@@ -63,8 +64,8 @@ pub(super) enum Sight<'a> {
 /// Where it goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    Coming,
-    Leaving,
+    Coming(Dev),
+    Leaving(Dev),
     /// It has never left.
     Looped,
 }
@@ -147,8 +148,11 @@ impl<E: Env> Stack<E> {
         let header = Header {
             len: wanted as u16,
             port: len as u16,
-            flags: if seen == Seen::Leaving { Header::OUTGOING } else { 0 },
-            interface: if seen == Seen::Looped { Header::LOOP } else { Header::NIC },
+            flags: if matches!(seen, Seen::Leaving(_)) { Header::OUTGOING } else { 0 },
+            interface: match seen {
+                Seen::Coming(dev) | Seen::Leaving(dev) => dev.number(),
+                Seen::Looped => Header::LOOP,
+            },
             ip: [self.now, 0],
             ..Header::default()
         };

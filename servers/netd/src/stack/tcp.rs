@@ -4,6 +4,7 @@ use super::request::Arrival;
 use super::rx::Packet;
 use super::{Body, Place, Stack};
 use crate::demux::{ANY, Space, Tuple};
+use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::list::NONE;
 use crate::record::{Fixed, NO_LISTENER};
@@ -17,14 +18,15 @@ use core::sync::atomic::Ordering::Relaxed;
 use libipc::counters::Counters;
 use libipc::sock::Kind;
 
-/// Headers of IPv6 and TCP without options.
+/// Headers of IP and TCP without options.
+const HEADERS_V4: u16 = 40;
 const HEADERS_V6: u16 = 60;
 impl<E: Env> Stack<E> {
     /// What a connection at socket `i` from address `local` begins with.
     pub(super) fn tcp_config(&self, i: u32, local: IpAddr) -> Config {
         let (mss, headers) = match local {
-            IpAddr::V4(_) => (self.mss, 40),
-            IpAddr::V6(_) => (self.mtu_v6() - HEADERS_V6, HEADERS_V6),
+            IpAddr::V4(_) => (self.mtu_of(local) - HEADERS_V4, HEADERS_V4),
+            IpAddr::V6(_) => (self.mtu_of(local) - HEADERS_V6, HEADERS_V6),
         };
         let opts = self.wanted(i);
         Config {
@@ -40,6 +42,13 @@ impl<E: Env> Stack<E> {
     pub(super) fn home(&self, i: u32) -> Home {
         let s = &self.socks[i as usize];
         Home { hard: s.hard(), pool: self.pools[s.session as usize].clone() }
+    }
+
+    /// Bytes that a packet from `local` may have on the link of the card that has the address.
+    pub(super) fn mtu_of(&self, local: IpAddr) -> u16 {
+        let dev = self.iface.dev_of(local).unwrap_or_default();
+        let nic = &self.nics[dev];
+        if local.is_ipv4() { nic.mtu } else { nic.mtu_v6() }
     }
 
     /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.
@@ -227,7 +236,8 @@ impl<E: Env> Stack<E> {
         {
             conn.too_big(mtu);
         }
-        if moved && let Some(hop) = self.next_hop(dst) {
+        let on = Dev::of_number(s.device);
+        if moved && let Some(hop) = self.next_hop(dst, on) {
             self.neighbours.confirm(hop, self.now);
         }
     }

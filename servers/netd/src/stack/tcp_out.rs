@@ -4,6 +4,7 @@ use super::rx::Packet;
 use super::tx::{Check, Link, MAX_BURST, NET, Payload, Route};
 use super::{Body, Served, Stack};
 use crate::demux::{Space, Tuple};
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::tcp::ecn::field;
 use crate::tcp::{Out, Segment};
@@ -42,7 +43,7 @@ impl<E: Env> Stack<E> {
             return Route::Via(Link::Device(to));
         }
         let s = &self.socks[i as usize];
-        let route = self.route_from(s.local.ip(), s.remote.ip());
+        let route = self.route_from(s.local.ip(), s.remote.ip(), Dev::of_number(s.device));
         if let Route::Via(Link::Device(_)) = route {
             self.remember_way(i);
         }
@@ -71,7 +72,8 @@ impl<E: Env> Stack<E> {
             }
         };
         let v4 = self.socks[i as usize].remote.is_ipv4();
-        let burst = if self.tso && link != Link::Loop && v4 { MAX_BURST } else { 0 };
+        let tso = link.station().is_some_and(|to| self.nics[to.dev].tso);
+        let burst = if tso && v4 { MAX_BURST } else { 0 };
         let served = self.send_segments(i, link, burst);
         let now = self.now;
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
@@ -87,7 +89,7 @@ impl<E: Env> Stack<E> {
     fn send_segments(&mut self, i: u32, link: Link, burst: u32) -> Served {
         let mut sent = 0;
         while sent < QUOTA {
-            if !self.link_ready(link) {
+            if !self.link_ready(i, link) {
                 return Served::Blocked;
             }
             let now = self.now;
@@ -185,7 +187,8 @@ impl<E: Env> Stack<E> {
     pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
         let s = &self.socks[i as usize];
         let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
-        if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip()) {
+        let on = Dev::of_number(s.device);
+        if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip(), on) {
             self.counters.resets_sent += 1;
             let mut repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
             if let Body::Tcp(conn) = &self.socks[i as usize].body {
@@ -202,15 +205,18 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Whether a frame of any size can leave by `link` now.
+    /// Whether a frame of any size of socket `i` can leave by `link` now; if not, it waits for that.
     #[inline]
-    pub(super) fn link_ready(&mut self, link: Link) -> bool {
+    pub(super) fn link_ready(&mut self, i: u32, link: Link) -> bool {
         match link {
             Link::Loop => self.loopback.has_room(),
             Link::Later(_) => true,
-            Link::Device(_) => {
-                self.port_closed_until <= self.now
-                    && self.port.is_ready(super::tx::HEAD_ROOM).unwrap_or(false)
+            Link::Device(to) => {
+                let ready = self.is_ready(to.dev);
+                if !ready {
+                    self.blocked_on(i, to.dev);
+                }
+                ready
             }
         }
     }

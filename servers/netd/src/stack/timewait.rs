@@ -43,7 +43,7 @@ impl<E: Env> Stack<E> {
         // If it is lost, or there is no way now, the peer's FIN comes again.
         if owes_ack
             && let Route::Via(link) =
-                self.route_from(waiting.tuple.local.ip(), waiting.tuple.remote.ip())
+                self.route_from(waiting.tuple.local.ip(), waiting.tuple.remote.ip(), None)
         {
             self.acknowledge(&waiting, link);
         }

@@ -3,10 +3,12 @@
 use super::fair::QUANTUM;
 use super::sock::Queued;
 use super::{Body, Served, Signals, Stack, tx};
+use crate::dev::{Dev, NICS};
 use crate::env::{DriverFault, Env, Event, SessionFault};
 use crate::neigh::ENTRIES;
 use crate::port::{RESET_PAUSE_NS, Waiting};
 use crate::tcp::NEVER;
+use core::sync::atomic::Ordering::Acquire;
 use libipc::ring::PeerError;
 use libipc::sock::Error;
 
@@ -23,19 +25,39 @@ pub(super) const PUMP_BUDGET: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Own {
-    Dhcp,
     Link,
     Reassembly,
-    Groups,
+    /// From here on one a card, of each of these.
+    Dhcp,
+    Igmp,
     Ip6,
-    /// One an entry, from here on.
-    Neighbours,
 }
 
 impl Own {
-    const FIRST: Self = Self::Dhcp;
+    const FIRST: u32 = 0;
+    /// Those of cards.
+    const CARDS: u32 = Self::Dhcp as u32;
+    const EACH: u32 = 3;
+    /// One an entry of the neighbour table, from here on.
+    const NEIGHBOURS: u32 = Self::CARDS + Self::EACH * NICS as u32;
     /// How many there are.
-    pub(super) const COUNT: usize = Self::Neighbours as usize + ENTRIES;
+    pub(super) const COUNT: usize = Self::NEIGHBOURS as usize + ENTRIES;
+
+    const fn of(self, dev: Dev) -> u32 {
+        self as u32 + Self::EACH * dev.index() as u32
+    }
+    /// Of the client of DHCP of `dev`.
+    pub(super) const fn dhcp(dev: Dev) -> u32 {
+        Self::Dhcp.of(dev)
+    }
+    /// Of the reports of groups by `dev`.
+    pub(super) const fn igmp(dev: Dev) -> u32 {
+        Self::Igmp.of(dev)
+    }
+    /// Of what `dev` does of IPv6.
+    pub(super) const fn ip6(dev: Dev) -> u32 {
+        Self::Ip6.of(dev)
+    }
 }
 
 impl<E: Env> Stack<E> {
@@ -57,25 +79,45 @@ impl<E: Env> Stack<E> {
 
     /// When [`Stack::poll`] is due although nothing arrives.
     pub fn poll_at(&self) -> Option<u64> {
-        let closed = (self.port_closed_until > self.now).then_some(self.port_closed_until);
-        match (self.wheel.next(), closed) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let mut at = self.wheel.next();
+        for dev in self.devs() {
+            let until = self.nics[dev].closed_until;
+            if until > self.now {
+                at = Some(at.map_or(until, |at| at.min(until)));
+            }
         }
+        at
     }
 
     /// Asks everybody to be signalled for news; `true`: there is none, sleep.
     pub fn sleep(&mut self) -> bool {
-        if self.port_closed_until > self.now {
-            return self.bells == 0;
-        }
         // Frames that come back are news only for those who wait for them; else they are taken
         // on the way, with the next turn.
-        let returns = self.turns.waits_for_driver() || self.ending != 0;
-        match self.port.sleep(returns) {
-            Ok(idle) => idle && self.bells == 0,
+        let idle = self.bells == 0 && self.sleep_on(Dev::FIRST);
+        idle & (self.nics.is_alone() || self.others_sleep())
+    }
+
+    #[cold]
+    fn others_sleep(&mut self) -> bool {
+        let mut idle = true;
+        for dev in self.other_devs() {
+            idle &= self.sleep_on(dev);
+        }
+        idle
+    }
+
+    /// As [`Self::sleep`], for news of the driver of `dev`.
+    #[inline(always)]
+    fn sleep_on(&mut self, dev: Dev) -> bool {
+        let returns = self.turns.waits_for(dev) || self.ending != 0;
+        let nic = &mut self.nics[dev];
+        if nic.closed_until > self.now {
+            return true;
+        }
+        match nic.port.sleep(returns) {
+            Ok(idle) => idle,
             Err(fault) => {
-                self.driver_fault(fault);
+                self.driver_fault(dev, fault);
                 false
             }
         }
@@ -88,7 +130,7 @@ impl<E: Env> Stack<E> {
             sessions |= (self.sessions[i].take_signal() as u32) << i;
         }
         Signals {
-            driver: self.port.take_signal(),
+            drivers: self.take_driver_signals(),
             sockd: core::mem::take(&mut self.signal_sockd),
             sessions,
         }
@@ -96,31 +138,46 @@ impl<E: Env> Stack<E> {
 
     #[inline]
     pub(super) fn publish(&mut self) {
-        self.port.publish();
+        self.nics.each(|_, nic| nic.port.publish());
         for i in bits(self.news) {
             self.sessions[i].publish();
         }
     }
 
-    /// Everything the driver has for us.
+    /// Everything that drivers have for us.
+    #[inline]
     pub(super) fn driver_turn(&mut self) -> bool {
-        if self.port_closed_until > self.now {
-            return false;
+        let more = self.card_turn(Dev::FIRST);
+        more | (!self.nics.is_alone() && self.others_turn())
+    }
+
+    #[cold]
+    fn others_turn(&mut self) -> bool {
+        let mut more = false;
+        for dev in self.other_devs() {
+            more |= self.card_turn(dev);
         }
-        self.status_turn();
-        let Some(waiting) = self.take_returns() else { return false };
+        more
+    }
+
+    /// Everything that the driver of `dev` has for us.
+    #[inline(always)]
+    fn card_turn(&mut self, dev: Dev) -> bool {
+        let Some(waiting) = self.look_at(dev) else { return false };
         for _ in 0..waiting.arrived.min(RX_BUDGET) {
-            match self.port.receive() {
+            let port = &mut self.nic(dev).port;
+            match port.receive() {
                 Ok(Some(frame)) => {
+                    let pool = port.pool();
                     if frame.len > 0 {
                         self.counters.rx_frames += 1;
-                        self.frame(self.port.pool(), frame.offset, frame.len, frame.checked, false);
+                        self.frame(pool, frame.offset, frame.len, frame.checked, Some(dev));
                     }
-                    self.port.recycle(frame.buffer);
+                    self.nic(dev).port.recycle(frame.buffer);
                 }
                 Ok(None) => return false,
                 Err(fault) => {
-                    self.driver_fault(fault);
+                    self.driver_fault(dev, fault);
                     return false;
                 }
             }
@@ -128,27 +185,50 @@ impl<E: Env> Stack<E> {
         waiting.arrived > RX_BUDGET
     }
 
+    /// Looks at what the driver of `dev` says and at its rings, unless they were reset a moment ago.
+    #[inline]
+    fn look_at(&mut self, dev: Dev) -> Option<Waiting> {
+        let nic = &self.nics[dev];
+        if nic.closed_until > self.now {
+            return None;
+        }
+        let version = nic.port.status().version.load(Acquire);
+        if version != nic.status_version {
+            self.status_changed(dev, version);
+        }
+        self.take_returns(dev)
+    }
+
     /// Looks at the driver's rings and takes back the frames that have left. `None`: the driver is at
     /// fault.
     #[inline]
-    pub(super) fn take_returns(&mut self) -> Option<Waiting> {
-        match self.port.look() {
+    fn take_returns(&mut self, dev: Dev) -> Option<Waiting> {
+        match self.nic(dev).port.look() {
             Ok(waiting) if waiting.returned == 0 => Some(waiting),
             Ok(waiting) => {
-                let sane = self.take_frames();
-                self.port.note_returns(self.now);
+                let (sane, now) = (self.take_frames(dev), self.now);
+                self.nic(dev).port.note_returns(now);
                 sane.then_some(waiting)
             }
             Err(fault) => {
-                self.driver_fault(fault);
+                self.driver_fault(dev, fault);
                 None
             }
         }
     }
 
-    fn take_frames(&mut self) -> bool {
+    /// Takes back what has left by any card since the last turn.
+    pub(super) fn take_all_returns(&mut self) {
+        for dev in self.devs() {
+            if self.nic(dev).closed_until <= self.now {
+                self.take_returns(dev);
+            }
+        }
+    }
+
+    fn take_frames(&mut self, dev: Dev) -> bool {
         loop {
-            match self.port.completed() {
+            match self.nic(dev).port.completed() {
                 Ok(Some(sent)) => {
                     self.counters.tx_refused += sent.refused as u64;
                     let session = sent.session.and_then(|s| self.sessions.get_mut(s as usize));
@@ -160,7 +240,7 @@ impl<E: Env> Stack<E> {
                 }
                 Ok(None) => return true,
                 Err(fault) => {
-                    self.driver_fault(fault);
+                    self.driver_fault(dev, fault);
                     return false;
                 }
             }
@@ -169,12 +249,12 @@ impl<E: Env> Stack<E> {
 
     /// Number of a timer of the stack's own: they come after those of sockets, of connections in
     /// TIME-WAIT and of handshakes.
-    pub(super) fn own_timer(&self, timer: Own) -> u32 {
-        (self.socks.len() + self.time_wait.len() + self.requests.len()) as u32 + timer as u32
+    pub(super) fn own_timer(&self, timer: u32) -> u32 {
+        (self.socks.len() + self.time_wait.len() + self.requests.len()) as u32 + timer
     }
     /// Number of the timer of a neighbour's entry.
     pub(super) fn neighbour_timer(&self, entry: usize) -> u32 {
-        self.own_timer(Own::Neighbours) + entry as u32
+        self.own_timer(Own::NEIGHBOURS) + entry as u32
     }
 
     pub(super) fn timer_turn(&mut self) -> bool {
@@ -194,15 +274,17 @@ impl<E: Env> Stack<E> {
     }
 
     fn own_timer_due(&mut self, timer: u32) {
-        match timer {
-            t if t == Own::Dhcp as u32 => self.dhcp_due(),
-            t if t == Own::Link as u32 => self.link_due(),
-            t if t == Own::Reassembly as u32 => self.reassembly_due(),
-            t if t == Own::Groups as u32 => self.igmp_due(),
-            t if t == Own::Ip6 as u32 => self.ip6_due(),
-            t if t >= Own::Neighbours as u32 => {
-                self.neighbour_due((t - Own::Neighbours as u32) as usize);
-            }
+        if timer >= Own::NEIGHBOURS {
+            return self.neighbour_due((timer - Own::NEIGHBOURS) as usize);
+        }
+        let card = timer.checked_sub(Own::CARDS);
+        let dev = card.and_then(|c| self.devs().nth((c / Own::EACH) as usize));
+        match dev {
+            _ if timer == Own::Link as u32 => self.link_due(),
+            _ if timer == Own::Reassembly as u32 => self.reassembly_due(),
+            Some(dev) if timer == Own::dhcp(dev) => self.dhcp_due(dev),
+            Some(dev) if timer == Own::igmp(dev) => self.igmp_due(dev),
+            Some(dev) if timer == Own::ip6(dev) => self.ip6_due(dev),
             _ => {}
         }
     }
@@ -222,29 +304,19 @@ impl<E: Env> Stack<E> {
     /// Lets queued sockets send, in turn, as long as the driver takes frames.
     #[inline]
     pub(super) fn pump(&mut self) -> bool {
-        if self.turns.is_empty() || self.port_closed_until > self.now {
-            return false;
-        }
-        self.pump_some()
+        !self.turns.is_empty() && self.pump_some()
     }
 
     fn pump_some(&mut self) -> bool {
         // Who was blocked once in this turn stays so.
-        let (mut others, mut local) = (true, true);
+        let (mut blocked, mut local) = (0, true);
         for _ in 0..PUMP_BUDGET {
             if self.turns.is_empty() {
                 return false;
             }
-            let driver = others
-                && match self.port.is_ready(tx::HEAD_ROOM) {
-                    Ok(ready) => ready,
-                    Err(fault) => {
-                        self.driver_fault(fault);
-                        return false;
-                    }
-                };
+            let ready = self.ready_card(blocked);
             // Without room it goes on when frames come back.
-            let Some((i, queued)) = self.next_turn(driver, local) else { return false };
+            let Some((i, queued)) = self.next_turn(ready, local) else { return false };
             if queued == Queued::Rest {
                 let credit = &mut self.socks[i as usize].credit;
                 *credit += QUANTUM;
@@ -254,23 +326,66 @@ impl<E: Env> Stack<E> {
                 }
             }
             if self.serve(i, queued) == Served::Blocked {
-                others &= queued == Queued::Local;
-                local &= queued != Queued::Local;
+                match queued {
+                    Queued::Local => local = false,
+                    // Perhaps it waits for another card than before.
+                    _ => blocked |= self.socks[i as usize].out.bit(),
+                }
             }
         }
         true
     }
 
+    /// A card, none of `blocked`, for which somebody waits and whose driver takes frames now.
+    #[inline]
+    fn ready_card(&mut self, blocked: u8) -> Option<Dev> {
+        if self.may_pump(Dev::FIRST, blocked) {
+            return Some(Dev::FIRST);
+        }
+        if self.nics.is_alone() { None } else { self.other_ready_card(blocked) }
+    }
+
+    #[cold]
+    fn other_ready_card(&mut self, blocked: u8) -> Option<Dev> {
+        self.other_devs().find(|dev| self.may_pump(*dev, blocked))
+    }
+
+    #[inline(always)]
+    fn may_pump(&mut self, dev: Dev, blocked: u8) -> bool {
+        blocked & dev.bit() == 0 && self.turns.waits_for(dev) && self.is_ready(dev)
+    }
+
+    /// Whether the driver of `dev` takes any frame now.
+    #[inline(always)]
+    pub(super) fn is_ready(&mut self, dev: Dev) -> bool {
+        let nic = &mut self.nics[dev];
+        nic.closed_until <= self.now
+            && match nic.port.is_ready(tx::HEAD_ROOM) {
+                Ok(ready) => ready,
+                Err(fault) => {
+                    self.driver_fault(dev, fault);
+                    false
+                }
+            }
+    }
+
+    /// Bytes ever given to drivers.
+    #[inline]
+    fn sent_bytes(&self) -> u64 {
+        self.nics.iter().map(|n| n.port.sent_bytes()).sum()
+    }
+
     /// Lets socket `i` send, whose turn it is.
     pub(super) fn serve(&mut self, i: u32, queued: Queued) -> Served {
-        let before = self.port.sent_bytes();
+        let before = self.sent_bytes();
         let served = match self.socks[i as usize].body {
             Body::Tcp(_) => self.tcp_output(i),
             Body::Dgram(_) => self.dgram_output(i),
             _ => Served::Done,
         };
+        let sent = self.sent_bytes() - before;
         let s = &mut self.socks[i as usize];
-        s.credit -= (self.port.sent_bytes() - before) as i32;
+        s.credit -= sent as i32;
         match served {
             Served::Done => {}
             Served::More => self.want_send(i),
@@ -287,22 +402,35 @@ impl<E: Env> Stack<E> {
         to.is_loopback() || self.iface.is_ours(to)
     }
 
-    pub(super) fn note_driver_fault(&mut self, fault: DriverFault) {
+    pub(super) fn note_driver_fault(&mut self, dev: Dev, fault: DriverFault) {
         self.counters.driver_errors += 1;
         if let Some(held) = self.driver_pace.admit(self.now) {
-            self.env.event(Event::Driver { fault, held });
+            self.env.event(Event::Driver { dev, fault, held });
         }
     }
 
     #[cold]
-    pub(super) fn driver_fault(&mut self, fault: DriverFault) {
-        self.note_driver_fault(fault);
-        self.port.reset();
-        for s in &mut self.sessions {
-            s.in_flight = 0;
-            self.signal_sockd |= s.ending;
+    pub(super) fn driver_fault(&mut self, dev: Dev, fault: DriverFault) {
+        self.note_driver_fault(dev, fault);
+        let until = self.now + RESET_PAUSE_NS;
+        let nic = self.nic(dev);
+        nic.port.reset();
+        nic.closed_until = until;
+        for (number, s) in (0..).zip(&mut self.sessions) {
+            s.in_flight = self.nics.iter().map(|n| n.port.in_flight_of(number)).sum();
+            self.signal_sockd |= s.ending && s.in_flight == 0;
         }
-        self.port_closed_until = self.now + RESET_PAUSE_NS;
+    }
+
+    #[inline]
+    fn take_driver_signals(&mut self) -> u8 {
+        let mut signals = 0;
+        self.nics.each(|dev, nic| {
+            if nic.port.take_signal() {
+                signals |= dev.bit();
+            }
+        });
+        signals
     }
 
     /// The session's memory holds nonsense: its sockets are aborted, and it is not believed until

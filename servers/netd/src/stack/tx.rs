@@ -6,13 +6,14 @@
 
 use super::tap::{Seen, Sight};
 use super::{Body, Queued, Stack};
+use crate::dev::{Dev, Hop, Station};
 use crate::env::{At, Env};
 use crate::neigh::{self, Lookup, Waiting};
 use crate::port::{Frame, Piece};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, MIN_FRAME, Mac};
 use crate::wire::ip;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use libipc::nic::Csum;
 use libipc::shared::Bytes;
 
@@ -36,7 +37,7 @@ const LOOP_FRAME: usize = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     /// To a station.
-    Device(Mac),
+    Device(Station),
     /// To ourselves.
     Loop,
     /// To a station whose address is asked for: packets of no socket wait on this entry.
@@ -175,55 +176,69 @@ impl<E: Env> Stack<E> {
     pub(super) fn loopback_turn(&mut self) -> bool {
         for _ in 0..LOOP_FRAMES {
             let Some((at, len)) = self.loopback.first() else { return false };
-            self.frame(self.loopback.mem, at, len, true, true);
+            self.frame(self.loopback.mem, at, len, true, None);
             self.loopback.pop();
         }
         !self.loopback.is_empty()
     }
 
-    /// The way from `src` to `dst`. There is none from an address that was ours and is no more: what
-    /// DHCP took away must not be used (RFC 2131 4.4.5), and somebody else may have it.
-    pub(super) fn route_from(&mut self, src: IpAddr, dst: IpAddr) -> Route {
-        if let Some(to) = self.known_station(src, dst) {
+    /// The way from `src` to `dst`, by card `on` if that is said. There is none from an address that was ours and is
+    /// no more: what DHCP took away must not be used (RFC 2131 4.4.5), and somebody else may have it.
+    pub(super) fn route_from(&mut self, src: IpAddr, dst: IpAddr, on: Option<Dev>) -> Route {
+        if let (Some(to), None) = (self.known_station(src, dst), on) {
             return Route::Via(Link::Device(to));
         }
-        if src.is_unspecified() || src.is_loopback() || self.iface.is_ours(src) {
-            let route = self.route(dst);
-            self.keep_way(src, dst, route);
-            return route;
+        if !src.is_unspecified() && !src.is_loopback() && !self.iface.is_ours(src) {
+            return Route::Unreachable;
         }
-        Route::Unreachable
+        // What is for many leaves by the card of its source's (Linux).
+        let many = dst.is_multicast() || dst == IpAddr::V4(Ipv4Addr::BROADCAST);
+        let of_source = if many { self.iface.dev_of(src) } else { None };
+        let route = self.route(dst, on.or(of_source));
+        if on.is_none() {
+            self.keep_way(src, dst, route);
+        }
+        route
     }
 
-    /// The way to `dst`.
-    pub(super) fn route(&mut self, dst: IpAddr) -> Route {
+    /// The way to `dst`, by card `on` if that is said.
+    fn route(&mut self, dst: IpAddr, on: Option<Dev>) -> Route {
         if dst.is_loopback() || self.iface.is_ours(dst) {
             return Route::Via(Link::Loop);
         }
-        if self.iface.is_broadcast(dst) {
-            return Route::Via(Link::Device(Mac::BROADCAST));
+        if dst.is_multicast() || self.iface.is_broadcast(dst) {
+            return self.route_to_many(dst, on);
         }
-        if dst.is_multicast() && (dst.is_ipv4() || self.ip6.is_on()) {
-            return Route::Via(Link::Device(Mac::of_group(dst)));
-        }
-        let Some(hop) = self.next_hop(dst) else { return Route::Unreachable };
+        let Some(hop) = self.next_hop(dst, on) else { return Route::Unreachable };
         let found = self.neighbours.lookup(hop, self.now);
         self.arm_neighbours();
         match found {
-            Lookup::Known(mac) => Route::Via(Link::Device(mac)),
+            Lookup::Known(mac) => Route::Via(Link::Device(Station { dev: hop.dev, mac })),
             Lookup::Wait(entry) => Route::Wait(entry),
             Lookup::Full => Route::Later,
         }
     }
 
-    /// The neighbour that packets for `dst` go to.
-    pub(super) fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
+    /// The way to a group or to everybody.
+    fn route_to_many(&self, dst: IpAddr, on: Option<Dev>) -> Route {
+        let dev = self.iface.dev_for_many(dst, on, self.now);
+        if dst.is_ipv6() && !self.nics[dev].ip6.is_on() {
+            return Route::Unreachable;
+        }
+        let mac = if dst.is_multicast() { Mac::of_group(dst) } else { Mac::BROADCAST };
+        Route::Via(Link::Device(Station { dev, mac }))
+    }
+
+    /// The neighbour that packets for `dst` go to, by card `on` if that is said.
+    pub(super) fn next_hop(&self, dst: IpAddr, on: Option<Dev>) -> Option<Hop> {
         // A better gateway is better while it is near and answers (RFC 1122 3.3.1.4).
-        let serves = |by: &IpAddr| {
-            self.iface.is_near(*by) && self.neighbours.state(*by) != neigh::State::Failed
+        let serves = |by: &Hop| {
+            let near = self.iface.next_hop(by.ip, Some(by.dev), self.now) == Some(*by);
+            near && on.is_none_or(|dev| by.dev == dev)
+                && self.neighbours.state(*by) != neigh::State::Failed
         };
         let redirected = self.paths.gateway(dst, self.now).filter(serves);
-        redirected.or_else(|| self.iface.next_hop(dst, self.now))
+        redirected.or_else(|| self.iface.next_hop(dst, on, self.now))
     }
 
     /// Has socket `i` wait for a neighbour.
@@ -245,15 +260,12 @@ impl<E: Env> Stack<E> {
         net: &mut [u8; NET],
         numbered: bool,
     ) -> Option<usize> {
-        let dst = match link {
-            Link::Device(mac) => mac,
-            Link::Loop | Link::Later(_) => self.iface.mac,
-        };
+        let Station { dev, mac: dst } = self.station(link);
         let id = if numbered { self.identification(ip.dst) } else { 0 };
         let (len, ty) = ip.emit(id, net.last_chunk_mut()?)?;
         let start = NET.checked_sub(ethernet::HEADER + len)?;
         let eth = net.get_mut(start..)?.first_chunk_mut()?;
-        ethernet::Repr { dst, src: self.iface.mac, ty }.emit(eth);
+        ethernet::Repr { dst, src: self.nics[dev].mac, ty }.emit(eth);
         Some(start)
     }
 
@@ -266,32 +278,34 @@ impl<E: Env> Stack<E> {
         payload: Payload<'_>,
     ) -> bool {
         let len = payload.len();
-        match link {
-            Link::Device(_) => {}
+        let dev = match link {
+            Link::Device(to) => to.dev,
             Link::Loop => return self.transmit_loop(head, payload),
             Link::Later(entry) => {
                 self.transmit_later(entry, head, check, payload);
                 return true;
             }
-        }
-        if !self.iface.up {
+        };
+        let nic = &mut self.nics[dev];
+        if !nic.up {
             // Lost as on the dead cable, not heaped up for when it lives again.
             self.counters.tx_no_link += 1;
             return true;
         }
-        if self.port_closed_until > self.now {
+        if nic.closed_until > self.now {
             return false;
         }
+        let offload = nic.offload;
         if let (Payload::Ring(session, pieces), Some(check)) = (payload, check)
-            && self.offload
+            && offload
             && len > COPY_MAX
             && check.csum != Csum::None
             && !check.copied
         {
-            return self.transmit_pieces(head, check, session, &pieces);
+            return self.transmit_pieces(dev, head, check, (session, &pieces));
         }
-        let Some(room) = self.port.reserve(head.len() + len) else { return false };
-        let (headers, offset) = (self.port.headers(), room.offset);
+        let Some(room) = nic.port.reserve(head.len() + len) else { return false };
+        let (headers, offset) = (nic.port.headers(), room.offset);
         let Some(sum) = self.copy_payload(payload, At(&headers, offset + head.len())) else {
             // Only memory of our own making is named: out of range would be a bug of ours.
             debug_assert!(false, "payload out of range");
@@ -301,7 +315,7 @@ impl<E: Env> Stack<E> {
         if let Some(c) = check {
             // What has to be padded is summed here: QEMU's 82574L takes the padding for payload.
             let padded = head.len() + len < MIN_FRAME;
-            if self.offload && c.csum != Csum::None && !padded && !c.copied {
+            if offload && c.csum != Csum::None && !padded && !c.copied {
                 csum = c.csum;
                 put_pseudo(head, &c);
             } else {
@@ -310,22 +324,23 @@ impl<E: Env> Stack<E> {
         }
         let _ = headers.write(offset, head);
         if !self.taps.is_empty() {
-            self.tap(Sight::At(&headers, offset), head.len() + len, Seen::Leaving);
+            self.tap(Sight::At(&headers, offset), head.len() + len, Seen::Leaving(dev));
         }
         let l4 = check.map_or(0, |c| c.from as u8);
-        self.port.send(room, &Frame { csum: (csum, l4), ..Frame::whole(head.len() + len) });
+        let frame = Frame { csum: (csum, l4), ..Frame::whole(head.len() + len) };
+        self.nic(dev).port.send(room, &frame);
         self.counters.tx_frames += 1;
         true
     }
 
     fn transmit_pieces(
         &mut self,
+        dev: Dev,
         head: &mut [u8],
         check: Check,
-        session: u16,
-        pieces: &[Piece; 2],
+        (session, pieces): (u16, &[Piece; 2]),
     ) -> bool {
-        let Some(room) = self.port.reserve(head.len()) else { return false };
+        let Some(room) = self.nic(dev).port.reserve(head.len()) else { return false };
         put_pseudo(head, &check);
         let mut frames = 1;
         if check.segment != 0 {
@@ -337,13 +352,14 @@ impl<E: Env> Stack<E> {
         }
         if !self.taps.is_empty() {
             let payload = Payload::Ring(session, *pieces);
-            self.tap(Sight::Parts(head, payload), head.len() + payload.len(), Seen::Leaving);
+            self.tap(Sight::Parts(head, payload), head.len() + payload.len(), Seen::Leaving(dev));
         }
-        let _ = self.port.headers().write(room.offset, head);
+        let port = &mut self.nics[dev].port;
+        let _ = port.headers().write(room.offset, head);
         let used = if pieces[1].len > 0 { 2 } else { 1 };
         let csum = (check.csum, check.from as u8);
         let (pieces, segment) = (&pieces[..used], check.segment);
-        self.port.send(room, &Frame { head: head.len(), session, pieces, csum, segment });
+        port.send(room, &Frame { head: head.len(), session, pieces, csum, segment });
         self.sessions[session as usize].in_flight += 1;
         self.counters.tx_frames += frames as u64;
         true
@@ -400,13 +416,13 @@ impl<E: Env> Stack<E> {
         )
     }
 
-    /// The neighbour at `mac` is known: sockets that waited for it may send, packets leave.
-    pub(super) fn release_waiting(&mut self, mut waiting: Waiting, mac: Mac) {
+    /// The neighbour is known, at `to`: sockets that waited for it may send, packets leave.
+    pub(super) fn release_waiting(&mut self, mut waiting: Waiting, to: Station) {
         while let Some(i) = self.send_links.pop(&mut waiting.sockets) {
             self.sock(i).queued = Queued::No;
             self.want_send(i);
         }
-        self.release_packets(waiting.packets, Some(mac));
+        self.release_packets(waiting.packets, Some(to));
     }
 
     /// Sockets that waited for a neighbour learn that it does not answer; packets are dropped.

@@ -4,9 +4,9 @@
 
 use super::Stack;
 use super::tx::{Link, Route};
+use crate::dev::Station;
 use crate::env::Env;
 use crate::neigh::Place;
-use crate::wire::ethernet::Mac;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Entries.
@@ -51,7 +51,7 @@ impl<E: Env> Stack<E> {
 
     /// The station that packets from `src` to `dst` go to, if that is known without a search.
     #[inline]
-    pub(super) fn known_station(&mut self, src: IpAddr, dst: IpAddr) -> Option<Mac> {
+    pub(super) fn known_station(&mut self, src: IpAddr, dst: IpAddr) -> Option<Station> {
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst) else { return None };
         let w = self.way(dst).filter(|w| w.src == src)?;
         self.neighbours.again(w.neighbour, self.now)
@@ -70,9 +70,9 @@ impl<E: Env> Stack<E> {
         let (Route::Via(Link::Device(_)), false) = (route, self.paths.is_special(self.now)) else {
             return;
         };
-        let place = self.next_hop(dst).and_then(|hop| self.neighbours.place_of(hop));
+        let place = self.next_hop(dst, None).and_then(|hop| self.neighbours.place_of(hop));
         // Groups and broadcasts have no neighbour.
-        if let (Some(neighbour), Some(IpAddr::V4(source))) = (place, self.source(dst))
+        if let (Some(neighbour), Some(IpAddr::V4(source))) = (place, self.source(dst, None))
             && !dst.is_multicast()
             && !self.iface.is_broadcast(dst)
         {

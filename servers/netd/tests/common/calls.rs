@@ -3,7 +3,7 @@
 use super::Host;
 use libipc::net::{Reply, Request};
 use libipc::nic::{Groups, offset};
-use libipc::sock::{Error, Kind, State};
+use libipc::sock::{Dgram, Error, Kind, State};
 use netd::env::Event;
 use std::net::SocketAddr;
 
@@ -160,7 +160,7 @@ impl Host {
     }
     /// The first name server.
     pub fn dns(&mut self) -> Option<std::net::IpAddr> {
-        match self.ask(Request::Interface) {
+        match self.ask(Request::Interface { number: Dgram::NIC }) {
             Ok(Reply::Interface(i)) => i.dns,
             other => panic!("{other:?}"),
         }

@@ -1,11 +1,12 @@
 //! A machine: memory, a driver and programs, around a stack that may die and be built again.
 
+use super::card::{Card, CardSpec, port_memory};
 use super::memory::ring;
 use super::offload::{ip_end, offload, segments};
 use super::{MS, Prog, Region, Rng, S};
 use libipc::net::{Reply, Request, badge};
 use libipc::nic::{
-    self, Groups, RxFree, RxUsed, Status, TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX, offset,
+    self, RxFree, RxUsed, Status, TxDesc, TxFree, WINDOW_SESSION, WINDOW_TX, offset,
 };
 use libipc::ring::{Consumer, Producer};
 use libipc::sock::{AppSock, Error, IdEntry, Layout, Record, SessionSpec};
@@ -15,7 +16,7 @@ use netd::request::RequestRecord;
 use netd::session::SessionMemory;
 use netd::state::{HardState, TIME_WAIT_OFFSET};
 use netd::timewait::WaitRecord;
-use netd::{Addressing, Addressing6, Settings, Setup, Stack};
+use netd::{Addressing, Addressing6, NicSetup, Settings, Setup, Stack};
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -48,6 +49,8 @@ pub struct HostSpec {
     pub requests: usize,
     /// Choices for the whole stack.
     pub settings: Settings,
+    /// Network cards beside the first one.
+    pub cards: Vec<CardSpec>,
 }
 
 impl HostSpec {
@@ -71,6 +74,7 @@ impl HostSpec {
             time_wait: 8,
             requests: 16,
             settings: Settings::default(),
+            cards: Vec::new(),
         }
     }
 }
@@ -107,6 +111,7 @@ pub struct Host {
     pub stack: Option<Stack<Log>>,
     pub log: Log,
     pub driver: Option<Driver>,
+    pub cards: Vec<Card>,
     pub progs: Vec<Prog>,
     pub now: u64,
     boots: u64,
@@ -147,7 +152,8 @@ impl Drop for Host {
         let sessions = self.regions.iter().flat_map(|r| [r.app, r.net, r.tx, r.rx]);
         let own =
             [self.drv, self.net, self.pool, self.headers, self.state, self.loopback, self.memory];
-        for region in sessions.chain(own) {
+        let cards = self.cards.iter().flat_map(Card::regions);
+        for region in sessions.chain(own).chain(cards) {
             // SAFETY: stack, driver and programs have just ended, and tests keep no record longer.
             unsafe { region.give_back() };
         }
@@ -168,6 +174,7 @@ impl Host {
         let progs =
             regions.iter().enumerate().map(|(i, r)| Prog::new(i as u16, *r, &spec)).collect();
         let permits = (0..spec.sessions).map(|i| permits(i, &spec)).collect();
+        let cards = spec.cards.iter().map(|card| Card::new(*card)).collect();
         let mut host = Self {
             spec,
             drv: Region::new(offset::DRV_BYTES),
@@ -182,6 +189,7 @@ impl Host {
             stack: None,
             log: Log::default(),
             driver: None,
+            cards,
             progs,
             now: 0,
             boots: 0,
@@ -194,37 +202,12 @@ impl Host {
         };
         host.boot();
         host.start_driver();
+        host.cards.iter_mut().for_each(Card::start);
         host
     }
 
     fn port(&self) -> PortMemory {
-        let (drv, net) = (self.drv, self.net);
-        PortMemory {
-            status: &drv.view::<Status>(offset::STATUS, 1)[0],
-            groups: &net.view::<Groups>(offset::GROUPS, 1)[0],
-            pool: self.pool.bytes(),
-            headers: self.headers.bytes(),
-            rx_free: ring(
-                (net, offset::RX_FREE_PRODUCER),
-                (drv, offset::RX_FREE_CONSUMER),
-                nic::RING,
-            ),
-            rx_used: ring(
-                (drv, offset::RX_USED_PRODUCER),
-                (net, offset::RX_USED_CONSUMER),
-                nic::RING,
-            ),
-            tx_used: ring(
-                (net, offset::TX_USED_PRODUCER),
-                (drv, offset::TX_USED_CONSUMER),
-                nic::RING,
-            ),
-            tx_free: ring(
-                (drv, offset::TX_FREE_PRODUCER),
-                (net, offset::TX_FREE_CONSUMER),
-                nic::RING,
-            ),
-        }
+        port_memory(self.drv, self.net, self.pool, self.headers)
     }
 
     /// Starts a stack on whatever memory holds.
@@ -261,7 +244,12 @@ impl Host {
         self.boots += 1;
         let mut rng = Rng(self.boots * 1000 + self.spec.mac[5] as u64);
         let setup = Setup {
-            port: self.port(),
+            nic: NicSetup {
+                port: self.port(),
+                addressing: self.spec.addressing,
+                ip6: self.spec.ip6,
+            },
+            other_nics: self.cards.iter().map(Card::setup).collect(),
             loopback: self.loopback.bytes(),
             hard: &self.state.view::<HardState>(0, 1)[0],
             time_wait: self.state.view::<WaitRecord>(TIME_WAIT_OFFSET, self.spec.time_wait),
@@ -270,10 +258,8 @@ impl Host {
                 self.spec.requests,
             ),
             sessions,
-            addressing: self.spec.addressing,
             utc_at_boot: None,
             memory: self.memory.bytes(),
-            ip6: self.spec.ip6,
             seed: std::array::from_fn(|_| rng.next() as u8),
             settings: self.spec.settings,
         };

@@ -6,6 +6,7 @@
 #![allow(dead_code)] // Each test uses a part of it.
 
 mod calls;
+pub mod card;
 pub mod frames;
 pub mod fuzzing;
 mod host;

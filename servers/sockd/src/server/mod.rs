@@ -237,10 +237,10 @@ impl<'a> Server<'a> {
                 let (id, _) = self.own(s, id)?;
                 addresses(netd, sock_id(s, id))
             }
-            Request::Membership { id, group, join } => {
+            Request::Membership { id, group, on, join } => {
                 let (id, _) = self.own(s, id)?;
-                let answer =
-                    netd.ask(&net::Request::Membership { sock: sock_id(s, id), group, join });
+                let sock = sock_id(s, id);
+                let answer = netd.ask(&net::Request::Membership { sock, group, on, join });
                 match answer.reply {
                     // What the first attempt did is done.
                     Err(Error::AddrInUse) if join && (answer.again || repeated) => Ok(Reply::Done),

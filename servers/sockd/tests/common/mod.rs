@@ -249,8 +249,8 @@ impl Model {
                 }
                 Some(_) => Ok(Reply::Addresses { local: addr(1), remote: None }),
             },
-            Request::Interface
-            | Request::Interface6
+            Request::Interface { .. }
+            | Request::Interface6 { .. }
             | Request::Sockets { .. }
             | Request::Stats
             | Request::Counters { .. }

@@ -4,6 +4,7 @@
 
 mod authority;
 mod failure;
+mod interfaces;
 mod nc;
 mod network;
 mod reports;
@@ -129,7 +130,7 @@ impl Shell {
             }
             ("restarts", []) => return self.reports(),
             ("restarts", [number]) => return self.report(number),
-            ("ip", []) => return self.interface(),
+            ("ip", []) => return self.interfaces(),
             ("ip", ["link"]) => return self.show_link(),
             ("ip", ["link", "watch"]) => return self.watch_link(),
             ("ip", ["link", "set", way @ ("down" | "up")]) => return self.link(*way == "up"),

@@ -1,4 +1,4 @@
-//! Interface, sockets, ping, counters: requests to netd and sockd.
+//! Sockets, ping, counters: requests to netd and sockd.
 
 use core::fmt::Write;
 use core::net::IpAddr;
@@ -8,7 +8,7 @@ use libipc::msg::{self, CallError, interface};
 use libipc::nic::Counter;
 use libipc::sock::{self, State};
 use libipc::{net, proc};
-use userland::net::{LinkWatch, Ping};
+use userland::net::Ping;
 use userland::{dns, mem};
 
 use super::failure::{Done, Failure, clip};
@@ -19,82 +19,6 @@ const PING_DATA: usize = 56;
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Shell {
-    pub(super) fn interface(&mut self) -> Done {
-        let net::Reply::Interface(i) = self.netd(&net::Request::Interface)? else {
-            return Err(Failure::Nonsense("netd"));
-        };
-        let m = i.mac;
-        out!(
-            self,
-            "link {}, mtu {}, mac {:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-            if i.up { "up" } else { "down" },
-            i.mtu,
-            m[0],
-            m[1],
-            m[2],
-            m[3],
-            m[4],
-            m[5]
-        );
-        match (i.addr, i.lease_s) {
-            (Some((addr, prefix)), Some(left)) => {
-                out!(self, "address {addr}/{prefix} by DHCP, {left} s left of the lease");
-            }
-            (Some((addr, prefix)), None) => out!(self, "address {addr}/{prefix}, static"),
-            (None, _) => out!(self, "no address yet"),
-        }
-        if let Some(gateway) = i.gateway {
-            out!(self, "gateway {gateway}");
-        }
-        if let Some(dns) = i.dns {
-            out!(self, "name server {dns}");
-        }
-        self.interface_v6()
-    }
-
-    fn interface_v6(&mut self) -> Done {
-        let net::Reply::Interface6(six) = self.netd(&net::Request::Interface6)? else {
-            return Err(Failure::Nonsense("netd"));
-        };
-        for a in &six.addrs {
-            let state = match a.state {
-                net::State6::Tentative => ", tentative",
-                net::State6::Preferred => "",
-                net::State6::Deprecated => ", deprecated",
-                net::State6::Duplicate => ", duplicate: another station has it",
-            };
-            match a.left_s {
-                Some(left) => out!(self, "address {}/{}{state}, {left} s left", a.addr, a.prefix),
-                None => out!(self, "address {}/{}{state}", a.addr, a.prefix),
-            }
-        }
-        if let Some(router) = six.router {
-            out!(self, "router {router}, mtu {}", six.mtu);
-        }
-        Ok(())
-    }
-
-    /// As programs see it, not as netd says when it is asked.
-    pub(super) fn show_link(&mut self) -> Done {
-        let link = userland::net::link(self.rt).map_err(Failure::Link)?;
-        out!(self, "link {link}, change {}", link.version);
-        Ok(())
-    }
-
-    /// A line for each change, until Ctrl-C.
-    pub(super) fn watch_link(&mut self) -> Done {
-        let mut watch = LinkWatch::new(self.rt).map_err(Failure::Link)?;
-        loop {
-            if let Some(link) = watch.wait_or_console() {
-                out!(self, "link {link}, change {}", link.version);
-            }
-            if self.out.interrupted() {
-                out!(self, "^C");
-                return Ok(());
-            }
-        }
-    }
-
     pub(super) fn sockets(&mut self) -> Done {
         out!(
             self,
@@ -311,7 +235,7 @@ impl Shell {
         }
     }
 
-    fn netd(&self, request: &net::Request) -> Result<net::Reply, Failure> {
+    pub(super) fn netd(&self, request: &net::Request) -> Result<net::Reply, Failure> {
         let Some(ep) = self.start.cap("netd") else {
             return Err(Failure::NoCapability("net_status"));
         };
