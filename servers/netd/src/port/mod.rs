@@ -376,9 +376,14 @@ impl Port {
     /// The driver's fault; call [`Self::reset`].
     #[inline]
     pub fn has_room(&mut self, head: usize) -> Result<bool, DriverFault> {
-        Ok(self.in_flight < MAX_IN_FLIGHT
-            && self.place(head).is_some()
-            && self.tx_used.has_space(MAX_PIECES as u64).map_err(DriverFault::Ring)?)
+        Ok(self.place(head).is_some() && self.takes_one()?)
+    }
+
+    /// Whether another frame can be described to the driver.
+    #[inline]
+    fn takes_one(&mut self) -> Result<bool, DriverFault> {
+        let room = self.tx_used.has_space(MAX_PIECES as u64).map_err(DriverFault::Ring)?;
+        Ok(self.in_flight < MAX_IN_FLIGHT && room)
     }
 
     /// Whether a socket may send a frame with `head` bytes in header memory: there is room, and the

@@ -55,8 +55,8 @@ impl Port {
     /// [`Self::send`] is called. `None`: see [`Self::has_room`].
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Option<Room> {
-        self.has_room(len).ok()?.then_some(())?;
-        self.place(len)
+        let room = self.place(len)?;
+        self.takes_one().ok()?.then_some(room)
     }
 
     /// Sends the frame whose first bytes lie in `room`. Frames that are too short are padded with

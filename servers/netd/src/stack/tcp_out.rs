@@ -94,15 +94,17 @@ impl<E: Env> Stack<E> {
             }
             let now = self.now;
             let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Served::Done };
-            let Some(out) = conn.next_segment(now, burst) else { return Served::Done };
+            // Named, not moved: it is large.
+            let next = conn.next_segment(now, burst);
+            let Some(out) = &next else { return Served::Done };
             self.counters.retransmits += out.again as u64;
             sent += match out.segment {
                 0 => 1,
                 size => out.len.div_ceil(size as u32) as usize,
             };
             let alone = conn.has_no_more();
-            if !link.station().is_some_and(|to| self.send_plain(i, &out, to)) {
-                self.send_out(i, link, &out);
+            if !link.station().is_some_and(|to| self.send_plain(i, out, to)) {
+                self.send_out(i, link, out);
             }
             if alone {
                 return Served::Done;
