@@ -273,7 +273,7 @@ impl<E: Entry> Producer<E> {
     ///
     /// # Errors
     /// As [`Self::space`].
-    #[inline]
+    #[inline(always)]
     pub fn has_space(&mut self, n: u64) -> Result<bool, PeerError> {
         Ok(self.tail - self.head + n <= self.mem.mask + 1 || self.space()? >= n)
     }

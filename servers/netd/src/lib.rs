@@ -32,6 +32,7 @@
 
 extern crate alloc;
 
+pub mod addr;
 pub mod addressing;
 pub mod addressing6;
 pub mod bpf;

@@ -36,18 +36,19 @@ pub enum Origin {
     Router,
 }
 
-/// The bits of an address, aligned to the top.
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => (ip.to_bits() as u128) << 96,
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
 /// Whether the first `prefix` bits of `a` and `b`, of one family, agree.
 pub fn matches(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
-    let hosts = u128::MAX.checked_shr(prefix as u32).unwrap_or(0);
-    a.is_ipv4() == b.is_ipv4() && (bits(a) ^ bits(b)) & !hosts == 0
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let hosts = u32::MAX.checked_shr(prefix as u32).unwrap_or(0);
+            (a.to_bits() ^ b.to_bits()) & !hosts == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let hosts = u128::MAX.checked_shr(prefix as u32).unwrap_or(0);
+            (a.to_bits() ^ b.to_bits()) & !hosts == 0
+        }
+        _ => false,
+    }
 }
 
 impl Route {

@@ -380,7 +380,7 @@ impl Port {
     }
 
     /// Whether another frame can be described to the driver.
-    #[inline]
+    #[inline(always)]
     fn takes_one(&mut self) -> Result<bool, DriverFault> {
         let room = self.tx_used.has_space(MAX_PIECES as u64).map_err(DriverFault::Ring)?;
         Ok(self.in_flight < MAX_IN_FLIGHT && room)

@@ -38,7 +38,7 @@ impl Frame<'_> {
 
 impl Port {
     /// Room for `len` bytes of the next frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&self, len: usize) -> Option<Room> {
         let size = self.mem.headers.len() as u64;
         let len = len.max(MIN_FRAME).next_multiple_of(UNIT) as u64;
@@ -53,10 +53,10 @@ impl Port {
 
     /// Reserves `len` bytes of header memory for the next frame. They are the frame's only once
     /// [`Self::send`] is called. `None`: see [`Self::has_room`].
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self, len: usize) -> Option<Room> {
         let room = self.place(len)?;
-        self.takes_one().ok()?.then_some(room)
+        if self.takes_one().ok()? { Some(room) } else { None }
     }
 
     /// Sends the frame whose first bytes lie in `room`. Frames that are too short are padded with

@@ -87,7 +87,7 @@ impl<E: Env> Stack<E> {
 
     /// Socket `i`, bound already, becomes a listener, if it may be one beside others.
     pub(super) fn bind_listener(&mut self, i: u32) -> Result<()> {
-        let (local, only_v6) = (self.socks[i as usize].local, self.wants_only_v6(i));
+        let (local, only_v6) = (self.socks[i as usize].local.get(), self.wants_only_v6(i));
         if self.in_conflict(i, &Wish { space: Space::Tcp, local, only_v6 }) {
             return Err(Error::AddrInUse);
         }
@@ -120,10 +120,10 @@ impl<E: Env> Stack<E> {
             return Err(Error::NoBuffers);
         }
         let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
+        (s.local, s.remote) = (tuple.local.into(), tuple.remote.into());
         if let Some(fixed) = Fixed::load(s.rec) {
             let flags = fixed.flags & !flags::V6ONLY | if only_v6 { flags::V6ONLY } else { 0 };
-            s.hard().store(&Fixed { local: s.local, remote: s.remote, flags, ..fixed });
+            s.hard().store(&Fixed { local: s.local.get(), remote: s.remote.get(), flags, ..fixed });
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl<E: Env> Stack<E> {
             self.demux.remove(i);
             self.ports.release(i);
             let s = self.sock(i);
-            (s.local, s.remote) = (ANY, ANY);
+            (s.local, s.remote) = (ANY.into(), ANY.into());
             if let Some(fixed) = Fixed::load(s.rec) {
                 s.hard().store(&Fixed { local: ANY, remote: ANY, ..fixed });
             }
@@ -219,7 +219,7 @@ impl<E: Env> Stack<E> {
             return Err(Error::Invalid);
         }
         self.may_connect(i, space, dst)?;
-        let mut local = self.socks[i as usize].local;
+        let mut local = self.socks[i as usize].local.get();
         local.set_ip(self.speaks_from(i, dst)?);
         if !dst.is_loopback() && !self.iface.is_ours(dst) {
             let on = Dev::of_number(self.socks[i as usize].device);

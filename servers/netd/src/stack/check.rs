@@ -32,7 +32,7 @@ impl<E: Env> Stack<E> {
             assert!(
                 !bound || (s.local.port() != 0) == self.ports.holds(i as u32),
                 "{} of socket {i} is held by nobody",
-                s.local
+                s.local.get()
             );
             if let Body::Tcp(conn) = &s.body {
                 assert!(record::holds(s.rec), "a connection without a record");

@@ -89,10 +89,10 @@ impl<E: Env> Stack<E> {
         let ts_offset = self.timestamp_offset(&tuple);
         let fast = fast.map(|data| self.fast_chance(i, &config, tuple.remote.ip(), data));
         let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
+        (s.local, s.remote) = (tuple.local.into(), tuple.remote.into());
         let fixed = Fixed {
-            local: s.local,
-            remote: s.remote,
+            local: tuple.local,
+            remote: tuple.remote,
             iss,
             ts_offset,
             rcv_shift: config.shift(s.rings.rx_bits),

@@ -55,7 +55,7 @@ impl<E: Env> Stack<E> {
             Request::Addresses { sock } => {
                 let i = self.existing(sock)?;
                 let s = &self.socks[i as usize];
-                Ok(Reply::Addresses { local: s.local, remote: peer(s.remote) })
+                Ok(Reply::Addresses { local: s.local.get(), remote: peer(s.remote.get()) })
             }
             Request::Membership { sock, group, on, join } => self.membership(sock, group, on, join),
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
@@ -155,7 +155,7 @@ impl<E: Env> Stack<E> {
         self.sessions[sock.session as usize].forget_freed(sock.id);
         let s = self.sock(i);
         s.rings = rings;
-        (s.local, s.remote) = (ANY, ANY);
+        (s.local, s.remote) = (ANY.into(), ANY.into());
         s.hard().renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {
@@ -219,7 +219,7 @@ impl<E: Env> Stack<E> {
         self.unlist(i);
         let s = self.sock(i);
         s.hard().accept();
-        let (id, peer) = (s.id, s.remote);
+        let (id, peer) = (s.id, s.remote.get());
         // What has arrived meanwhile was announced to nobody.
         self.ready(i);
         Ok(Reply::Accepted { sock: SockId { session: listener.session, id }, peer })

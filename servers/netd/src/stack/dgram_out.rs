@@ -36,6 +36,8 @@ pub(super) struct Way {
     pub link: Link,
     pub src: IpAddr,
     pub to: SocketAddr,
+    /// To a group, or to all.
+    pub many: bool,
 }
 
 impl<E: Env> Stack<E> {
@@ -52,24 +54,32 @@ impl<E: Env> Stack<E> {
             };
         }
         let ip = self.datagram_ip(i, d, header, &way);
-        // Who listens here hears it, too (Linux: what is sent to a group or to all comes back).
-        let all = self.iface.is_broadcast(ip.dst);
-        let options = self.options_of(i);
-        let to_group = ip.dst.is_multicast() && options & option::MULTICAST_LOOP_OFF == 0;
-        let dev = self.station(way.link).dev;
-        if all || (to_group && self.is_member(dev, ip.dst)) {
-            let _ = self.emit_datagram(i, d, header, Way { link: Link::Loop, ..way }, ip);
+        if way.many {
+            self.comes_back(i, d, header, &way, &ip);
+            if ip.dst.is_multicast() && ip.hop_limit == 0 {
+                return Ok(());
+            }
         }
-        if ip.dst.is_multicast() && ip.hop_limit == 0 {
-            return Ok(());
-        }
-        match self.emit_datagram(i, d, header, way, ip) {
+        match self.emit_datagram(i, d, header, &way, &ip) {
             Sent::Done => Ok(()),
             Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
             Sent::TooLong(mtu) => {
                 self.dgram_too_long(i, mtu as u32);
                 Err(Kept::Lost(Error::MessageTooLong))
             }
+        }
+    }
+
+    /// Who listens here hears what is sent to a group or to all, too (Linux).
+    #[cold]
+    fn comes_back(&mut self, i: u32, d: &Dgram, header: &Header, way: &Way, ip: &ip::Repr) {
+        let all = self.iface.is_broadcast(ip.dst);
+        let to_group =
+            ip.dst.is_multicast() && self.options_of(i) & option::MULTICAST_LOOP_OFF == 0;
+        let dev = self.station(way.link).dev;
+        if all || (to_group && self.is_member(dev, ip.dst)) {
+            let way = Way { link: Link::Loop, ..*way };
+            let _ = self.emit_datagram(i, d, header, &way, ip);
         }
     }
 
@@ -88,12 +98,13 @@ impl<E: Env> Stack<E> {
     fn datagram_way(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<Way, Kept> {
         let (local, remote) = (self.socks[i as usize].local, self.socks[i as usize].remote);
         let mut to = match header.ip {
-            [0, 0] => remote,
+            [0, 0] => remote.get(),
             words => SocketAddr::new(ip_from_words(words), header.port),
         };
         to.set_ip(or_loopback(to.ip()));
         let dst = to.ip();
-        if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], dst) {
+        let many = dst.is_multicast() || self.iface.is_broadcast(dst);
+        if let Err(permission) = self.may_send(i, d.kind, header.ip != [0, 0], many) {
             self.counters.not_permitted += 1;
             return Err(Kept::Lost(Error::NotPermitted(permission)));
         }
@@ -106,7 +117,7 @@ impl<E: Env> Stack<E> {
         let from = match given {
             true => ip_from_words(header.local),
             // Who is bound to everybody's address speaks from one of its own.
-            false if local.ip().is_multicast() || self.iface.is_broadcast(local.ip()) => ANY.ip(),
+            false if self.is_everybodys(local.ip()) => ANY.ip(),
             false => local.ip(),
         };
         // Nobody speaks for others.
@@ -124,9 +135,9 @@ impl<E: Env> Stack<E> {
                 .ok_or(Kept::Lost(Error::NetworkUnreachable))?,
         };
         match self.route_from(src, dst, on) {
-            Route::Via(link) => Ok(Way { link, src, to }),
+            Route::Via(link) => Ok(Way { link, src, to, many }),
             Route::Wait(entry) if self.leaves_later(i, d, header, entry) => {
-                Ok(Way { link: Link::Later(entry), src, to })
+                Ok(Way { link: Link::Later(entry), src, to, many })
             }
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
@@ -145,6 +156,11 @@ impl<E: Env> Stack<E> {
         let mtu = self.nics[self.neighbours.dev(entry)].mtu as usize;
         let short = header.len as usize + ip::HEADER + udp::HEADER <= mtu;
         !told && short && self.has_pending_room(entry)
+    }
+
+    /// Whether a socket that is bound to `ip` is bound to a group's address or to everybody's.
+    fn is_everybodys(&self, ip: IpAddr) -> bool {
+        !ip.is_unspecified() && (ip.is_multicast() || self.iface.is_broadcast(ip))
     }
 
     /// The card by which a datagram of socket `i` to `dst` leaves, if one is named: by itself (IP_PKTINFO, the scope of
@@ -207,8 +223,8 @@ impl<E: Env> Stack<E> {
         i: u32,
         d: &Dgram,
         header: &Header,
-        way: Way,
-        ip: ip::Repr,
+        way: &Way,
+        ip: &ip::Repr,
     ) -> Sent {
         let at = (d.tx_head + Header::BYTES as u64) as u32;
         let port = self.socks[i as usize].local.port();
@@ -248,16 +264,16 @@ impl<E: Env> Stack<E> {
         self.counters.udp_out += (d.kind == Kind::Udp) as u64;
         let body = &transport[..head];
         // The ring is reused once `snd` moves: a datagram must be copied, not named.
-        self.send_packet(way.link, &mut Outgoing { ip, options: &[], body, check, rest })
+        self.send_packet(way.link, &mut Outgoing { ip: *ip, options: &[], body, check, rest })
     }
 
-    /// Whether the program of socket `i` may send to `dst`, which it has `named` itself. sockd does
+    /// Whether the program of socket `i` may send to where it has `named` itself, to `many` or one. sockd does
     /// not see datagrams. A program that may not connect still answers: from the ports that its
     /// manifest entry lists.
-    fn may_send(&self, i: u32, kind: Kind, named: bool, dst: IpAddr) -> Result<(), Permission> {
+    fn may_send(&self, i: u32, kind: Kind, named: bool, many: bool) -> Result<(), Permission> {
         let s = &self.socks[i as usize];
         let spec = &self.sessions[s.session as usize].spec;
-        if !spec.broadcast && (self.iface.is_broadcast(dst) || dst.is_multicast()) {
+        if many && !spec.broadcast {
             return Err(Permission::Broadcast);
         }
         match named && kind == Kind::Udp && !spec.connect && !spec.lists(s.local.port()) {

@@ -81,7 +81,7 @@ impl<E: Env> Stack<E> {
         let queued = self.socks[i as usize].queued;
         if matches!(queued, Queued::Fresh | Queued::Local) {
             self.unqueue(i);
-            self.serve(i, queued);
+            self.serve(i, queued, 0);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::tcp::{Outcome, Segment};
 use crate::wire::ethernet;
 use crate::wire::ip::protocol;
 use crate::wire::ipv4_options::Taken;
-use crate::wire::plain::{HEAD, Plain, whole_v4};
+use crate::wire::plain::{HEAD, Plain, Said, whole_v4};
 use crate::wire::{Malformed, ipv4};
 use libipc::shared::Bytes;
 
@@ -42,7 +42,8 @@ impl<E: Env> Stack<E> {
             return false;
         }
         let Some(p) = Plain::parse(&head, len, nic.mac) else { return false };
-        let (local, remote) = ((p.dst, p.dst_port), (p.src, p.src_port));
+        let said = &p.said;
+        let (local, remote) = ((said.dst, said.dst_port), (said.src, said.src_port));
         let Some(i) = self.demux.find_tcp_v4(local, remote) else { return false };
         self.expected_by(i, &p, At(mem, at), checked)
     }
@@ -97,16 +98,9 @@ impl<E: Env> Stack<E> {
         // Beyond the sockets are numbers of TIME-WAIT and of handshakes.
         let Some(s) = self.socks.get_mut(i as usize) else { return false };
         let Body::Tcp(conn) = &mut s.body else { return false };
-        let seg = Segment {
-            seq: p.seq,
-            ack: p.ack,
-            flags: p.flags,
-            window: p.window,
-            urgent: 0,
-            options: p.options(),
-            ecn: p.tos & field::MASK,
-            len: p.len,
-        };
+        let Said { seq, ack, flags, window, tos, .. } = p.said;
+        let (options, ecn) = (p.said.options(), tos & field::MASK);
+        let seg = Segment { seq, ack, flags, window, urgent: 0, options, ecn, len: p.len };
         // A connection that nobody has accepted is its listener's; a neighbour in doubt wants to hear of ACKs.
         let known = conn.known.from == self.iface.version();
         if !known || s.listener != NONE || now < self.neighbours.doubted_until {
@@ -131,16 +125,10 @@ impl<E: Env> Stack<E> {
         }
         let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return false };
         let outcome = conn.predicted(&seg, now);
-        let (wants, hurries) = (conn.wants_output(), conn.hurries());
         if outcome.contains(Outcome::READY) {
             self.ready(i);
         }
-        if hurries {
-            self.send_at_once(i);
-        } else if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
-            self.want_send(i);
-        }
-        self.arm(i);
+        self.go_on(i);
         true
     }
 }

@@ -10,9 +10,8 @@ use crate::port::{Frame, Piece};
 use crate::tcp::Out;
 use crate::wire::ethernet::MIN_FRAME;
 use crate::wire::ip::HOP_LIMIT;
-use crate::wire::plain::Headers;
+use crate::wire::plain::{Headers, Said};
 use crate::wire::tcp::Flags;
-use core::net::SocketAddr;
 use libipc::nic::Csum;
 
 /// Where in a frame without IP options the TCP header begins.
@@ -37,7 +36,7 @@ impl<E: Env> Stack<E> {
     #[cold]
     pub(super) fn remember_way(&mut self, i: u32) {
         let s = &mut self.socks[i as usize];
-        let (SocketAddr::V4(_), Body::Tcp(conn)) = (s.remote, &mut s.body) else { return };
+        let (true, Body::Tcp(conn)) = (s.remote.is_ipv4(), &mut s.body) else { return };
         let hop = self.iface.next_hop(s.remote.ip(), Dev::of_number(s.device), self.now);
         if let Some(place) = hop.and_then(|hop| self.neighbours.place_of(hop))
             && !self.paths.is_special(self.now)
@@ -51,8 +50,8 @@ impl<E: Env> Stack<E> {
     #[inline]
     pub(super) fn send_plain(&mut self, i: u32, out: &Out, to: Station) -> bool {
         let s = &self.socks[i as usize];
-        let (SocketAddr::V4(local), SocketAddr::V4(remote), Body::Tcp(conn)) =
-            (s.local, s.remote, &s.body)
+        let (Some((src, src_port)), Some((dst, dst_port)), Body::Tcp(conn)) =
+            (s.local.v4(), s.remote.v4(), &s.body)
         else {
             return false;
         };
@@ -69,18 +68,20 @@ impl<E: Env> Stack<E> {
         let mut headers = Headers {
             to: to.mac,
             from: nic.mac,
-            tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
             id: 0,
             ttl: if opts.ttl == 0 { HOP_LIMIT } else { opts.ttl },
-            src: local.ip().to_bits(),
-            dst: remote.ip().to_bits(),
-            src_port: local.port(),
-            dst_port: remote.port(),
-            seq: out.seq,
-            ack: out.ack,
-            flags,
-            window: out.window,
-            timestamps: options.timestamps,
+            said: Said {
+                tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
+                src,
+                dst,
+                src_port,
+                dst_port,
+                seq: out.seq,
+                ack: out.ack,
+                flags,
+                window: out.window,
+                timestamps: options.timestamps,
+            },
             len: out.len as u16,
         };
         // What has to be padded is summed here, see `tx`; with a few bytes of payload the long way.
@@ -99,6 +100,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// `head`'s first `size` bytes, and payload.
+    #[inline(always)]
     fn put_plain(
         &mut self,
         dev: Dev,

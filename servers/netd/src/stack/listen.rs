@@ -35,7 +35,7 @@ impl<E: Env> Stack<E> {
         let lid = self.socks[listener as usize].id;
         let s = self.sock(i);
         s.body = Body::Spare;
-        (s.local, s.remote, s.listener) = (ANY, ANY, listener);
+        (s.local, s.remote, s.listener) = (ANY.into(), ANY.into(), listener);
         let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
         s.hard().renew(&fixed);
         record::set_state(s.rec, State::Open);

@@ -72,7 +72,7 @@ impl<E: Env> Stack<E> {
 
     fn destination(&self, i: u32, header: &Header) -> SocketAddr {
         match header.ip {
-            [0, 0] => self.socks[i as usize].remote,
+            [0, 0] => self.socks[i as usize].remote.get(),
             words => SocketAddr::new(ip_from_words(words), header.port),
         }
     }

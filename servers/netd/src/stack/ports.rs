@@ -82,7 +82,7 @@ impl<E: Env> Stack<E> {
             _ => Space::Tcp,
         };
         (its == space).then(|| Holder {
-            local: s.local,
+            local: s.local.get(),
             only_v6: s.rec.flags.load(core::sync::atomic::Ordering::Relaxed) & flags::V6ONLY != 0,
             how: self.ports.how(number) & !3 | self.reuse(number),
             listens: matches!(s.body, Body::Listener(_)),

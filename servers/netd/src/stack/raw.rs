@@ -81,7 +81,7 @@ impl<E: Env> Stack<E> {
     fn take_raw(&mut self, i: u32, local: SocketAddr) {
         let s = self.sock(i);
         // A port it is only in the record.
-        s.local = SocketAddr::new(local.ip(), 0);
+        s.local = SocketAddr::new(local.ip(), 0).into();
         if let Body::Dgram(d) = &mut s.body {
             d.protocol = local.port() as u8;
         }
@@ -97,8 +97,8 @@ impl<E: Env> Stack<E> {
     /// Raw socket `i` hears `dst` alone from now on, and sends to it.
     pub(super) fn connect_raw(&mut self, i: u32, src: IpAddr, dst: IpAddr) -> Result<Reply> {
         let s = self.sock(i);
-        (s.local, s.remote) = (SocketAddr::new(src, 0), SocketAddr::new(dst, 0));
-        let remote = s.remote;
+        let remote = SocketAddr::new(dst, 0);
+        (s.local, s.remote) = (SocketAddr::new(src, 0).into(), remote.into());
         if let Some(fixed) = Fixed::load(s.rec) {
             let local = SocketAddr::new(src, fixed.local.port());
             s.hard().store(&Fixed { local, remote, ..fixed });

@@ -88,7 +88,7 @@ impl<E: Env> Stack<E> {
             return None;
         }
         let s = self.sock(i);
-        (s.rings, s.local, s.remote) = (fixed.rings, fixed.local, fixed.remote);
+        (s.rings, s.local, s.remote) = (fixed.rings, fixed.local.into(), fixed.remote.into());
         Some(fixed)
     }
 
@@ -118,7 +118,7 @@ impl<E: Env> Stack<E> {
             }
             Kind::Tcp if state == State::Open => {
                 // A connect that was cut short will be asked for again.
-                self.sock(i).remote = ANY;
+                self.sock(i).remote = ANY.into();
                 if fixed.local.port() != 0 {
                     self.hold_port(i, Space::Tcp, held::NAMED);
                 }

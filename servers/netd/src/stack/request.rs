@@ -221,7 +221,7 @@ impl<E: Env> Stack<E> {
         let ts_offset = self.timestamp_offset(&tuple);
         let listener = self.socks[l as usize].id;
         let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local, tuple.remote);
+        (s.local, s.remote) = (tuple.local.into(), tuple.remote.into());
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, s.rings) };
         let fixed = request.fixed(base);
         home.hard.renew(&fixed);

@@ -2,13 +2,13 @@
 
 use super::Stack;
 use super::dgram::Dgram;
+use crate::addr::Addr;
 use crate::demux::ANY;
 use crate::dev::Dev;
 use crate::env::Env;
 use crate::list::Ends;
 use crate::record::{self, Hard, Journal};
 use crate::tcp::Conn;
-use core::net::SocketAddr;
 use libipc::net::Rings;
 use libipc::sock::{Error, Kind, Record};
 
@@ -81,8 +81,8 @@ pub(super) struct Sock {
     pub journal: &'static Journal,
     pub session: u16,
     pub id: u16,
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
+    pub local: Addr,
+    pub remote: Addr,
     pub rings: Rings,
     pub body: Body,
     pub queued: Queued,
@@ -151,7 +151,7 @@ impl<E: Env> Stack<E> {
         }
         let s = self.sock(i);
         s.body = Body::Free;
-        (s.local, s.remote) = (ANY, ANY);
+        (s.local, s.remote) = (ANY.into(), ANY.into());
         record::free(s.rec);
         let (session, id) = (s.session, s.id);
         self.signal_sockd |= self.sessions[session as usize].note_freed(id);

@@ -47,8 +47,8 @@ impl<E: Env> Stack<E> {
             sock: SockId { session: s.session, id: s.id },
             kind: self.kind(i)?,
             state: s.rec.state(),
-            local: s.local,
-            remote: peer(s.remote),
+            local: s.local.get(),
+            remote: peer(s.remote.get()),
             rx_queue,
             tx_queue,
             dropped: match s.body {

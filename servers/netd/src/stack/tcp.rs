@@ -208,17 +208,25 @@ impl<E: Env> Stack<E> {
         if outcome.contains(Outcome::ESTABLISHED) {
             self.fast_lesson(i, seg);
         }
-        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return };
         if outcome.intersects(Outcome::DROPPED) {
             segment_dropped(&mut self.counters, outcome);
         }
-        let (wants, hurries) = (conn.wants_output(), conn.hurries());
         if outcome.contains(Outcome::REFUSE) {
             self.refuse(p, seg, tuple);
         }
         self.after_tcp(i, outcome);
-        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
-            if hurries { self.send_at_once(i) } else { self.want_send(i) }
+        self.go_on(i);
+    }
+
+    /// A step of connection `i` has been done, and what follows from it: what it wants to say is queued, or leaves at
+    /// once; its timer is set.
+    #[inline]
+    pub(super) fn go_on(&mut self, i: u32) {
+        let Body::Tcp(conn) = &self.socks[i as usize].body else { return };
+        if conn.hurries() {
+            self.send_at_once(i);
+        } else if conn.wants_output() {
+            self.want_send(i);
         }
         self.arm(i);
     }
@@ -309,13 +317,8 @@ impl<E: Env> Stack<E> {
             let numbers = conn.reset_numbers();
             self.send_reset(i, numbers);
         }
-        let Body::Tcp(conn) = &self.socks[i as usize].body else { return };
-        let wants = conn.wants_output();
         self.after_tcp(i, outcome);
-        if wants && matches!(self.socks[i as usize].body, Body::Tcp(_)) {
-            self.want_send(i);
-        }
-        self.arm(i);
+        self.go_on(i);
     }
 }
 

@@ -50,8 +50,8 @@ impl<E: Env> Stack<E> {
         route
     }
 
-    /// Sends what connection `i` may send now.
-    pub(super) fn tcp_output(&mut self, i: u32) -> Served {
+    /// Sends what connection `i` may send now. `ready`: see [`Self::serve`].
+    pub(super) fn tcp_output(&mut self, i: u32, ready: u8) -> Served {
         let link = match self.tcp_route(i) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
@@ -74,7 +74,7 @@ impl<E: Env> Stack<E> {
         let v4 = self.socks[i as usize].remote.is_ipv4();
         let tso = link.station().is_some_and(|to| self.nics[to.dev].tso);
         let burst = if tso && v4 { MAX_BURST } else { 0 };
-        let served = self.send_segments(i, link, burst);
+        let served = self.send_segments(i, link, ready, burst);
         let now = self.now;
         if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
             conn.turn_over(now);
@@ -86,10 +86,11 @@ impl<E: Env> Stack<E> {
         served
     }
 
-    fn send_segments(&mut self, i: u32, link: Link, burst: u32) -> Served {
+    fn send_segments(&mut self, i: u32, link: Link, ready: u8, burst: u32) -> Served {
         let mut sent = 0;
+        let mut ready = matches!(link, Link::Device(to) if ready & to.dev.bit() != 0);
         while sent < QUOTA {
-            if !self.link_ready(i, link) {
+            if !core::mem::take(&mut ready) && !self.link_ready(i, link) {
                 return Served::Blocked;
             }
             let now = self.now;
@@ -114,6 +115,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Sends `out` of connection `i`, whatever it is.
+    #[inline(never)]
     fn send_out(&mut self, i: u32, link: Link, out: &Out) {
         let s = &self.socks[i as usize];
         let (local, remote) = (s.local, s.remote);
@@ -188,7 +190,7 @@ impl<E: Env> Stack<E> {
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
     pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
         let s = &self.socks[i as usize];
-        let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
+        let tuple = Tuple { space: Space::Tcp, local: s.local.get(), remote: s.remote.get() };
         let on = Dev::of_number(s.device);
         if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip(), on) {
             self.counters.resets_sent += 1;

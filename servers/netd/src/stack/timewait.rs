@@ -23,7 +23,7 @@ impl<E: Env> Stack<E> {
             return;
         }
         let owes_ack = conn.owes_ack();
-        let tuple = Tuple { space: Space::Tcp, local: s.local, remote: s.remote };
+        let tuple = Tuple { space: Space::Tcp, local: s.local.get(), remote: s.remote.get() };
         let mut waiting = conn.waiting(tuple, how);
         waiting.refresh(self.now);
         if let Some(oldest) = self.time_wait.oldest() {

@@ -325,7 +325,7 @@ impl<E: Env> Stack<E> {
                     continue;
                 }
             }
-            if self.serve(i, queued) == Served::Blocked {
+            if self.serve(i, queued, ready.map_or(0, Dev::bit)) == Served::Blocked {
                 match queued {
                     Queued::Local => local = false,
                     // Perhaps it waits for another card than before.
@@ -375,11 +375,11 @@ impl<E: Env> Stack<E> {
         self.nics.iter().map(|n| n.port.sent_bytes()).sum()
     }
 
-    /// Lets socket `i` send, whose turn it is.
-    pub(super) fn serve(&mut self, i: u32, queued: Queued) -> Served {
+    /// Lets socket `i` send, whose turn it is. `ready`: cards that are known to take frames, a bit each.
+    pub(super) fn serve(&mut self, i: u32, queued: Queued, ready: u8) -> Served {
         let before = self.sent_bytes();
         let served = match self.socks[i as usize].body {
-            Body::Tcp(_) => self.tcp_output(i),
+            Body::Tcp(_) => self.tcp_output(i, ready),
             Body::Dgram(_) => self.dgram_output(i),
             _ => Served::Done,
         };
@@ -398,7 +398,11 @@ impl<E: Env> Stack<E> {
 
     /// Whether socket `i` is connected to this very host.
     pub(super) fn is_local(&self, i: u32) -> bool {
-        let to = self.socks[i as usize].remote.ip();
+        let s = &self.socks[i as usize];
+        if matches!(&s.body, Body::Tcp(conn) if conn.known.way == self.iface.version()) {
+            return false;
+        }
+        let to = s.remote.ip();
         to.is_loopback() || self.iface.is_ours(to)
     }
 

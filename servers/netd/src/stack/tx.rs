@@ -399,6 +399,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// The pieces of `len` bytes from stream position `at` of socket `i`'s send ring.
+    #[inline(always)]
     pub(super) fn ring_pieces(&self, i: u32, at: u32, len: u32) -> Payload<'static> {
         let s = &self.socks[i as usize];
         if len == 0 {

@@ -20,9 +20,9 @@ const DONT_FRAGMENT: u64 = 0x0040;
 /// NOP, NOP, timestamps of ten bytes.
 const TIMESTAMPS: u32 = u32::from_le_bytes([1, 1, 8, 10]);
 
-/// What such a segment says, and where. Its IPv4 header is intact.
+/// What such a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plain {
+pub struct Said {
     /// Addresses.
     pub src: u32,
     /// Likewise.
@@ -43,6 +43,20 @@ pub struct Plain {
     pub tos: u8,
     /// Options.
     pub timestamps: Option<Timestamps>,
+}
+
+impl Said {
+    /// Its options.
+    pub fn options(&self) -> Options {
+        Options { timestamps: self.timestamps, ..Options::NONE }
+    }
+}
+
+/// Such a segment that has come. Its IPv4 header is intact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// What it says.
+    pub said: Said,
     /// Where in the frame the payload begins.
     pub payload: usize,
     /// Its length.
@@ -112,7 +126,7 @@ impl Plain {
         if ports.0 == 0 || ports.1 == 0 {
             return None;
         }
-        Some(Self {
+        let said = Said {
             src: u32::from_be(src),
             dst: u32::from_be(dst),
             src_port: ports.0,
@@ -123,15 +137,9 @@ impl Plain {
             window: be16(w[6]),
             tos: (w[1] >> 56) as u8,
             timestamps,
-            payload: header,
-            len: (total + 14 - header) as u32,
-            sum: Sum::from_raw(sum),
-        })
-    }
-
-    /// Its options.
-    pub fn options(&self) -> Options {
-        Options { timestamps: self.timestamps, ..Options::NONE }
+        };
+        let len = (total + 14 - header) as u32;
+        Some(Self { said, payload: header, len, sum: Sum::from_raw(sum) })
     }
 }
 
@@ -186,30 +194,12 @@ pub struct Headers {
     pub to: Mac,
     /// Likewise.
     pub from: Mac,
-    /// Type of service, identification, time to live.
-    pub tos: u8,
-    /// Likewise.
+    /// Identification, time to live.
     pub id: u16,
     /// Likewise.
     pub ttl: u8,
-    /// Addresses.
-    pub src: u32,
-    /// Likewise.
-    pub dst: u32,
-    /// Ports.
-    pub src_port: u16,
-    /// Likewise.
-    pub dst_port: u16,
-    /// Sequence number.
-    pub seq: Seq,
-    /// Acknowledgment number.
-    pub ack: Seq,
-    /// [`Flags::ACK`], perhaps [`Flags::PSH`].
-    pub flags: Flags,
-    /// Window, unscaled.
-    pub window: u16,
-    /// Options.
-    pub timestamps: Option<Timestamps>,
+    /// What the segment says.
+    pub said: Said,
     /// Bytes of payload.
     pub len: u16,
 }
@@ -217,22 +207,22 @@ pub struct Headers {
 impl Headers {
     /// Their length.
     pub const fn size(&self) -> usize {
-        if self.timestamps.is_some() { LONG } else { SHORT }
+        if self.said.timestamps.is_some() { LONG } else { SHORT }
     }
 
     /// Writes them, zeros behind. `whole`: with the checksum, as nothing follows; else with the sum of
     /// the pseudo-header, which the NIC completes.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, whole: bool) -> [u8; HEAD] {
         let mac = |Mac([a, b, c, d, e, f]): Mac| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
         let be16 = |n: u16| n.to_be() as u64;
         let be32 = |n: u32| n.to_be() as u64;
         let (to, from) = (mac(self.to), mac(self.from));
-        let (src, dst) = (be32(self.src), be32(self.dst));
-        let (seq, ack) = (be32(self.seq.0), be32(self.ack.0));
+        let (src, dst) = (be32(self.said.src), be32(self.said.dst));
+        let (seq, ack) = (be32(self.said.seq.0), be32(self.said.ack.0));
         let size = self.size();
         let tcp = self.len + (size - 34) as u16;
-        let first = VERSION | (self.tos as u64) << 8;
+        let first = VERSION | (self.said.tos as u64) << 8;
         let second = be16(tcp + 20) | be16(self.id) << 16 | DONT_FRAGMENT << 32;
         let second = second | (self.ttl as u64) << 48 | 6 << 56;
         let pseudo = src + dst;
@@ -243,13 +233,13 @@ impl Headers {
             from >> 16 | 0x0008 << 32 | first << 48,
             second,
             u16::from_le_bytes(ip) as u64 | src << 16 | dst << 48,
-            dst >> 16 | be16(self.src_port) << 16 | be16(self.dst_port) << 32 | seq << 48,
-            seq >> 16 | ack << 16 | offset << 48 | (self.flags.bits() as u64) << 56,
-            be16(self.window),
+            dst >> 16 | be16(self.said.src_port) << 16 | be16(self.said.dst_port) << 32 | seq << 48,
+            seq >> 16 | ack << 16 | offset << 48 | (self.said.flags.bits() as u64) << 56,
+            be16(self.said.window),
             0,
             0,
         ];
-        if let Some(Timestamps { value, echo }) = self.timestamps {
+        if let Some(Timestamps { value, echo }) = self.said.timestamps {
             let (kinds, value, echo) = (TIMESTAMPS as u64, be32(value), be32(echo));
             w[6] |= kinds << 48;
             w[7] = kinds >> 16 | value << 16 | echo << 48;
@@ -310,18 +300,20 @@ mod tests {
         Headers {
             to: Mac([2, 3, 4, 5, 6, 7]),
             from: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
-            tos: 0x10,
             id: 0xfedc,
             ttl: 63,
-            src: 0x0a00_020f,
-            dst: 0xc0a8_ff01,
-            src_port: 0x1234,
-            dst_port: 0xabcd,
-            seq: Seq(0xfffe_fdfc),
-            ack: Seq(0x0102_0304),
-            flags: Flags::ACK | Flags::PSH,
-            window: 0x9876,
-            timestamps,
+            said: Said {
+                tos: 0x10,
+                src: 0x0a00_020f,
+                dst: 0xc0a8_ff01,
+                src_port: 0x1234,
+                dst_port: 0xabcd,
+                seq: Seq(0xfffe_fdfc),
+                ack: Seq(0x0102_0304),
+                flags: Flags::ACK | Flags::PSH,
+                window: 0x9876,
+                timestamps,
+            },
             len,
         }
     }
@@ -333,13 +325,12 @@ mod tests {
         let ty = ethernet::EtherType::Ipv4;
         ethernet::Repr { dst: h.to, src: h.from, ty }.emit(eth.try_into().unwrap());
         let tcp_len = h.len + (h.size() - 34) as u16;
-        let (src, dst) = (Ipv4Addr::from_bits(h.src), Ipv4Addr::from_bits(h.dst));
+        let (src, dst) = (Ipv4Addr::from_bits(h.said.src), Ipv4Addr::from_bits(h.said.dst));
         let ip = ip::Repr::new(src.into(), dst.into(), ip::protocol::TCP, tcp_len);
-        let ip = ip::Repr { tos: h.tos, hop_limit: h.ttl, ..ip };
+        let ip = ip::Repr { tos: h.said.tos, hop_limit: h.ttl, ..ip };
         ip.v4(src, dst, h.id).emit(rest.first_chunk_mut().unwrap());
-        let options = Options { timestamps: h.timestamps, ..Options::NONE };
-        let &Headers { seq, ack, flags, window, .. } = h;
-        let (src, dst) = (h.src_port, h.dst_port);
+        let options = h.said.options();
+        let Said { seq, ack, flags, window, src_port: src, dst_port: dst, .. } = h.said;
         let repr = tcp::Repr { src, dst, seq, ack, flags, window, urgent: 0, options };
         let mut tcp = [0; tcp::MAX_HEADER];
         let len = repr.emit(&mut tcp);
@@ -392,9 +383,7 @@ mod tests {
             let frame = h.emit(true);
             let p = Plain::parse(&frame, 60.max(h.size()), h.to).expect("plain");
             assert!(p.sum.is_intact());
-            assert_eq!((p.src, p.dst, p.src_port, p.dst_port), (h.src, h.dst, 0x1234, 0xabcd));
-            assert_eq!((p.seq, p.ack, p.flags, p.window), (h.seq, h.ack, h.flags, h.window));
-            assert_eq!((p.tos, p.timestamps, p.payload, p.len), (0x10, timestamps, h.size(), 0));
+            assert_eq!((p.said, p.payload, p.len), (h.said, h.size(), 0));
         }
     }
 
