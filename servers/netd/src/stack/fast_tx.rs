@@ -35,10 +35,14 @@ impl<E: Env> Stack<E> {
     /// The way of connection `i` has been found.
     #[cold]
     pub(super) fn remember_way(&mut self, i: u32) {
-        let s = &mut self.socks[i as usize];
-        let (true, Body::Tcp(conn)) = (s.remote.is_ipv4(), &mut s.body) else { return };
-        let hop = self.iface.next_hop(s.remote.ip(), Dev::of_number(s.device), self.now);
-        if let Some(place) = hop.and_then(|hop| self.neighbours.place_of(hop))
+        let s = &self.socks[i as usize];
+        let Some((dst, _)) = s.remote.v4() else { return };
+        let known = if s.device == 0 { self.known_neighbour(dst.into()) } else { None };
+        let place = known.or_else(|| {
+            let hop = self.iface.next_hop(s.remote.ip(), Dev::of_number(s.device), self.now)?;
+            self.neighbours.place_of(hop)
+        });
+        if let (Some(place), Body::Tcp(conn)) = (place, &mut self.socks[i as usize].body)
             && !self.paths.is_special(self.now)
         {
             conn.known.way = self.iface.version();
@@ -90,7 +94,7 @@ impl<E: Env> Stack<E> {
         if short && out.len > 0 {
             return false;
         }
-        headers.id = self.identification(core::net::IpAddr::V4(*remote.ip()));
+        headers.id = self.identification(core::net::IpAddr::V4(dst.into()));
         let payload = self.ring_pieces(i, out.at, out.len);
         let sent = self.put_plain(to.dev, &headers.emit(short), size, payload, short);
         if sent {

@@ -16,9 +16,9 @@ const WAYS: usize = 64;
 #[derive(Clone, Copy)]
 struct Way {
     dst: Ipv4Addr,
-    /// From where, and from where if nobody says.
+    /// From where, and, when somebody has asked, from where if nobody says.
     src: Ipv4Addr,
-    source: Ipv4Addr,
+    source: Option<Ipv4Addr>,
     /// Of which version of the addresses; 0: of none.
     version: u32,
     neighbour: Place,
@@ -31,7 +31,7 @@ impl Ways {
     pub(super) const fn new() -> Self {
         let none = Ipv4Addr::UNSPECIFIED;
         let neighbour = Place::NONE;
-        Self([Way { dst: none, src: none, source: none, version: 0, neighbour }; WAYS])
+        Self([Way { dst: none, src: none, source: None, version: 0, neighbour }; WAYS])
     }
     fn slot(dst: Ipv4Addr) -> usize {
         let bits = dst.to_bits();
@@ -59,9 +59,26 @@ impl<E: Env> Stack<E> {
 
     /// The address to speak to `dst` from, likewise.
     #[inline]
-    pub(super) fn known_source(&self, dst: IpAddr) -> Option<IpAddr> {
-        let IpAddr::V4(dst) = dst else { return None };
-        self.way(dst).map(|w| IpAddr::V4(w.source))
+    pub(super) fn known_source(&mut self, dst: IpAddr) -> Option<IpAddr> {
+        let IpAddr::V4(to) = dst else { return None };
+        match self.way(to)?.source {
+            Some(source) => Some(IpAddr::V4(source)),
+            None => self.find_source(to),
+        }
+    }
+
+    #[cold]
+    fn find_source(&mut self, dst: Ipv4Addr) -> Option<IpAddr> {
+        let source = self.source(IpAddr::V4(dst), None);
+        if let Some(IpAddr::V4(source)) = source {
+            self.ways.0[Ways::slot(dst)].source = Some(source);
+        }
+        source
+    }
+
+    /// The neighbour on the way to `dst`, likewise.
+    pub(super) fn known_neighbour(&self, dst: Ipv4Addr) -> Option<Place> {
+        self.way(dst).map(|w| w.neighbour)
     }
 
     /// `route` was found from `src` to `dst`: if it is to a neighbour that is known, it need not be found again.
@@ -70,13 +87,13 @@ impl<E: Env> Stack<E> {
         let (Route::Via(Link::Device(_)), false) = (route, self.paths.is_special(self.now)) else {
             return;
         };
-        let place = self.next_hop(dst, None).and_then(|hop| self.neighbours.place_of(hop));
         // Groups and broadcasts have no neighbour.
-        if let (Some(neighbour), Some(IpAddr::V4(source))) = (place, self.source(dst, None))
-            && !dst.is_multicast()
+        if !dst.is_multicast()
             && !self.iface.is_broadcast(dst)
+            && let Some(hop) = self.next_hop(dst, None)
+            && let Some(neighbour) = self.neighbours.place_of(hop)
         {
-            let version = self.iface.version();
+            let (version, source) = (self.iface.version(), None);
             self.ways.0[Ways::slot(to)] = Way { dst: to, src: from, source, version, neighbour };
         }
     }
