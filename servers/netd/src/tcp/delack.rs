@@ -111,7 +111,8 @@ impl Conn {
     pub(super) fn schedule_ack(&mut self, len: u32, flags: Flags, now: u64) {
         let window = self.rcv_adv - self.rcv_nxt;
         self.delay.came(len, flags.contains(Flags::PSH), window, self.rtt.rto(), now);
-        let quick = self.delay.quick > 0 && !self.delay.answering;
+        // What ends with a FIN waits for the program's own.
+        let quick = self.delay.quick > 0 && !self.delay.answering && !flags.contains(Flags::FIN);
         if quick || self.rcv_nxt - self.acked > self.delay.size as u32 {
             self.need |= Need::ACK;
             return;

@@ -25,10 +25,13 @@ impl Conn {
         if let Some(fin) = self.peer_fin {
             end = end.min(fin);
         }
-        if !start.lt(end) {
+        // Half the space of numbers away from the window a segment lies on both sides of it.
+        let skip = start - seg.seq;
+        if !start.lt(end) || skip >= seg.len {
             return none;
         }
-        Plan { skip: start - seg.seq, len: end - start, at: start - (self.irs + 1) }
+        let len = (end - start).min(seg.len - skip);
+        Plan { skip, len, at: start - (self.irs + 1) }
     }
 
     /// A segment turned out to be damaged after its payload was stored by `plan`.
