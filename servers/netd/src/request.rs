@@ -106,11 +106,19 @@ pub struct Progress {
     pub challenge_from: u64,
     /// Its ACK has come, and data is waited for (TCP_DEFER_ACCEPT).
     pub deferred: bool,
+    /// The timestamps of the first SYN-ACK and of the last; `None`: none, or not known.
+    pub stamps: Option<(u32, u32)>,
 }
 
 /// One that begins.
-const BEGUN: Progress =
-    Progress { listener: u32::MAX, retries: 0, sent_at: None, challenge_from: 0, deferred: false };
+const BEGUN: Progress = Progress {
+    listener: u32::MAX,
+    retries: 0,
+    sent_at: None,
+    challenge_from: 0,
+    deferred: false,
+    stamps: None,
+};
 
 /// The table. Used entries are on their listeners' lists.
 pub struct Requests {

@@ -277,6 +277,11 @@ impl File {
             }
             (ipproto::IP, ip::MULTICAST_TTL) | (ipproto::IPV6, ipv6::MULTICAST_HOPS) => {
                 let hops = if number == -1 { 1 } else { number };
+                if matches!(self.kind, Kind::Stream(_)) {
+                    // There TCP_DEFER_ACCEPT lies.
+                    let v4 = level == ipproto::IP;
+                    return Err(if v4 { Errno::EINVAL } else { Errno::ENOPROTOOPT });
+                }
                 if !(0..=255).contains(&hops) {
                     return Err(Errno::EINVAL);
                 }
@@ -407,7 +412,11 @@ impl File {
                 _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),
             },
             (ipproto::IP, ip::MULTICAST_TTL) | (ipproto::IPV6, ipv6::MULTICAST_HOPS) => {
-                (words.multicast_ttl.load(Relaxed) ^ 1) as i32
+                if stream {
+                    1
+                } else {
+                    (words.multicast_ttl.load(Relaxed) ^ 1) as i32
+                }
             }
             (ipproto::IP, ip::MTU_DISCOVER) | (ipproto::IPV6, ipv6::MTU_DISCOVER) => {
                 match words.options.load(Relaxed) & option::PMTU {

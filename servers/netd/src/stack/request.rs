@@ -19,9 +19,9 @@ use core::net::SocketAddr;
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{self, Error, Kind, flags};
 
-/// The first SYN-ACK is repeated after this, with doubling pauses, this often.
+/// The first SYN-ACK is repeated after this, with doubling pauses up to the second.
 const FIRST_NS: u64 = 1_000_000_000;
-const RETRIES: u8 = 5;
+const MOST_NS: u64 = 120_000_000_000;
 
 /// A segment as it arrived, with where it lies.
 pub(super) struct Arrival<'a> {
@@ -54,6 +54,7 @@ impl<E: Env> Stack<E> {
         }
         self.wheel.set(number, now + FIRST_NS);
         let timestamps = self.timestamps(request);
+        self.requests.progress(entry).stamps = timestamps.map(|t| (t.value, t.value));
         self.send_syn_ack_with(l, request, timestamps, cookie);
     }
 
@@ -106,20 +107,31 @@ impl<E: Env> Stack<E> {
         let progress = self.requests.progress(entry);
         let Progress { listener: l, retries, deferred, .. } = *progress;
         let patience = if deferred { self.defer_retries(l) } else { 0 };
-        if retries >= RETRIES && retries >= patience {
+        if retries >= self.wanted(l).syn_ack_retries() && retries >= patience {
             self.counters.requests_expired += 1;
             return self.end_request(number);
         }
         let progress = self.requests.progress(entry);
-        progress.retries += 1;
-        progress.sent_at = None;
-        let pause = FIRST_NS << progress.retries;
+        progress.retries = retries.saturating_add(1);
+        let pause = pause_after(progress.retries);
         self.wheel.set(number, self.now + pause);
         // The peer has it; at the end of the delay it is asked for another ACK.
-        if !deferred || retries + 1 >= patience {
+        if !deferred || retries.saturating_add(1) >= patience {
             self.counters.retransmits += 1;
-            self.send_syn_ack(l, &request);
+            self.repeat_syn_ack(entry, &request);
         }
+    }
+
+    /// Sends the SYN-ACK of the handshake at `entry` again.
+    fn repeat_syn_ack(&mut self, entry: usize, request: &Request) {
+        let timestamps = self.timestamps(request);
+        let progress = self.requests.progress(entry);
+        progress.sent_at = None;
+        if let (Some((_, last)), Some(now)) = (&mut progress.stamps, timestamps) {
+            *last = now.value;
+        }
+        let l = progress.listener;
+        self.send_syn_ack_with(l, request, timestamps, None);
     }
 
     /// How often the SYN-ACK would have been repeated until listener `l` no longer waits for data
@@ -154,11 +166,9 @@ impl<E: Env> Stack<E> {
         if seg.seq == request.irs && seg.flags & asks == Flags::SYN && !old {
             // Our SYN-ACK was lost.
             if self.may_answer(entry) {
-                self.requests.progress(entry).sent_at = None;
-                let pause = FIRST_NS << self.requests.progress(entry).retries;
+                let pause = pause_after(self.requests.progress(entry).retries);
                 self.wheel.set(number, self.now + pause);
-                let l = self.requests.progress(entry).listener;
-                self.send_syn_ack(l, &request);
+                self.repeat_syn_ack(entry, &request);
             }
             return Ok(());
         }
@@ -167,12 +177,13 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         let exact = seg.seq == first;
-        if rst && exact {
+        let foreign = echoes_another(&request, self.requests.progress(entry).stamps, seg);
+        if rst && exact && !foreign {
             self.end_request(number);
             return Ok(());
         }
         let fits = in_window(seg, first, request.window as u32);
-        if old || !fits || rst {
+        if old || foreign || !fits || rst {
             self.counters.tcp_unacceptable += 1;
             // Who sends text waits for an answer; the limit is against two that answer each other.
             let waits = seg.space() > 0 && !seg.flags.intersects(Flags::SYN | Flags::RST);
@@ -258,11 +269,6 @@ impl<E: Env> Stack<E> {
         })
     }
 
-    fn send_syn_ack(&mut self, l: u32, request: &Request) {
-        let timestamps = self.timestamps(request);
-        self.send_syn_ack_with(l, request, timestamps, None);
-    }
-
     /// Sends the SYN-ACK of `request` to listener `l`, with these timestamps.
     pub(super) fn send_syn_ack_with(
         &mut self,
@@ -345,6 +351,22 @@ impl<E: Env> Stack<E> {
             self.end_request(number);
         }
         true
+    }
+}
+
+/// How long the SYN-ACK waits after so many repetitions.
+fn pause_after(retries: u8) -> u64 {
+    (FIRST_NS << retries.min(7)).min(MOST_NS)
+}
+
+/// Whether a segment echoes a timestamp that none of our SYN-ACKs had (Linux's `tsecr_reject`).
+fn echoes_another(request: &Request, stamps: Option<(u32, u32)>, seg: &Segment) -> bool {
+    let echo = seg.options.timestamps.filter(|t| t.echo != 0).map(|t| t.echo);
+    match (echo, stamps) {
+        (Some(echo), Some((first, last))) if request.flags & flags::TIMESTAMPS != 0 => {
+            echo.wrapping_sub(first) > last.wrapping_sub(first)
+        }
+        _ => false,
     }
 }
 

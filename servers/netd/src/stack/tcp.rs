@@ -52,7 +52,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// What the program wants of socket `i`: while it is a listener's, what it wants of that one.
-    fn wanted(&self, i: u32) -> Opts {
+    pub(super) fn wanted(&self, i: u32) -> Opts {
         let s = &self.socks[i as usize];
         let id = if s.listener == NONE { s.id } else { self.socks[s.listener as usize].id };
         Opts::read(self.sessions[s.session as usize].app(id))

@@ -195,17 +195,15 @@ impl<E: Env> Stack<E> {
         if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip(), on) {
             self.counters.resets_sent += 1;
             let mut repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
+            let mut how = Envelope::PLAIN;
             if let Body::Tcp(conn) = &self.socks[i as usize].body {
                 repr.options.timestamps = conn.timestamps(self.now);
+                let opts = conn.opts();
+                let (tos, hop_limit) = (opts.tos, opts.ttl);
+                how = Envelope { tos, hop_limit, cut: opts.may_be_cut(), ..how };
             }
-            self.send_segment(
-                link,
-                tuple.local.ip(),
-                tuple.remote.ip(),
-                &repr,
-                Payload::None,
-                Envelope::PLAIN,
-            );
+            let (src, dst) = (tuple.local.ip(), tuple.remote.ip());
+            self.send_segment(link, src, dst, &repr, Payload::None, how);
         }
     }
 

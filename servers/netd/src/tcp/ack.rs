@@ -13,7 +13,7 @@ impl Conn {
     /// Takes in what a segment acknowledges.
     pub(super) fn acknowledgment(&mut self, seg: &Segment, now: u64) -> Outcome {
         let old_window = self.wnd;
-        if self.wl1.lt(seg.seq) || (self.wl1 == seg.seq && self.wl2.le(seg.ack)) {
+        if self.speaks_of_window(seg) {
             self.update_window(seg);
         }
         if self.wnd == 0 {
@@ -54,6 +54,18 @@ impl Conn {
             && !said.duplicate;
         self.learn(&News { seg, said: &said, prior, repeats, now });
         outcome
+    }
+
+    /// Whether the window of a segment is news (RFC 9293 3.10.7.4): not with an old ACK, and what was said together with
+    /// the same numbers only if it grew or closed (`tcp_may_update_window`).
+    #[inline]
+    fn speaks_of_window(&self, seg: &Segment) -> bool {
+        if self.una.lt(seg.ack) {
+            return true;
+        }
+        let window = (seg.window as u32) << self.snd_shift;
+        let grew = self.wl1 == seg.seq && (self.wnd < window || window == 0);
+        self.una == seg.ack && (self.wl1.lt(seg.seq) || grew)
     }
 
     /// The window was closed and is open: what probes were refused goes out again first.

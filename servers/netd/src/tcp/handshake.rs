@@ -122,7 +122,7 @@ impl Conn {
         self.wnd = syn.window as u32;
         self.max_wnd = 0;
         self.raise_max_window();
-        (self.wl1, self.wl2) = (syn.seq, syn.ack);
+        self.wl1 = syn.seq;
     }
 
     /// RFC 9293 3.10.7.3. Text and FIN that come with the SYN are left to be repeated, but for Fast Open.

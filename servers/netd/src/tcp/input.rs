@@ -55,8 +55,13 @@ impl Conn {
         if let Err(outcome) = self.validate(seg, now) {
             return outcome;
         }
+        if self.orphan
+            && self.state == State::FinWait2
+            && let Err(outcome) = self.awaits_fin(seg)
+        {
+            return outcome;
+        }
         let mut outcome = Outcome::empty();
-        self.heard(now);
         if self.state == State::SynReceived {
             if !self.iss.lt(seg.ack) || !seg.ack.le(self.max) {
                 return Outcome::REFUSE;
@@ -73,6 +78,7 @@ impl Conn {
             self.challenge(now);
             return outcome | Outcome::CHALLENGED;
         }
+        self.heard(now);
         self.note_timestamp(seg, now);
         outcome |= self.acknowledgment(seg, now);
         if self.state == State::Closed {
@@ -125,7 +131,7 @@ impl Conn {
         if self.max_wnd < self.wnd {
             self.raise_max_window();
         }
-        (self.wl1, self.wl2) = (seg.seq, seg.ack);
+        self.wl1 = seg.seq;
     }
 
     /// The text: RFC 9293 3.10.7.4 seventh. It is in the ring already; here it begins to count.

@@ -176,7 +176,6 @@ pub struct Conn {
     wnd: u32,
     max_wnd: u32,
     wl1: Seq,
-    wl2: Seq,
     snd_shift: u8,
     /// Payload of a segment: `carries`, bound by the peer's window.
     mss: u32,
@@ -295,7 +294,6 @@ impl Conn {
             wnd: 0,
             max_wnd: 0,
             wl1: Seq(0),
-            wl2: Seq(0),
             snd_shift: 0,
             mss,
             carries: config.mss,
@@ -356,9 +354,9 @@ impl Conn {
     pub fn is_synchronised(&self) -> bool {
         !matches!(self.state, State::SynSent | State::SynReceived | State::Closed)
     }
-    /// What an RST of ours carries, and what TIME-WAIT must know: the next number of each side.
+    /// What an RST of ours carries: a number that the peer's window has, and the next one expected.
     pub fn reset_numbers(&self) -> (Seq, Seq) {
-        (self.max, self.rcv_nxt)
+        (self.ack_seq(), self.rcv_nxt)
     }
     /// Whether the peer waits for an ACK of something.
     pub fn owes_ack(&self) -> bool {
@@ -377,9 +375,9 @@ impl Conn {
         let una = self.una.max(self.iss + 1).min(self.tail);
         self.tail - una
     }
-    /// Whether `seq`, quoted by an ICMP error, is in flight (RFC 5927 4.1).
+    /// Whether `seq`, quoted by an ICMP error, is in flight (RFC 5927 4.1), or next.
     pub fn in_flight(&self, seq: Seq) -> bool {
-        (self.una.le(seq) || seq == self.iss && self.is_fast_child()) && seq.lt(self.max)
+        (self.una.le(seq) || seq == self.iss && self.is_fast_child()) && seq.le(self.max)
     }
     /// When [`Conn::timer`] is due, [`NEVER`] if it is not.
     pub fn deadline(&self) -> u64 {

@@ -86,6 +86,10 @@ impl Opts {
     pub const fn syn_retries(&self) -> u8 {
         or(self.syn_retries as u64, 6) as u8
     }
+    /// Repetitions of a listener's SYN-ACKs: TCP_SYNCNT, or `tcp_synack_retries`.
+    pub const fn syn_ack_retries(&self) -> u8 {
+        or(self.syn_retries as u64, 5) as u8
+    }
     /// The largest segment wanted, at most `path`.
     pub fn max_seg(&self, path: u16) -> u16 {
         if self.max_seg == 0 { path } else { self.max_seg.clamp(88, path.max(88)).min(path) }

@@ -63,7 +63,7 @@ impl Conn {
 
     /// Sequence number of a segment that takes none: the peer must find it acceptable, or it would
     /// not read the ACK. Not beyond the window, which a probe may be.
-    fn ack_seq(&self) -> Seq {
+    pub(super) fn ack_seq(&self) -> Seq {
         self.max.min(self.una + self.wnd).max(self.una)
     }
 

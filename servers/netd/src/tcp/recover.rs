@@ -109,7 +109,7 @@ impl Conn {
             && self.rcv_adv - self.rcv_nxt <= self.rx_size;
         self.recover_window();
         // The next segment that is in order may set the window.
-        (self.wl1, self.wl2) = (nxt - 1, self.una);
+        self.wl1 = nxt - 1;
         holds.then_some(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Conn, Need, Outcome, Segment};
 use crate::record;
+use crate::wire::tcp::Flags;
 use libipc::sock::{State, event};
 
 impl Conn {
@@ -54,14 +55,28 @@ impl Conn {
         Outcome::READY
     }
 
+    /// Nobody holds the socket, and nothing but the peer's FIN is missing: whether `seg`, which is acceptable, is that.
+    /// What else is new resets; what is not is dropped, as in TIME-WAIT (`tcp_timewait_state_process`).
+    #[cold]
+    pub(super) fn awaits_fin(&mut self, seg: &Segment) -> Result<(), Outcome> {
+        let end = seg.seq + seg.len + seg.flags.contains(Flags::FIN) as u32;
+        if !self.rcv_nxt.lt(end) || end == seg.seq {
+            return Err(Outcome::empty());
+        }
+        if seg.flags.contains(Flags::FIN) && end == self.rcv_nxt + 1 {
+            return Ok(());
+        }
+        Err(self.end(None) | Outcome::REFUSE)
+    }
+
     /// Whether an abort is told by an RST: what the peer sent or has yet to hear would be lost otherwise.
     pub fn tells_abort(&self) -> bool {
         match self.state {
             State::Closed | State::SynSent | State::TimeWait => false,
-            // Both sides have said all, but for what is still in our ring.
+            // Both sides have said all, but for what is still in our rings.
             State::Closing | State::LastAck => {
                 let end = self.fin.map_or(self.tail, |fin| fin + 1);
-                self.max.lt(end) || self.need.contains(Need::SYN)
+                self.max.lt(end) || self.need.contains(Need::SYN) || self.unread() > 0
             }
             _ => true,
         }

@@ -83,7 +83,7 @@ impl Conn {
 
     /// What TIME-WAIT keeps of it.
     pub fn waiting(&mut self, tuple: Tuple, held: u8) -> Waiting {
-        let (snd_nxt, rcv_nxt) = self.reset_numbers();
+        let (snd_nxt, rcv_nxt) = (self.max, self.rcv_nxt);
         let ts_recent = self.ts_recent();
         Waiting { tuple, snd_nxt, rcv_nxt, window: self.window(), ts_recent, held, until: 0 }
     }

@@ -59,12 +59,17 @@ impl Conn {
     /// PAWS, RFC 7323 5.3 R1: whether the segment is from long ago. An RST never is.
     pub(super) fn is_outdated(&self, seg: &Segment, now: u64) -> bool {
         let (Some(t), true) = (seg.options.timestamps, self.timed()) else { return false };
-        let PeerClock { recent, at } = self.peer_clock;
+        let recent = self.peer_clock.recent;
         let late = recent.wrapping_sub(t.value) as i32;
         if late <= SLACK || recent == 0 || seg.flags.contains(Flags::RST) {
             return false;
         }
-        seconds(now).wrapping_sub(at) < OUTDATED && !self.is_overtaken_ack(seg, late)
+        !self.is_clock_old(now) && !self.is_overtaken_ack(seg, late)
+    }
+
+    /// Whether `TS.Recent` says nothing any more (RFC 7323 5.5).
+    fn is_clock_old(&self, now: u64) -> bool {
+        seconds(now).wrapping_sub(self.peer_clock.at) >= OUTDATED
     }
 
     /// An ACK that says nothing new and was overtaken on the way within an RTO does no harm, and an
@@ -84,7 +89,11 @@ impl Conn {
     /// waited for.
     pub(super) fn note_timestamp(&mut self, seg: &Segment, now: u64) {
         let (Some(t), true) = (seg.options.timestamps, self.timed()) else { return };
-        if seg.seq.le(self.acked) && (self.peer_clock.recent.wrapping_sub(t.value) as i32) <= 0 {
+        let PeerClock { recent, .. } = self.peer_clock;
+        if !seg.seq.le(self.acked) {
+            return;
+        }
+        if (recent.wrapping_sub(t.value) as i32) <= 0 || recent == 0 || self.is_clock_old(now) {
             self.peer_clock.at = seconds(now);
             if self.peer_clock.recent != t.value {
                 self.set_ts_recent(t.value);

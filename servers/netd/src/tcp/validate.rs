@@ -35,6 +35,14 @@ impl Conn {
             // RFC 9293 3.10.7.4: back to LISTEN. Linux tells whoever sent it.
             return Err(self.end(None) | Outcome::REFUSE);
         }
+        if seg.flags.contains(Flags::SYN) && self.orphan && self.state == State::FinWait2 {
+            // Nobody is there to lose anything, and the peer begins anew.
+            return Err(if self.rcv_nxt.le(seg.seq) {
+                self.end(None) | Outcome::REFUSE
+            } else {
+                Outcome::UNACCEPTABLE
+            });
+        }
         // RFC 5961 4.2, but for the SYN-ACK of a simultaneous open.
         if seg.flags.contains(Flags::SYN) && !self.crosses(seg) {
             self.challenge(now);
@@ -69,7 +77,8 @@ impl Conn {
     fn reset_by(&mut self, seg: &Segment, now: u64) -> Outcome {
         // A peer that has sent more than has arrived resets at the end of that.
         let end = self.ooo.end(self.board.pool()).unwrap_or(self.rcv_nxt);
-        if seg.seq == self.rcv_nxt || seg.seq == end || self.resets_before_fin(seg) {
+        let forgotten = self.orphan && self.state == State::FinWait2;
+        if forgotten || seg.seq == self.rcv_nxt || seg.seq == end || self.resets_before_fin(seg) {
             return self.reset();
         }
         self.challenge(now);
