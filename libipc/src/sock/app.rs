@@ -207,6 +207,8 @@ pub mod congestion {
     pub const CUBIC: u8 = 0;
     /// NewReno (RFC 5681, 6582), `reno` in Linux.
     pub const RENO: u8 = 1;
+    /// BBR, version 1, for up to 16 connections of a program; others have [`CUBIC`].
+    pub const BBR: u8 = 2;
 }
 
 #[cfg(test)]

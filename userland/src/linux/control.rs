@@ -20,7 +20,8 @@ const MIN_RECEIVE: u32 = 2304;
 /// Largest value that SO_SNDBUF and SO_RCVBUF take (`wmem_max`, `rmem_max`).
 const MAX_BUFFER: u32 = 212_992;
 /// Names of congestion control, as `TCP_CONGESTION` has them.
-const CONGESTION: [(&[u8], u8); 2] = [(b"cubic", congestion::CUBIC), (b"reno", congestion::RENO)];
+const CONGESTION: [(&[u8], u8); 3] =
+    [(b"cubic", congestion::CUBIC), (b"reno", congestion::RENO), (b"bbr", congestion::BBR)];
 const CONGESTION_NAME: usize = 16;
 /// Options of IPv4 that refuse to be set to nothing.
 const NEEDS_VALUE: [i32; 4] = [ip::TTL, ip::MULTICAST_TTL, ip::MULTICAST_LOOP, ip::MULTICAST_ALL];

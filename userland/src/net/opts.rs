@@ -323,6 +323,7 @@ impl<'a> Opts<'a> {
         let number = match name {
             "cubic" => congestion::CUBIC,
             "reno" => congestion::RENO,
+            "bbr" => congestion::BBR,
             _ => return Err(Error::NotFound),
         };
         self.words().congestion.store(number, Relaxed);
@@ -334,6 +335,7 @@ impl<'a> Opts<'a> {
     pub fn congestion(self) -> &'static str {
         match self.words().congestion.load(Relaxed) {
             congestion::RENO => "reno",
+            congestion::BBR => "bbr",
             _ => "cubic",
         }
     }

@@ -204,6 +204,7 @@ impl Conn {
         self.heard(now);
         self.time_window(now);
         self.begin_send_limit();
+        self.choose_congestion(now);
         self.arm_keep_alive(now);
         Outcome::ESTABLISHED | Outcome::READY
     }

@@ -36,6 +36,7 @@ impl Conn {
     pub fn info(&self, now: u64) -> TcpInfo {
         let ms = |at: u64| (now.saturating_sub(at) / 1_000_000).min(u32::MAX as u64) as u32;
         let tally = &self.recovery.tally;
+        let delivery = self.delivery_rate();
         let info = TcpInfo {
             state: TcpInfo::state_of(self.state),
             retransmits: self.retries,
@@ -80,9 +81,11 @@ impl Conn {
             rcv_space: self.tuning.taken(),
             rcv_rtt: self.tuning.rtt(),
             pacing_rate: match self.pacing_rate() {
-                0 => u64::MAX,
+                0 => self.fair_rate().unwrap_or(u64::MAX),
                 rate => rate,
             },
+            delivery_rate: delivery.0,
+            app_limited: delivery.1,
             max_pacing_rate: match self.opts().pacing_rate {
                 0 => u64::MAX,
                 rate => rate,

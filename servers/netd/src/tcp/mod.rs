@@ -23,6 +23,7 @@
 //! | `rack`, `recovery`, `tail` | what is lost (RFC 8985), and what follows (RFC 6937), by ACKs and by time |
 //! | `undo` | the way back if nothing was (RFC 3522, 3708, 5682) |
 //! | `congestion` | how much may be in flight |
+//! | `model`, `rate` | BBR's place and what feeds it |
 //! | `fastopen` | data with and before the handshake (RFC 7413) |
 //! | `probing` | what the path carries, if nobody says (RFC 4821) |
 //! | `window`, `sndbuf` | how much is offered to the peer, and how much a program may write |
@@ -44,6 +45,7 @@ mod handshake;
 mod info;
 mod input;
 mod memory;
+mod model;
 mod opts;
 mod output;
 mod pacing;
@@ -52,6 +54,7 @@ mod pool;
 mod predict;
 mod probing;
 mod rack;
+mod rate;
 mod recover;
 mod recovery;
 mod rtt;

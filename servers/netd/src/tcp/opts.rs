@@ -1,6 +1,6 @@
 //! What the program wants of a connection: a copy of its words ([`AppSock`]), made within bounds.
 
-use super::{Algorithm, Conn};
+use super::Conn;
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::sock::{AppSock, option};
 
@@ -141,7 +141,7 @@ impl Conn {
             self.urgent_until(opts.urgent);
         }
         if old.congestion != opts.congestion {
-            self.cc.set_algorithm(Algorithm::from_byte(opts.congestion));
+            self.choose_congestion(now);
         }
         self.push_by(&old);
         if old.window_clamp != opts.window_clamp {

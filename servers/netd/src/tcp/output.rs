@@ -72,6 +72,9 @@ impl Conn {
     pub fn turn_over(&mut self, now: u64) {
         self.note_pace(now);
         if self.una.lt(self.max) && self.is_synchronised() {
+            if self.is_modelled() {
+                return self.model_turn_over();
+            }
             self.cc.on_sent(self.pipe(), self.una, self.max, self.rtt.rto(), now);
         }
     }
@@ -89,7 +92,7 @@ impl Conn {
     /// Whether [`Conn::next_segment`] would have nothing, and nothing would change by asking.
     #[inline]
     pub fn has_no_more(&self) -> bool {
-        self.opts().pacing_rate == 0 && !self.wants_output()
+        !self.paces() && !self.wants_output()
     }
 
     #[inline]
@@ -106,7 +109,7 @@ impl Conn {
         {
             return Some(out);
         }
-        let paces = self.opts().pacing_rate != 0;
+        let paces = self.paces();
         if paces && self.paced(now) {
             return None;
         }
@@ -341,6 +344,9 @@ impl Conn {
             flags |= bits;
         }
         if seq != end {
+            if self.is_modelled() {
+                self.model_sent(self.una == self.max, now);
+            }
             if self.max.lt(end) {
                 let new = self.max;
                 self.max = end;
@@ -365,7 +371,7 @@ impl Conn {
             }
             self.last_sent = now;
             self.answers(now);
-            if self.opts().pacing_rate != 0 {
+            if self.paces() {
                 self.pace(len, now);
             }
         }

@@ -1,4 +1,5 @@
-//! Pacing: data leaves no faster than a rate, when the program asks for one (SO_MAX_PACING_RATE).
+//! Pacing: data leaves no faster than a rate, when the program asks for one (SO_MAX_PACING_RATE) or for a congestion
+//! control that has one (BBR).
 //!
 //! The rate is what the program allows, at most what fills the window in a round trip and some more:
 //! twice that in slow start, 1.2 times later (Linux's ratios). Timers tick about once a
@@ -13,11 +14,19 @@ const AHEAD: u64 = 1_000_000;
 impl Conn {
     /// Bytes a second; 0: no limit.
     pub(super) fn pacing_rate(&self) -> u64 {
-        match (self.opts().pacing_rate, self.fair_rate()) {
-            (0, _) => 0,
-            (most, None) => most,
-            (most, Some(fair)) => most.min(fair).max(1),
+        match (self.opts().pacing_rate, self.modelled_rate(), self.fair_rate()) {
+            (0, Some(model), _) => model,
+            (0, None, _) => 0,
+            (most, Some(model), _) => most.min(model),
+            (most, None, None) => most,
+            (most, None, Some(fair)) => most.min(fair).max(1),
         }
+    }
+
+    /// Whether there is a limit.
+    #[inline]
+    pub(super) fn paces(&self) -> bool {
+        self.opts().pacing_rate != 0 || self.is_modelled()
     }
 
     /// What fills the window in a round trip and some more, bytes a second; `None`: that is not known.

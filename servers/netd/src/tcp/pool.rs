@@ -2,6 +2,7 @@
 //! has arrived out of order. Nodes of one size, in chains; all made once.
 
 use super::memory::Memory;
+use super::model::Models;
 use crate::wire::tcp::Seq;
 use alloc::vec::Vec;
 use bitflags::bitflags;
@@ -99,6 +100,7 @@ pub struct Pool {
     reserve: u32,
     refused: Cell<u64>,
     memory: Memory,
+    models: Models,
 }
 
 impl Pool {
@@ -121,6 +123,7 @@ impl Pool {
             reserve: connections as u32,
             refused: Cell::new(0),
             memory,
+            models: Models::new(connections),
         }
     }
 
@@ -161,6 +164,10 @@ impl Pool {
     /// Nodes that nobody has.
     pub fn left(&self) -> u32 {
         self.left.get()
+    }
+    /// Models of paths (BBR).
+    pub(super) fn models(&self) -> &Models {
+        &self.models
     }
     /// What lies in the rings of these connections.
     pub fn memory(&self) -> &Memory {

@@ -47,6 +47,10 @@ pub struct Delivered {
 }
 
 impl Delivered {
+    /// When that left that was sent last, of what was delivered.
+    pub fn newest_sent(&self) -> Option<u64> {
+        self.newest.map(|(at, _)| at)
+    }
     /// Nothing yet. `high`: the recovery point; `highest`: end of what was SACKed before.
     pub fn new(high: Seq, highest: Seq, min_rtt: u64, now: u64) -> Self {
         Self {

@@ -143,6 +143,7 @@ impl Conn {
         self.enter(state);
         self.time_window(now);
         self.begin_send_limit();
+        self.choose_congestion(now);
         self.arm_keep_alive(now);
         // An ACK tells the peer that we are there, and repeats the window in case that was lost.
         self.need |= Need::ACK;

@@ -298,6 +298,7 @@ impl Conn {
 
     fn begin_reduction(&mut self) {
         self.ecn_fell();
+        self.model_told(|bbr, window| bbr.save(window));
         let r = &mut self.recovery;
         (r.high, r.probe) = (self.max, None);
         (r.prior, r.delivered, r.sent) = (self.cc.window(), 0, 0);
@@ -313,7 +314,7 @@ impl Conn {
 
     /// RFC 6937: the window while it is being reduced. `lost`: losses were found just now.
     pub(super) fn lead_window(&mut self, delivered: u32, lost: bool, forward: bool) {
-        if delivered == 0 {
+        if delivered == 0 || self.is_modelled() {
             return;
         }
         let (mss, pipe) = (self.mss, self.pipe());
@@ -407,6 +408,9 @@ impl Conn {
 
     /// The window after an ACK.
     pub(super) fn adjust_window(&mut self, news: &News<'_>, delivered: u32, lost_before: u32) {
+        if self.is_modelled() {
+            return self.model_acked(news, delivered, lost_before);
+        }
         let forward = news.prior != self.una;
         if self.recovery.reduces() {
             let lost = self.board.lost.bytes > lost_before;

@@ -11,7 +11,7 @@ use crate::wire::tcp::Seq;
 use alloc::rc::Rc;
 
 /// Most ranges of one connection.
-const MOST: u16 = 128;
+const MOST: u8 = 128;
 
 /// So many bytes in so many segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,10 @@ pub struct Scoreboard {
     pool: Rc<Pool>,
     head: u32,
     tail: u32,
-    len: u16,
+    len: u8,
     charged: u16,
+    /// Of the congestion control ([`super::model`]).
+    pub model: u8,
     /// What the peer has beyond `snd_una`. Without SACK: what duplicate ACKs stand for.
     pub sacked: Count,
     /// What is thought to be lost.
@@ -53,6 +55,7 @@ pub struct Scoreboard {
 impl Drop for Scoreboard {
     fn drop(&mut self) {
         self.charge(0);
+        self.leave_model();
         self.pool.give_all(self.head);
     }
 }
@@ -67,6 +70,7 @@ impl Scoreboard {
             tail: NONE,
             len: 0,
             charged: 0,
+            model: super::model::NONE,
             sacked: none,
             lost: none,
             resent: none,
@@ -90,8 +94,14 @@ impl Scoreboard {
         self.pool.memory().moves(core::mem::replace(&mut self.charged, to), to);
     }
 
+    /// Whatever model there was is not needed any more.
+    pub fn leave_model(&mut self) {
+        self.pool.models().give(core::mem::replace(&mut self.model, super::model::NONE));
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.leave_model();
         self.charge(0);
         self.pool.give_all(self.head);
         (self.head, self.tail, self.len) = (NONE, NONE, 0);

@@ -113,6 +113,10 @@ impl Conn {
         let first = was <= Phase::Disorder
             || self.recovery.high.le(una)
             || (was == Phase::Loss && self.retries <= 1);
+        self.model_told(|bbr, window| {
+            bbr.save(window);
+            bbr.on_rto();
+        });
         self.cc.on_rto(self.pipe(), first);
         self.ecn_fell();
         if first {

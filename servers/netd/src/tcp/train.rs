@@ -42,7 +42,9 @@ impl Conn {
         let size = size.max(1) as u64;
         // At most half the window at a time (`tcp_cwnd_test`).
         let half = (self.cc.window() as u64 / size / 2).max(1);
-        let Some(rate) = self.fair_rate() else { return half.min(MOST / size) };
+        let Some(rate) = self.modelled_rate().or_else(|| self.fair_rate()) else {
+            return half.min(MOST / size);
+        };
         // Half as much with each half a millisecond, none from 16 ms on.
         let halvings = self.rtt.least() / 512_000;
         let near = if halvings < 32 { MOST >> halvings } else { 0 };

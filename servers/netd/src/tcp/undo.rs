@@ -33,6 +33,7 @@ impl Conn {
             self.board.acquit();
         }
         self.cc.undo();
+        self.model_told(|bbr, _| bbr.undo());
         self.ecn_undone();
         self.recovery.undo = None;
         self.recovery.rack.advanced = true;

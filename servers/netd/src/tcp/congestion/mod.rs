@@ -21,6 +21,7 @@
 //!
 //! All amounts are bytes; the window moves in whole segments.
 
+pub mod bbr;
 mod cubic;
 mod hystart;
 mod usage;
@@ -45,10 +46,12 @@ pub enum Algorithm {
     Cubic = number::CUBIC,
     /// RFC 5681: Reno's window (its recovery is NewReno's or better, whatever the algorithm).
     Reno = number::RENO,
+    /// A model of the path ([`bbr`]), which lies elsewhere: what happens here does not move the window.
+    Bbr = number::BBR,
 }
 
 impl Algorithm {
-    /// By a program's byte; what is unknown is the default.
+    /// By a program's byte; what is unknown is the default, and so is BBR as long as there is no model.
     pub const fn from_byte(byte: u8) -> Self {
         if byte == Self::Reno as u8 { Self::Reno } else { Self::Cubic }
     }
@@ -125,6 +128,7 @@ impl Congestion {
         self.cubic = Cubic::NEW;
         self.hystart.leave();
         self.counted = 0;
+        self.prior = (0, 0);
     }
     /// The segment size has become smaller: as many segments as before.
     #[cold]
@@ -172,7 +176,7 @@ impl Congestion {
     fn avoid(&mut self, acked: u32, ack: &Ack) {
         let per_segment = match self.algorithm {
             Algorithm::Reno => self.cwnd,
-            Algorithm::Cubic => self.cubic.acks_per_segment(acked, self.cwnd, self.mss, ack),
+            _ => self.cubic.acks_per_segment(acked, self.cwnd, self.mss, ack),
         };
         if self.counted >= per_segment {
             // Saved up while a segment took more: that makes one.
@@ -205,7 +209,7 @@ impl Congestion {
     /// Fast recovery, or the answer to ECN, is over.
     #[cold]
     pub fn end_reduction(&mut self) {
-        if self.ssthresh != INFINITE {
+        if self.ssthresh != INFINITE && self.algorithm != Algorithm::Bbr {
             self.cwnd = self.ssthresh;
         }
     }
@@ -227,7 +231,7 @@ impl Congestion {
     #[cold]
     pub fn undo(&mut self) {
         let (cwnd, ssthresh) = core::mem::take(&mut self.prior);
-        if cwnd == 0 {
+        if cwnd == 0 || self.algorithm == Algorithm::Bbr {
             return;
         }
         self.cwnd = self.cwnd.max(cwnd);
@@ -238,9 +242,12 @@ impl Congestion {
     /// The new threshold. From the window, not from what is in flight (RFC 9438 4.6 allows it
     /// where the window does not outgrow its use, and [`Usage`] sees to that).
     fn fall(&mut self) {
+        if self.algorithm == Algorithm::Bbr {
+            return;
+        }
         let to = match self.algorithm {
             Algorithm::Reno => self.cwnd / 2,
-            Algorithm::Cubic => self.cubic.on_loss(self.cwnd),
+            _ => self.cubic.on_loss(self.cwnd),
         };
         self.ssthresh = (to / self.mss).max(2) * self.mss;
         self.counted = 0;
@@ -271,7 +278,7 @@ impl Congestion {
     /// halves each RTO, down to the initial one).
     pub fn on_idle(&mut self, idle: u64, rto: u64, now: u64) {
         self.cubic.pause(idle);
-        if idle <= rto {
+        if idle <= rto || self.algorithm == Algorithm::Bbr {
             return;
         }
         let floor = self.cwnd.min(INITIAL_SEGMENTS * self.mss);

@@ -135,6 +135,7 @@ pub fn set_congestion(app: &AppSock, name: &str) -> Result<(), Errno> {
     let number = match name {
         "cubic" => congestion::CUBIC,
         "reno" => congestion::RENO,
+        "bbr" => congestion::BBR,
         _ => return Err(2),
     };
     app.congestion.store(number, Relaxed);
