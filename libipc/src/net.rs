@@ -15,6 +15,8 @@ pub mod badge {
     /// A status reader: only [`super::Request::Interface`], `Sockets`, `Stats` and
     /// `Misbehaved`.
     pub const STATUS: u64 = 2;
+    /// A status reader that may stop servers, too: also [`super::Request::Lease`].
+    pub const ADMIN: u64 = 3;
 }
 
 /// Where a socket's rings lie in its session's `tx` and `rx` regions; sizes are powers of two.
@@ -201,6 +203,14 @@ pub enum Request {
     Misbehaved {
         /// How many to pass over.
         skip: u32,
+    },
+    /// Gives the DHCP lease of a card back (RFC 2131 4.4.6), or asks for it anew. [`Error::NotSupported`]: its
+    /// address does not come from a server.
+    Lease {
+        /// Number of the card among interfaces, as in [`Request::Interface`].
+        number: u8,
+        /// Ask anew.
+        keep: bool,
     },
 }
 

@@ -235,7 +235,8 @@ impl<'a> Expansion<'a> {
             && *status.get_ref()
         {
             let stack = s.get_ref().stack.get_ref().clone();
-            let kind = self.endpoint(&stack, false, net::badge::STATUS);
+            let badge = if p.init { net::badge::ADMIN } else { net::badge::STATUS };
+            let kind = self.endpoint(&stack, false, badge);
             self.cap(i, stack, kind);
         }
         if let Some(name) = &p.device {

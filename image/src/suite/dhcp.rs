@@ -52,6 +52,7 @@ pub fn dhcp(g: &mut Guest) -> Result<(), Failure> {
     expiry(g, &peer)?;
     refusal(g, &peer)?;
     confirmation(g, &peer)?;
+    giving_back(g, &peer)?;
     g.power_off()
 }
 
@@ -138,5 +139,21 @@ fn confirmation(g: &mut Guest, peer: &Peer) -> Result<(), Failure> {
     g.set_link(true)?;
     hear(peer, from, "a confirmation", confirms)?;
     g.wait_for("address lost", STEP)?;
+    Ok(())
+}
+
+/// Whoever may stop servers may give the address back, and ask for one again.
+fn giving_back(g: &mut Guest, peer: &Peer) -> Result<(), Failure> {
+    peer.with_dhcp(|s| s.mood = Mood::Gives);
+    g.wait_for("address 10.9.0.51/24", STEP)?;
+    let from = peer.dhcp_heard().len();
+    g.command("ip dhcp release", COMMAND)?;
+    hear(peer, from, "that the address is given back", |h| {
+        h.kind == DhcpMessageType::Release
+            && (h.has, h.server, h.wants) == (SECOND, Some(PEER), None)
+    })?;
+    shown(g, "no address yet")?;
+    g.command("ip dhcp renew", COMMAND)?;
+    g.wait_for("address 10.9.0.51/24", STEP)?;
     Ok(())
 }

@@ -68,6 +68,8 @@ enum Phase {
     /// The link was away: is this still our network, and the address ours? (INIT-REBOOT of RFC 2131
     /// 3.2; the address is used meanwhile.)
     Confirming(Lease),
+    /// The lease was given back, and none is wanted.
+    Released,
 }
 
 /// What to do.
@@ -128,10 +130,36 @@ impl Client {
 
     /// The link has come back: asks at once, whatever there was to wait for (RFC 2131 3.7).
     pub fn link_up(&mut self, random: u32, now: u64) {
+        if self.phase == Phase::Released {
+            return;
+        }
         if let Some(lease) = self.lease().copied() {
             self.phase = Phase::Confirming(lease);
         }
         (self.xid, self.began, self.tries, self.deadline) = (random, now, 0, now);
+    }
+
+    /// Gives the lease back (RFC 2131 4.4.6) and wants none until [`Self::renew_now`]; what to send, if there was one.
+    pub fn release(&mut self, random: u32, now: u64) -> Option<Action> {
+        let lease = self.lease().copied();
+        (self.phase, self.xid, self.began, self.deadline) =
+            (Phase::Released, random, now, u64::MAX);
+        let lease = lease?;
+        let query = Query {
+            client: lease.addr,
+            server: Some(lease.server),
+            ..self.query(Kind::Release, now)
+        };
+        Some(Action::Unicast(query, lease.server))
+    }
+
+    /// Asks for the lease anew at once, or for one if there is none.
+    pub fn renew_now(&mut self, random: u32, now: u64) {
+        match self.phase {
+            Phase::Bound(_) => (self.tries, self.deadline) = (0, now),
+            Phase::Released | Phase::Selecting => self.discover(random, now),
+            Phase::Requesting(_) | Phase::Checking(_) | Phase::Confirming(_) => {}
+        }
     }
 
     fn bind(&mut self, lease: Lease) {

@@ -174,3 +174,27 @@ fn a_lease_of_an_earlier_incarnation_goes_on() {
     assert_eq!(c.timer(0, 400 * S), None);
     assert!(matches!(c.timer(9, 500 * S), Some(Action::Unicast(..))));
 }
+
+/// RFC 2131 4.4.6.
+#[test]
+fn a_lease_is_given_back_once_and_asked_for_again() {
+    let mut c = bound(0);
+    let Some(Action::Unicast(q, to)) = c.release(9, S) else { panic!() };
+    assert_eq!(
+        (q.kind, q.client, q.server, q.requested, to),
+        (Kind::Release, ADDR, Some(SERVER), None, SERVER)
+    );
+    assert_eq!(c.lease(), None);
+    assert_eq!((c.timer(0, u64::MAX - 1), c.release(9, S)), (None, None));
+    c.link_up(5, 2 * S);
+    assert_eq!(c.timer(0, 3 * S), None, "a link changes nothing");
+    c.renew_now(7, 4 * S);
+    assert!(
+        matches!(c.timer(0, 4 * S), Some(Action::Broadcast(q)) if q.kind == Kind::Discover && q.xid == 7)
+    );
+    let mut c = bound(0);
+    c.renew_now(7, S);
+    assert!(
+        matches!(c.timer(7, S), Some(Action::Unicast(q, _)) if q.kind == Kind::Request && q.client == ADDR)
+    );
+}

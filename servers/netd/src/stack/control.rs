@@ -63,6 +63,10 @@ impl<E: Env> Stack<E> {
                 let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;
                 Ok(Reply::Interface(self.interface(dev)))
             }
+            Request::Lease { number, keep } => {
+                let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;
+                self.lease(dev, keep)
+            }
             Request::Interface6 { number } => {
                 let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;
                 Ok(Reply::Interface6(self.interface_v6(dev)))
@@ -390,8 +394,9 @@ fn may_ask(badge: u64, request: &Request) -> core::result::Result<(), Permission
     );
     match badge {
         badge::SOCKD => Ok(()),
+        badge::ADMIN if matches!(request, Request::Lease { .. }) => Ok(()),
         _ if !reads => Err(Permission::Control),
-        badge::STATUS => Ok(()),
+        badge::STATUS | badge::ADMIN => Ok(()),
         _ => Err(Permission::NetStatus),
     }
 }

@@ -14,7 +14,9 @@ use crate::wire::ethernet::Mac;
 use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::Ordering::*;
+use libipc::net::Reply;
 use libipc::nic::{Csum, caps};
+use libipc::sock::Error;
 
 impl<E: Env> Stack<E> {
     /// The address at the beginning: given, or of an earlier incarnation's lease.
@@ -133,6 +135,20 @@ impl<E: Env> Stack<E> {
         if let Some(client) = self.nic(dev).dhcp {
             self.keep_client(dev, client);
         }
+    }
+
+    /// Gives the lease of card `dev` back, or asks for it anew.
+    pub(super) fn lease(&mut self, dev: Dev, keep: bool) -> Result<Reply, Error> {
+        let (random, now) = (self.random(), self.now);
+        let Some(mut client) = self.nic(dev).dhcp else { return Err(Error::NotSupported) };
+        if keep {
+            client.renew_now(random, now);
+        } else if let Some(action) = client.release(random, now) {
+            self.dhcp_act(dev, action);
+            self.dhcp_act(dev, Action::Lost);
+        }
+        self.keep_client(dev, client);
+        Ok(Reply::Done)
     }
 
     pub(super) fn dhcp_act(&mut self, dev: Dev, action: Action) {

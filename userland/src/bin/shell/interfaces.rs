@@ -23,6 +23,20 @@ impl Shell {
         Ok(())
     }
 
+    /// Gives the DHCP lease of a card, the first one if none is named, back or asks for it anew.
+    pub(super) fn lease(&mut self, keep: bool, card: Option<&str>) -> Done {
+        let place = card.unwrap_or("eth0").strip_prefix("eth").and_then(|n| n.parse::<u8>().ok());
+        let number = place.and_then(|n| n.checked_add(Dgram::NIC));
+        let number = number.ok_or(Failure::Usage("ip dhcp release|renew [eth0]"))?;
+        match self.netd(&net::Request::Lease { number, keep }) {
+            Err(Failure::Netd(Error::NotSupported)) => {
+                out!(self, "its address does not come from a DHCP server");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Network card `number`, if there is one.
     fn card(&self, number: u8) -> Result<Option<net::Interface>, Failure> {
         match self.netd(&net::Request::Interface { number }) {

@@ -34,6 +34,7 @@ const HELP: &str = "\
   restarts               what died, why, and how long each part of its restart took
   restarts N             report number N in full: cause, registers, backtrace
   ip                     interface, address, gateway, name server
+  ip dhcp release|renew [eth0]  give the address back to its server; ask for it anew
   ip link                whether the link is up, how fast, and whether there is an address
   ip link watch          a line for each change of that; Ctrl-C ends it
   ip link set down|up    stop the network card, with its driver; wake it again
@@ -131,6 +132,9 @@ impl Shell {
             ("restarts", []) => return self.reports(),
             ("restarts", [number]) => return self.report(number),
             ("ip", []) => return self.interfaces(),
+            ("ip", ["dhcp", way @ ("release" | "renew"), card @ ..]) if card.len() < 2 => {
+                return self.lease(*way == "renew", card.first().copied());
+            }
             ("ip", ["link"]) => return self.show_link(),
             ("ip", ["link", "watch"]) => return self.watch_link(),
             ("ip", ["link", "set", way @ ("down" | "up")]) => return self.link(*way == "up"),
