@@ -99,9 +99,9 @@ pub const TELL: &[(&str, Tell)] = &[
     ("address-nonsense", |l| {
         let sock = l.socket(Kind::Tcp)?;
         for (addr, error) in [
-            (SocketAddr::from(([224, 0, 0, 1], 9)), Error::Invalid),
+            (SocketAddr::from(([224, 0, 0, 1], 9)), Error::NetworkUnreachable),
             (SocketAddr::from(([127, 0, 0, 1], 0)), Error::Invalid),
-            (SocketAddr::from(([0xff02, 0, 0, 0, 0, 0, 0, 1], 9)), Error::Invalid),
+            (SocketAddr::from(([0xff02, 0, 0, 0, 0, 0, 0, 1], 9)), Error::NetworkUnreachable),
         ] {
             refused(l.ask(Request::Connect { id: sock.id, addr }), error)?;
         }
