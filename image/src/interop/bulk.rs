@@ -21,7 +21,7 @@ const BAD: u64 = 2 << 20;
 const RATE: u64 = 2_500_000;
 const SHARE: f64 = 0.4;
 /// What the system can send with; its TCP_CONGESTION.
-const OURS: [&str; 2] = ["cubic", "reno"];
+const OURS: [&str; 3] = ["cubic", "reno", "bbr"];
 const TCP_CONGESTION: i32 = 13;
 /// Ports of the services.
 const ECHO: u16 = 7;
