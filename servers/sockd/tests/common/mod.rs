@@ -255,6 +255,7 @@ impl Model {
             | Request::Stats
             | Request::Counters { .. }
             | Request::NameServers
+            | Request::Lease { .. }
             | Request::Misbehaved { .. }
             | Request::TcpInfo { .. } => Err(Error::Invalid),
         }
