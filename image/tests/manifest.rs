@@ -208,8 +208,9 @@ fn programs_get_what_their_entry_buys() {
         *cap(shell, "init"),
         CapKind::Init(InitRights { control: true, status: false, random: true })
     );
-    let status = CapKind::Endpoint { index: 0, recv: false, badge: net::badge::STATUS };
-    assert_eq!(*cap(shell, "netd"), status);
+    let netd = |badge| CapKind::Endpoint { index: 0, recv: false, badge };
+    assert_eq!(*cap(shell, "netd"), netd(net::badge::ADMIN));
+    assert_eq!(*cap(process(s, "hostile"), "netd"), netd(net::badge::STATUS));
     assert_eq!(access(s, "shell", "nic.drv"), Some("r"));
     let httpd = process(s, "httpd");
     assert!(!httpd.caps.iter().any(|c| c.name == "init" || c.name == "netd"));

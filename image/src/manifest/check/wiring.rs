@@ -296,6 +296,8 @@ fn calls(m: &Manifest, p: &mut Problems) {
     if let Some(sessions) = &m.sessions {
         let s = sessions.get_ref();
         badges.insert((s.stack.get_ref(), libipc::net::badge::STATUS), "status readers".into());
+        badges
+            .insert((s.stack.get_ref(), libipc::net::badge::ADMIN), "who may stop servers".into());
         for (n, x) in m.program.iter().filter(|x| x.sockets.is_some()).enumerate() {
             let owner = format!("session {n}, `{}`", x.name.get_ref());
             badges.insert((s.control.get_ref(), n as u64 + 1), owner);
