@@ -1,6 +1,7 @@
 //! The kernel's trace, from the ring to the JSON.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -20,7 +21,10 @@ pub fn trace(g: &mut Guest) -> Result<(), Failure> {
         g.wait_until("netd's restart", COMMAND, |text| text.contains("[init] restarted netd: "))?;
         outside(client::get(port, "/"))?;
         g.command("crash sockd pointer", COMMAND)?;
-        g.wait_until("sockd's restart", COMMAND, |text| text.contains("[init] restarted sockd: "))
+        g.wait_until("sockd's restart", COMMAND, |text| text.contains("[init] restarted sockd: "))?;
+        // On a busy machine nothing has been idle so far.
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
     })?;
     if !capture.records.is_sorted_by_key(|r| r.tsc) {
         return wrong("the time stamps of the records go back");
