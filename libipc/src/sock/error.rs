@@ -146,8 +146,9 @@ impl Error {
             Self::NotPermitted(_) => 13,
             Self::BrokenPipe => 32,
             Self::MessageTooLong => 90,
-            // ENODEV and EREMOTEIO: Linux knows no such thing; its nearest words.
-            Self::NoSession | Self::NoDevice => 19,
+            Self::NoDevice => 19,
+            // ENXIO and EREMOTEIO: Linux knows no such thing; its nearest words.
+            Self::NoSession => 6,
             Self::Server => 121,
             Self::InProgress => 115,
             Self::Unsupported => 97,
