@@ -56,6 +56,7 @@ pub mod request;
 pub mod route;
 mod sealed;
 pub mod session;
+mod sets;
 pub mod settings;
 pub mod stack;
 pub mod state;

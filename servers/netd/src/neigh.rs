@@ -10,6 +10,7 @@
 
 use crate::dev::{Dev, Hop, Station};
 use crate::list::Ends;
+use crate::sets;
 use crate::wire::ethernet::Mac;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -205,14 +206,7 @@ impl Neighbours {
     }
 
     fn set(&self, hop: Hop) -> core::ops::Range<usize> {
-        let bits = match hop.ip {
-            IpAddr::V4(ip) => ip.to_bits() as u64,
-            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64 ^ (ip.to_bits() as u64).rotate_left(29),
-        };
-        let bits = bits ^ (hop.dev.index() as u64) << 32;
-        let hash = (bits ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let set = (hash >> 40) as usize % SETS;
-        set * WAYS..(set + 1) * WAYS
+        sets::places(hop.ip, (hop.dev.index() as u64) << 32, self.key, SETS, WAYS)
     }
 
     fn find(&self, hop: Hop) -> Option<usize> {

@@ -4,6 +4,7 @@
 //! Two fixed tables of sets of four; who was not heard of for longest gives way. All of it is soft.
 
 use crate::dev::Hop;
+use crate::sets;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -19,17 +20,8 @@ const ERROR_NS: u64 = S;
 const ERRORS: u64 = 6;
 
 /// What is known of one destination.
-trait About: Copy {
-    fn new(dst: IpAddr, now: u64) -> Self;
-    fn dst(&self) -> IpAddr;
-    /// When it was last needed; 0: its place was never used.
-    fn used(&mut self) -> &mut u64;
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Path {
-    dst: IpAddr,
-    used: u64,
     /// 0: that of the interface.
     mtu: u16,
     /// It is narrower than that: what is sent there must be cut on the way.
@@ -39,76 +31,59 @@ struct Path {
     gateway_until: u64,
 }
 
-impl About for Path {
-    fn new(dst: IpAddr, _: u64) -> Self {
-        let (used, mtu, cut, mtu_until) = (0, 0, false, 0);
-        Self { dst, used, mtu, cut, mtu_until, gateway: None, gateway_until: 0 }
-    }
-    fn dst(&self) -> IpAddr {
-        self.dst
-    }
-    fn used(&mut self) -> &mut u64 {
-        &mut self.used
-    }
-}
-
 /// Errors are paid for with time: what has been saved, and since when.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Limit {
-    dst: IpAddr,
-    used: u64,
     saved: u64,
     saved_at: u64,
 }
 
-impl About for Limit {
-    fn new(dst: IpAddr, now: u64) -> Self {
-        Self { dst, used: 0, saved: ERRORS * ERROR_NS, saved_at: now }
-    }
-    fn dst(&self) -> IpAddr {
-        self.dst
-    }
-    fn used(&mut self) -> &mut u64 {
-        &mut self.used
-    }
+#[derive(Clone, Copy)]
+struct Entry<T> {
+    dst: IpAddr,
+    /// When it was last needed; 0: its place was never used.
+    used: u64,
+    about: T,
 }
 
 struct Table<T> {
-    all: Vec<T>,
+    all: Vec<Entry<T>>,
     key: u64,
 }
 
-impl<T: About> Table<T> {
+impl<T: Copy + Default> Table<T> {
+    fn nobody() -> Entry<T> {
+        Entry { dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED), used: 0, about: T::default() }
+    }
+
     fn new(key: u64) -> Self {
-        let nobody = T::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Self { all: alloc::vec![nobody; SETS * WAYS], key }
+        Self { all: alloc::vec![Self::nobody(); SETS * WAYS], key }
+    }
+
+    fn forget(&mut self) {
+        self.all.fill(Self::nobody());
     }
 
     fn set(&self, dst: IpAddr) -> core::ops::Range<usize> {
-        let bits = match dst {
-            IpAddr::V4(ip) => ip.to_bits() as u64,
-            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64 ^ (ip.to_bits() as u64).rotate_left(29),
-        };
-        let hash = (bits ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let set = (hash >> 40) as usize % SETS;
-        set * WAYS..(set + 1) * WAYS
+        sets::places(dst, 0, self.key, SETS, WAYS)
     }
 
     fn find(&self, dst: IpAddr) -> Option<&T> {
-        self.all[self.set(dst)].iter().find(|p| p.dst() == dst)
+        self.all[self.set(dst)].iter().find(|e| e.dst == dst).map(|e| &e.about)
     }
 
-    fn entry(&mut self, dst: IpAddr, now: u64) -> &mut T {
+    /// What is known of `dst`; `new` if that is nothing.
+    fn entry(&mut self, dst: IpAddr, new: T, now: u64) -> &mut T {
         let set = self.set(dst);
         let all = &mut self.all[set];
-        let known = all.iter().position(|p| p.dst() == dst);
-        let oldest = (0..WAYS).min_by_key(|i| *all[*i].used()).unwrap_or(0);
+        let known = all.iter().position(|e| e.dst == dst);
+        let oldest = (0..WAYS).min_by_key(|i| all[*i].used).unwrap_or(0);
         let one = &mut all[known.unwrap_or(oldest)];
         if known.is_none() {
-            *one = T::new(dst, now);
+            *one = Entry { dst, used: 0, about: new };
         }
-        *one.used() = now.max(1);
-        one
+        one.used = now.max(1);
+        &mut one.about
     }
 }
 
@@ -148,7 +123,7 @@ impl Paths {
 
     /// A router says that packets to `dst` must not be longer than `mtu` bytes.
     pub fn learn_mtu(&mut self, dst: IpAddr, mtu: u16, now: u64) {
-        let path = self.paths.entry(dst, now);
+        let path = self.paths.entry(dst, Path::default(), now);
         path.cut = dst.is_ipv4() && mtu < LEAST_MTU;
         path.mtu = if path.cut { LEAST_MTU } else { mtu };
         path.mtu_until = now + EXPIRES_NS;
@@ -162,7 +137,7 @@ impl Paths {
 
     /// A gateway recommends another one for `dst` (RFC 1122 3.3.1.2).
     pub fn learn_gateway(&mut self, dst: IpAddr, gateway: Hop, now: u64) {
-        let path = self.paths.entry(dst, now);
+        let path = self.paths.entry(dst, Path::default(), now);
         (path.gateway, path.gateway_until) = (Some(gateway), now + EXPIRES_NS);
         self.special_until = now + EXPIRES_NS;
     }
@@ -170,13 +145,14 @@ impl Paths {
     /// Forgets MTUs and gateways: this may be another network.
     pub fn forget(&mut self) {
         if core::mem::take(&mut self.special_until) > 0 {
-            self.paths.all.fill(Path::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+            self.paths.forget();
         }
     }
 
     /// Whether another ICMP error may be sent to `dst`; if so, it is counted.
     pub fn admit_error(&mut self, dst: IpAddr, now: u64) -> bool {
-        let limit = self.limits.entry(dst, now);
+        let new = Limit { saved: ERRORS * ERROR_NS, saved_at: now };
+        let limit = self.limits.entry(dst, new, now);
         let saved = limit.saved + now.saturating_sub(limit.saved_at);
         (limit.saved, limit.saved_at) = (saved.min(ERRORS * ERROR_NS), now);
         let admitted = limit.saved >= ERROR_NS;

@@ -61,7 +61,11 @@ fn sent(host: &mut Host) -> [Vec<Vec<u8>>; 2] {
 
 /// A host that knows both neighbours, and nothing is left to be said.
 fn started() -> Host {
-    let mut host = Host::new(spec());
+    started_as(spec())
+}
+
+fn started_as(spec: HostSpec) -> Host {
+    let mut host = Host::new(spec);
     for (n, peer) in PEERS.iter().enumerate() {
         let asks = arp::Repr {
             op: Op::Request,
@@ -198,18 +202,7 @@ fn groups_and_broadcasts_leave_by_the_named_card() {
 fn a_pulled_cable_leaves_the_way_to_the_other_card() {
     let mut first = spec();
     first.addressing = fixed(US[0], Some(PEERS[0].ip));
-    let mut host = Host::new(first);
-    for (n, peer) in PEERS.iter().enumerate() {
-        let asks = arp::Repr {
-            op: Op::Request,
-            sender_mac: peer.mac,
-            sender: peer.ip,
-            target_mac: Mac([0; 6]),
-            target: US[n],
-        };
-        receive(&mut host, n, &arp_frame(Mac::BROADCAST, &asks));
-    }
-    sent(&mut host);
+    let mut host = started_as(first);
     let id = host.open(Kind::Udp);
     host.bind(id, "0.0.0.0:4000").unwrap();
     let far = Ipv4Addr::new(192, 0, 2, 1);

@@ -69,17 +69,7 @@ impl Stream {
     fn accepted(rt: &'static Runtime, stream: TcpStream) -> Self {
         stream.set_nonblocking(true);
         stream.set_eager(true);
-        let (made, phase) = (Made::Stream(stream), Phase::Connected);
-        Self {
-            rt,
-            made,
-            phase,
-            went: None,
-            bound: None,
-            shut: 0,
-            left: None,
-            doubted: Cell::new(None),
-        }
+        Self { made: Made::Stream(stream), phase: Phase::Connected, ..Self::new(rt) }
     }
 
     pub fn id(&self) -> Option<u32> {

@@ -10,7 +10,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
 use crate::wire::icmp::{self, Problem};
 use crate::wire::ip::protocol;
-use crate::wire::ipv4_options::{self, Refused, Taken};
+use crate::wire::ipv4_options::{self, Here, Refused, Taken};
 use crate::wire::{HEAD, Malformed, ipv4};
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -63,11 +63,15 @@ impl<E: Env> Stack<E> {
         if stolen || (nowhere && !all) { Err(Malformed::Address) } else { Ok(all) }
     }
 
+    /// Who records itself in the options of `p`.
+    fn here_for(&self, p: &Packet<'_>) -> Result<Here, Malformed> {
+        let addr = if p.to_us { p.ip.dst } else { self.v4_address(p.dev) };
+        self.here(addr).ok_or(Malformed::Option)
+    }
+
     /// Options of a packet for this host. `false`: it was refused.
     fn options_in(&mut self, p: &mut Packet<'_>) -> Result<bool, Malformed> {
-        let Some(here) = self.here(if p.to_us { p.ip.dst } else { self.v4_address(p.dev) }) else {
-            return Err(Malformed::Option);
-        };
+        let here = self.here_for(p)?;
         match ipv4_options::take(&p.header[ipv4::HEADER..], &here) {
             Ok(taken) => p.options = taken,
             Err(refused) => {
@@ -149,11 +153,7 @@ impl<E: Env> Stack<E> {
             return Err(Malformed::Truncated);
         }
         let (repr, _) = ipv4::Repr::parse(header, header_len + len)?;
-        let Some(here) =
-            self.here(if last.to_us { last.ip.dst } else { self.v4_address(last.dev) })
-        else {
-            return Err(Malformed::Option);
-        };
+        let here = self.here_for(last)?;
         self.transport_in(&Packet {
             mem,
             at: 0,
