@@ -145,8 +145,8 @@ pub mod option {
     pub const NODELAY: u32 = 1;
     /// TCP_CORK, MSG_MORE: a small segment waits for more, at most 200 ms.
     pub const CORK: u32 = 1 << 1;
-    /// TCP_QUICKACK 1: ACKs are not delayed from now on. Its change counts.
-    pub const QUICKACK: u32 = 1 << 2;
+    /// TCP_NODELAY was set once more, even if it was set already: what waits is pushed. Its change counts.
+    pub const NODELAY_SAID: u32 = 1 << 2;
     /// SO_KEEPALIVE.
     pub const KEEPALIVE: u32 = 1 << 3;
     /// SO_OOBINLINE. Of no concern to netd: urgent bytes always lie in the ring.
@@ -179,7 +179,7 @@ pub mod option {
     pub const V6ONLY: u32 = 1 << 13;
     /// Asks for ECN in our SYN (Linux: `tcp_ecn` 1, or the route's feature).
     pub const ECN: u32 = 1 << 14;
-    /// TCP_QUICKACK 0: ACKs wait for data of ours to go with. Its change counts.
+    /// The last TCP_QUICKACK was 0: ACKs wait for data of ours to go with.
     pub const DELAYED_ACK: u32 = 1 << 15;
     /// TCP_FASTOPEN_CONNECT: `connect` waits for the first data (RFC 7413).
     pub const FASTOPEN_CONNECT: u32 = 1 << 16;
@@ -199,6 +199,20 @@ pub mod option {
     pub const NO_CHECK: u32 = 1 << 23;
     /// MSG_MORE of the last write: as [`CORK`], until the next one.
     pub const MORE: u32 = 1 << 24;
+    /// TCP_QUICKACK was said so often, modulo 4. Its change counts, as TCP may have chosen otherwise since.
+    pub const QUICKACK_SAID: u32 = 3 << 25;
+
+    /// `bits` after TCP_NODELAY was set to `on`.
+    pub const fn with_nodelay(bits: u32, on: bool) -> u32 {
+        if on { (bits | NODELAY) ^ NODELAY_SAID } else { bits & !NODELAY }
+    }
+
+    /// `bits` after TCP_QUICKACK was set to `on`.
+    pub const fn with_quickack(bits: u32, on: bool) -> u32 {
+        let said = bits.wrapping_add(1 << 25) & QUICKACK_SAID;
+        let bits = bits & !(QUICKACK_SAID | DELAYED_ACK) | said;
+        if on { bits } else { bits | DELAYED_ACK }
+    }
 }
 
 /// Values of [`AppSock::congestion`].

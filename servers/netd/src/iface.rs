@@ -5,7 +5,7 @@
 //! RFC 1122 3.3.4.2; Linux's, too). Nothing is passed on from one card to another.
 
 use crate::dev::{Dev, Hop, NICS};
-use crate::route::{Route, Routes, matches};
+use crate::route::{Origin, Route, Routes, matches};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses there may be: two of IPv4 on each card, and those of IPv6.
@@ -139,6 +139,26 @@ impl Iface {
             }
             (None, _) => None,
         }
+    }
+    /// As [`Self::next_hop`], of the routers whose routes are to the same destinations as the best one the first that is
+    /// not `dead`.
+    #[cold]
+    pub fn next_router(
+        &self,
+        dst: IpAddr,
+        on: Option<Dev>,
+        now: u64,
+        dead: impl Fn(Hop) -> bool,
+    ) -> Option<Hop> {
+        let by = on.map_or(ANY, Dev::bit) & self.up;
+        let best = self.routes.lookup(dst, by, now)?;
+        let same = |r: &&Route| {
+            let holds = r.expires > now && by & r.dev.bit() != 0;
+            holds && r.is_to(best.to, best.prefix) && r.origin == Origin::Router
+        };
+        let routers = self.routes.all().iter().filter(same);
+        let mut hops = routers.filter_map(|r| Some(Hop { dev: r.dev, ip: r.via? }));
+        hops.find(|hop| !dead(*hop))
     }
     /// The card by which what is for many leaves (groups, broadcasts): `on` if that is said, else the one on whose
     /// network the address is, or that the routes name, or the first that has a link.

@@ -87,6 +87,12 @@ impl Routes {
     /// Enters `route`, or renews the one with the same destinations, gateway and card. `false`: the
     /// table is full.
     pub fn set(&mut self, route: Route) -> bool {
+        // What is renewed keeps its place, so that two routers do not take turns.
+        let same = |r: &&mut Route| r.is_same(&route) && r.metric == route.metric;
+        if let Some(known) = self.0.iter_mut().find(same) {
+            *known = route;
+            return true;
+        }
         self.0.retain(|r| !r.is_same(&route));
         let key = |r: &Route| (core::cmp::Reverse(r.prefix), r.metric, r.dev);
         let at = self.0.iter().position(|r| key(r) > key(&route)).unwrap_or(self.0.len());

@@ -299,33 +299,6 @@ fn addresses_and_routes_end_when_routers_said() {
     assert_eq!(s.host.connect(id, "[2001:db8:ffff::9]:80"), Err(Error::NetworkUnreachable));
 }
 
-/// RFC 4191 2.3, 3.5: routes with prefixes and preferences.
-#[test]
-fn routers_have_routes_and_preferences() {
-    let mut s = Six::ready();
-    let second = End6::number(3);
-    let mut route = vec![24, 2, 48, 0, 0, 0, 0x0e, 0x10];
-    route.extend(&ip6("2001:db8:7::").octets()[..8]);
-    s.peer_advertises(1800, &[prefix(3600, 1800)]);
-    s.advertises(second, 1800, &[route]);
-    s.pass(3000);
-    s.sent.clear();
-    for (dst, by) in [("2001:db8:7::1", second.mac), ("2001:db8:8::1", s.peer.mac)] {
-        let id = s.host.open(Kind::Tcp);
-        s.host.connect(id, &format!("[{dst}]:80")).unwrap();
-        s.settle();
-        assert_eq!(s.next().1.to, by, "{dst}");
-    }
-    // One that wants to be preferred.
-    let mut message = vec![134, 0, 0, 0, 64, 0x08, 7, 8];
-    message.extend([0; 8]);
-    s.send(&six::icmp(second, End6::group("ff02::1"), 255, &message));
-    let id = s.host.open(Kind::Tcp);
-    s.host.connect(id, "[2001:db8:9::1]:80").unwrap();
-    s.settle();
-    assert_eq!(s.next().1.to, second.mac);
-}
-
 /// RFC 4861 8.3: only from the present first hop.
 #[test]
 fn a_redirect_names_a_better_first_hop() {

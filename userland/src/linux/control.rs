@@ -235,12 +235,15 @@ impl File {
                 self.set.note(ipproto::TCP, name, value);
                 Ok(())
             }
-            tcp::QUICKACK => {
-                // Both bits, so that either change counts.
-                self.set_word(ipproto::TCP, name, value)?;
-                let (bits, words) = (option::QUICKACK, &self.set.words.options);
-                let old = words.load(Relaxed);
-                words.store(if value & 1 != 0 { old | bits } else { old & !bits }, Relaxed);
+            // Said again, they act again.
+            tcp::QUICKACK | tcp::NODELAY => {
+                let words = &self.set.words.options;
+                let bits = words.load(Relaxed);
+                let bits = match name {
+                    tcp::QUICKACK => option::with_quickack(bits, value & 1 != 0),
+                    _ => option::with_nodelay(bits, value != 0),
+                };
+                words.store(bits, Relaxed);
                 Ok(())
             }
             _ => self.set_word(ipproto::TCP, name, value),

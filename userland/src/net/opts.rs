@@ -104,15 +104,25 @@ impl<'a> Opts<'a> {
         self.socket.rt.submit(self.socket.id);
     }
 
-    fn set_bits(self, mask: u32, bits: u32) {
-        let words = self.words();
-        count_change(words, words.options.load(Relaxed) & !mask | bits);
+    fn bits(self) -> u32 {
+        self.words().options.load(Relaxed)
+    }
+
+    fn set_all(self, bits: u32) {
+        count_change(self.words(), bits);
         self.socket.rt.submit(self.socket.id);
+    }
+
+    fn set_bits(self, mask: u32, bits: u32) {
+        self.set_all(self.bits() & !mask | bits);
     }
 
     /// Sets or clears a boolean option, a bit of [`option`].
     pub fn set_flag(self, bit: u32, on: bool) {
-        self.set_bits(bit, if on { bit } else { 0 });
+        match bit {
+            option::NODELAY => self.set_all(option::with_nodelay(self.bits(), on)),
+            _ => self.set_bits(bit, if on { bit } else { 0 }),
+        }
     }
 
     /// Whether a boolean option is on.
@@ -123,8 +133,7 @@ impl<'a> Opts<'a> {
     /// TCP_QUICKACK: ACKs are sent at once, or wait for something to go with. TCP may change that again
     /// as the conversation goes.
     pub fn set_quickack(self, on: bool) {
-        let bit = if on { option::QUICKACK } else { option::DELAYED_ACK };
-        self.set_bits(option::QUICKACK | option::DELAYED_ACK, bit);
+        self.set_all(option::with_quickack(self.bits(), on));
     }
 
     /// What was asked for last; at first, quick.

@@ -190,7 +190,7 @@ impl<E: Env> Stack<E> {
         let dst = way.to.ip();
         let hop_limit = match (header.ttl, app.ttl.load(Relaxed)) {
             (0, _) if dst.is_multicast() => app.multicast_ttl.load(Relaxed) ^ 1,
-            (0, 0) => ip::HOP_LIMIT,
+            (0, 0) => self.hop_limit_to(way.link, dst),
             (0, ttl) | (ttl, _) => ttl,
         };
         let own = header.flags & Header::TOS != 0;

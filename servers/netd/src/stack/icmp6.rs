@@ -11,10 +11,11 @@ use crate::dev::Dev;
 use crate::env::{At, Env};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
+use crate::wire::ext::Chain;
 use crate::wire::icmp::{self, Quote};
 use crate::wire::icmpv6::{Problem, ty};
 use crate::wire::ip::{self, protocol};
-use crate::wire::{Malformed, ext, icmpv6, ipv6};
+use crate::wire::{Malformed, icmpv6, ipv6};
 use core::net::{IpAddr, SocketAddr};
 use libipc::sock::Error;
 
@@ -27,12 +28,8 @@ pub(super) enum By {
 }
 
 impl<E: Env> Stack<E> {
-    /// A message; `alert`: the value of a router alert option before it.
-    pub(super) fn icmpv6_in(
-        &mut self,
-        p: &Packet<'_>,
-        alert: Option<u16>,
-    ) -> Result<(), Malformed> {
+    /// A message, behind `chain`.
+    pub(super) fn icmpv6_in(&mut self, p: &Packet<'_>, chain: &Chain) -> Result<(), Malformed> {
         let repr = icmpv6::Repr::parse(p.head)?;
         let pseudo = p.ip.pseudo();
         if let icmpv6::Repr::Echo { reply: true, id, .. } = repr {
@@ -42,8 +39,10 @@ impl<E: Env> Stack<E> {
         match repr {
             icmpv6::Repr::Echo { id, seq, .. } => self.answer_echo_v6(p, id, seq),
             icmpv6::Repr::Error(problem, quote) => self.error_v6_in(problem, &quote, p),
+            // Guards of switches would not see what it says (RFC 6980 5).
+            icmpv6::Repr::Neighbour(_) if chain.fragmented => return Err(Malformed::Fragment),
             icmpv6::Repr::Neighbour(_) => return self.neighbour_in(p),
-            icmpv6::Repr::Listener(ty) => return self.listener_report_in(p, ty, alert),
+            icmpv6::Repr::Listener(ty) => return self.listener_report_in(p, ty, chain.alert),
         }
         Ok(())
     }
@@ -160,7 +159,7 @@ impl<E: Env> Stack<E> {
         // Where it came from is not known any more.
         let dev = self.iface.dev_of(ip.dst.into()).unwrap_or_default();
         let p = Packet6 { mem, behind: 0, header: &header, ip, dev, from, looped, group, checked };
-        let p = p.upper(&ext::Chain::new(ip.next), &[]);
+        let p = p.upper(&Chain::new(ip.next), &[]);
         self.send_error_v6(icmp::Problem::TimeExceeded(icmpv6::REASSEMBLY), &p);
     }
 

@@ -1,13 +1,15 @@
 //! What routers say (RFC 4861 6.3.4): routes, prefixes, the link's MTU, name servers.
 
 use super::Stack;
+use super::tx::Link;
 use crate::dev::{Dev, Hop};
 use crate::env::Env;
 use crate::ip6::after;
 use crate::ip6::record::Kept;
-use crate::neigh::{News, Other};
+use crate::neigh::{News, Other, State};
 use crate::route::{Origin, Route};
 use crate::wire::Malformed;
+use crate::wire::ip::HOP_LIMIT;
 use crate::wire::ndp::{Opt, Options, Prefix, Router};
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -151,6 +153,27 @@ impl<E: Env> Stack<E> {
         let nic = self.nic(dev);
         if let Some(ip) = nic.ip6.addresses.prefix(p, nic.mac, random, now) {
             self.address_changed_v6(dev, ip);
+        }
+    }
+
+    /// The way to `dst` by card `on`, if that is said, instead of `hop`, if that is a router that does not answer: of
+    /// the others to the same destinations the best that is not known to be dead (RFC 4861 6.3.6).
+    #[inline]
+    pub(super) fn living_router(&self, dst: IpAddr, on: Option<Dev>, hop: Hop) -> Hop {
+        let dead = |hop: Hop| self.neighbours.state(hop) == State::Failed;
+        match dst.is_ipv6() && hop.ip != dst && dead(hop) {
+            true => self.iface.next_router(dst, on, self.now, dead).unwrap_or(hop),
+            false => hop,
+        }
+    }
+
+    /// How many hops a packet to `dst` by `link` may take unless somebody says: what routers do (RFC 4861 6.3.4).
+    pub(super) fn hop_limit_to(&self, link: Link, dst: IpAddr) -> u8 {
+        match link {
+            Link::Device(_) | Link::Later(_) if dst.is_ipv6() => {
+                self.nics[self.station(link).dev].ip6.routers.hop_limit
+            }
+            _ => HOP_LIMIT,
         }
     }
 

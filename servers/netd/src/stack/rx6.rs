@@ -149,7 +149,8 @@ impl<E: Env> Stack<E> {
     fn fragment_v6_in(&mut self, p: &Packet6<'_>, chain: &Chain) -> Result<Option<Chain>, Problem> {
         let f = chain.fragment(p, p.end())?;
         let at = chain.at + ext::FRAGMENT_HEADER;
-        let inner = Chain { next: f.next, at, named_at: chain.at, alert: chain.alert };
+        let (next, named_at) = (f.next, chain.at);
+        let inner = Chain { next, at, named_at, alert: chain.alert, fragmented: true };
         if f.offset == 0 && !f.more {
             return Ok(Some(inner));
         }
@@ -182,8 +183,10 @@ impl<E: Env> Stack<E> {
         let kept: &[u8; ipv6::HEADER] =
             self.reassembly.header().first_chunk().ok_or(Malformed::Truncated)?;
         header.copy_from_slice(kept);
+        // Of the first fragment, but for ECN's bits, which are of all (RFC 8200 4.5, RFC 3168 5.3).
+        let first = ipv6::Repr::parse(&header, usize::MAX)?;
         let (next, payload_len) = (header[6], len as u16);
-        let ip = ipv6::Repr { next, payload_len, class: last.ip.class & !3 | ecn, ..last.ip };
+        let ip = ipv6::Repr { next, payload_len, class: first.class & !3 | ecn, ..first };
         let whole = Packet6 {
             mem: self.reassembly.mem(),
             behind: 0,
@@ -193,7 +196,7 @@ impl<E: Env> Stack<E> {
             ..*last
         };
         // Not the header of IPv6 names what follows: hop-by-hop options cannot.
-        let chain = Chain { named_at: ipv6::HEADER, ..Chain::new(next) };
+        let chain = Chain { named_at: ipv6::HEADER, fragmented: true, ..Chain::new(next) };
         match next {
             number::FRAGMENT => Err(Malformed::Fragment),
             _ => self.chain_in(&whole, chain),
@@ -210,7 +213,7 @@ impl<E: Env> Stack<E> {
         match p.ip.protocol {
             protocol::TCP if !p.group => self.tcp_in(p),
             protocol::UDP => self.udp_in(p),
-            protocol::ICMPV6 => self.icmpv6_in(p, chain.alert),
+            protocol::ICMPV6 => self.icmpv6_in(p, chain),
             number::NONE => Ok(()),
             _ if taken => Ok(()),
             other => {

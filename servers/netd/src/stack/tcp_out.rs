@@ -151,9 +151,10 @@ impl<E: Env> Stack<E> {
         let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
         ip.tos = tos;
         ip.dont_fragment = !cut && !self.paths.must_cut(dst, self.now);
-        if hop_limit != 0 {
-            ip.hop_limit = hop_limit;
-        }
+        ip.hop_limit = match hop_limit {
+            0 => self.hop_limit_to(link, dst),
+            hops => hops,
+        };
         let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
         // Before a connection stands, and without one, there is nothing to count for.
         let numbered =

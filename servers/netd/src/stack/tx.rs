@@ -238,7 +238,8 @@ impl<E: Env> Stack<E> {
                 && self.neighbours.state(*by) != neigh::State::Failed
         };
         let redirected = self.paths.gateway(dst, self.now).filter(serves);
-        redirected.or_else(|| self.iface.next_hop(dst, on, self.now))
+        let router = || Some(self.living_router(dst, on, self.iface.next_hop(dst, on, self.now)?));
+        redirected.or_else(router)
     }
 
     /// Has socket `i` wait for a neighbour.

@@ -205,7 +205,7 @@ impl Conn {
         self.time_window(now);
         self.begin_send_limit();
         self.choose_congestion(now);
-        self.arm_keep_alive(now);
+        self.arm_keep_alive(now, now);
         Outcome::ESTABLISHED | Outcome::READY
     }
 

@@ -132,10 +132,8 @@ impl Conn {
     /// Takes over what the program wants now.
     pub fn set_opts(&mut self, opts: Opts, now: u64) {
         let old = core::mem::replace(&mut self.config.opts, opts);
-        let keep = |o: &Opts| (o.has(option::KEEPALIVE), o.keep_idle());
-        let acks = option::QUICKACK | option::DELAYED_ACK;
-        if old.bits != opts.bits && opts.bits & acks != 0 {
-            self.set_quick_ack(opts.has(option::QUICKACK));
+        if (old.bits ^ opts.bits) & option::QUICKACK_SAID != 0 {
+            self.set_quick_ack(!opts.has(option::DELAYED_ACK));
         }
         if opts.has(option::URGENT) && (!old.has(option::URGENT) || old.urgent != opts.urgent) {
             self.urgent_until(opts.urgent);
@@ -147,8 +145,11 @@ impl Conn {
         if old.window_clamp != opts.window_clamp {
             self.set_clamp();
         }
-        if keep(&old) != keep(&opts) {
-            self.arm_keep_alive(now);
+        if old.has(option::KEEPALIVE) != opts.has(option::KEEPALIVE) {
+            // From now on, however long the peer has been silent.
+            self.arm_keep_alive(now, now);
+        } else if old.keep_idle() != opts.keep_idle() {
+            self.arm_keep_alive(self.patience.heard_at(), now);
         }
     }
 
@@ -157,9 +158,7 @@ impl Conn {
         let opts = *self.opts();
         self.more &= opts.has(option::MORE);
         self.more |= opts.has(option::MORE) && !old.has(option::MORE);
-        let corks = (old.bits ^ opts.bits) & (option::CORK | option::MORE) != 0;
-        let said = opts.bits != old.bits && (!corks || !old.has(option::NODELAY));
-        if opts.has(option::NODELAY) && said {
+        if opts.has(option::NODELAY) && (old.bits ^ opts.bits) & option::NODELAY_SAID != 0 {
             // It is set, again perhaps: what waits is pushed, in spite of a cork.
             (self.more, self.pushed) = (false, self.tail);
         }

@@ -219,11 +219,12 @@ impl Conn {
         Outcome::empty()
     }
 
-    /// The connection has begun, or its options have changed: when keep-alive is due.
+    /// The connection has begun, or its options have changed: when keep-alive is due, whose pause counts from
+    /// `since`.
     #[cold]
-    pub(super) fn arm_keep_alive(&mut self, now: u64) {
+    pub(super) fn arm_keep_alive(&mut self, since: u64, now: u64) {
         let on = self.opts().has(option::KEEPALIVE) && self.is_synchronised();
-        let due = self.patience.heard_at.saturating_add(self.opts().keep_idle());
+        let due = since.saturating_add(self.opts().keep_idle());
         self.patience.keep_at = if on { due.max(now) } else { NEVER };
         self.arm_rare();
     }

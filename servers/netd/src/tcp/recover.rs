@@ -144,7 +144,7 @@ impl Conn {
         self.time_window(now);
         self.begin_send_limit();
         self.choose_congestion(now);
-        self.arm_keep_alive(now);
+        self.arm_keep_alive(now, now);
         // An ACK tells the peer that we are there, and repeats the window in case that was lost.
         self.need |= Need::ACK;
         if self.una.lt(self.max) {

@@ -55,6 +55,8 @@ pub struct Chain {
     pub named_at: usize,
     /// Value of a router alert option, if there was one.
     pub alert: Option<u16>,
+    /// A fragment header came before, even if one fragment was all.
+    pub fragmented: bool,
 }
 
 /// A fragment header (RFC 8200 4.5).
@@ -104,7 +106,7 @@ pub const INCOMPLETE: u8 = 3;
 impl Chain {
     /// At the beginning: behind an IPv6 header that says `next`.
     pub const fn new(next: u8) -> Self {
-        Self { next, at: super::ipv6::HEADER, named_at: 6, alert: None }
+        Self { next, at: super::ipv6::HEADER, named_at: 6, alert: None, fragmented: false }
     }
 
     /// Goes on to the transport, a fragment header, or whatever else is not passed over. `end`:
@@ -145,7 +147,7 @@ impl Chain {
 
     fn step(self, packet: &(impl Reader + ?Sized), end: usize) -> Result<Self, Malformed> {
         let ([next, _], header_end) = self.header(packet, end)?;
-        Ok(Self { next, at: header_end, named_at: self.at, alert: self.alert })
+        Ok(Self { next, at: header_end, named_at: self.at, ..self })
     }
 
     /// Options of one header (RFC 8200 4.2): those with a meaning here, and what is to be done
@@ -287,7 +289,10 @@ mod tests {
         let dest = [43, 1, 0x1e, 6, 1, 2, 3, 4, 5, 6, 1, 4, 0, 0, 0, 0];
         let routing = [6, 0, 0, 0, 0, 0, 0, 0];
         let chain = walk(0, &[&hop, &dest, &routing, &[1, 2, 3]]).unwrap();
-        assert_eq!(chain, Chain { next: 6, at: 72, named_at: 64, alert: Some(0) });
+        assert_eq!(
+            chain,
+            Chain { next: 6, at: 72, named_at: 64, alert: Some(0), fragmented: false }
+        );
         assert_eq!(walk(17, &[]).unwrap(), Chain::new(17));
     }
 

@@ -270,7 +270,11 @@ impl Six {
         self.advertises(self.peer, lifetime_s, options);
     }
     pub fn advertises(&mut self, by: End6, lifetime_s: u16, options: &[Vec<u8>]) {
-        let mut message = vec![134, 0, 0, 0, 64, 0];
+        self.advertises_hops(by, 64, lifetime_s, options);
+    }
+    /// Likewise, and how many hops packets may take.
+    pub fn advertises_hops(&mut self, by: End6, hops: u8, lifetime_s: u16, options: &[Vec<u8>]) {
+        let mut message = vec![134, 0, 0, 0, hops, 0];
         message.extend(lifetime_s.to_be_bytes());
         message.extend([0; 8]);
         message.extend([1, 1]);

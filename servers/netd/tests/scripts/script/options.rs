@@ -50,11 +50,13 @@ fn ranged<T: TryFrom<i64>>(value: i64, low: i64, high: i64) -> Result<T, Errno> 
 
 /// Sets an integer option.
 pub fn set(fd: &mut Fd, app: &AppSock, level: i64, name: i64, value: i64) -> Result<(), Errno> {
-    if let Some((.., bit, no)) = BITS.iter().find(|b| (b.0, b.1) == (level, name)) {
+    if let Some((.., bit, no)) = BITS.iter().find(|b| (b.0, b.1) == (level, name) && name != 1) {
         set_bits(app, *bit, (value != 0) != *no);
         return Ok(());
     }
+    let bits = app.options.load(Relaxed);
     match (level, name) {
+        (6, 1) => app.options.store(option::with_nodelay(bits, value != 0), Relaxed),
         // A buffer is twice what is asked for, as Linux counts its own overhead.
         (1, 7 | 32) => fd.sndbuf = Some((value * 2).max(4608)),
         (1, 8 | 33) => {
@@ -75,10 +77,7 @@ pub fn set(fd: &mut Fd, app: &AppSock, level: i64, name: i64, value: i64) -> Res
         (6, 8) => app.linger2_s.store(value.min(120) as u16, Relaxed),
         (6, 9) => app.multicast_ttl.store(value.clamp(0, 255) as u8, Relaxed),
         (6, 10) => app.window_clamp.store(ranged(value, 0, i32::MAX as i64)?, Relaxed),
-        (6, 12) => {
-            set_bits(app, option::QUICKACK, value & 1 != 0);
-            set_bits(app, option::DELAYED_ACK, value & 1 == 0);
-        }
+        (6, 12) => app.options.store(option::with_quickack(bits, value & 1 != 0), Relaxed),
         (6, 18) => app.user_timeout_ms.store(ranged(value, 0, i32::MAX as i64)?, Relaxed),
         (6, 23) => app.queue.store(ranged(value, 0, u16::MAX as i64)?, Relaxed),
         (6, 25) => app.notsent_lowat.store(value as u32, Relaxed),
