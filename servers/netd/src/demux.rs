@@ -268,16 +268,27 @@ impl Demux {
     /// address, else one bound to any.
     pub fn lookup(&self, space: Space, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
         if let (SocketAddr::V4(l), SocketAddr::V4(r)) = (local, remote) {
-            let key = || {
-                let (l, r) = ((l.ip().to_bits(), l.port()), (r.ip().to_bits(), r.port()));
-                Key::v4(space, l, r)
-            };
-            let connected = self.shapes[space.shapes() + CONNECTED] > 0;
-            let found = if connected { self.find_shaped(&key()) } else { None };
-            return found.or_else(|| self.lookup_local(space, local, remote));
+            let (l, r) = ((l.ip().to_bits(), l.port()), (r.ip().to_bits(), r.port()));
+            return self.lookup_v4(space, l, r);
         }
         let found = self.find(&Tuple { space, local, remote });
         found.or_else(|| self.lookup_local(space, local, remote))
+    }
+
+    /// As [`Self::lookup`], of addresses and ports of IPv4.
+    #[inline]
+    pub fn lookup_v4(&self, space: Space, local: (u32, u16), remote: (u32, u16)) -> Option<u32> {
+        if self.shapes[space.shapes() + CONNECTED] > 0
+            && let Some(found) = self.find_shaped(&Key::v4(space, local, remote))
+        {
+            return Some(found);
+        }
+        let found = self.find_local_v4(space, local.0, local.1);
+        let found = found.or_else(|| self.find_dual(space, local.1))?;
+        match self.entries[found as usize].spread {
+            false => Some(found),
+            true => Some(self.one_of(found, &Tuple::from(&Key::v4(space, local, remote)))),
+        }
     }
 
     /// The socket bound to an address and port of IPv4, or to any address and the port.

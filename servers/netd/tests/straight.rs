@@ -7,10 +7,10 @@ use common::net::{Net, Weather};
 use common::talk::{Talk, converse};
 use common::{Host, HostSpec, MS, Rng, S};
 use libipc::counters::Counters;
-use libipc::sock::Kind;
+use libipc::sock::{Dgram, Kind};
 use netd::Settings;
 
-/// What was on the wire, and what each host counted.
+/// What was on the wire, then what datagrams the programs took, and what each host counted.
 type Story = (Vec<(u64, usize, Vec<u8>)>, Vec<Counters>);
 
 fn two(seed: u64, long_way: bool) -> Net {
@@ -42,20 +42,26 @@ fn streams(seed: u64, long_way: bool) -> Story {
     story(&mut net)
 }
 
-/// Datagrams both ways, of every length around the least frame and some longer.
-fn datagrams(seed: u64, long_way: bool) -> Story {
+/// Datagrams or echo requests both ways, of every length around the least frame and some longer. `head`: what their
+/// data begins with.
+fn datagrams_of(kind: Kind, head: &[u8], seed: u64, long_way: bool) -> Story {
     let mut net = two(seed, long_way);
     let ends = [0, 1].map(|i| {
-        let id = net.hosts[i].open(Kind::Udp);
+        let id = net.hosts[i].open(kind);
         net.hosts[i].bind(id, "0.0.0.0:7").unwrap();
         id
     });
+    let mut taken = Vec::new();
     for round in 0..60 {
         for (i, id) in ends.into_iter().enumerate() {
             let to = format!("10.0.0.{}:7", 2 - i).parse().unwrap();
-            let data = vec![round as u8; round * (1 + round / 30 * 30)];
+            let mut data = head.to_vec();
+            data.resize(head.len() + round * (1 + round / 30 * 30), round as u8);
             let prog = &mut net.hosts[i].progs[0];
-            while prog.recv_from(id).is_some() {}
+            // With the entry's header as netd wrote it.
+            while let Some(header) = prog.peek_ring(id, Dgram::BYTES as u64) {
+                taken.push((net.now, i, [header, prog.recv_from(id).expect("peeked").1].concat()));
+            }
             if prog.dgram_room(id) > data.len() as u64 + 100 {
                 prog.put_to(id, Some(to), &data);
             }
@@ -64,7 +70,18 @@ fn datagrams(seed: u64, long_way: bool) -> Story {
         let next = net.now + if round % 20 == 0 { 40 * S } else { 3 * MS };
         net.run(next, &mut |_| false);
     }
-    story(&mut net)
+    assert!(taken.len() > 20, "datagrams arrive");
+    let (mut wire, counters) = story(&mut net);
+    wire.extend(taken);
+    (wire, counters)
+}
+
+fn datagrams(seed: u64, long_way: bool) -> Story {
+    datagrams_of(Kind::Udp, &[], seed, long_way)
+}
+
+fn echoes(seed: u64, long_way: bool) -> Story {
+    datagrams_of(Kind::Ping, &[0, 0, 1, 2], seed, long_way)
 }
 
 fn same(what: fn(u64, bool) -> Story, seeds: u64) {
@@ -87,4 +104,9 @@ fn streams_are_the_same_either_way() {
 #[test]
 fn datagrams_are_the_same_either_way() {
     same(datagrams, 30);
+}
+
+#[test]
+fn echoes_are_the_same_either_way() {
+    same(echoes, 30);
 }

@@ -96,8 +96,9 @@ impl<E: Env> Stack<E> {
         (ip != [0, 0]).then(|| ip_from_words(ip))
     }
 
-    /// Sends the datagrams of socket `i`.
-    pub(super) fn dgram_output(&mut self, i: u32) -> Served {
+    /// Sends the datagrams of socket `i`. `ready`: see [`Self::serve`].
+    pub(super) fn dgram_output(&mut self, i: u32, ready: u8) -> Served {
+        let mut ready = ready;
         for _ in 0..QUOTA {
             let Some(d) = self.dgram(i) else { return Served::Done };
             if d.kind == Kind::Capture {
@@ -118,10 +119,12 @@ impl<E: Env> Stack<E> {
                 self.session_fault(session, SessionFault::Datagram(id));
                 return Served::Done;
             }
-            match self.send_datagram(i, &d, &header) {
-                Ok(()) => {}
-                Err(Kept::Waits(served)) => return served,
-                Err(Kept::Lost(error)) => self.dgram_error(i, error),
+            if !self.short_out(i, &d, &header, core::mem::take(&mut ready)) {
+                match self.send_datagram(i, &d, &header) {
+                    Ok(()) => {}
+                    Err(Kept::Waits(served)) => return served,
+                    Err(Kept::Lost(error)) => self.dgram_error(i, error),
+                }
             }
             let s = &mut self.socks[i as usize];
             if let Body::Dgram(d) = &mut s.body {
@@ -306,7 +309,7 @@ impl<E: Env> Stack<E> {
     /// Ends the use of a datagram socket's number.
     pub(super) fn end_datagrams(&mut self, i: u32) {
         // What is in the ring goes out if it can go at once.
-        self.dgram_output(i);
+        self.dgram_output(i, 0);
         record::end(self.sock(i).rec, None);
     }
 }

@@ -41,7 +41,9 @@ impl<E: Env> Stack<E> {
         if !mem.read(at, &mut head) || len > ethernet::HEADER + nic.mtu as usize {
             return false;
         }
-        let Some(p) = Plain::parse(&head, len, nic.mac) else { return false };
+        let Some(p) = Plain::parse(&head, len, nic.mac) else {
+            return self.short_in(At(mem, at), len, checked, dev);
+        };
         let said = &p.said;
         let (local, remote) = ((said.dst, said.dst_port), (said.src, said.src_port));
         let Some(i) = self.demux.find_tcp_v4(local, remote) else { return false };

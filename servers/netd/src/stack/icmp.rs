@@ -10,7 +10,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Problem, Repr};
 use crate::wire::ipv4_options::{self, Here};
 use crate::wire::{Malformed, ip, ipv4};
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Errors that may be sent at once, and how long until one more may, in all (Linux's
 /// `icmp_msgs_burst` and `icmp_msgs_per_sec`).
@@ -49,13 +49,17 @@ impl<E: Env> Stack<E> {
         let mut message = [0; icmp::HEADER];
         icmp::emit_echo(true, id, seq, &mut message);
         message[1] = code;
-        if let (IpAddr::V4(src), Some(place)) =
-            (p.ip.src, self.answered.get_mut(seq as usize % ANSWERED))
-        {
-            *place = (src, [message[4], message[5], message[6], message[7]]);
+        if let (IpAddr::V4(src), [_, _, _, _, about @ ..]) = (p.ip.src, message) {
+            self.note_answered(src, about);
         }
         let data = Payload::At(At(&p.mem, p.at + icmp::HEADER), p.len() - icmp::HEADER);
         self.answer(p, p.ip.tos, &message, data);
+    }
+
+    /// Remembers that an echo request of `peer` is answered; `about`: its identifier and sequence number.
+    #[inline]
+    pub(super) fn note_answered(&mut self, peer: Ipv4Addr, about: [u8; 4]) {
+        self.answered[about[3] as usize % ANSWERED] = (peer, about);
     }
 
     /// Milliseconds since midnight, as ICMP and IP options count.

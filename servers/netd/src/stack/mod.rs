@@ -70,6 +70,8 @@ mod routers;
 mod rx;
 mod rx6;
 mod setup;
+mod short_in;
+mod short_out;
 mod sock;
 mod status;
 mod submit;

@@ -5,7 +5,7 @@ use super::rx::Packet;
 use super::tx::{Check, Link, Payload, Route};
 use crate::dev::{Dev, Station};
 use crate::env::{At, Env};
-use crate::port::Frame;
+use crate::port::{Frame, Room};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::plain::{SHORT_HEAD, short_head};
@@ -141,7 +141,8 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether nothing looks at packets on their way out by `dev`.
-    fn may_send_short(&self, dev: Dev) -> bool {
+    #[inline]
+    pub(super) fn may_send_short(&self, dev: Dev) -> bool {
         let nic = &self.nics[dev];
         nic.up && self.is_straight() && nic.closed_until <= self.now
     }
@@ -166,20 +167,30 @@ impl<E: Env> Stack<E> {
         };
         let mut body = body;
         if let Some((field, pseudo)) = out.check {
-            let mut check = pseudo.bytes(&body).and(sum, false).finish();
-            if ip.protocol == ip::protocol::UDP && check == [0, 0] {
-                // RFC 768: zero means that there is none.
-                check = [0xff; 2];
-            }
+            let check = transport_check(ip.protocol, pseudo.bytes(&body).and(sum, false));
             let Some(field) = body.get_mut(field..field + 2) else { return Sent::Done };
             field.copy_from_slice(&check);
         }
+        self.put_short(to, room, ip, body, len);
+        Sent::Done
+    }
+
+    /// Sends the frame of `len` bytes in `room`, whose payload is there, to the station `to`, with headers of `ip` and
+    /// a transport's header `body`.
+    #[inline(always)]
+    pub(super) fn put_short(
+        &mut self,
+        to: Station,
+        room: Room,
+        ip: &ipv4::Repr,
+        body: [u8; 8],
+        len: usize,
+    ) {
         let nic = &mut self.nics[to.dev];
         let head = short_head(to.mac, nic.mac, ip, body);
-        let _ = headers.write(room.offset, &head);
+        let _ = nic.port.headers().write(room.offset, &head);
         nic.port.send(room, &Frame::whole(len));
         self.counters.tx_frames += 1;
-        Sent::Done
     }
 
     /// RFC 791 3.2: pieces of as many whole units of eight bytes as fit, the last of what is left.
@@ -230,11 +241,8 @@ impl<E: Env> Stack<E> {
         if let Some((field, pseudo)) = out.check {
             let rest = self.sum_payload(out.rest)?;
             let all = pseudo.bytes(out.body).and(rest, out.body.len() % 2 == 1);
-            let mut sum = all.finish();
-            if out.ip.protocol == ip::protocol::UDP && sum == [0, 0] {
-                sum = [0xff; 2];
-            }
-            body.get_mut(field..field + 2)?.copy_from_slice(&sum);
+            let check = transport_check(out.ip.protocol, all);
+            body.get_mut(field..field + 2)?.copy_from_slice(&check);
         }
         Some(body)
     }
@@ -312,6 +320,16 @@ impl<E: Env> Stack<E> {
         let payload_len = ip.payload_len + ext::FRAGMENT_HEADER as u16;
         let protocol = ext::number::FRAGMENT;
         (ext::FRAGMENT_HEADER, ip::Repr { protocol, payload_len, ..*ip })
+    }
+}
+
+/// A transport's checksum of what sums up to `sum`.
+#[inline]
+pub(super) fn transport_check(protocol: u8, sum: Sum) -> [u8; 2] {
+    match sum.finish() {
+        // RFC 768: zero means that there is none.
+        [0, 0] if protocol == ip::protocol::UDP => [0xff; 2],
+        check => check,
     }
 }
 

@@ -380,7 +380,7 @@ impl<E: Env> Stack<E> {
         let before = self.sent_bytes();
         let served = match self.socks[i as usize].body {
             Body::Tcp(_) => self.tcp_output(i, ready),
-            Body::Dgram(_) => self.dgram_output(i),
+            Body::Dgram(_) => self.dgram_output(i, ready),
             _ => Served::Done,
         };
         let sent = self.sent_bytes() - before;

@@ -57,6 +57,15 @@ impl<E: Env> Stack<E> {
         self.neighbours.again(w.neighbour, self.now)
     }
 
+    /// The station that packets to `dst` go to, and from which address if `src` is none, likewise.
+    #[inline]
+    pub(super) fn known_way_to(&mut self, src: u32, dst: u32) -> Option<(Ipv4Addr, Station)> {
+        let w = self.way(Ipv4Addr::from_bits(dst))?;
+        let named = (src != 0).then(|| Ipv4Addr::from_bits(src));
+        let src = named.or(w.source).filter(|src| *src == w.src)?;
+        self.neighbours.again(w.neighbour, self.now).map(|to| (src, to))
+    }
+
     /// The address to speak to `dst` from, likewise.
     #[inline]
     pub(super) fn known_source(&mut self, dst: IpAddr) -> Option<IpAddr> {
