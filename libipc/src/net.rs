@@ -157,6 +157,19 @@ pub enum Request {
         /// Which.
         sock: SockId,
     },
+    /// Binds a socket to an interface (SO_BINDTODEVICE): it gets what comes by that alone, and sends by it.
+    /// [`Error::NoDevice`]: there is none of this number.
+    BindDevice {
+        /// Which.
+        sock: SockId,
+        /// The interface; 0: to none any more.
+        number: u8,
+    },
+    /// The number of an interface, if it is there: [`Reply::Device`] or [`Error::NoDevice`].
+    FindDevice {
+        /// Which.
+        on: On,
+    },
     /// A datagram socket joins a multicast group, or leaves it.
     Membership {
         /// Which.
@@ -245,6 +258,8 @@ pub enum Reply {
         /// Remote.
         remote: Option<SocketAddr>,
     },
+    /// Number of an interface; 0: none in particular.
+    Device(u8),
     /// State and figures.
     TcpInfo(TcpInfo),
     /// The interface.

@@ -1,6 +1,7 @@
 //! The test agent: its protocol, and Linux's ways of socket calls, over the system's own loopback.
 
 mod control;
+mod devices;
 mod states;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -85,6 +86,7 @@ pub fn agent(guest: &mut Guest) -> Result<(), Failure> {
     fast_open(&mut c)?;
     packets(&mut c)?;
     control::control(&mut c)?;
+    devices::devices(&mut c)?;
     states::states(&mut c)?;
     services(&mut c)?;
     latency(&mut c)?;

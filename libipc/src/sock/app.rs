@@ -41,7 +41,7 @@ pub struct AppSock {
     /// TCP_LINGER2, seconds in FIN-WAIT-2 after close; 0: 60, [`AppSock::NO_LINGER2`]: none.
     pub linger2_s: AtomicU16,
     /// Listeners: TCP_FASTOPEN, requests that may wait for their handshake; 0: no Fast Open.
-    /// Datagrams: IP_MULTICAST_IF, the interface's number; 0: by route.
+    /// Datagrams: IP_MULTICAST_IF, the interface's number, and, in the high byte, IP_UNICAST_IF; 0: by route.
     pub queue: AtomicU16,
     /// With [`option::URGENT`]: the count (as `tx_tail`, modulo 2^32) after the last urgent byte
     /// (MSG_OOB). Written before `tx_tail` passes it. Datagrams: not 0 while the program waits for

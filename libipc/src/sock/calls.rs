@@ -108,6 +108,21 @@ pub enum Request {
     Stats,
     /// The name servers that the stack knows: [`Reply::NameServers`].
     NameServers,
+    /// Binds a socket to an interface (SO_BINDTODEVICE): it gets what comes by that alone, and sends by it. The
+    /// record says so ([`Record::interface`](super::Record::interface)). [`Error::NoDevice`](super::Error::NoDevice):
+    /// there is none of this number.
+    BindDevice {
+        /// Socket id.
+        id: u32,
+        /// Number of the interface, as in [`Dgram::interface`](super::Dgram::interface); 0: to none any more.
+        number: u8,
+    },
+    /// The number of an interface, if it is there: [`Reply::Device`] or
+    /// [`Error::NoDevice`](super::Error::NoDevice).
+    FindDevice {
+        /// Which.
+        on: On,
+    },
     /// A datagram socket joins a multicast group, or leaves it (IP_ADD_MEMBERSHIP and its like).
     /// [`Error::AddrInUse`](super::Error::AddrInUse): it is in it already;
     /// [`Error::AddrNotAvailable`](super::Error::AddrNotAvailable): it is not.
@@ -185,6 +200,8 @@ pub enum Reply {
         /// Remote.
         remote: Option<SocketAddr>,
     },
+    /// Number of an interface; 0: none in particular.
+    Device(u8),
     /// State and figures.
     TcpInfo(TcpInfo),
     /// Counters.

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::permission::Permission;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 /// Splits an address into the two words of a record.
 pub fn ip_words(ip: core::net::IpAddr) -> [u64; 2] {
@@ -20,6 +20,33 @@ pub fn ip_from_words(words: [u64; 2]) -> core::net::IpAddr {
         return IpAddr::V4(Ipv4Addr::from_bits(words[1] as u32));
     }
     core::net::Ipv6Addr::from_bits((words[0] as u128) << 64 | words[1] as u128).to_canonical()
+}
+
+/// Whether an address of IPv6 has a meaning on one link only (RFC 4007 6), so that who names it names an interface, too.
+pub fn needs_scope(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V6(ip) if ip.is_multicast() => matches!(ip.octets()[1] & 15, 1 | 2),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    }
+}
+
+/// The number of the interface that an address names by its scope id; 0: none.
+pub fn scope_of(addr: SocketAddr) -> u8 {
+    match addr {
+        SocketAddr::V6(a) if needs_scope(addr.ip()) => a.scope_id().min(u8::MAX as u32) as u8,
+        _ => 0,
+    }
+}
+
+/// The address as one that interface `number` knows, if that makes a difference.
+pub fn scoped(addr: SocketAddr, number: u8) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(a) if needs_scope(addr.ip()) => {
+            SocketAddrV6::new(*a.ip(), a.port(), a.flowinfo(), number as u32).into()
+        }
+        addr => addr,
+    }
 }
 
 /// Header of a datagram in a ring: 40 bytes, little-endian.
@@ -97,10 +124,12 @@ impl Dgram {
             _ => Ok(()),
         }
     }
-    /// To (or from) `to`, `len` bytes; the rest as the socket has it.
-    pub fn new(to: Option<core::net::SocketAddr>, len: u16) -> Self {
+    /// To (or from) `to`, `len` bytes; the rest as the socket has it. It leaves by the interface that `to` names.
+    pub fn new(to: Option<SocketAddr>, len: u16) -> Self {
         let (ip, port) = to.map_or(([0; 2], 0), |to| (ip_words(to.ip()), to.port()));
-        Self { len, port, ip, ..Self::default() }
+        let interface = to.map_or(0, scope_of);
+        let flags = if interface == 0 { 0 } else { Self::DEVICE };
+        Self { len, port, ip, interface, flags, ..Self::default() }
     }
     /// Bytes of ring that a datagram of `len` bytes takes.
     pub const fn space(len: usize) -> u64 {
@@ -200,5 +229,21 @@ mod tests {
         assert_eq!(Notice::from_bytes(&n.to_bytes()), n);
         let v6: core::net::IpAddr = "fe80::1".parse().unwrap();
         assert_eq!(ip_from_words(ip_words(v6)), v6);
+    }
+
+    #[test]
+    fn addresses_of_a_link_name_it() {
+        for (text, number) in [
+            ("[fe80::1%3]:7", 3),
+            ("[fe80::1]:7", 0),
+            ("[ff02::1%2]:7", 2),
+            ("[2001:db8::1%3]:7", 0),
+        ] {
+            let addr: SocketAddr = text.parse().unwrap();
+            assert_eq!(scope_of(addr), number, "{text}");
+            assert_eq!(scoped(addr, 9) == addr, scope_of(scoped(addr, 9)) == 0, "{text}");
+        }
+        let d = Dgram::new("[fe80::1%3]:7".parse().ok(), 0);
+        assert_eq!((d.flags, d.interface), (Dgram::DEVICE, 3));
     }
 }

@@ -67,7 +67,7 @@ mod record;
 
 pub use app::{AppSock, congestion, defer_retries, option};
 pub use calls::{FastOpen, NAME_SERVERS, On, REPEATED, Reply, Request, Stats};
-pub use dgram::{Dgram, Notice, ip_from_words, ip_words};
+pub use dgram::{Dgram, Notice, ip_from_words, ip_words, needs_scope, scope_of, scoped};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};
 pub use kind::{Kind, State};

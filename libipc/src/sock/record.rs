@@ -22,7 +22,7 @@ pub struct Record {
     pub version: AtomicU16,
     /// Stack id (several stacks may share a netd), 0 for now.
     pub stack: AtomicU16,
-    /// Interface id, 0 for now.
+    /// Number of the interface that it is bound to (SO_BINDTODEVICE, or a peer that only a link knows); 0: to none.
     pub interface: AtomicU16,
     /// Local address; IPv4 in its mapped form (::ffff:a.b.c.d), big-endian halves.
     pub local_ip: [AtomicU64; 2],

@@ -78,92 +78,6 @@ impl Tuple {
     }
 }
 
-/// A tuple in as few bytes as there are sockets to hold it for: ports, family and space, then the
-/// addresses, of IPv4 both in one word.
-#[derive(Clone, Copy)]
-struct Key([u64; 5]);
-
-impl PartialEq for Key {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let ([p, a, b, c, d], [q, e, f, g, h]) = (self.0, other.0);
-        p == q && a == e && (p & WIDE == 0 || (b, c, d) == (f, g, h))
-    }
-}
-
-/// In a key's first word: not both addresses are of IPv4.
-const WIDE: u64 = 1 << 16;
-
-impl Key {
-    /// Of addresses and ports of IPv4.
-    fn v4(space: Space, (local, port): (u32, u16), (remote, its_port): (u32, u16)) -> Self {
-        let ports = (port as u64) << 32 | (its_port as u64) << 48;
-        Self([ports | space as u64, (local as u64) << 32 | remote as u64, 0, 0, 0])
-    }
-    #[inline]
-    fn feed(&self, h: &mut impl Hasher) {
-        let Self([ports, a, rest @ ..]) = self;
-        h.write_u64(*ports);
-        h.write_u64(*a);
-        if ports & WIDE != 0 {
-            rest.iter().for_each(|w| h.write_u64(*w));
-        }
-    }
-    /// Its place in [`Demux::shapes`].
-    #[inline]
-    fn shape(&self) -> usize {
-        let [ports, a, b, c, d] = self.0;
-        let wide = ports & WIDE != 0;
-        let bound = if wide { a | b != 0 } else { a >> 32 != 0 };
-        let connected =
-            ports >> 48 != 0 || if wide { d != 0 || c as u32 != 0 } else { a as u32 != 0 };
-        let kind = if connected {
-            CONNECTED
-        } else if bound {
-            BOUND
-        } else {
-            OPEN
-        };
-        self.space().shapes() + kind
-    }
-    fn space(&self) -> Space {
-        match self.0[0] as u8 {
-            6 => Space::Tcp,
-            17 => Space::Udp,
-            _ => Space::Ping,
-        }
-    }
-}
-
-impl From<&Tuple> for Key {
-    fn from(t: &Tuple) -> Self {
-        if let (IpAddr::V4(l), IpAddr::V4(r)) = (t.local.ip(), t.remote.ip()) {
-            let (local, remote) = ((l.to_bits(), t.local.port()), (r.to_bits(), t.remote.port()));
-            return Self::v4(t.space, local, remote);
-        }
-        let ports = (t.local.port() as u64) << 32 | (t.remote.port() as u64) << 48;
-        let ([l1, l0], [r1, r0]) = (ip_words(t.local.ip()), ip_words(t.remote.ip()));
-        Self([ports | WIDE | t.space as u64, l0, l1, r0, r1])
-    }
-}
-
-impl From<&Key> for Tuple {
-    fn from(k: &Key) -> Self {
-        let [ports, a, b, c, d] = k.0;
-        let (local, remote) = if ports & WIDE == 0 {
-            let v4 = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
-            (v4((a >> 32) as u32), v4(a as u32))
-        } else {
-            (ip_from_words([b, a]), ip_from_words([d, c]))
-        };
-        Self {
-            space: k.space(),
-            local: SocketAddr::new(local, (ports >> 32) as u16),
-            remote: SocketAddr::new(remote, (ports >> 48) as u16),
-        }
-    }
-}
-
 struct Entry {
     key: Key,
     next: u32,
@@ -172,7 +86,14 @@ struct Entry {
     only_v6: bool,
     /// Shares what arrives with others under the same tuple that do so, too (SO_REUSEPORT).
     spread: bool,
+    /// Number of the interface that it is bound to; 0: to none.
+    device: u8,
 }
+
+mod devices;
+mod key;
+
+use key::Key;
 
 /// Most sockets under one tuple.
 pub const SHARERS: usize = 64;
@@ -184,6 +105,8 @@ pub struct Demux {
     hash: FixedState,
     /// How many keys of each shape there are: what nobody has is not looked for.
     shapes: [u32; SHAPES],
+    /// Sockets that are bound to an interface.
+    devices: u32,
 }
 
 /// Shapes of keys: of each space connected ones, ones under an address of ours, ones under any.
@@ -206,10 +129,12 @@ impl Demux {
                     linked: false,
                     only_v6: false,
                     spread: false,
+                    device: 0,
                 })
                 .collect(),
             hash: FixedState::with_seed(key),
             shapes: [0; SHAPES],
+            devices: 0,
         }
     }
 
@@ -333,7 +258,9 @@ impl Demux {
             (mixed ^ mixed >> 32).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 32
         };
         let all = core::iter::successors(Some(first), |i| self.next(*i));
-        let sharing = all.filter(|i| self.entries[*i as usize].spread);
+        let device = self.entries[first as usize].device;
+        let shares = |e: &Entry| e.spread && e.device == device;
+        let sharing = all.filter(|i| shares(&self.entries[*i as usize]));
         sharing.max_by_key(|i| weight(*i)).unwrap_or(first)
     }
 
@@ -377,8 +304,8 @@ impl Demux {
         self.shapes[key.shape()] += 1;
         let bucket = self.bucket(&key);
         let next = core::mem::replace(&mut self.buckets[bucket], socket);
-        let only_v6 = self.entries[socket as usize].only_v6;
-        self.entries[socket as usize] = Entry { key, next, linked: true, only_v6, spread };
+        let e = &mut self.entries[socket as usize];
+        *e = Entry { key, next, linked: true, spread, ..*e };
     }
 
     /// Takes `socket` out.

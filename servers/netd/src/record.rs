@@ -209,6 +209,8 @@ pub struct Fixed {
     pub irs: Seq,
     /// Added to our timestamps (RFC 7323 7.1).
     pub ts_offset: u32,
+    /// Number of the interface that it is bound to; 0: to none.
+    pub device: u8,
 }
 
 impl Fixed {
@@ -237,6 +239,7 @@ impl Fixed {
             iss: Seq(r.iss.load(Relaxed)),
             irs: Seq(r.irs.load(Relaxed)),
             ts_offset: r.ts_offset.load(Relaxed),
+            device: r.interface.load(Relaxed) as u8,
         })
     }
 
@@ -248,7 +251,7 @@ impl Fixed {
         };
         [
             generation as u64,
-            quad(self.kind as u16, VERSION, 0, 0),
+            quad(self.kind as u16, VERSION, 0, self.device as u16),
             l0,
             l1,
             r0,
@@ -367,6 +370,7 @@ mod tests {
             iss: Seq(1),
             irs: Seq(2),
             ts_offset: 3,
+            device: 2,
         }
     }
 

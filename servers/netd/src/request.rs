@@ -34,6 +34,8 @@ pub struct Request {
     pub window: u16,
     /// The peer's timestamp, if there are any.
     pub ts_recent: u32,
+    /// Number of the interface that the connection is bound to; 0: to none.
+    pub device: u8,
 }
 
 impl Request {
@@ -49,6 +51,7 @@ impl Request {
             flags: fixed.flags,
             window,
             ts_recent,
+            device: fixed.device,
         }
     }
 
@@ -63,6 +66,7 @@ impl Request {
             snd_shift: self.snd_shift,
             iss: self.iss,
             irs: self.irs,
+            device: self.device,
             ..base
         }
     }
@@ -74,7 +78,8 @@ impl Request {
         let rest = self.peer_mss as u64
             | (self.window as u64) << 16
             | (self.flags as u64) << 32
-            | shifts << 48;
+            | shifts << 48
+            | (self.device as u64) << 56;
         [l0, l1, r0, r1, ports | (self.ts_recent as u64) << 32, numbers, rest]
     }
 
@@ -89,6 +94,7 @@ impl Request {
             flags: (w[6] >> 32) as u16,
             window: (w[6] >> 16) as u16,
             ts_recent: (w[4] >> 32) as u32,
+            device: (w[6] >> 56) as u8,
         }
     }
 }
@@ -214,6 +220,7 @@ mod tests {
             flags: 0x800f,
             window: 64240,
             ts_recent: 0xdead_beef,
+            device: 3,
         }
     }
 

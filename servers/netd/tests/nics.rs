@@ -2,106 +2,18 @@
 
 mod common;
 
-use common::card::CardSpec;
 use common::frames::{End, Frame, arp_frame, dissect, echo_frame, seg, tcp_frame, udp_frame};
-use common::{Host, HostSpec, MS, S};
+use common::two::{
+    MACS, PEERS, US, by, connection, fixed, put, receive, sent, spec, started, started_as, us,
+};
+use common::{Host, MS, S};
 use libipc::net::{Reply, Request};
 use libipc::sock::{Dgram, Error, Kind, On};
+use netd::Addressing;
 use netd::wire::arp::{self, Op};
 use netd::wire::ethernet::Mac;
 use netd::wire::tcp::{Flags, Seq};
-use netd::{Addressing, Addressing6};
 use std::net::Ipv4Addr;
-
-const MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 1, 1])];
-const US: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 1, 0, 1)];
-/// A neighbour on each link; that on the second is the gateway.
-const PEERS: [End; 2] = [
-    End { mac: Mac([2, 0, 0, 0, 0, 9]), ip: Ipv4Addr::new(10, 0, 0, 9) },
-    End { mac: Mac([2, 0, 0, 0, 1, 9]), ip: Ipv4Addr::new(10, 1, 0, 9) },
-];
-
-fn fixed(addr: Ipv4Addr, gateway: Option<Ipv4Addr>) -> Addressing {
-    Addressing::Static { addr, prefix: 24, gateway, dns: None }
-}
-
-fn spec() -> HostSpec {
-    let second = CardSpec {
-        mac: MACS[1].0,
-        addressing: fixed(US[1], Some(PEERS[1].ip)),
-        ip6: Addressing6::Off,
-    };
-    let first = HostSpec { mac: MACS[0].0, addressing: fixed(US[0], None), ..HostSpec::fixed(1) };
-    HostSpec { cards: vec![second], ..first }
-}
-
-/// This host at card `n`, under that card's address or the other's.
-fn us(n: usize, ip: usize) -> End {
-    End { mac: MACS[n], ip: US[ip] }
-}
-
-fn receive(host: &mut Host, n: usize, frame: &[u8]) {
-    if n == 0 { assert!(host.receive(frame)) } else { host.cards[0].receive(frame) }
-}
-
-/// What leaves by each card until nothing more happens at this time.
-fn sent(host: &mut Host) -> [Vec<Vec<u8>>; 2] {
-    let mut all = [Vec::new(), Vec::new()];
-    loop {
-        host.settle();
-        let more = [host.transmitted(), host.cards[0].transmitted()];
-        if more.iter().all(Vec::is_empty) {
-            return all;
-        }
-        for (all, more) in all.iter_mut().zip(more) {
-            all.extend(more);
-        }
-    }
-}
-
-/// A host that knows both neighbours, and nothing is left to be said.
-fn started() -> Host {
-    started_as(spec())
-}
-
-fn started_as(spec: HostSpec) -> Host {
-    let mut host = Host::new(spec);
-    for (n, peer) in PEERS.iter().enumerate() {
-        let asks = arp::Repr {
-            op: Op::Request,
-            sender_mac: peer.mac,
-            sender: peer.ip,
-            target_mac: Mac([0; 6]),
-            target: US[n],
-        };
-        receive(&mut host, n, &arp_frame(Mac::BROADCAST, &asks));
-    }
-    sent(&mut host);
-    host
-}
-
-fn put(host: &mut Host, id: u16, to: (Ipv4Addr, u16), header: Dgram, data: &[u8]) {
-    let header = Dgram { len: data.len() as u16, ..Dgram::new(Some(to.into()), 0) }.with(header);
-    let mut bytes = [&header.to_bytes()[..], data].concat();
-    bytes.resize(Dgram::space(data.len()) as usize, 0);
-    host.progs[0].put_dgram(id, &bytes);
-    host.progs[0].submit(id);
-}
-
-trait With {
-    fn with(self, other: Dgram) -> Dgram;
-}
-
-impl With for Dgram {
-    /// With the other's flags and interface.
-    fn with(self, other: Dgram) -> Dgram {
-        Dgram { flags: other.flags, interface: other.interface, ..self }
-    }
-}
-
-fn by(number: u8) -> Dgram {
-    Dgram { flags: Dgram::DEVICE, interface: number, ..Dgram::default() }
-}
 
 /// RFC 1122 3.3.4.2, the weak model: whichever card has the address; the answer leaves by the way to who asked.
 #[test]
@@ -223,30 +135,6 @@ fn a_pulled_cable_leaves_the_way_to_the_other_card() {
     let [first, second] = sent(&mut host);
     assert!(second.is_empty() && first.len() == 1);
     assert_eq!((&first[0][12..14], &first[0][38..42]), (&[8, 6][..], &PEERS[0].ip.octets()[..]));
-}
-
-/// Opens a connection from `PEERS[n]` to port 80 of card `n`; yields our number and socket.
-fn connection(host: &mut Host, listener: u16, n: usize) -> (Seq, u16) {
-    let syn = netd::wire::tcp::Repr {
-        seq: Seq(1000),
-        flags: Flags::SYN,
-        window: 60_000,
-        ..seg(5000, 80)
-    };
-    receive(host, n, &tcp_frame(PEERS[n], us(n, n), &syn, &[]));
-    let answers = sent(host);
-    let Frame::Tcp(_, syn_ack, _) = dissect(&answers[n][0]) else { panic!() };
-    let iss = syn_ack.seq;
-    let ack = netd::wire::tcp::Repr {
-        seq: Seq(1001),
-        ack: iss + 1,
-        flags: Flags::ACK,
-        window: 60_000,
-        ..seg(5000, 80)
-    };
-    receive(host, n, &tcp_frame(PEERS[n], us(n, n), &ack, &[]));
-    sent(host);
-    (iss + 1, host.accept(listener).expect("a connection").0)
 }
 
 /// Bytes of payload that leave by card `n`.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::numbers::{Errno, af, ip, ipproto, ipv6, msg, so};
-use super::{Result, addr};
+use super::{Result, addr, word};
 use crate::net::{Ancillary, Undelivered};
 use libipc::sock::Notice;
 
@@ -115,13 +115,19 @@ pub fn read(mut control: &[u8], domain: i32) -> Result<Ancillary> {
     Ok(how)
 }
 
+/// The interface that is named; one that there cannot be, of which netd says so, is the last number.
+fn interface(index: u32) -> Option<u8> {
+    (index != 0).then_some(index.min(u8::MAX as u32) as u8)
+}
+
 fn one_of_v4(how: &mut Ancillary, ty: i32, data: &[u8]) -> Result<()> {
     match ty {
         ip::PKTINFO => {
-            let [_, _, _, _, a, b, c, d, ..] =
+            let [i, j, k, l, a, b, c, d, ..] =
                 *<&[u8; 12]>::try_from(data).map_err(|_| Errno::EINVAL)?;
             how.source =
                 Some(Ipv4Addr::new(a, b, c, d).into()).filter(|ip: &IpAddr| !ip.is_unspecified());
+            how.device = interface(u32::from_le_bytes([i, j, k, l]));
         }
         ip::TTL => how.ttl = Some(byte(int(data)?, 1)?),
         ip::TOS => {
@@ -143,6 +149,7 @@ fn one_of_v6(how: &mut Ancillary, ty: i32, data: &[u8]) -> Result<()> {
             let octets = data.first_chunk::<16>().filter(|_| data.len() >= 20);
             let source = Ipv6Addr::from(*octets.ok_or(Errno::EINVAL)?);
             how.source = Some(source.to_canonical()).filter(|ip| !ip.is_unspecified());
+            how.device = word(data, 16).and_then(interface);
         }
         ipv6::HOPLIMIT => how.ttl = or_default(int(data)?)?,
         ipv6::TCLASS => how.tos = or_default(int(data)?)?,

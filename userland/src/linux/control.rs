@@ -124,6 +124,9 @@ impl File {
         if let Some(outcome) = self.membership(level, name, value) {
             return outcome;
         }
+        if let Some(outcome) = self.set_way(level, name, value) {
+            return outcome;
+        }
         match level {
             so::SOCKET => self.set_socket(name, value)?,
             ipproto::UDP => return self.set_udp(name, value),
@@ -336,6 +339,7 @@ impl File {
                 };
                 rate.to_le_bytes()[..if max < 8 { 4 } else { 8 }].to_vec()
             }
+            (so::SOCKET, so::BINDTODEVICE) => self.device_name(max)?,
             (ipproto::TCP, tcp::CONGESTION) => {
                 let number = self.set.words.congestion.load(Relaxed);
                 let found = CONGESTION.iter().find(|(_, n)| *n == number);
@@ -363,6 +367,9 @@ impl File {
     }
 
     fn number(&mut self, level: i32, name: i32) -> Result<i32> {
+        if let Some(number) = self.way(level, name) {
+            return Ok(number);
+        }
         let stream = matches!(self.kind, Kind::Stream(_));
         let set = &self.set;
         let words = &set.words;

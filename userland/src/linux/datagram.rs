@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
-use libipc::sock::{Dgram, Error, Notice, option};
+use libipc::sock::{Dgram, Error, Notice, On, Record, option};
 
 use super::ancillary::Control;
 use super::data::Data;
@@ -12,12 +12,12 @@ use super::flavour::{self, Flavour};
 use super::numbers::{Errno, af, ip, ipproto, ipv6, msg, poll, so, udp};
 use super::options::Settings;
 use super::{Result, addr, file};
-use crate::net::{Ancillary, Datagram as Datagrams, Shutdown, UdpSocket, Undelivered};
+use crate::net::{Ancillary, Datagram as Datagrams, Shutdown, UdpSocket, Undelivered, find_device};
 use crate::runtime::Runtime;
 
 /// See the [module](self).
 pub struct Datagram {
-    rt: &'static Runtime,
+    pub(super) rt: &'static Runtime,
     pub(super) flavour: Flavour,
     made: Option<UdpSocket>,
     bound: bool,
@@ -92,6 +92,16 @@ impl Datagram {
         }
     }
 
+    /// netd's words of it, once it is made.
+    pub fn record(&self) -> Option<&'static Record> {
+        self.made.as_ref().map(UdpSocket::record)
+    }
+
+    /// Tells netd of another interface.
+    pub fn push_device(&self, number: u8) -> Result<()> {
+        self.made.as_ref().map_or(Ok(()), |s| Ok(s.bind_device(number)?))
+    }
+
     /// The socket, made now if it was not.
     fn open(&mut self, set: &Settings, rings: (u32, u32)) -> Result<&UdpSocket> {
         if self.made.is_none() {
@@ -101,6 +111,7 @@ impl Datagram {
             })?;
             socket.set_nonblocking(true);
             socket.take_options(&set.words);
+            socket.bind_device(set.device.get())?;
             self.made = Some(socket);
         }
         self.made.as_ref().ok_or(Errno::EINVAL)
@@ -175,6 +186,9 @@ impl Datagram {
             Some(to) => to,
             None => self.peer.ok_or(Errno::EDESTADDRREQ)?,
         };
+        if let Some(number) = how.device {
+            find_device(self.rt, On::Number(number))?;
+        }
         self.bound(set, rings)?;
         if let Some(e) = self.take_error() {
             return Err(e);
@@ -258,13 +272,13 @@ impl Datagram {
     /// Joins a group, or leaves it.
     pub fn membership(
         &mut self,
-        group: IpAddr,
+        (group, on): (IpAddr, On),
         join: bool,
         set: &Settings,
         rings: (u32, u32),
     ) -> Result<()> {
         let socket = self.open(set, rings)?;
-        Ok(if join { socket.join(group) } else { socket.leave(group) }?)
+        Ok(if join { socket.join_on(group, on) } else { socket.leave_on(group, on) }?)
     }
 
     /// Takes the next datagram, or looks at it.

@@ -149,6 +149,13 @@ impl File {
         self.flags & fcntl::NONBLOCK != 0 || flags & never != 0
     }
 
+    pub(super) fn runtime(&self) -> &'static Runtime {
+        match &self.kind {
+            Kind::Stream(s) => s.rt,
+            Kind::Datagram(d) => d.rt,
+        }
+    }
+
     /// How long a call may wait: SO_RCVTIMEO or SO_SNDTIMEO.
     pub fn patience(&self, receives: bool) -> Option<Duration> {
         let set = &self.set;
@@ -161,6 +168,7 @@ impl File {
     /// As the call has them.
     pub fn bind(&mut self, to: &[u8]) -> Result<()> {
         let to = addr::read_own(to, self.domain)?;
+        self.enter_scope(to, true)?;
         match &mut self.kind {
             Kind::Stream(s) => s.bind(to, &self.set, self.rings),
             Kind::Datagram(d) => d.bind(to, &self.set, self.rings),
@@ -204,6 +212,7 @@ impl File {
             };
         }
         let to = addr::read(to, self.domain)?;
+        self.enter_scope(to, false)?;
         match &mut self.kind {
             Kind::Stream(s) => s.connect(to, &self.set, self.rings),
             Kind::Datagram(d) => d.connect(Some(to), &self.set, self.rings),

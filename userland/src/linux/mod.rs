@@ -9,6 +9,7 @@ mod ancillary;
 mod control;
 mod data;
 mod datagram;
+mod device;
 mod fastopen;
 mod file;
 mod flavour;
@@ -20,6 +21,11 @@ mod stream;
 pub use data::Data;
 pub use file::{File, Message};
 pub use numbers::Errno;
+
+/// The little-endian word at `at`.
+fn word(value: &[u8], at: usize) -> Option<u32> {
+    value.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+}
 
 /// What a call results in.
 pub type Result<T> = core::result::Result<T, Errno>;

@@ -23,6 +23,8 @@ pub struct Settings {
     pub send_buffer: Cell<u32>,
     /// SO_RCVBUF, likewise.
     pub receive_buffer: Cell<u32>,
+    /// Interface that it is bound to (SO_BINDTODEVICE); once it is made its record says that.
+    pub device: Cell<u8>,
     /// What is remembered and changes nothing.
     pub noted: RefCell<BTreeMap<(i32, i32), i32>>,
 }
@@ -37,6 +39,7 @@ impl Settings {
             send_timeout: Cell::new(None),
             send_buffer: Cell::new(0),
             receive_buffer: Cell::new(0),
+            device: Cell::new(0),
             noted: RefCell::new(BTreeMap::new()),
         }
     }
@@ -60,6 +63,7 @@ impl Settings {
         child.send_timeout.set(self.send_timeout.get());
         child.send_buffer.set(self.send_buffer.get());
         child.receive_buffer.set(self.receive_buffer.get());
+        child.device.set(self.device.get());
         child.noted.borrow_mut().clone_from(&self.noted.borrow());
         child
     }

@@ -36,7 +36,7 @@ pub(super) enum Phase {
 
 /// See the [module](self).
 pub struct Stream {
-    rt: &'static Runtime,
+    pub(super) rt: &'static Runtime,
     made: Made,
     pub(super) phase: Phase,
     /// Bytes that went with the SYN, until a call that waits for the connection has told them.
@@ -88,6 +88,16 @@ impl Stream {
         }
     }
 
+    /// Tells netd of another interface.
+    pub fn push_device(&self, number: u8) -> Result<()> {
+        match &self.made {
+            Made::None => {}
+            Made::Stream(s) => s.bind_device(number)?,
+            Made::Listener(l) => l.bind_device(number)?,
+        }
+        Ok(())
+    }
+
     pub fn is_listener(&self) -> bool {
         matches!(self.made, Made::Listener(_))
     }
@@ -124,6 +134,7 @@ impl Stream {
             stream.set_nonblocking(true);
             stream.set_eager(true);
             apply(&stream, set);
+            stream.bind_device(set.device.get())?;
             self.made = Made::Stream(stream);
         }
         match &self.made {

@@ -7,6 +7,7 @@
 
 mod capture;
 mod common;
+mod device;
 mod fastopen;
 mod link;
 mod listener;
@@ -36,6 +37,7 @@ pub const fn any(port: u16) -> SocketAddr {
 }
 
 pub use capture::{Capture, Frame, PCAP_HEADER};
+pub use device::{device_number, find_device};
 pub use libipc::link::Link;
 pub use link::{LinkWatch, link};
 pub use listener::{Incoming, TcpListener};

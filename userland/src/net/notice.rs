@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering::*;
-use libipc::sock::{Dgram, Error, Notice, ip_from_words, ip_words};
+use libipc::sock::{Dgram, Error, Notice, ip_from_words, ip_words, scoped};
 
 use super::UdpSocket;
 use super::socket::Socket;
@@ -35,18 +35,25 @@ pub struct Ancillary {
     pub ttl: Option<u8>,
     /// Type of service, traffic class.
     pub tos: Option<u8>,
+    /// Number of the interface to leave by.
+    pub device: Option<u8>,
 }
 
 impl Ancillary {
     pub(super) fn header(&self, to: Option<SocketAddr>, len: usize) -> Dgram {
         let flag = |is: bool, bit: u8| if is { bit } else { 0 };
+        let to = to.map(|to| self.device.map_or(to, |number| scoped(to, number)));
+        let addressed = Dgram::new(to, len as u16);
         Dgram {
             ttl: self.ttl.unwrap_or(0),
             tos: self.tos.unwrap_or(0),
             flags: flag(self.tos.is_some(), Dgram::TOS)
-                | flag(self.source.is_some(), Dgram::SOURCE),
+                | flag(self.source.is_some(), Dgram::SOURCE)
+                | flag(self.device.is_some(), Dgram::DEVICE)
+                | addressed.flags,
+            interface: self.device.unwrap_or(addressed.interface),
             local: self.source.map_or([0; 2], ip_words),
-            ..Dgram::new(to, len as u16)
+            ..addressed
         }
     }
 }

@@ -96,6 +96,7 @@ impl Socket {
         // What was announced of the id's last user says nothing about this one, but a first look
         // is due: a connection may have brought data along.
         rt.set_news(id);
+        let peer = peer.map(|peer| socket.in_scope(peer));
         Ok((socket, peer))
     }
 
@@ -234,7 +235,7 @@ impl Socket {
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
         let r = self.record();
         let ip = ip_from_words([r.local_ip[0].load(Relaxed), r.local_ip[1].load(Relaxed)]);
-        Ok(SocketAddr::new(ip, r.local_port.load(Relaxed)))
+        Ok(self.in_scope(SocketAddr::new(ip, r.local_port.load(Relaxed))))
     }
 
     pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
@@ -242,15 +243,17 @@ impl Socket {
         let ip = ip_from_words([r.remote_ip[0].load(Relaxed), r.remote_ip[1].load(Relaxed)]);
         match r.remote_port.load(Relaxed) {
             0 if ip.is_unspecified() => Err(Error::NotConnected),
-            port => Ok(SocketAddr::new(ip, port)),
+            port => Ok(self.in_scope(SocketAddr::new(ip, port))),
         }
     }
 
     pub fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
+        self.enter_scope(addr)?;
         self.rt.call(&Request::Bind { id: self.id, addr }).map(|_| ())
     }
 
     pub fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
+        self.enter_scope(addr)?;
         self.rt.call(&Request::Connect { id: self.id, addr }).map(|_| ())
     }
 

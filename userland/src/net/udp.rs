@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::sock::{Dgram, Error, Kind, On, Request, State, ip_from_words};
+use libipc::sock::{Dgram, Error, Kind, On, Request, State, ip_from_words, scoped};
 
 use super::Options;
 use super::socket::Socket;
@@ -164,7 +164,8 @@ impl Datagram<'_> {
 
     /// Who sent it.
     pub fn sender(&self) -> SocketAddr {
-        SocketAddr::new(ip_from_words(self.header.ip), self.header.port)
+        let from = SocketAddr::new(ip_from_words(self.header.ip), self.header.port);
+        scoped(from, self.header.interface)
     }
 
     /// The address that it was sent to: this host's, a group's or a broadcast address.
@@ -172,7 +173,7 @@ impl Datagram<'_> {
         ip_from_words(self.header.local)
     }
 
-    /// Number of the interface by which it came: 1 is the loop, 2 the network card.
+    /// Number of the interface by which it came: 1 is the loop, from 2 on network cards.
     pub fn interface(&self) -> u8 {
         self.header.interface
     }

@@ -70,13 +70,13 @@ impl<E: Env> Stack<E> {
         if !self.bindable(space, ip) {
             return Err(Error::AddrNotAvailable);
         }
-        let only_v6 = self.wants_only_v6(i);
+        let (only_v6, device) = (self.wants_only_v6(i), self.socks[i as usize].device);
         let mut local = SocketAddr::new(ip, addr.port());
         let placed = if ip.is_unspecified() { 0 } else { held::PLACED };
         let named = placed | if local.port() == 0 { 0 } else { held::NAMED };
         if local.port() == 0 {
-            local.set_port(self.ephemeral(space, local, ANY, only_v6)?);
-        } else if self.in_conflict(i, &Wish { space, local, only_v6 }) {
+            local.set_port(self.ephemeral(space, local, ANY, (only_v6, device))?);
+        } else if self.in_conflict(i, &Wish { space, local, only_v6, device }) {
             return Err(Error::AddrInUse);
         }
         self.demux.set_only_v6(i, only_v6);
@@ -87,8 +87,9 @@ impl<E: Env> Stack<E> {
 
     /// Socket `i`, bound already, becomes a listener, if it may be one beside others.
     pub(super) fn bind_listener(&mut self, i: u32) -> Result<()> {
-        let (local, only_v6) = (self.socks[i as usize].local.get(), self.wants_only_v6(i));
-        if self.in_conflict(i, &Wish { space: Space::Tcp, local, only_v6 }) {
+        let s = &self.socks[i as usize];
+        let (local, device, only_v6) = (s.local.get(), s.device, self.wants_only_v6(i));
+        if self.in_conflict(i, &Wish { space: Space::Tcp, local, only_v6, device }) {
             return Err(Error::AddrInUse);
         }
         let spread = self.reuse(i) & held::SPREAD != 0;
@@ -144,8 +145,11 @@ impl<E: Env> Stack<E> {
             ip if !ip.is_unspecified() => return Ok(ip),
             _ => {}
         }
-        let on = Dev::of_number(self.socks[i as usize].device);
-        self.source(dst, on).ok_or(Error::NetworkUnreachable)
+        let device = self.socks[i as usize].device;
+        if !self.is_there(device, dst) {
+            return Err(Error::NetworkUnreachable);
+        }
+        self.source(dst, Dev::of_number(device)).ok_or(Error::NetworkUnreachable)
     }
 
     /// A datagram socket speaks to everybody again, from the address and port that its program has
@@ -230,7 +234,12 @@ impl<E: Env> Stack<E> {
         }
         let remote = SocketAddr::new(dst, if space == Space::Ping { 0 } else { addr.port() });
         if local.port() == 0 {
-            local.set_port(self.ephemeral(space, local, remote, false)?);
+            local.set_port(self.ephemeral(
+                space,
+                local,
+                remote,
+                (false, self.socks[i as usize].device),
+            )?);
         }
         let tuple = Tuple { space, local, remote };
         if space == Space::Tcp {

@@ -30,7 +30,7 @@ impl<E: Env> Stack<E> {
         space: Space,
         local: SocketAddr,
         remote: SocketAddr,
-        only_v6: bool,
+        (only_v6, device): (bool, u8),
     ) -> Result<u16> {
         let count = EPHEMERAL.len() as u32;
         let offset = match remote {
@@ -41,7 +41,7 @@ impl<E: Env> Stack<E> {
             self.port_counter = (self.port_counter + 1) % count;
             let port = EPHEMERAL.start() + ((offset + self.port_counter) % count) as u16;
             let at = SocketAddr::new(local.ip(), port);
-            let wish = Wish { space, local: at, only_v6 };
+            let wish = Wish { space, local: at, only_v6, device };
             let free = match (space, remote) {
                 // Connections to different peers may have one port, as on Linux.
                 (Space::Tcp, remote) if remote != ANY => {
@@ -96,6 +96,7 @@ impl<E: Env> Stack<E> {
             iss,
             ts_offset,
             rcv_shift: config.shift(s.rings.rx_bits),
+            device: s.device,
             ..Fixed::open(Kind::Tcp, s.rings)
         };
         home.hard.store(&fixed);

@@ -57,6 +57,8 @@ impl<E: Env> Stack<E> {
                 let s = &self.socks[i as usize];
                 Ok(Reply::Addresses { local: s.local.get(), remote: peer(s.remote.get()) })
             }
+            Request::BindDevice { sock, number } => self.bind_device(sock, number),
+            Request::FindDevice { on } => self.find_device(on),
             Request::Membership { sock, group, on, join } => self.membership(sock, group, on, join),
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
             Request::Interface { number } => {
@@ -159,7 +161,7 @@ impl<E: Env> Stack<E> {
         self.sessions[sock.session as usize].forget_freed(sock.id);
         let s = self.sock(i);
         s.rings = rings;
-        (s.local, s.remote) = (ANY.into(), ANY.into());
+        (s.local, s.remote, s.device) = (ANY.into(), ANY.into(), 0);
         s.hard().renew(&Fixed::open(kind, rings));
         record::set_state(s.rec, State::Open);
         s.body = match kind {

@@ -162,7 +162,7 @@ impl<E: Env> Stack<E> {
         if !p.to_us {
             return self.udp_to_all(p, src, dst, len, sum);
         }
-        match self.demux.lookup(Space::Udp, dst, src) {
+        match self.demux.lookup_on(p.interface(), Space::Udp, dst, src) {
             Some(i) => self.deliver(i, p, src, udp::HEADER, len, sum),
             None => {
                 self.verify_udp(p, len, sum)?;
@@ -206,7 +206,7 @@ impl<E: Env> Stack<E> {
             let mut next = first;
             while let Some(i) = next {
                 next = self.demux.next(i);
-                if self.hears(i, p.dev, dst.ip()) {
+                if self.hears(i, p, dst.ip()) {
                     self.deliver(i, p, src, udp::HEADER, len, sum)?;
                 }
             }

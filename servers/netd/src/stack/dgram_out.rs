@@ -164,21 +164,24 @@ impl<E: Env> Stack<E> {
     }
 
     /// The card by which a datagram of socket `i` to `dst` leaves, if one is named: by itself (IP_PKTINFO, the scope of
-    /// its address), by what the socket is bound to, or for groups (IP_MULTICAST_IF).
+    /// its address), by what the socket is bound to, or by its options
+    /// (IP_MULTICAST_IF, IP_UNICAST_IF).
     fn sends_by(&self, i: u32, header: &Header, dst: IpAddr) -> Result<Option<Dev>, Error> {
         let s = &self.socks[i as usize];
-        let group = || match dst.is_multicast() {
-            true => self.sessions[s.session as usize].app(s.id).queue.load(Relaxed) as u8,
-            false => 0,
+        let otherwise = || {
+            let words = self.sessions[s.session as usize].app(s.id).queue.load(Relaxed);
+            (if dst.is_multicast() { words } else { words >> 8 }) as u8
         };
         let number = match (header.flags & Header::DEVICE != 0, header.interface, s.device) {
             (true, number @ 1.., 0) => number,
             (true, number @ 1.., device) if number != device => return Err(Error::Invalid),
-            (_, _, 0) => group(),
+            (_, _, 0) => otherwise(),
             (_, _, device) => device,
         };
         match number {
-            0 | Header::LOOP => Ok(None),
+            0 => Ok(None),
+            Header::LOOP if !self.is_there(number, dst) => Err(Error::NetworkUnreachable),
+            Header::LOOP => Ok(None),
             number => self.dev_of_number(number).map(Some).ok_or(Error::NoDevice),
         }
     }

@@ -111,7 +111,7 @@ impl<E: Env> Stack<E> {
         }
         let listener = self.socks[l as usize].id;
         let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local.into(), tuple.remote.into());
+        (s.local, s.remote, s.device) = (tuple.local.into(), tuple.remote.into(), request.device);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, rings) };
         let fixed = request.fixed(base);
         home.hard.renew(&fixed);
@@ -140,7 +140,8 @@ impl<E: Env> Stack<E> {
             return;
         }
         let s = &self.socks[i as usize];
-        let listener = self.demux.lookup_local(Space::Tcp, s.local.get(), s.remote.get());
+        let listener =
+            self.demux.lookup_local_on(s.device, Space::Tcp, s.local.get(), s.remote.get());
         let Some(Body::Listener(l)) = listener.map(|l| &mut self.socks[l as usize].body) else {
             return;
         };

@@ -67,8 +67,11 @@ impl<E: Env> Stack<E> {
 
     /// Whether socket `i`, bound to the port, gets what is sent to `to`, a group or all, and comes by `dev`. Linux:
     /// unless it has said otherwise, whatever the host has joined.
-    pub(super) fn hears(&self, i: u32, dev: Dev, to: IpAddr) -> bool {
-        let s = &self.socks[i as usize];
+    pub(super) fn hears(&self, i: u32, p: &Packet<'_>, to: IpAddr) -> bool {
+        let (s, dev) = (&self.socks[i as usize], p.dev);
+        if s.device != 0 && s.device != p.interface() {
+            return false;
+        }
         let all = self.sessions[s.session as usize].options(s.id) & option::MULTICAST_ALL_OFF == 0;
         !to.is_multicast() || all || self.groups.find(Member { i, group: to, dev }).is_some()
     }

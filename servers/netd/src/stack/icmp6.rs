@@ -61,7 +61,7 @@ impl<E: Env> Stack<E> {
     fn echo_reply_v6(&mut self, p: &Packet<'_>, id: u16, pseudo: Sum) -> Result<(), Malformed> {
         let src = SocketAddr::new(p.ip.src, 0);
         let local = SocketAddr::new(p.ip.dst, id);
-        let Some(i) = self.demux.lookup(Space::Ping, local, src) else {
+        let Some(i) = self.demux.lookup_on(p.interface(), Space::Ping, local, src) else {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         };

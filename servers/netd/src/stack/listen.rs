@@ -2,6 +2,7 @@
 
 use super::fastopen::FastSyn;
 use super::request::Arrival;
+use super::rx::Packet;
 use super::{Body, Listener, Place, Stack};
 use crate::demux::{ANY, Tuple};
 use crate::env::{Env, Event};
@@ -35,7 +36,7 @@ impl<E: Env> Stack<E> {
         let lid = self.socks[listener as usize].id;
         let s = self.sock(i);
         s.body = Body::Spare;
-        (s.local, s.remote, s.listener) = (ANY.into(), ANY.into(), listener);
+        (s.local, s.remote, s.listener, s.device) = (ANY.into(), ANY.into(), listener, 0);
         let fixed = Fixed { listener: lid, ..Fixed::open(Kind::Tcp, s.rings) };
         s.hard().renew(&fixed);
         record::set_state(s.rec, State::Open);
@@ -86,7 +87,7 @@ impl<E: Env> Stack<E> {
     ) -> Result<(), Malformed> {
         let Arrival { packet, seg, tuple, .. } = a;
         if seg.flags.intersects(Flags::ACK | Flags::RST) {
-            match self.cookie_in(l, seg, tuple) {
+            match self.cookie_in(l, a) {
                 Cookie::Good(request) => return self.completed(&request, None, a),
                 Cookie::Early => {}
                 Cookie::None => self.refuse(packet, seg, tuple),
@@ -110,7 +111,7 @@ impl<E: Env> Stack<E> {
             return Ok(());
         }
         let iss = iss.unwrap_or_else(|| self.initial_sequence(tuple));
-        let request = self.request_for(l, seg, tuple, rings, iss);
+        let request = self.request_for((l, packet), seg, tuple, rings, iss);
         let asks = seg.options.fast_open.is_some() || seg.len > 0;
         let cookie = match asks.then(|| self.fast_syn(l, a, &request)) {
             Some(FastSyn::Child) => return Ok(()),
@@ -122,7 +123,14 @@ impl<E: Env> Stack<E> {
     }
 
     /// What a SYN asks for and gets.
-    fn request_for(&self, l: u32, syn: &Segment, tuple: &Tuple, rings: Rings, iss: Seq) -> Request {
+    fn request_for(
+        &self,
+        (l, packet): (u32, &Packet<'_>),
+        syn: &Segment,
+        tuple: &Tuple,
+        rings: Rings,
+        iss: Seq,
+    ) -> Request {
         let config = self.tcp_config(l, tuple.local.ip());
         let base = Fixed {
             rcv_shift: config.shift(rings.rx_bits),
@@ -130,6 +138,7 @@ impl<E: Env> Stack<E> {
             remote: tuple.remote,
             flags: flags::PASSIVE,
             iss,
+            device: self.child_device(l, packet),
             ..Fixed::open(Kind::Tcp, rings)
         };
         let fixed = Conn::agreed(base, syn);
@@ -157,7 +166,7 @@ impl<E: Env> Stack<E> {
     /// Too many handshakes are under way: this one has to live without a record.
     #[cold]
     fn answer_with_cookie(&mut self, l: u32, a: &Arrival<'_>, rings: Rings) {
-        let Arrival { seg, tuple, .. } = a;
+        let Arrival { packet, seg, tuple, .. } = a;
         let now = self.now;
         if let Body::Listener(listener) = &mut self.socks[l as usize].body {
             listener.cookies_until = now + COOKIE_NS;
@@ -169,7 +178,7 @@ impl<E: Env> Stack<E> {
             syn.options = Options { mss: syn.options.mss, ..Options::NONE };
             syn.flags = Flags::SYN;
         }
-        let mut request = self.request_for(l, &syn, tuple, rings, Seq(0));
+        let mut request = self.request_for((l, packet), &syn, tuple, rings, Seq(0));
         let mss = request.peer_mss.min(self.tcp_config(l, tuple.local.ip()).mss);
         request.iss = cookie::make(self.secrets.isn, tuple, seg.seq, mss, now);
         let timestamps = syn.options.timestamps.map(|t| Timestamps {
@@ -181,7 +190,8 @@ impl<E: Env> Stack<E> {
     }
 
     /// The handshake that an ACK completes by a cookie, if it does.
-    fn cookie_in(&mut self, l: u32, seg: &Segment, tuple: &Tuple) -> Cookie {
+    fn cookie_in(&mut self, l: u32, a: &Arrival<'_>) -> Cookie {
+        let Arrival { packet, seg, tuple, .. } = a;
         let Body::Listener(listener) = &self.socks[l as usize].body else { return Cookie::None };
         let asks = seg.flags & (Flags::SYN | Flags::ACK | Flags::RST);
         if self.now >= listener.cookies_until || asks != Flags::ACK {
@@ -196,7 +206,7 @@ impl<E: Env> Stack<E> {
         let mut syn = *seg;
         (syn.seq, syn.flags) = (irs, Flags::SYN);
         syn.options = Options { mss: Some(mss), ..Options::NONE };
-        let mut request = self.request_for(l, &syn, tuple, rings, iss);
+        let mut request = self.request_for((l, packet), &syn, tuple, rings, iss);
         if let Some(t) = seg.options.timestamps {
             let (scale, agreed) =
                 cookie::read_stamp(t.echo.wrapping_sub(self.timestamp_offset(tuple)));

@@ -39,6 +39,7 @@ mod bind;
 mod check;
 mod connect;
 mod control;
+mod device;
 mod dgram;
 mod dgram_out;
 mod fair;

@@ -1,7 +1,7 @@
 //! Who may have which port beside whom: Linux's rules for SO_REUSEADDR and SO_REUSEPORT.
 //!
 //! Two sockets meet if their addresses overlap, where an unspecified one overlaps with all of its
-//! family. Who meets is in conflict, unless
+//! family, unless they are bound to different interfaces. Who meets is in conflict, unless
 //!
 //! | | |
 //! |---|---|
@@ -26,6 +26,8 @@ pub(super) struct Wish {
     pub local: SocketAddr,
     /// Only IPv6, if the address is any.
     pub only_v6: bool,
+    /// Number of the interface that it is bound to; 0: to none.
+    pub device: u8,
 }
 
 /// Somebody who has a port.
@@ -36,6 +38,7 @@ struct Holder {
     listens: bool,
     /// `None`: TIME-WAIT, which is nobody's.
     session: Option<u16>,
+    device: u8,
 }
 
 impl<E: Env> Stack<E> {
@@ -74,7 +77,8 @@ impl<E: Env> Stack<E> {
         let Some(s) = self.socks.get(number as usize) else {
             let waiting = self.time_wait.get(number as usize - self.socks.len())?;
             let (local, how) = (waiting.tuple.local, waiting.held);
-            let holder = Holder { local, only_v6: false, how, listens: false, session: None };
+            let holder =
+                Holder { local, only_v6: false, how, listens: false, session: None, device: 0 };
             return (space == Space::Tcp).then_some(holder);
         };
         let its = match &s.body {
@@ -87,6 +91,7 @@ impl<E: Env> Stack<E> {
             how: self.ports.how(number) & !3 | self.reuse(number),
             listens: matches!(s.body, Body::Listener(_)),
             session: Some(s.session),
+            device: s.device,
         })
     }
 
@@ -124,5 +129,6 @@ fn overlap(wish: &Wish, h: &Holder) -> bool {
         ip.is_unspecified() && (ip.is_ipv4() == other.is_ipv4() || (ip.is_ipv6() && !only_v6))
     };
     let (a, b) = (wish.local.ip(), h.local.ip());
-    a == b || takes_all(a, wish.only_v6, b) || takes_all(b, h.only_v6, a)
+    let apart = wish.device != h.device && wish.device != 0 && h.device != 0;
+    !apart && (a == b || takes_all(a, wish.only_v6, b) || takes_all(b, h.only_v6, a))
 }

@@ -138,7 +138,7 @@ impl<E: Env> Stack<E> {
             && local.is_ipv4() == p.ip.dst.is_ipv4()
             && (local.is_unspecified() || local == p.ip.dst)
             && (remote.is_unspecified() || remote == p.ip.src)
-            && self.hears(i, p.dev, p.ip.dst)
+            && self.hears(i, p, p.ip.dst)
             && !filtered
     }
 

@@ -87,8 +87,13 @@ impl<E: Env> Stack<E> {
         if !self.rings_fit(session, &fixed.rings) {
             return None;
         }
+        if !self.is_device(fixed.device) {
+            return None;
+        }
         let s = self.sock(i);
         (s.rings, s.local, s.remote) = (fixed.rings, fixed.local.into(), fixed.remote.into());
+        s.device = fixed.device;
+        self.demux.set_device(i, fixed.device);
         Some(fixed)
     }
 

@@ -76,7 +76,7 @@ impl<E: Env> Stack<E> {
 
     /// A report, message `p`, about a packet of ours, of either family.
     pub(super) fn report_in(&mut self, report: Report, quote: &Quote, p: &Packet<'_>) {
-        let Some(sender) = self.sender(quote) else {
+        let Some(sender) = self.sender(quote, p.interface()) else {
             match report {
                 Report::TooBig(mtu) if self.has_answered(quote) => self.learn_mtu(quote, mtu),
                 _ if self.request_reported(report, quote) => {}
@@ -94,7 +94,7 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    fn sender(&self, quote: &Quote) -> Option<Sender> {
+    fn sender(&self, quote: &Quote, by: u8) -> Option<Sender> {
         let t = &quote.transport;
         let half = |at: usize| u16::from_be_bytes([t[at], t[at + 1]]);
         let dst = quote.dst;
@@ -108,13 +108,15 @@ impl<E: Env> Stack<E> {
                 let seq = Seq(u32::from_be_bytes([t[4], t[5], t[6], t[7]]));
                 conn.in_flight(seq).then_some(i)?
             }
-            ip::protocol::UDP => self.demux.lookup(Space::Udp, local(half(0)), remote(half(2)))?,
+            ip::protocol::UDP => {
+                self.demux.lookup_on(by, Space::Udp, local(half(0)), remote(half(2)))?
+            }
             // Of ping's a request: identifier at 4, in both families.
             ip::protocol::ICMP if t[0] == 8 => {
-                self.demux.lookup(Space::Ping, local(half(4)), remote(0))?
+                self.demux.lookup_on(by, Space::Ping, local(half(4)), remote(0))?
             }
             ip::protocol::ICMPV6 if t[0] == 128 => {
-                self.demux.lookup(Space::Ping, local(half(4)), remote(0))?
+                self.demux.lookup_on(by, Space::Ping, local(half(4)), remote(0))?
             }
             _ => return None,
         };
@@ -198,7 +200,7 @@ impl<E: Env> Stack<E> {
             self.iface.is_near(to) && !self.iface.is_ours(to) && !self.iface.is_broadcast(to);
         let used = self.next_hop(quote.dst, Some(dev));
         let in_use = used == Some(Hop { dev, ip: by }) && !self.iface.is_near(quote.dst);
-        let sent = self.sender(quote).is_some() || self.has_answered(quote);
+        let sent = self.sender(quote, p.interface()).is_some() || self.has_answered(quote);
         if near && in_use && to != by && sent {
             self.paths.learn_gateway(quote.dst, Hop { dev, ip: to }, self.now);
         } else {

@@ -7,6 +7,7 @@ use super::tcp_out::Envelope;
 use super::tx::{Link, Payload, Route};
 use super::{Body, Place, Stack};
 use crate::demux::{Space, Tuple};
+use crate::dev::Dev;
 use crate::env::Env;
 use crate::record::Fixed;
 use crate::request::{Progress, Request};
@@ -84,14 +85,16 @@ impl<E: Env> Stack<E> {
         for entry in 0..self.requests.len() {
             let Some(request) = self.requests.get(entry) else { continue };
             let number = self.request_number(entry);
-            let l = self.demux.lookup_local(Space::Tcp, request.tuple.local, request.tuple.remote);
+            let there = self.is_device(request.device);
+            let Request { tuple: Tuple { local, remote, .. }, device, .. } = request;
+            let l = self.demux.lookup_local_on(device, Space::Tcp, local, remote);
             let listener = match l.map(|l| (l, &mut self.socks[l as usize].body)) {
                 Some((l, Body::Listener(listener))) => Some((l, listener)),
                 _ => None,
             };
             match listener {
                 // A socket has its place already, or it is nobody's.
-                Some((l, listener)) if self.demux.insert(number, request.tuple) => {
+                Some((l, listener)) if there && self.demux.insert(number, request.tuple) => {
                     self.requests.adopt(&mut listener.requests, l, entry, None);
                     self.wheel.set(number, self.now + FIRST_NS);
                 }
@@ -159,6 +162,9 @@ impl<E: Env> Stack<E> {
         let entry = self.request_entry(number);
         let Some(request) = self.requests.get(entry) else { return Ok(()) };
         let Arrival { packet, seg, tuple, .. } = a;
+        if packet.is_elsewhere(request.device) {
+            return self.nobodys_segment(a, None);
+        }
         let (rst, ack) = (seg.flags.contains(Flags::RST), seg.flags.contains(Flags::ACK));
         let first = request.irs + 1;
         let old = is_old(&request, seg);
@@ -218,7 +224,9 @@ impl<E: Env> Stack<E> {
         let (tuple, now) = (request.tuple, self.now);
         let mut progress = number.map(|n| *self.requests.progress(self.request_entry(n)));
         let l = progress.map(|p| p.listener);
-        let Some(l) = l.or_else(|| self.demux.lookup_local(Space::Tcp, tuple.local, tuple.remote))
+        let by = a.packet.interface();
+        let Some(l) =
+            l.or_else(|| self.demux.lookup_local_on(by, Space::Tcp, tuple.local, tuple.remote))
         else {
             return Ok(());
         };
@@ -232,7 +240,7 @@ impl<E: Env> Stack<E> {
         let ts_offset = self.timestamp_offset(&tuple);
         let listener = self.socks[l as usize].id;
         let s = self.sock(i);
-        (s.local, s.remote) = (tuple.local.into(), tuple.remote.into());
+        (s.local, s.remote, s.device) = (tuple.local.into(), tuple.remote.into(), request.device);
         let base = Fixed { listener, ts_offset, ..Fixed::open(Kind::Tcp, s.rings) };
         let fixed = request.fixed(base);
         home.hard.renew(&fixed);
@@ -291,7 +299,7 @@ impl<E: Env> Stack<E> {
             options: Options { fast_open, ..options },
             ..Repr::new(local.port(), remote.port())
         };
-        self.send_alone(&request.tuple, &repr, how);
+        self.send_alone(request, &repr, how);
     }
 
     fn send_ack(&mut self, request: &Request) {
@@ -304,13 +312,13 @@ impl<E: Env> Stack<E> {
             options: Options { timestamps: self.timestamps(request), ..Options::NONE },
             ..Repr::new(local.port(), remote.port())
         };
-        self.send_alone(&request.tuple, &repr, Envelope::PLAIN);
+        self.send_alone(request, &repr, Envelope::PLAIN);
     }
 
     /// Sends a segment that no socket waits with; if its neighbour is unknown, it waits by itself.
-    fn send_alone(&mut self, tuple: &Tuple, repr: &Repr, how: Envelope) {
-        let (src, dst) = (tuple.local.ip(), tuple.remote.ip());
-        let link = match self.route_from(src, dst, None) {
+    fn send_alone(&mut self, request: &Request, repr: &Repr, how: Envelope) {
+        let (src, dst) = (request.tuple.local.ip(), request.tuple.remote.ip());
+        let link = match self.route_from(src, dst, Dev::of_number(request.device)) {
             Route::Via(link) => link,
             Route::Wait(entry) => Link::Later(entry),
             Route::Later | Route::Unreachable => {

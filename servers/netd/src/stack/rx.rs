@@ -53,6 +53,11 @@ impl Packet<'_> {
     pub fn interface(&self) -> u8 {
         if self.looped && self.to_us { Dgram::LOOP } else { self.dev.number() }
     }
+    /// Whether it is for nobody bound to interface `device` (0: to none): it came by another. What comes by our own loop
+    /// we have sent ourselves.
+    pub fn is_elsewhere(&self, device: u8) -> bool {
+        device != 0 && !self.looped && device != self.interface()
+    }
     /// The card that an answer must leave by: its sender's address means nothing on other links.
     pub fn only_by(&self) -> Option<Dev> {
         is_link_local(self.ip.src).then_some(self.dev)

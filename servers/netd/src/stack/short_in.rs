@@ -42,7 +42,7 @@ impl<E: Env> Stack<E> {
         let mut head = [0; HEAD];
         let read = mem.read(at, &mut head);
         let udp = head[PROTOCOL] == protocol::UDP;
-        if !read || !udp && head[PROTOCOL] != protocol::ICMP {
+        if !read || !udp && head[PROTOCOL] != protocol::ICMP || udp && self.demux.has_bound() {
             return false;
         }
         let (Some(first), Some(body)) = (head.first_chunk(), head[TRANSPORT..].first_chunk())

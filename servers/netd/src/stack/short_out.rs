@@ -35,6 +35,7 @@ impl<E: Env> Stack<E> {
         let usual = d.kind == Kind::Udp
             && header.flags == 0
             && s.device == 0
+            && app.queue.load(Relaxed) == 0
             && session.spec.connect
             && dst_port != 0
             && options & option::NO_CHECK == 0;

@@ -151,7 +151,7 @@ impl<E: Env> Stack<E> {
         }
         let s = self.sock(i);
         s.body = Body::Free;
-        (s.local, s.remote) = (ANY.into(), ANY.into());
+        (s.local, s.remote, s.device) = (ANY.into(), ANY.into(), 0);
         record::free(s.rec);
         let (session, id) = (s.session, s.id);
         self.signal_sockd |= self.sessions[session as usize].note_freed(id);
@@ -160,6 +160,7 @@ impl<E: Env> Stack<E> {
     /// Takes socket `i` out of every table and queue.
     pub(super) fn detach(&mut self, i: u32) {
         self.demux.remove(i);
+        self.demux.set_device(i, 0);
         self.ports.release(i);
         self.wheel.cancel(i);
         self.unqueue(i);

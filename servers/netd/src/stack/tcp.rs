@@ -106,7 +106,8 @@ impl<E: Env> Stack<E> {
         let a = Arrival { packet: p, header_len, pseudo, seg, tuple };
         match self.demux.find(&tuple) {
             Some(i) if (i as usize) < self.socks.len() => {
-                if matches!(self.socks[i as usize].body, Body::Tcp(_)) {
+                let s = &self.socks[i as usize];
+                if matches!(s.body, Body::Tcp(_)) && !p.is_elsewhere(s.device) {
                     return self.connections_segment(i, &a);
                 }
                 self.verify(p, pseudo)?;
@@ -130,11 +131,17 @@ impl<E: Env> Stack<E> {
     }
 
     /// An intact segment that belongs to no connection.
-    fn nobodys_segment(&mut self, a: &Arrival<'_>, iss: Option<Seq>) -> Result<(), Malformed> {
+    pub(super) fn nobodys_segment(
+        &mut self,
+        a: &Arrival<'_>,
+        iss: Option<Seq>,
+    ) -> Result<(), Malformed> {
         // Nobody listens at port 0, whatever is bound to "any".
         let (local, remote) = (a.tuple.local, a.tuple.remote);
         let local = Some(local).filter(|l| l.port() != 0);
-        match local.and_then(|l| self.demux.lookup_local(Space::Tcp, l, remote)) {
+        match local
+            .and_then(|l| self.demux.lookup_local_on(a.packet.interface(), Space::Tcp, l, remote))
+        {
             Some(l) if matches!(self.socks[l as usize].body, Body::Listener(_)) => {
                 self.listener_in(l, a, iss)
             }
@@ -147,8 +154,9 @@ impl<E: Env> Stack<E> {
 
     /// A segment for connection `i`, its checksum not verified yet.
     pub(super) fn connections_segment(&mut self, i: u32, a: &Arrival<'_>) -> Result<(), Malformed> {
-        let Body::Tcp(conn) = &mut self.socks[i as usize].body else { return Ok(()) };
-        if !a.packet.looped {
+        let s = &mut self.socks[i as usize];
+        let Body::Tcp(conn) = &mut s.body else { return Ok(()) };
+        if !a.packet.looped && s.device == 0 {
             conn.known.from = self.iface.version();
         }
         let plan = conn.plan(&a.seg);
@@ -338,6 +346,7 @@ impl Fixed {
             iss: Seq(0),
             irs: Seq(0),
             ts_offset: 0,
+            device: 0,
         }
     }
 }

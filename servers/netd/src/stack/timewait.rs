@@ -117,8 +117,12 @@ impl<E: Env> Stack<E> {
         }
         let opens = seg.flags & (Flags::SYN | Flags::RST | Flags::ACK) == Flags::SYN;
         if opens && !old && (waiting.rcv_nxt.lt(seg.seq) || newer) {
-            let listens =
-                self.demux.lookup_local(Space::Tcp, waiting.tuple.local, waiting.tuple.remote);
+            let listens = self.demux.lookup_local_on(
+                p.interface(),
+                Space::Tcp,
+                waiting.tuple.local,
+                waiting.tuple.remote,
+            );
             if listens.is_some_and(|l| matches!(self.socks[l as usize].body, Body::Listener(_))) {
                 self.end_time_wait(entry);
                 return Some(waiting.next_iss());

@@ -17,6 +17,7 @@ mod prog;
 pub mod script;
 pub mod six;
 pub mod talk;
+pub mod two;
 
 pub use host::*;
 pub use memory::*;

@@ -237,6 +237,15 @@ impl<'a> Server<'a> {
                 let (id, _) = self.own(s, id)?;
                 addresses(netd, sock_id(s, id))
             }
+            Request::BindDevice { id, number } => {
+                let (id, _) = self.own(s, id)?;
+                let request = net::Request::BindDevice { sock: sock_id(s, id), number };
+                netd.ask(&request).reply.map(|_| Reply::Done)
+            }
+            Request::FindDevice { on } => match netd.ask(&net::Request::FindDevice { on }).reply {
+                Ok(net::Reply::Device(number)) => Ok(Reply::Device(number)),
+                other => unexpected(other),
+            },
             Request::Membership { id, group, on, join } => {
                 let (id, _) = self.own(s, id)?;
                 let sock = sock_id(s, id);

@@ -213,12 +213,13 @@ impl Model {
                 Some(_) => Err(Error::Invalid),
                 None => Err(Error::BadSocket),
             },
-            Request::Shutdown { sock, .. } | Request::Membership { sock, .. } => {
-                match self.held(sock) {
-                    Some(_) => Ok(Reply::Done),
-                    None => Err(Error::BadSocket),
-                }
-            }
+            Request::FindDevice { .. } => Ok(Reply::Device(2)),
+            Request::Shutdown { sock, .. }
+            | Request::BindDevice { sock, .. }
+            | Request::Membership { sock, .. } => match self.held(sock) {
+                Some(_) => Ok(Reply::Done),
+                None => Err(Error::BadSocket),
+            },
             Request::Close { sock, abort } => {
                 if let Some(listener) = self.untold.remove(&sock) {
                     let lost = self.held(listener) == Some(Held::Listener);

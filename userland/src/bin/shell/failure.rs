@@ -27,6 +27,8 @@ pub enum Failure {
     CannotStart(Name),
     /// No report of that number.
     NoReport(Name),
+    /// No network card of this name.
+    NoCard(Name),
     /// The name, and why.
     Dns(Name, userland::dns::Error),
     /// Command, and the word.
@@ -98,6 +100,7 @@ impl fmt::Display for Failure {
             Self::NoReport(word) => {
                 write!(f, "{word}: no such report; `restarts` lists those that are kept")
             }
+            Self::NoCard(name) => write!(f, "{name}: no such interface; `ip` lists them, from eth0 on"),
             Self::Dns(name, e) => write!(f, "{name}: {e}"),
             Self::NoNumber(who, word) => {
                 write!(f, "{who}: `{word}` is no number from 1 to 65535")

@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 use core::net::SocketAddr;
-use libipc::sock::Error;
+use libipc::sock::{Error, scoped};
 use userland::console::{Line, LineEditor};
 use userland::net::{Options, Shutdown, TcpListener, TcpStream, UdpSocket, any};
 use userland::poll::{Events, Interest, Poll, Source, Token};
@@ -59,10 +59,10 @@ impl Shell {
             (true, [port]) => ("0.0.0.0", *port),
             _ => return Err(Failure::Usage(USAGE)),
         };
-        let ip = self.address(ip)?;
+        let (ip, device) = self.zoned(ip)?;
         let port = port.parse::<u16>().ok().filter(|p| *p > 0);
         let port = port.ok_or(Failure::NoNumber("nc", clip(rest[rest.len() - 1])))?;
-        let at = SocketAddr::new(ip, port);
+        let at = scoped(SocketAddr::new(ip, port), device);
         match (listen, datagrams) {
             (false, false) => self.connect(at),
             (true, false) => self.listen(at),

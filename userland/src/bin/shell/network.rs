@@ -8,7 +8,7 @@ use libipc::msg::{self, CallError, interface};
 use libipc::nic::Counter;
 use libipc::sock::{self, State};
 use libipc::{net, proc};
-use userland::net::Ping;
+use userland::net::{Ping, device_number};
 use userland::{dns, mem};
 
 use super::failure::{Done, Failure, clip};
@@ -91,8 +91,15 @@ impl Shell {
         found.first().copied().ok_or(Failure::Dns(clip(word), dns::Error::NoAddress))
     }
 
+    /// As [`Self::address`], with the number of the interface that it is on if that is said: `fe80::1%eth0`.
+    pub(super) fn zoned(&self, word: &str) -> Result<(IpAddr, u8), Failure> {
+        let Some((ip, name)) = word.split_once('%') else { return Ok((self.address(word)?, 0)) };
+        let number = device_number(name).ok_or(Failure::NoCard(clip(name)))?;
+        Ok((self.address(ip)?, number))
+    }
+
     pub(super) fn ping(&mut self, to: &str, count: &str) -> Done {
-        let addr = self.address(to)?;
+        let (addr, device) = self.zoned(to)?;
         let Some(count) = count.parse::<u16>().ok().filter(|c| *c > 0) else {
             return Err(Failure::NoNumber("ping", clip(count)));
         };
@@ -100,6 +107,7 @@ impl Shell {
             Ok(socket) => socket,
             Err(e) => return Err(Failure::Ping(e)),
         };
+        socket.bind_device(device).map_err(Failure::Ping)?;
         out!(self, "PING {addr}: {PING_DATA} data bytes");
         let (mut sent, mut received) = (0, 0);
         let (mut least, mut most, mut sum) = (u64::MAX, 0, 0);
