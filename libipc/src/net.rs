@@ -181,7 +181,7 @@ pub enum Request {
         /// Join, not leave.
         join: bool,
     },
-    /// A connection's state and figures: [`Reply::TcpInfo`].
+    /// A connection's state and figures, or the MTU of a datagram socket's path: [`Reply::TcpInfo`].
     TcpInfo {
         /// Which.
         sock: SockId,

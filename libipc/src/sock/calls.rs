@@ -99,7 +99,7 @@ pub enum Request {
         /// Socket id.
         id: u32,
     },
-    /// A connection's state and figures (TCP_INFO).
+    /// A connection's state and figures (TCP_INFO); of a datagram socket the path's MTU alone (IP_MTU).
     TcpInfo {
         /// Socket id.
         id: u32,

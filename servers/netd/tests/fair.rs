@@ -93,3 +93,35 @@ fn turns_are_by_bytes() {
     }
     assert_eq!(each.len(), BULK, "nobody was left out: {each:?}");
 }
+
+/// What is sent to all comes back to who listens here: once, however often it waits for room.
+#[test]
+fn what_waits_for_room_comes_back_once() {
+    let mut host = Host::new(HostSpec { tx_bits: 18, rx_bits: 18, ..HostSpec::fixed(1) });
+    host.settle();
+    let [listener, sender] = [9, 6000].map(|port| {
+        let id = host.open(Kind::Udp);
+        host.bind(id, &format!("0.0.0.0:{port}")).unwrap();
+        id
+    });
+    host.hold_frames = true;
+    let put = |host: &mut Host, n: u8, len: usize, port: u16| {
+        let to = std::net::SocketAddr::from(([10, 0, 0, 255], port));
+        host.progs[0].put_to(sender, Some(to), &vec![n; len]);
+        host.progs[0].submit(sender);
+    };
+    // Short ones fill the driver's ring before its limit of bytes; what leaves in fragments wants many places.
+    for _ in 0..15 {
+        (0..10).for_each(|_| put(&mut host, 0, 10, 10));
+        host.settle();
+    }
+    (0..4).for_each(|n| put(&mut host, n, 20_000, 9));
+    let mut came = Vec::new();
+    for _ in 0..10 {
+        host.settle();
+        host.now += MS;
+        came.extend(std::iter::from_fn(|| host.progs[0].recv_from(listener)).map(|d| d.1[0]));
+        next_batch(&mut host);
+    }
+    assert_eq!(came, [0, 1, 2, 3]);
+}

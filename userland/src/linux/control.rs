@@ -17,6 +17,8 @@ use crate::net::Ancillary;
 /// Smallest buffers, as Linux tells them.
 const MIN_SEND: u32 = 4608;
 const MIN_RECEIVE: u32 = 2304;
+/// A stream's before it is connected (`tcp_wmem`).
+const FIRST_SEND: i32 = 16_384;
 /// Largest value that SO_SNDBUF and SO_RCVBUF take (`wmem_max`, `rmem_max`).
 const MAX_BUFFER: u32 = 212_992;
 /// Names of congestion control, as `TCP_CONGESTION` has them.
@@ -396,8 +398,10 @@ impl File {
             },
             (so::SOCKET, so::SNDLOWAT) => 1,
             (so::SOCKET, so::SNDBUF) => match set.send_buffer.get() {
-                0 if stream => 16_384,
-                0 => MAX_BUFFER as i32,
+                0 => match &self.kind {
+                    Kind::Stream(s) => s.send_buffer().unwrap_or(FIRST_SEND),
+                    Kind::Datagram(_) => MAX_BUFFER as i32,
+                },
                 bytes => bytes as i32,
             },
             (so::SOCKET, so::RCVBUF) => match set.receive_buffer.get() {
@@ -437,13 +441,13 @@ impl File {
                     _ => 1,
                 }
             }
-            (ipproto::IP, ip::MTU) => {
+            (ipproto::IP, ip::MTU) | (ipproto::IPV6, ipv6::MTU) => {
                 self.peer()?;
-                let info = match &self.kind {
-                    Kind::Stream(s) => s.info(),
-                    Kind::Datagram(_) => None,
+                let mtu = match &self.kind {
+                    Kind::Stream(s) => s.info().map(|i| i.pmtu),
+                    Kind::Datagram(d) => d.path_mtu(),
                 };
-                info.map_or(1500, |i| i.pmtu as i32)
+                mtu.ok_or(Errno::ENOTCONN)? as i32
             }
             _ => options::find(level, name).ok_or(Errno::ENOPROTOOPT)?.get(words),
         })

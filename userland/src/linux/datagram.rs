@@ -384,6 +384,10 @@ impl Datagram {
         made.unwrap_or(([0, 0, 0, 0], 0).into())
     }
 
+    pub fn path_mtu(&self) -> Option<u32> {
+        self.made.as_ref()?.path_mtu().ok()
+    }
+
     pub fn peer(&self) -> Result<SocketAddr> {
         self.peer.ok_or(Errno::ENOTCONN)
     }

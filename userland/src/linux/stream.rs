@@ -392,6 +392,12 @@ impl Stream {
         })
     }
 
+    /// What may be written and not acknowledged, which the stack has thought right since the connection stands.
+    pub fn send_buffer(&self) -> Option<i32> {
+        let stream = self.stream().filter(|s| s.record().send_limit() != 0)?;
+        Some(stream.opts().send_buffer() as i32)
+    }
+
     pub fn info(&self) -> Option<TcpInfo> {
         self.stream().and_then(|s| s.tcp_info().ok())
     }

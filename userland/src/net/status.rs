@@ -4,8 +4,8 @@ use core::sync::atomic::Ordering::*;
 use core::time::Duration;
 use libipc::sock::{Error, Kind, Reply, Request, State, TcpInfo, event};
 
-use super::TcpStream;
 use super::socket::Socket;
+use super::{TcpStream, UdpSocket};
 
 /// Linux's bits of `poll`.
 pub mod pollbits {
@@ -70,10 +70,7 @@ impl TcpStream {
     /// # Errors
     /// sockd's.
     pub fn tcp_info(&self) -> Result<TcpInfo, Error> {
-        match self.socket.rt.call(&Request::TcpInfo { id: self.socket.id })? {
-            Reply::TcpInfo(info) => Ok(info),
-            _ => Err(Error::Server),
-        }
+        self.socket.info()
     }
 
     /// After [`TcpStream::shutdown`]: whether the peer has everything, our end included.
@@ -85,7 +82,24 @@ impl TcpStream {
     }
 }
 
+impl UdpSocket {
+    /// The longest packet that the path to the connected peer carries, as far as known, bytes (IP_MTU).
+    ///
+    /// # Errors
+    /// sockd's.
+    pub fn path_mtu(&self) -> Result<u32, Error> {
+        Ok(self.socket.info()?.pmtu)
+    }
+}
+
 impl Socket {
+    fn info(&self) -> Result<TcpInfo, Error> {
+        match self.rt.call(&Request::TcpInfo { id: self.id })? {
+            Reply::TcpInfo(info) => Ok(info),
+            _ => Err(Error::Server),
+        }
+    }
+
     fn try_lingered(&self) -> Result<(), Error> {
         match self.record().state() {
             State::FinWait1 | State::Closing | State::LastAck => Err(Error::WouldBlock),

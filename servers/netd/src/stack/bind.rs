@@ -49,13 +49,14 @@ impl<E: Env> Stack<E> {
         self.sessions[s.session as usize].options(s.id) & option::V6ONLY != 0
     }
 
-    /// Whether a socket may have the address: one of ours, any, or, of datagrams, everybody's.
+    /// Whether a socket may have the address: one of ours, any, or everybody's, which TCP cannot use, but Linux lets it
+    /// have those of IPv4.
     pub(super) fn bindable(&self, space: Space, ip: IpAddr) -> bool {
         let everybodys = ip.is_multicast() || self.iface.is_broadcast(ip);
         ip.is_unspecified()
             || ip.is_loopback()
             || self.iface.is_ours(ip)
-            || (everybodys && space == Space::Udp)
+            || (everybodys && (space == Space::Udp || ip.is_ipv4()))
     }
 
     pub(super) fn bind(&mut self, i: u32, addr: SocketAddr) -> Result<SocketAddr> {
@@ -65,6 +66,9 @@ impl<E: Env> Stack<E> {
         let space = self.space(i).ok_or(Error::Invalid)?;
         let ip = self.spoken(addr)?;
         if self.socks[i as usize].local.port() != 0 {
+            return Err(Error::Invalid);
+        }
+        if space == Space::Tcp && ip.is_ipv6() && ip.is_multicast() {
             return Err(Error::Invalid);
         }
         if !self.bindable(space, ip) {
@@ -142,6 +146,8 @@ impl<E: Env> Stack<E> {
             IpAddr::V6(ip) if v4 && (!ip.is_unspecified() || self.wants_only_v6(i)) => {
                 return Err(Error::NetworkUnreachable);
             }
+            // Who listens for all speaks for one.
+            ip if self.space(i) == Some(Space::Tcp) && self.is_everybodys(ip) => {}
             ip if !ip.is_unspecified() => return Ok(ip),
             _ => {}
         }
@@ -218,8 +224,8 @@ impl<E: Env> Stack<E> {
             _ => self.space(i).ok_or(Error::Invalid)?,
         };
         let raw = self.kind(i) == Some(Kind::Raw);
-        let portless = addr.port() == 0 && space != Space::Ping && !raw;
-        if portless {
+        // TCP asks at port 0 as at any other (Linux).
+        if addr.port() == 0 && space == Space::Udp && !raw {
             return Err(Error::Invalid);
         }
         self.may_connect(i, space, dst)?;

@@ -54,13 +54,13 @@ impl<E: Env> Stack<E> {
             };
         }
         let ip = self.datagram_ip(i, d, header, &way);
-        if way.many {
+        let stays = ip.dst.is_multicast() && ip.hop_limit == 0;
+        let sent = if stays { Sent::Done } else { self.emit_datagram(i, d, header, &way, &ip) };
+        // Not before it has left: who waits for room comes here again.
+        if way.many && sent == Sent::Done {
             self.comes_back(i, d, header, &way, &ip);
-            if ip.dst.is_multicast() && ip.hop_limit == 0 {
-                return Ok(());
-            }
         }
-        match self.emit_datagram(i, d, header, &way, &ip) {
+        match sent {
             Sent::Done => Ok(()),
             Sent::Blocked => Err(Kept::Waits(Served::Blocked)),
             Sent::TooLong(mtu) => {
@@ -159,7 +159,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether a socket that is bound to `ip` is bound to a group's address or to everybody's.
-    fn is_everybodys(&self, ip: IpAddr) -> bool {
+    pub(super) fn is_everybodys(&self, ip: IpAddr) -> bool {
         !ip.is_unspecified() && (ip.is_multicast() || self.iface.is_broadcast(ip))
     }
 
@@ -267,7 +267,12 @@ impl<E: Env> Stack<E> {
         self.counters.udp_out += (d.kind == Kind::Udp) as u64;
         let body = &transport[..head];
         // The ring is reused once `snd` moves: a datagram must be copied, not named.
-        self.send_packet(way.link, &mut Outgoing { ip: *ip, options: &[], body, check, rest })
+        let out = &mut Outgoing { ip: *ip, options: &[], body, check, rest };
+        match self.options_of(i) & option::PMTU {
+            // What is known of the path does not count: it is to be found out (RFC 4821).
+            option::PMTU_PROBE => self.send_within(way.link, out, self.link_mtu(way.link, ip.dst)),
+            _ => self.send_packet(way.link, out),
+        }
     }
 
     /// Whether the program of socket `i` may send to where it has `named` itself, to `many` or one. sockd does

@@ -22,6 +22,7 @@
 //! | `reports` | errors, path MTUs and redirects that others report |
 //! | `arp` | ARP, the neighbour table's requests and timers |
 //! | `packet` | IP packets out, whole or in fragments |
+//! | `label` | flow labels of IPv6 |
 //! | `pending` | packets of no socket that wait for a neighbour |
 //! | `groups` | multicast groups |
 //! | `nic` | network cards: what each has for itself |
@@ -54,6 +55,7 @@ mod iface;
 mod info;
 mod ip6;
 mod ipv4;
+mod label;
 mod link;
 mod listen;
 mod mld;

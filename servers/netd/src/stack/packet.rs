@@ -61,14 +61,21 @@ impl<E: Env> Stack<E> {
     /// The longest packet for `dst` by `link`.
     #[inline]
     pub(super) fn mtu_to(&self, link: Link, dst: IpAddr) -> usize {
+        let whole = self.link_mtu(link, dst);
         match link {
-            Link::Loop => LOOP_MTU,
-            _ => {
-                let nic = &self.nics[self.station(link).dev];
-                let whole = if dst.is_ipv4() { nic.mtu } else { nic.mtu_v6() };
-                self.paths.mtu(dst, self.now).map_or(whole, |path| path.min(whole)) as usize
-            }
+            Link::Loop => whole,
+            _ => self.paths.mtu(dst, self.now).map_or(whole, |path| whole.min(path as usize)),
         }
+    }
+
+    /// The longest packet that `link` carries, of the family of `dst`.
+    #[inline]
+    pub(super) fn link_mtu(&self, link: Link, dst: IpAddr) -> usize {
+        let nic = match link {
+            Link::Loop => return LOOP_MTU,
+            _ => &self.nics[self.station(link).dev],
+        };
+        (if dst.is_ipv4() { nic.mtu } else { nic.mtu_v6() }) as usize
     }
 
     /// An identification for a packet to `dst` that may be cut: counted for each destination apart,
@@ -86,8 +93,13 @@ impl<E: Env> Stack<E> {
 
     /// Sends a packet by `link`, in fragments if it must be and may be cut.
     pub(super) fn send_packet(&mut self, link: Link, out: &mut Outgoing<'_>) -> Sent {
-        let len = out.body.len() + out.rest.len();
         let mtu = self.mtu_to(link, out.ip.dst);
+        self.send_within(link, out, mtu)
+    }
+
+    /// Likewise, if a packet may have `mtu` bytes.
+    pub(super) fn send_within(&mut self, link: Link, out: &mut Outgoing<'_>, mtu: usize) -> Sent {
+        let len = out.body.len() + out.rest.len();
         let header = if out.ip.dst.is_ipv4() { ipv4::HEADER } else { ip::HEADER };
         if len > u16::MAX as usize - header {
             return Sent::TooLong(u16::MAX);
@@ -121,6 +133,7 @@ impl<E: Env> Stack<E> {
         let end = NET + out.body.len();
         let Some(body) = head.get_mut(NET..end) else { return Sent::Done };
         body.copy_from_slice(out.body);
+        self.label(&out.ip, out.body, &mut head[start..]);
         let from = NET - start;
         let csum = match out.ip.protocol {
             ip::protocol::UDP => Csum::Udp,
@@ -220,6 +233,7 @@ impl<E: Env> Stack<E> {
             let Some(start) = self.ip_head(link, &ip, options, id, fragment, &mut head) else {
                 return Sent::Done;
             };
+            self.label(&out.ip, out.body, &mut head[start..]);
             let (end, rest) = match at {
                 0 => (NET + body_len, out.rest.part(0, part - body_len)),
                 _ => (NET, out.rest.part(at - body_len, part)),

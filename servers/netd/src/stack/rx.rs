@@ -121,6 +121,9 @@ impl<E: Env> Stack<E> {
         checked: bool,
         by: Option<Dev>,
     ) -> Result<(), Malformed> {
+        if ethernet::has_priority_tag(head) {
+            return self.tagged_in(mem, at, len, head, checked, by);
+        }
         let (looped, dev) = (by.is_none(), by.unwrap_or_default());
         let nic = &self.nics[dev];
         // What is longer than the link allows could not be answered in kind.
@@ -171,6 +174,30 @@ impl<E: Env> Stack<E> {
                 };
                 self.ipv4_in(&repr, &mut p)
             }
+        }
+    }
+
+    /// A frame of no VLAN, that only has a priority: as if it had none (IEEE 802.1Q 6.9; Linux).
+    #[cold]
+    fn tagged_in(
+        &mut self,
+        mem: Bytes,
+        at: usize,
+        len: usize,
+        head: &[u8],
+        checked: bool,
+        by: Option<Dev>,
+    ) -> Result<(), Malformed> {
+        let (at, len) = (at + ethernet::TAG, len - ethernet::TAG);
+        let mut plain = [0; HEAD];
+        let plain = &mut plain[..len.min(HEAD)];
+        if !mem.read(at, plain) || plain.len() < ethernet::HEADER {
+            return Err(Malformed::Truncated);
+        }
+        plain[..12].copy_from_slice(&head[..12]);
+        match ethernet::has_priority_tag(plain) {
+            true => Err(Malformed::Unsupported),
+            false => self.ethernet(mem, at, len, plain, checked, by),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::demux::{Space, Tuple};
 use crate::dev::Dev;
 use crate::env::Env;
 use crate::tcp::ecn::field;
-use crate::tcp::{Out, Segment};
+use crate::tcp::{Out, Reset, Segment};
 use crate::wire::ip;
 use crate::wire::tcp::{Flags, MAX_HEADER, Repr, Seq};
 use core::net::IpAddr;
@@ -162,6 +162,7 @@ impl<E: Env> Stack<E> {
         let numbered = numbered || !ip.dont_fragment;
         let Some(start) = self.headers(link, &ip, net, numbered) else { return };
         repr.emit(tcp);
+        self.label(&ip, &tcp[..4], &mut net[start..]);
         let from = NET - start;
         // The NIC adds the length of each segment.
         let pseudo = if segment == 0 { ip } else { ip::Repr { payload_len: 0, ..ip } }.pseudo();
@@ -189,13 +190,14 @@ impl<E: Env> Stack<E> {
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.
-    pub(super) fn send_reset(&mut self, i: u32, (seq, ack): (Seq, Seq)) {
+    pub(super) fn send_reset(&mut self, i: u32, Reset { seq, ack, window }: Reset) {
         let s = &self.socks[i as usize];
         let tuple = Tuple { space: Space::Tcp, local: s.local.get(), remote: s.remote.get() };
         let on = Dev::of_number(s.device);
         if let Route::Via(link) = self.route_from(tuple.local.ip(), tuple.remote.ip(), on) {
             self.counters.resets_sent += 1;
             let mut repr = reset_repr(&tuple, seq, ack, Flags::RST | Flags::ACK);
+            repr.window = window;
             let mut how = Envelope::PLAIN;
             if let Body::Tcp(conn) = &self.socks[i as usize].body {
                 repr.options.timestamps = conn.timestamps(self.now);

@@ -260,6 +260,17 @@ pub struct Known {
     pub neighbour: Place,
 }
 
+/// What an RST of ours says.
+#[derive(Clone, Copy, Debug)]
+pub struct Reset {
+    /// Its number.
+    pub seq: Seq,
+    /// What it acknowledges.
+    pub ack: Seq,
+    /// The window that was offered last (Linux).
+    pub window: u16,
+}
+
 impl Drop for Conn {
     fn drop(&mut self) {
         self.ooo.clear(self.board.pool());
@@ -358,8 +369,8 @@ impl Conn {
         !matches!(self.state, State::SynSent | State::SynReceived | State::Closed)
     }
     /// What an RST of ours carries: a number that the peer's window has, and the next one expected.
-    pub fn reset_numbers(&self) -> (Seq, Seq) {
-        (self.ack_seq(), self.rcv_nxt)
+    pub fn reset_numbers(&self) -> Reset {
+        Reset { seq: self.ack_seq(), ack: self.rcv_nxt, window: self.stands() }
     }
     /// Whether the peer waits for an ACK of something.
     pub fn owes_ack(&self) -> bool {

@@ -194,6 +194,11 @@ impl Conn {
                 self.publish_rcv();
             }
         }
+        self.stands()
+    }
+
+    /// The window field that says what has been offered.
+    pub(super) fn stands(&self) -> u16 {
         ((self.rcv_adv - self.rcv_nxt) >> self.rcv_shift).min(0xffff) as u16
     }
 

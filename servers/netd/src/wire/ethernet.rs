@@ -6,6 +6,8 @@ use core::net::IpAddr;
 
 /// Bytes of the header.
 pub const HEADER: usize = 14;
+/// Bytes of a tag of IEEE 802.1Q.
+pub const TAG: usize = 4;
 /// Frames are at least this long without their FCS; the NIC does not pad.
 pub const MIN_FRAME: usize = 60;
 
@@ -99,6 +101,14 @@ impl Repr {
             EtherType::Ipv6 => 0x86dd,
         };
         out[12..].copy_from_slice(&ty.to_be_bytes());
+    }
+}
+
+/// Whether the frame has a tag of IEEE 802.1Q or 802.1ad that names no VLAN, only a priority.
+pub fn has_priority_tag(b: &[u8]) -> bool {
+    match b.get(12..HEADER + 2) {
+        Some(&[0x81, 0x00, high, low] | &[0x88, 0xa8, high, low]) => high & 15 == 0 && low == 0,
+        _ => false,
     }
 }
 
