@@ -18,6 +18,8 @@ const ANY: u8 = (1 << NICS) - 1;
 /// All interfaces.
 pub(crate) struct Iface {
     addrs: heapless::Vec<Net, ADDRS>,
+    /// Of each of IPv4, and the broadcast address of its network, or itself: what every packet is asked about.
+    v4: heapless::Vec<[Ipv4Addr; 2], ADDRS>,
     /// Counts changes of the addresses, of IPv4's routes, and of links: what was found out about a packet's
     /// addresses holds as long as it stays.
     /// Never 0.
@@ -41,11 +43,11 @@ impl Net {
     fn has(&self, ip: IpAddr) -> bool {
         matches(self.addr, ip, self.prefix)
     }
-    /// Whether `ip` is the network's broadcast address; IPv6 has none.
-    fn is_broadcast(&self, ip: Ipv4Addr) -> bool {
-        let IpAddr::V4(addr) = self.addr else { return false };
+    /// The network's broadcast address; IPv6 has none.
+    fn broadcast(&self) -> Option<Ipv4Addr> {
+        let IpAddr::V4(addr) = self.addr else { return None };
         let hosts = u32::MAX.checked_shr(self.prefix as u32).unwrap_or(0);
-        hosts > 1 && addr.to_bits() | hosts == ip.to_bits()
+        (hosts > 1).then(|| Ipv4Addr::from_bits(addr.to_bits() | hosts))
     }
 }
 
@@ -53,6 +55,7 @@ impl Iface {
     pub fn new() -> Self {
         Self {
             addrs: heapless::Vec::new(),
+            v4: heapless::Vec::new(),
             version: 1,
             routes: Routes::default(),
             dns: heapless::Vec::new(),
@@ -73,6 +76,12 @@ impl Iface {
     }
     fn changed(&mut self) {
         self.version = self.version.wrapping_add(1).max(1);
+        self.v4.clear();
+        let all = self.addrs.iter().filter_map(|a| match a.addr {
+            IpAddr::V4(addr) => Some([addr, a.broadcast().unwrap_or(addr)]),
+            IpAddr::V6(_) => None,
+        });
+        self.v4.extend(all);
     }
     /// The cable of `dev` carries, or does no more: routes by other cards take the place of its own.
     pub fn set_up(&mut self, dev: Dev, up: bool) {
@@ -81,13 +90,13 @@ impl Iface {
     }
     /// Adds an address; one that has no room is left out.
     pub fn add(&mut self, net: Net) {
-        self.changed();
         let _ = self.addrs.push(net);
+        self.changed();
     }
     /// Removes an address of `dev`.
     pub fn remove(&mut self, dev: Dev, addr: IpAddr) {
-        self.changed();
         self.addrs.retain(|a| a.addr != addr || a.dev != dev);
+        self.changed();
     }
     /// Whether `ip` is an address of this host.
     pub fn is_ours(&self, ip: IpAddr) -> bool {
@@ -109,7 +118,7 @@ impl Iface {
     /// Whether `ip` means every station: of all networks, or of one that this host is on.
     pub fn is_broadcast(&self, ip: IpAddr) -> bool {
         let IpAddr::V4(ip) = ip else { return false };
-        ip.is_broadcast() || self.addrs.iter().any(|a| a.is_broadcast(ip))
+        ip.is_broadcast() || self.addrs.iter().any(|a| a.broadcast() == Some(ip))
     }
     /// Whether `dst` is ours and `src` can only be another host's.
     #[inline]
@@ -117,11 +126,9 @@ impl Iface {
         // Neither this network (0/8), nor the loop, nor groups and what is reserved.
         let ordinary = !matches!(src.octets()[0], 0 | 127 | 224..);
         let (mut to_us, mut from_host) = (false, ordinary);
-        for net in &self.addrs {
-            if let IpAddr::V4(addr) = net.addr {
-                to_us |= addr == dst;
-                from_host &= addr != src && !net.is_broadcast(src);
-            }
+        for [addr, all] in &self.v4 {
+            to_us |= *addr == dst;
+            from_host &= *addr != src && *all != src;
         }
         to_us && from_host
     }
@@ -165,7 +172,7 @@ impl Iface {
     pub fn dev_for_many(&self, dst: IpAddr, on: Option<Dev>, now: u64) -> Dev {
         let network = || {
             let IpAddr::V4(ip) = dst else { return None };
-            self.addrs.iter().find(|a| a.is_broadcast(ip)).map(|a| a.dev)
+            self.addrs.iter().find(|a| a.broadcast() == Some(ip)).map(|a| a.dev)
         };
         let route = || self.next_hop(dst, None, now).map(|hop| hop.dev);
         let first = || Dev::first(NICS).find(|d| self.up & d.bit() != 0);
@@ -207,13 +214,13 @@ impl Iface {
         gateway: Option<IpAddr>,
         dns: Option<IpAddr>,
     ) {
-        self.changed();
         self.addrs.retain(|a| a.addr.is_ipv6() || a.dev != dev);
         self.dns.retain(|(d, ip)| ip.is_ipv6() || *d != dev);
         self.routes.remove(|r| r.to.is_ipv4() && r.dev == dev);
         // Room that the other family left is enough as long as it leaves one place.
         debug_assert!(!self.addrs.is_full() && !self.dns.is_full());
         self.addrs.extend(net.map(|(addr, prefix)| Net { addr, prefix, dev }));
+        self.changed();
         self.dns.extend(dns.map(|ip| (dev, ip)));
         let near = net.map(|(addr, prefix)| Route::near(dev, addr, prefix));
         let default = gateway.map(|via| Route::default_by(dev, via, 0));
@@ -257,7 +264,7 @@ mod tests {
         for (addr, prefix) in
             [("fe80::15", 64), ("10.0.2.15", 24), ("2001:db8::15", 48), ("192.168.7.1", 31)]
         {
-            iface.addrs.push(Net { addr: ip(addr), prefix, dev: D }).unwrap();
+            iface.add(Net { addr: ip(addr), prefix, dev: D });
             iface.routes.set(Route::near(D, ip(addr), prefix));
         }
         iface.routes.set(Route::default_by(D, ip("fe80::1"), 0));

@@ -85,7 +85,12 @@ impl Links {
     /// Takes the first item.
     pub fn pop(&mut self, list: &mut Ends) -> Option<u32> {
         let first = list.first()?;
-        self.remove(list, first);
+        list.head = self.next(first);
+        list.len -= 1;
+        match list.head {
+            NONE => list.tail = NONE,
+            head => self.0[head as usize].prev = NONE,
+        }
         Some(first)
     }
 }

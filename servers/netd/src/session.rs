@@ -222,13 +222,6 @@ impl Session {
         self.mem.apps[id as usize].options.load(Relaxed)
     }
 
-    /// Whether the program waits for room for a datagram longer than [`Dgram::UNCUT`].
-    ///
-    /// [`Dgram::UNCUT`]: libipc::sock::Dgram::UNCUT
-    pub fn waits_for_room(&self, id: u16) -> bool {
-        self.mem.apps[id as usize].tx_urgent.load(Relaxed) != 0
-    }
-
     /// Notes that `id` was freed; `true`: sockd must be told.
     pub fn note_freed(&mut self, id: u16) -> bool {
         let word = &mut self.freed[id as usize / 64];

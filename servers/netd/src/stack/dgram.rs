@@ -11,6 +11,7 @@ use crate::wire::icmp::{self, Problem};
 use crate::wire::{Malformed, ip, udp};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{Ordering::*, fence};
+use libipc::shared::Bytes;
 use libipc::sock::{Dgram as Header, Kind, ip_from_words, ip_words};
 
 /// Datagrams that one socket sends before others have their turn.
@@ -78,12 +79,20 @@ impl<E: Env> Stack<E> {
         let tx = &self.sessions[s.session as usize].mem.tx;
         let size = 1usize << s.rings.tx_bits;
         let start = at as usize & (size - 1);
-        let first = out.len().min(size - start);
-        if first == out.len() {
+        if out.len() <= size - start {
             return tx.read(s.rings.tx_off as usize + start, out);
         }
-        let (a, b) = out.split_at_mut(first);
-        tx.read(s.rings.tx_off as usize + start, a) && tx.read(s.rings.tx_off as usize, b)
+        self.read_around(i, start, out)
+    }
+
+    /// As [`Self::read_ring`], where the ring ends within.
+    #[cold]
+    fn read_around(&self, i: u32, start: usize, out: &mut [u8]) -> bool {
+        let s = &self.socks[i as usize];
+        let tx = &self.sessions[s.session as usize].mem.tx;
+        let base = s.rings.tx_off as usize;
+        let (a, b) = out.split_at_mut((1usize << s.rings.tx_bits) - start);
+        tx.read(base + start, a) && tx.read(base, b)
     }
 
     /// Where the first datagram in the send ring of socket `i` goes, if it says so.
@@ -100,51 +109,72 @@ impl<E: Env> Stack<E> {
     pub(super) fn dgram_output(&mut self, i: u32, ready: u8) -> Served {
         let mut ready = ready;
         for _ in 0..QUOTA {
-            let Some(d) = self.dgram(i) else { return Served::Done };
-            if d.kind == Kind::Capture {
-                self.take_filters(i);
+            let len = match self.short_out(i, core::mem::take(&mut ready)) {
+                Some(len) => len,
+                None => match self.long_out(i) {
+                    Ok(len) => len,
+                    Err(served) => return served,
+                },
+            };
+            if !self.left_ring(i, len) {
                 return Served::Done;
-            }
-            let left = d.tx_tail - d.tx_head;
-            if left == 0 {
-                return Served::Done;
-            }
-            let mut bytes = [0; Header::BYTES];
-            let read = left >= Header::BYTES as u64 && self.read_ring(i, d.tx_head, &mut bytes);
-            let header = Header::from_bytes(&bytes);
-            let least = if d.kind == Kind::Ping { 4 } else { 0 };
-            let len = header.len as usize;
-            if !read || len > Header::MAX || len < least || Header::space(len) > left {
-                let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
-                self.session_fault(session, SessionFault::Datagram(id));
-                return Served::Done;
-            }
-            if !self.short_out(i, &d, &header, core::mem::take(&mut ready)) {
-                match self.send_datagram(i, &d, &header) {
-                    Ok(()) => {}
-                    Err(Kept::Waits(served)) => return served,
-                    Err(Kept::Lost(error)) => self.dgram_error(i, error),
-                }
-            }
-            let s = &mut self.socks[i as usize];
-            if let Body::Dgram(d) = &mut s.body {
-                // Only who found no room for a datagram waits for some. The program may have written
-                // more than it has submitted: it looks at our index again, behind a fence, before
-                // it waits, so one of the two sees the other.
-                let (size, before) = (1u64 << s.rings.tx_bits, d.tx_head);
-                d.tx_head += Header::space(len);
-                s.rec.snd.store(d.tx_head, Release);
-                fence(SeqCst);
-                let session = &self.sessions[s.session as usize];
-                let (tail, _) = session.words(s.id);
-                let room = size - tail.wrapping_sub(before).min(size);
-                // Who waits for room for a longer one than most says so.
-                if room < Header::space(Header::UNCUT) || session.waits_for_room(s.id) {
-                    self.ready(i);
-                }
             }
         }
         Served::More
+    }
+
+    /// Sends, or passes over, the first datagram of socket `i`, whatever it is; yields its length. `Err`: there is none, or it
+    /// stays.
+    #[inline(never)]
+    fn long_out(&mut self, i: u32) -> Result<usize, Served> {
+        let Some(d) = self.dgram(i) else { return Err(Served::Done) };
+        if d.kind == Kind::Capture {
+            self.take_filters(i);
+            return Err(Served::Done);
+        }
+        let left = d.tx_tail - d.tx_head;
+        if left == 0 {
+            return Err(Served::Done);
+        }
+        let mut bytes = [0; Header::BYTES];
+        let read = left >= Header::BYTES as u64 && self.read_ring(i, d.tx_head, &mut bytes);
+        let header = Header::from_bytes(&bytes);
+        let least = if d.kind == Kind::Ping { 4 } else { 0 };
+        let len = header.len as usize;
+        if !read || len > Header::MAX || len < least || Header::space(len) > left {
+            let (session, id) = (self.socks[i as usize].session, self.socks[i as usize].id);
+            self.session_fault(session, SessionFault::Datagram(id));
+            return Err(Served::Done);
+        }
+        match self.send_datagram(i, &d, &header) {
+            Ok(()) => {}
+            Err(Kept::Waits(served)) => return Err(served),
+            Err(Kept::Lost(error)) => self.dgram_error(i, error),
+        }
+        Ok(len)
+    }
+
+    /// The first datagram of socket `i`, of `len` bytes, has left its ring; whether another is there.
+    #[inline]
+    fn left_ring(&mut self, i: u32, len: usize) -> bool {
+        let s = &mut self.socks[i as usize];
+        let Body::Dgram(d) = &mut s.body else { return false };
+        // Only who found no room for a datagram waits for some. The program may have written
+        // more than it has submitted: it looks at our index again, behind a fence, before
+        // it waits, so one of the two sees the other.
+        let (size, before) = (1u64 << s.rings.tx_bits, d.tx_head);
+        d.tx_head += Header::space(len);
+        let more = d.tx_head != d.tx_tail;
+        s.rec.snd.store(d.tx_head, Release);
+        fence(SeqCst);
+        let app = self.sessions[s.session as usize].app(s.id);
+        let tail = app.tx_tail.load(Acquire);
+        let room = size - tail.wrapping_sub(before).min(size);
+        // Who waits for room for a longer one than most says so.
+        if room < Header::space(Header::UNCUT) || app.tx_urgent.load(Relaxed) != 0 {
+            self.ready(i);
+        }
+        more
     }
 
     /// A UDP datagram has arrived.
@@ -278,6 +308,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Writes into the receive ring of socket `i` at position `at`.
+    #[inline]
     pub(super) fn write_ring(&mut self, i: u32, at: u64, bytes: &[u8]) -> bool {
         let s = &self.socks[i as usize];
         let rx = self.sessions[s.session as usize].mem.rx;
@@ -288,10 +319,11 @@ impl<E: Env> Stack<E> {
             return rx.write(base + start, bytes);
         }
         let (a, b) = bytes.split_at(size - start);
-        rx.write(base + start, a) && rx.write(base, b)
+        write_both(&rx, (base + start, a), (base, b))
     }
 
     /// The entry at `at` of the receive ring of socket `i` is complete but for its header.
+    #[inline]
     pub(super) fn entered(&mut self, i: u32, at: u64, header: &Header) -> bool {
         if !self.write_ring(i, at, &header.to_bytes()) {
             return false;
@@ -312,4 +344,10 @@ impl<E: Env> Stack<E> {
         self.dgram_output(i, 0);
         record::end(self.sock(i).rec, None);
     }
+}
+
+/// Writes where the ring ends within.
+#[cold]
+fn write_both(rx: &Bytes, a: (usize, &[u8]), b: (usize, &[u8])) -> bool {
+    rx.write(a.0, a.1) && rx.write(b.0, b.1)
 }

@@ -41,6 +41,8 @@ pub(super) struct Way {
 }
 
 impl<E: Env> Stack<E> {
+    /// Sends a datagram of socket `i` whatever it is.
+    #[inline(never)]
     pub(super) fn send_datagram(&mut self, i: u32, d: &Dgram, header: &Header) -> Result<(), Kept> {
         let way = self.datagram_way(i, d, header)?;
         if !self.link_ready(i, way.link) {

@@ -117,18 +117,16 @@ impl<E: Env> Stack<E> {
     /// Whose turn it is, and from which list; it is on none any more. `dev`: a card that has room for frames and
     /// somebody waiting; `local`: whether anybody may speak to this host.
     pub(super) fn next_turn(&mut self, dev: Option<Dev>, local: bool) -> Option<(u32, Queued)> {
-        let local = self.turns.local.first().filter(|_| local && self.loopback.has_room());
-        let (i, queued) = match local {
-            Some(i) => (i, Queued::Local),
-            None => {
-                let card = &self.turns.cards[dev?.index()];
-                match card.fresh.first() {
-                    Some(i) => (i, Queued::Fresh),
-                    None => (card.rest.first()?, Queued::Rest),
-                }
-            }
+        let turns = &mut self.turns;
+        let (list, queued) = if local && !turns.local.is_empty() && self.loopback.has_room() {
+            (&mut turns.local, Queued::Local)
+        } else {
+            let Lists { fresh, rest } = &mut turns.cards[dev?.index()];
+            if fresh.is_empty() { (rest, Queued::Rest) } else { (fresh, Queued::Fresh) }
         };
-        self.unqueue(i);
+        let i = self.send_links.pop(list)?;
+        turns.len -= 1;
+        self.socks[i as usize].queued = Queued::No;
         Some((i, queued))
     }
 }

@@ -19,6 +19,7 @@ pub mod ipv6;
 pub mod mld;
 pub mod ndp;
 pub mod plain;
+pub mod short;
 pub mod tcp;
 mod tcp_options;
 pub mod udp;

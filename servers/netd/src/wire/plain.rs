@@ -143,14 +143,13 @@ impl Plain {
     }
 }
 
-/// What the headers of a whole IPv4 packet without options say, for station `to`, of one station.
-#[inline]
-pub fn whole_v4(h: &[u8; 40], len: usize, to: Mac) -> Option<(Mac, ipv4::Repr)> {
-    let (words, _) = h.as_chunks::<8>();
-    let w: [u64; 5] = core::array::from_fn(|i| u64::from_le_bytes(words[i]));
+/// The length of the whole IPv4 packet without options that begins in a frame of `len` bytes with the words `w`, for
+/// station `to`, of one station. Its header is intact.
+#[inline(always)]
+pub(super) fn whole_len(w: &[u64; 5], len: usize, to: Mac) -> Option<u16> {
     let Mac([a, b, c, d, e, f]) = to;
     let to = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-    let from = w[0] >> 48 | (w[1] & 0xffff_ffff) << 16;
+    let from = station(w);
     let form = w[0] << 16 == to << 16
         && (w[1] >> 32) as u16 == 0x0008
         && w[1] >> 48 & 0xff == VERSION
@@ -161,11 +160,29 @@ pub fn whole_v4(h: &[u8; 40], len: usize, to: Mac) -> Option<(Mac, ipv4::Repr)> 
     if !form || total < 20 || total as usize + 14 > len {
         return None;
     }
-    let (src, dst) = ((w[3] >> 16) as u32, (w[3] >> 48) as u32 | (w[4] as u16 as u32) << 16);
+    let (src, dst) = addresses(w);
     let sum = (w[1] >> 48) + low(w[2]) + (w[3] & 0xffff) + src as u64 + dst as u64;
-    if !Sum::from_raw(sum).is_intact() {
-        return None;
-    }
+    Sum::from_raw(sum).is_intact().then_some(total)
+}
+
+/// The station that it is from.
+fn station(w: &[u64; 5]) -> u64 {
+    w[0] >> 48 | (w[1] & 0xffff_ffff) << 16
+}
+
+/// Source and destination, as they stand there.
+#[inline(always)]
+pub(super) fn addresses(w: &[u64; 5]) -> (u32, u32) {
+    ((w[3] >> 16) as u32, (w[3] >> 48) as u32 | (w[4] as u16 as u32) << 16)
+}
+
+/// What the headers of a whole IPv4 packet without options say, for station `to`, of one station.
+#[inline]
+pub fn whole_v4(h: &[u8; 40], len: usize, to: Mac) -> Option<(Mac, ipv4::Repr)> {
+    let (words, _) = h.as_chunks::<8>();
+    let w: [u64; 5] = core::array::from_fn(|i| u64::from_le_bytes(words[i]));
+    let total = whole_len(&w, len, to)?;
+    let (from, (src, dst)) = (station(&w), addresses(&w));
     let [a, b, c, d, e, f, ..] = from.to_le_bytes();
     let repr = ipv4::Repr {
         ttl: (w[2] >> 48) as u8,
@@ -183,7 +200,7 @@ pub fn whole_v4(h: &[u8; 40], len: usize, to: Mac) -> Option<(Mac, ipv4::Repr)> 
 }
 
 /// A word as a sum of its halves, which cannot overflow when a few are added.
-const fn low(w: u64) -> u64 {
+pub(super) const fn low(w: u64) -> u64 {
     (w & 0xffff_ffff) + (w >> 32)
 }
 
@@ -264,7 +281,7 @@ impl Headers {
 pub const SHORT_HEAD: usize = 42;
 
 /// Those headers, of a whole packet; `body` is the transport's.
-#[inline]
+#[inline(always)]
 pub fn short_head(to: Mac, from: Mac, ip: &ipv4::Repr, body: [u8; 8]) -> [u8; SHORT_HEAD] {
     let mac = |Mac([a, b, c, d, e, f]): Mac| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
     let be16 = |n: u16| n.to_be() as u64;
