@@ -135,7 +135,7 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// Send there, by the card that was named.
-    Known(Mac),
+    Known(Mac, Place),
     /// Wait on this entry ([`Neighbours::waiting`]).
     Wait(usize),
     /// No room to ask: try later.
@@ -272,9 +272,11 @@ impl Neighbours {
                 let mac = e.mac;
                 (e.state, e.updated) = (State::Delay, now);
                 self.doubt(i, now);
-                Lookup::Known(mac)
+                Lookup::Known(mac, Place { entry: i as u32, version: self.version })
             }
-            State::Reachable | State::Delay | State::Probe => Lookup::Known(e.mac),
+            State::Reachable | State::Delay | State::Probe => {
+                Lookup::Known(e.mac, Place { entry: i as u32, version: self.version })
+            }
         }
     }
 

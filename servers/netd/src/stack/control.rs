@@ -27,8 +27,13 @@ impl<E: Env> Stack<E> {
             self.counters.not_permitted += 1;
             return Err(Error::NotPermitted(permission));
         }
-        // What a request needs may have come back since the last turn.
-        self.take_all_returns();
+        // What a request needs may have come back since the last turn; not what these need.
+        if !matches!(
+            request,
+            Request::Accept { .. } | Request::Spares { .. } | Request::TakeFreed { .. }
+        ) {
+            self.take_all_returns();
+        }
         match *request {
             Request::Spares { listener, ref ids } => {
                 for &(id, rings) in ids {

@@ -60,7 +60,8 @@ impl<E: Env> Stack<E> {
             return false;
         };
         let (flags, options) = (out.flags, &out.options);
-        let plain = flags - Flags::PSH == Flags::ACK && options.sack.is_empty() && out.segment == 0;
+        let plain = flags - (Flags::PSH | Flags::FIN) == Flags::ACK;
+        let plain = plain && options.sack.is_empty() && out.segment == 0;
         let nic = &self.nics[to.dev];
         if !plain || !nic.offload || !nic.up || !self.is_straight() {
             return false;

@@ -237,7 +237,8 @@ impl<E: Env> Stack<E> {
         };
         self.unlist(i);
         let (config, home) = (self.tcp_config(l, tuple.local.ip()), self.home(i));
-        let ts_offset = self.timestamp_offset(&tuple);
+        let timed = request.flags & flags::TIMESTAMPS != 0;
+        let ts_offset = if timed { self.timestamp_offset(&tuple) } else { 0 };
         let listener = self.socks[l as usize].id;
         let s = self.sock(i);
         (s.local, s.remote, s.device) = (tuple.local.into(), tuple.remote.into(), request.device);

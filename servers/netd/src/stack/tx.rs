@@ -8,7 +8,7 @@ use super::tap::{Seen, Sight};
 use super::{Body, Queued, Stack};
 use crate::dev::{Dev, Hop, Station};
 use crate::env::{At, Env};
-use crate::neigh::{self, Lookup, Waiting};
+use crate::neigh::{self, Lookup, Place, Waiting};
 use crate::port::{Frame, Piece};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, MIN_FRAME, Mac};
@@ -194,28 +194,30 @@ impl<E: Env> Stack<E> {
         // What is for many leaves by the card of its source's (Linux).
         let many = dst.is_multicast() || dst == IpAddr::V4(Ipv4Addr::BROADCAST);
         let of_source = if many { self.iface.dev_of(src) } else { None };
-        let route = self.route(dst, on.or(of_source));
-        if on.is_none() {
-            self.keep_way(src, dst, route);
+        let (route, place) = self.route(dst, on.or(of_source));
+        if let (None, Some(place)) = (on, place) {
+            self.keep_way(src, dst, place);
         }
         route
     }
 
-    /// The way to `dst`, by card `on` if that is said.
-    fn route(&mut self, dst: IpAddr, on: Option<Dev>) -> Route {
+    /// The way to `dst`, by card `on` if that is said, and the neighbour on it if that one is known.
+    fn route(&mut self, dst: IpAddr, on: Option<Dev>) -> (Route, Option<Place>) {
         if dst.is_loopback() || self.iface.is_ours(dst) {
-            return Route::Via(Link::Loop);
+            return (Route::Via(Link::Loop), None);
         }
         if dst.is_multicast() || self.iface.is_broadcast(dst) {
-            return self.route_to_many(dst, on);
+            return (self.route_to_many(dst, on), None);
         }
-        let Some(hop) = self.next_hop(dst, on) else { return Route::Unreachable };
+        let Some(hop) = self.next_hop(dst, on) else { return (Route::Unreachable, None) };
         let found = self.neighbours.lookup(hop, self.now);
         self.arm_neighbours();
         match found {
-            Lookup::Known(mac) => Route::Via(Link::Device(Station { dev: hop.dev, mac })),
-            Lookup::Wait(entry) => Route::Wait(entry),
-            Lookup::Full => Route::Later,
+            Lookup::Known(mac, place) => {
+                (Route::Via(Link::Device(Station { dev: hop.dev, mac })), Some(place))
+            }
+            Lookup::Wait(entry) => (Route::Wait(entry), None),
+            Lookup::Full => (Route::Later, None),
         }
     }
 

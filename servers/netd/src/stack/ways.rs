@@ -3,7 +3,6 @@
 //! or a gateway of its own.
 
 use super::Stack;
-use super::tx::{Link, Route};
 use crate::dev::Station;
 use crate::env::Env;
 use crate::neigh::Place;
@@ -90,20 +89,13 @@ impl<E: Env> Stack<E> {
         self.way(dst).map(|w| w.neighbour)
     }
 
-    /// `route` was found from `src` to `dst`: if it is to a neighbour that is known, it need not be found again.
-    pub(super) fn keep_way(&mut self, src: IpAddr, dst: IpAddr, route: Route) {
-        let (IpAddr::V4(from), IpAddr::V4(to)) = (src, dst) else { return };
-        let (Route::Via(Link::Device(_)), false) = (route, self.paths.is_special(self.now)) else {
-            return;
-        };
-        // Groups and broadcasts have no neighbour.
-        if !dst.is_multicast()
-            && !self.iface.is_broadcast(dst)
-            && let Some(hop) = self.next_hop(dst, None)
-            && let Some(neighbour) = self.neighbours.place_of(hop)
+    /// The way from `src` to `dst` was found to be by `neighbour`: it need not be found again.
+    pub(super) fn keep_way(&mut self, src: IpAddr, dst: IpAddr, neighbour: Place) {
+        if let (IpAddr::V4(src), IpAddr::V4(dst)) = (src, dst)
+            && !self.paths.is_special(self.now)
         {
             let (version, source) = (self.iface.version(), None);
-            self.ways.0[Ways::slot(to)] = Way { dst: to, src: from, source, version, neighbour };
+            self.ways.0[Ways::slot(dst)] = Way { dst, src, source, version, neighbour };
         }
     }
 }

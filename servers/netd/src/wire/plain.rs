@@ -35,7 +35,7 @@ pub struct Said {
     pub seq: Seq,
     /// Acknowledgment number.
     pub ack: Seq,
-    /// [`Flags::ACK`], perhaps [`Flags::PSH`].
+    /// [`Flags::ACK`], perhaps [`Flags::PSH`]; when written perhaps [`Flags::FIN`], too.
     pub flags: Flags,
     /// Window, unscaled.
     pub window: u16,
