@@ -32,7 +32,7 @@ pub struct AppSock {
     /// IP_TOS and IPV6_TCLASS. A stream's ECN bits are TCP's own.
     pub tos: AtomicU8,
     /// Datagrams: IP_MULTICAST_TTL with its lowest bit inverted, so that 0 is the default, 1.
-    /// Listeners: TCP_DEFER_ACCEPT, seconds.
+    /// Listeners: [`Self::defer_accept_s`].
     pub multicast_ttl: AtomicU8,
     /// TCP_CONGESTION: [`congestion`].
     pub congestion: AtomicU8,
@@ -41,14 +41,14 @@ pub struct AppSock {
     /// TCP_LINGER2, seconds in FIN-WAIT-2 after close; 0: 60, [`AppSock::NO_LINGER2`]: none.
     pub linger2_s: AtomicU16,
     /// Listeners: TCP_FASTOPEN, requests that may wait for their handshake; 0: no Fast Open.
-    /// Datagrams: IP_MULTICAST_IF, the interface's number, and, in the high byte, IP_UNICAST_IF; 0: by route.
+    /// Datagrams: [`Self::leaves_by`].
     pub queue: AtomicU16,
     /// With [`option::URGENT`]: the count (as `tx_tail`, modulo 2^32) after the last urgent byte
     /// (MSG_OOB). Written before `tx_tail` passes it. Datagrams: not 0 while the program waits for
     /// room for a datagram longer than [`Dgram::UNCUT`](super::Dgram::UNCUT).
     pub tx_urgent: AtomicU32,
-    /// Raw sockets: ICMP_FILTER, types of ICMP that are not wanted, a bit each. Streams:
-    /// TCP_NOTSENT_LOWAT: a send ring with so many bytes never sent is not writable; 0: no limit.
+    /// Streams: TCP_NOTSENT_LOWAT: a send ring with so many bytes never sent is not writable; 0: no limit.
+    /// Raw sockets: [`Self::icmp_filter`].
     pub notsent_lowat: AtomicU32,
     /// SO_RCVLOWAT: fewer bytes are not worth waking the program for; 0: 1.
     pub rcv_lowat: AtomicU32,
@@ -67,6 +67,21 @@ impl AppSock {
 
     /// [`AppSock::window_clamp`]: said by SO_RCVBUF, so that the window is not tuned.
     pub const RCVBUF: u32 = 1 << 31;
+
+    /// Of a listener: TCP_DEFER_ACCEPT, seconds.
+    pub const fn defer_accept_s(&self) -> &AtomicU8 {
+        &self.multicast_ttl
+    }
+
+    /// Of a datagram socket: IP_MULTICAST_IF, the interface's number, and, in the high byte, IP_UNICAST_IF; 0: by route.
+    pub const fn leaves_by(&self) -> &AtomicU16 {
+        &self.queue
+    }
+
+    /// Of a raw socket: ICMP_FILTER, types of ICMP that are not wanted, a bit each.
+    pub const fn icmp_filter(&self) -> &AtomicU32 {
+        &self.notsent_lowat
+    }
 
     /// All 0: no socket.
     pub const fn new() -> Self {
@@ -125,6 +140,43 @@ impl Default for AppSock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Which values an option takes that is a number, and which a word of 0 means: Linux's.
+#[derive(Clone, Copy, Debug)]
+pub struct Number {
+    /// The least.
+    pub least: i64,
+    /// The most.
+    pub most: i64,
+    /// Linux's default.
+    pub default: i64,
+}
+
+impl Number {
+    const fn new(least: i64, most: i64, default: i64) -> Self {
+        Self { least, most, default }
+    }
+    /// TCP_KEEPIDLE, seconds.
+    pub const KEEP_IDLE_S: Self = Self::new(1, 32_767, 7200);
+    /// TCP_KEEPINTVL, seconds.
+    pub const KEEP_INTERVAL_S: Self = Self::new(1, 32_767, 75);
+    /// TCP_KEEPCNT.
+    pub const KEEP_COUNT: Self = Self::new(1, 127, 9);
+    /// TCP_SYNCNT.
+    pub const SYN_RETRIES: Self = Self::new(1, 127, 6);
+    /// IP_TOS, IPV6_TCLASS.
+    pub const TOS: Self = Self::new(0, 255, 0);
+    /// IP_TTL, IPV6_UNICAST_HOPS.
+    pub const TTL: Self = Self::new(1, 255, 64);
+    /// TCP_USER_TIMEOUT, milliseconds.
+    pub const USER_TIMEOUT_MS: Self = Self::new(0, i32::MAX as i64, 0);
+    /// TCP_NOTSENT_LOWAT, bytes.
+    pub const NOTSENT_LOWAT: Self = Self::new(0, u32::MAX as i64, u32::MAX as i64);
+    /// TCP_FASTOPEN.
+    pub const FAST_OPEN_QUEUE: Self = Self::new(0, u16::MAX as i64, 0);
+    /// IP_MULTICAST_IF.
+    pub const MULTICAST_IF: Self = Self::new(0, u8::MAX as i64, 0);
 }
 
 /// TCP_DEFER_ACCEPT in repetitions of a SYN-ACK, a second after it and with doubling pauses, that `seconds`

@@ -79,6 +79,9 @@ pub struct TcpInfo {
     pub total_rto_time: u32,
     /// What ICMP has said of the way while the connection stands (RFC 5461; SO_ERROR tells it).
     pub soft_error: Option<Error>,
+    /// The congestion control that runs, which need not be the one that was asked for
+    /// ([`congestion`](super::congestion)). Linux tells it apart (TCP_CONGESTION).
+    pub congestion: u8,
 }
 
 /// Bits of [`TcpInfo::options`].

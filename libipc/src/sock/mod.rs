@@ -65,7 +65,7 @@ mod info;
 mod kind;
 mod record;
 
-pub use app::{AppSock, congestion, defer_retries, option};
+pub use app::{AppSock, Number, congestion, defer_retries, option};
 pub use calls::{FastOpen, NAME_SERVERS, On, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, Notice, ip_from_words, ip_words, needs_scope, scope_of, scoped};
 pub use error::Error;

@@ -4,6 +4,7 @@ mod common;
 
 use common::net::{Net, Weather};
 use common::{Host, HostSpec, MS, S};
+use libipc::net::{Reply, Request};
 use libipc::sock::{Kind, State, congestion};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -101,4 +102,20 @@ fn it_survives_a_crash_and_bad_weather() {
         let after = stream(&mut net, &ids, 1200)[0];
         assert!(before > 0 && after > 20_000, "{before} {after}");
     }
+}
+
+/// A program has room for sixteen models; TCP_INFO tells what the others really have.
+#[test]
+fn who_finds_no_model_says_so() {
+    let (mut net, ids) = connected(&[congestion::BBR; 18], Weather::FINE, 1);
+    let mut runs = |id| {
+        let sock = net.hosts[0].progs[0].sock(id);
+        match net.hosts[0].ask(Request::TcpInfo { sock }) {
+            Ok(Reply::TcpInfo(info)) => info.congestion,
+            other => panic!("{other:?}"),
+        }
+    };
+    let all: Vec<u8> = ids.iter().map(|(id, _)| runs(*id)).collect();
+    assert_eq!(all[..16], [congestion::BBR; 16]);
+    assert_eq!(all[16..], [congestion::CUBIC; 2]);
 }

@@ -104,7 +104,7 @@ fn a_card_can_be_named_for_all_unicasts() {
     let mut host = started();
     let id = host.open(Kind::Udp);
     host.bind(id, "0.0.0.0:4000").unwrap();
-    host.progs[0].app(id).queue.store(2 << 8 | 3, Relaxed);
+    host.progs[0].app(id).leaves_by().store(2 << 8 | 3, Relaxed);
     put(&mut host, id, (Ipv4Addr::new(192, 0, 2, 1), 53), Dgram::default(), b"x");
     let [first, second] = sent(&mut host);
     assert_eq!((first.len(), second.len()), (1, 0));

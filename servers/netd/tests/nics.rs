@@ -103,7 +103,7 @@ fn groups_and_broadcasts_leave_by_the_named_card() {
     assert_eq!(leaves(&mut host, id, group, Dgram::default()), (1, US[1], mac), "by route");
     assert_eq!(leaves(&mut host, id, group, by(2)), (0, US[0], mac));
     // IP_MULTICAST_IF.
-    host.progs[0].app(id).queue.store(2, std::sync::atomic::Ordering::Relaxed);
+    host.progs[0].app(id).leaves_by().store(2, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(leaves(&mut host, id, group, Dgram::default()), (0, US[0], mac));
     let all = Ipv4Addr::new(10, 1, 0, 255);
     assert_eq!(leaves(&mut host, id, all, Dgram::default()), (1, US[1], Mac::BROADCAST));

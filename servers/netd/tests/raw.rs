@@ -85,7 +85,7 @@ fn a_connected_one_hears_its_peer_alone_and_a_filter_types_of_icmp() {
     s.send_frame(&echo_frame(s.peer, s.us, false, 7, 1, b"x"));
     assert_eq!(s.host.progs[0].recv_from(id), None);
     let id = raw(&mut s.host, "0.0.0.0", ICMP);
-    s.host.progs[0].app(id).notsent_lowat.store(1 << 8, Release);
+    s.host.progs[0].app(id).icmp_filter().store(1 << 8, Release);
     s.send_frame(&echo_frame(s.peer, s.us, false, 7, 1, b"x"));
     assert_eq!(s.host.progs[0].recv_from(id), None);
     s.send_frame(&echo_frame(s.peer, s.us, true, 7, 1, b"x"));

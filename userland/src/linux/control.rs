@@ -4,14 +4,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
-use libipc::sock::{AppSock, TcpInfo, congestion, defer_retries, option};
+use libipc::sock::{AppSock, TcpInfo, defer_retries, option};
 
-use super::Result;
 use super::file::{File, Kind};
 use super::flavour::Flavour;
 use super::numbers::{Errno, fcntl, icmp, ioctl, ip, ipproto, ipv6, so, sock, tcp, udp};
 use super::options::{self, Settings};
 use super::stream::Stream;
+use super::{Result, congestion};
 use crate::net::Ancillary;
 
 /// Smallest buffers, as Linux tells them.
@@ -21,10 +21,6 @@ const MIN_RECEIVE: u32 = 2304;
 const FIRST_SEND: i32 = 16_384;
 /// Largest value that SO_SNDBUF and SO_RCVBUF take (`wmem_max`, `rmem_max`).
 const MAX_BUFFER: u32 = 212_992;
-/// Names of congestion control, as `TCP_CONGESTION` has them.
-const CONGESTION: [(&[u8], u8); 3] =
-    [(b"cubic", congestion::CUBIC), (b"reno", congestion::RENO), (b"bbr", congestion::BBR)];
-const CONGESTION_NAME: usize = 16;
 /// Options of IPv4 that refuse to be set to nothing.
 const NEEDS_VALUE: [i32; 4] = [ip::TTL, ip::MULTICAST_TTL, ip::MULTICAST_LOOP, ip::MULTICAST_ALL];
 /// Longest TCP_LINGER2, seconds.
@@ -136,7 +132,7 @@ impl File {
             ipproto::IP | ipproto::IPV6 => self.set_ip(level, name, value)?,
             ipproto::RAW if name == icmp::FILTER => {
                 self.filters_icmp()?;
-                self.set.words.notsent_lowat.store(int(value)? as u32, Relaxed);
+                self.set.words.icmp_filter().store(int(value)? as u32, Relaxed);
             }
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -206,10 +202,8 @@ impl File {
 
     fn set_tcp(&mut self, name: i32, value: &[u8]) -> Result<()> {
         if name == tcp::CONGESTION {
-            let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
-            let found = CONGESTION.iter().find(|(name, _)| *name == &value[..end]);
-            let (_, number) = found.ok_or(Errno(2))?;
-            self.set.words.congestion.store(*number, Relaxed);
+            let number = congestion::number(value)?;
+            self.set.words.congestion.store(number, Relaxed);
             return Ok(());
         }
         let value = int(value)?;
@@ -224,7 +218,7 @@ impl File {
                 Ok(())
             }
             tcp::DEFER_ACCEPT => {
-                self.set.words.multicast_ttl.store(value.clamp(0, 255) as u8, Relaxed);
+                self.set.words.defer_accept_s().store(value.clamp(0, 255) as u8, Relaxed);
                 Ok(())
             }
             tcp::WINDOW_CLAMP => {
@@ -343,11 +337,12 @@ impl File {
             }
             (so::SOCKET, so::BINDTODEVICE) => self.device_name(max)?,
             (ipproto::TCP, tcp::CONGESTION) => {
-                let number = self.set.words.congestion.load(Relaxed);
-                let found = CONGESTION.iter().find(|(_, n)| *n == number);
-                let mut b = found.map_or(Vec::new(), |(name, _)| name.to_vec());
-                b.resize(CONGESTION_NAME, 0);
-                b
+                let asked = self.set.words.congestion.load(Relaxed);
+                let runs = match &self.kind {
+                    Kind::Stream(s) => s.congestion(asked),
+                    Kind::Datagram(_) => asked,
+                };
+                congestion::name(runs)
             }
             (ipproto::TCP, tcp::INFO) => match &self.kind {
                 Kind::Stream(s) => info(s),
@@ -355,7 +350,7 @@ impl File {
             },
             (ipproto::RAW, icmp::FILTER) => {
                 self.filters_icmp()?;
-                self.set.words.notsent_lowat.load(Relaxed).to_le_bytes().to_vec()
+                self.set.words.icmp_filter().load(Relaxed).to_le_bytes().to_vec()
             }
             _ => {
                 let number = self.number(level, name)?;
@@ -420,7 +415,7 @@ impl File {
             },
             // In whole repetitions of a SYN-ACK.
             (ipproto::TCP, tcp::DEFER_ACCEPT) => {
-                (1 << defer_retries(words.multicast_ttl.load(Relaxed))) - 1
+                (1 << defer_retries(words.defer_accept_s().load(Relaxed))) - 1
             }
             (ipproto::TCP, tcp::MAXSEG) => match &self.kind {
                 Kind::Stream(s) if s.is_connected() => s.info().map_or(0, |i| i.snd_mss as i32),

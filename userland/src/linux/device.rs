@@ -77,7 +77,7 @@ impl File {
         }
         match (scope_of(addr), self.device()) {
             (0, 0) => {
-                let group = self.set.words.queue.load(Relaxed) as u8;
+                let group = self.set.words.leaves_by().load(Relaxed) as u8;
                 let datagrams = matches!(self.kind, Kind::Datagram(_));
                 match group {
                     1.. if datagrams && addr.ip().is_multicast() => self.bind_device(group),
@@ -155,7 +155,7 @@ impl File {
             self.set.note(ipproto::IP, ip::UNICAST_IF, number.into());
             return Ok(());
         }
-        let word = &self.set.words.queue;
+        let word = self.set.words.leaves_by();
         word.store(word.load(Relaxed) & !(0xff << shift) | (number as u16) << shift, Relaxed);
         self.push();
         Ok(())
@@ -166,7 +166,7 @@ impl File {
         let stream = matches!(self.kind, Kind::Stream(_));
         let word = match stream {
             true => (self.set.noted(ipproto::IP, ip::UNICAST_IF) as u16) << 8,
-            false => self.set.words.queue.load(Relaxed),
+            false => self.set.words.leaves_by().load(Relaxed),
         };
         Some(match (level, name) {
             (so::SOCKET, so::BINDTOIFINDEX) => self.device() as i32,

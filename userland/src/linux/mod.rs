@@ -6,6 +6,7 @@
 
 pub mod addr;
 mod ancillary;
+mod congestion;
 mod control;
 mod data;
 mod datagram;

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use core::time::Duration;
-use libipc::sock::{AppSock, option};
+use libipc::sock::{AppSock, Number, option};
 
 use super::Result;
 use super::numbers::{Errno, ip, ipproto, ipv6, so, tcp};
@@ -100,7 +100,11 @@ const ANY: (i32, i32) = (i32::MIN, i32::MAX);
 pub fn find(level: i32, name: i32) -> Option<Entry> {
     let bit = |bit| Some(Entry { word: Word::Bit(bit), range: ANY, default: 0 });
     let not = |bit| Some(Entry { word: Word::Not(bit), range: ANY, default: 0 });
-    let number = |word, min, max, default| Some(Entry { word, range: (min, max), default });
+    let any = |word, default| Some(Entry { word, range: ANY, default });
+    let number = |word, of: Number| {
+        let range = (of.least as i32, of.most as i32);
+        Some(Entry { word, range, default: of.default as i32 })
+    };
     match (level, name) {
         (so::SOCKET, so::REUSEADDR) => bit(option::REUSEADDR),
         (so::SOCKET, so::REUSEPORT) => bit(option::REUSEPORT),
@@ -108,27 +112,29 @@ pub fn find(level: i32, name: i32) -> Option<Entry> {
         (so::SOCKET, so::OOBINLINE) => bit(option::OOBINLINE),
         (so::SOCKET, so::BROADCAST) => bit(option::BROADCAST),
         (so::SOCKET, so::NO_CHECK) => bit(option::NO_CHECK),
-        (so::SOCKET, so::RCVLOWAT) => number(Word::U32(|w| &w.rcv_lowat), i32::MIN, i32::MAX, 1),
+        (so::SOCKET, so::RCVLOWAT) => any(Word::U32(|w| &w.rcv_lowat), 1),
         (ipproto::TCP, tcp::NODELAY) => bit(option::NODELAY),
         (ipproto::TCP, tcp::CORK) => bit(option::CORK),
         (ipproto::TCP, tcp::QUICKACK) => not(option::DELAYED_ACK),
         (ipproto::TCP, tcp::FASTOPEN_CONNECT) => bit(option::FASTOPEN_CONNECT),
         (ipproto::TCP, tcp::FASTOPEN_NO_COOKIE) => bit(option::FASTOPEN_NO_COOKIE),
-        (ipproto::TCP, tcp::MAXSEG) => number(Word::U16(|w| &w.max_seg), 0, 32767, 536),
-        (ipproto::TCP, tcp::KEEPIDLE) => number(Word::U16(|w| &w.keep_idle_s), 1, 32767, 7200),
-        (ipproto::TCP, tcp::KEEPINTVL) => number(Word::U16(|w| &w.keep_interval_s), 1, 32767, 75),
-        (ipproto::TCP, tcp::KEEPCNT) => number(Word::U8(|w| &w.keep_count), 1, 127, 9),
-        (ipproto::TCP, tcp::SYNCNT) => number(Word::U8(|w| &w.syn_retries), 1, 127, 6),
+        (ipproto::TCP, tcp::MAXSEG) => {
+            Some(Entry { word: Word::U16(|w| &w.max_seg), range: (0, 32767), default: 536 })
+        }
+        (ipproto::TCP, tcp::KEEPIDLE) => number(Word::U16(|w| &w.keep_idle_s), Number::KEEP_IDLE_S),
+        (ipproto::TCP, tcp::KEEPINTVL) => {
+            number(Word::U16(|w| &w.keep_interval_s), Number::KEEP_INTERVAL_S)
+        }
+        (ipproto::TCP, tcp::KEEPCNT) => number(Word::U8(|w| &w.keep_count), Number::KEEP_COUNT),
+        (ipproto::TCP, tcp::SYNCNT) => number(Word::U8(|w| &w.syn_retries), Number::SYN_RETRIES),
         (ipproto::TCP, tcp::USER_TIMEOUT) => {
-            number(Word::U32(|w| &w.user_timeout_ms), 0, i32::MAX, 0)
+            number(Word::U32(|w| &w.user_timeout_ms), Number::USER_TIMEOUT_MS)
         }
-        (ipproto::TCP, tcp::NOTSENT_LOWAT) => {
-            number(Word::U32(|w| &w.notsent_lowat), i32::MIN, i32::MAX, -1)
-        }
-        (ipproto::TCP, tcp::FASTOPEN) => number(Word::U16(|w| &w.queue), 0, 65535, 0),
-        (ipproto::IP, ip::TTL) => number(Word::U8(|w| &w.ttl), 1, 255, 64),
+        (ipproto::TCP, tcp::NOTSENT_LOWAT) => any(Word::U32(|w| &w.notsent_lowat), -1),
+        (ipproto::TCP, tcp::FASTOPEN) => number(Word::U16(|w| &w.queue), Number::FAST_OPEN_QUEUE),
+        (ipproto::IP, ip::TTL) => number(Word::U8(|w| &w.ttl), Number::TTL),
         (ipproto::IP, ip::TOS) | (ipproto::IPV6, ipv6::TCLASS) => {
-            number(Word::U8(|w| &w.tos), 0, 255, 0)
+            number(Word::U8(|w| &w.tos), Number::TOS)
         }
         (ipproto::IP, ip::RECVERR) | (ipproto::IPV6, ipv6::RECVERR) => bit(option::RECVERR),
         (ipproto::IP, ip::RECVTTL) | (ipproto::IPV6, ipv6::RECVHOPLIMIT) => bit(option::RECVTTL),
@@ -139,7 +145,7 @@ pub fn find(level: i32, name: i32) -> Option<Entry> {
             not(option::MULTICAST_LOOP_OFF)
         }
         (ipproto::IP, ip::HDRINCL) => bit(option::HDRINCL),
-        (ipproto::IPV6, ipv6::UNICAST_HOPS) => number(Word::U8(|w| &w.ttl), 1, 255, 64),
+        (ipproto::IPV6, ipv6::UNICAST_HOPS) => number(Word::U8(|w| &w.ttl), Number::TTL),
         (ipproto::IPV6, ipv6::V6ONLY) => bit(option::V6ONLY),
         _ => None,
     }

@@ -2,7 +2,7 @@
 //! program's own ([`AppSock`]) that netd looks at: none of these is a call.
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::*};
-use libipc::sock::{AppSock, Error, congestion, option};
+use libipc::sock::{AppSock, Error, Number, congestion, option};
 
 use super::socket::Socket;
 
@@ -43,14 +43,14 @@ fn count_change(words: &AppSock, bits: u32) {
 }
 
 macro_rules! numbers {
-    ($($(#[$doc:meta])* $set:ident, $get:ident: $word:ident, $range:expr, $default:expr;)*) => {
+    ($($(#[$doc:meta])* $set:ident, $get:ident: $word:ident, $number:ident;)*) => {
         impl Opts<'_> {$(
             $(#[$doc])*
             ///
             /// # Errors
             /// [`Error::Invalid`] if it is out of range.
             pub fn $set(self, value: i64) -> Result<(), Error> {
-                if !$range.contains(&value) {
+                if !(Number::$number.least..=Number::$number.most).contains(&value) {
                     return Err(Error::Invalid);
                 }
                 Word::store(&self.words().$word, value);
@@ -60,7 +60,7 @@ macro_rules! numbers {
             #[doc = concat!("See [`Self::", stringify!($set), "`].")]
             pub fn $get(self) -> i64 {
                 match Word::load(&self.words().$word) {
-                    0 => $default,
+                    0 => Number::$number.default,
                     value => value,
                 }
             }
@@ -70,23 +70,23 @@ macro_rules! numbers {
 
 numbers! {
     /// TCP_KEEPIDLE: seconds of silence before the first keep-alive probe.
-    set_keep_idle_s, keep_idle_s: keep_idle_s, (1..=32767), 7200;
+    set_keep_idle_s, keep_idle_s: keep_idle_s, KEEP_IDLE_S;
     /// TCP_KEEPINTVL: seconds between keep-alive probes.
-    set_keep_interval_s, keep_interval_s: keep_interval_s, (1..=32767), 75;
+    set_keep_interval_s, keep_interval_s: keep_interval_s, KEEP_INTERVAL_S;
     /// TCP_KEEPCNT: unanswered probes that end the connection.
-    set_keep_count, keep_count: keep_count, (1..=127), 9;
+    set_keep_count, keep_count: keep_count, KEEP_COUNT;
     /// TCP_SYNCNT: retransmissions of a SYN.
-    set_syn_retries, syn_retries: syn_retries, (1..=127), 6;
+    set_syn_retries, syn_retries: syn_retries, SYN_RETRIES;
     /// IP_TOS, IPV6_TCLASS.
-    set_tos, tos: tos, (0..=255), 0;
+    set_tos, tos: tos, TOS;
     /// TCP_USER_TIMEOUT: milliseconds that data may go unacknowledged; 0: as TCP does.
-    set_user_timeout_ms, user_timeout_ms: user_timeout_ms, (0..=i32::MAX as i64), 0;
+    set_user_timeout_ms, user_timeout_ms: user_timeout_ms, USER_TIMEOUT_MS;
     /// TCP_NOTSENT_LOWAT: no more to write while so many bytes were never sent; 0: no limit.
-    set_notsent_lowat, notsent_lowat: notsent_lowat, (0..=u32::MAX as i64), u32::MAX as i64;
+    set_notsent_lowat, notsent_lowat: notsent_lowat, NOTSENT_LOWAT;
     /// TCP_FASTOPEN of a listener: requests that may wait for their handshake.
-    set_fast_open_queue, fast_open_queue: queue, (0..=u16::MAX as i64), 0;
+    set_fast_open_queue, fast_open_queue: queue, FAST_OPEN_QUEUE;
     /// IP_MULTICAST_IF of a datagram socket: the interface's number; 0: by route.
-    set_multicast_if, multicast_if: queue, (0..=u16::MAX as i64), 0;
+    set_multicast_if, multicast_if: queue, MULTICAST_IF;
 }
 
 impl<'a> Opts<'a> {
@@ -185,7 +185,7 @@ impl<'a> Opts<'a> {
     /// See [`Self::set_ttl`].
     pub fn ttl(self) -> i64 {
         match self.words().ttl.load(Relaxed) {
-            0 => 64,
+            0 => Number::TTL.default,
             ttl => ttl as i64,
         }
     }
@@ -212,14 +212,14 @@ impl<'a> Opts<'a> {
     /// # Errors
     /// None at present: too much counts as the most.
     pub fn set_defer_accept_s(self, value: i64) -> Result<(), Error> {
-        self.words().multicast_ttl.store(value.clamp(0, 255) as u8, Relaxed);
+        self.words().defer_accept_s().store(value.clamp(0, 255) as u8, Relaxed);
         self.changed();
         Ok(())
     }
 
     /// See [`Self::set_defer_accept_s`].
     pub fn defer_accept_s(self) -> i64 {
-        self.words().multicast_ttl.load(Relaxed) as i64
+        self.words().defer_accept_s().load(Relaxed) as i64
     }
 
     /// TCP_MAXSEG: the largest segment wanted; 0: what the path carries.
@@ -340,7 +340,7 @@ impl<'a> Opts<'a> {
         Ok(())
     }
 
-    /// See [`Self::set_congestion`].
+    /// What was asked for; what a connection has is in [`super::TcpStream::tcp_info`].
     pub fn congestion(self) -> &'static str {
         match self.words().congestion.load(Relaxed) {
             congestion::RENO => "reno",

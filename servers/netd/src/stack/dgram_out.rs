@@ -171,7 +171,7 @@ impl<E: Env> Stack<E> {
     fn sends_by(&self, i: u32, header: &Header, dst: IpAddr) -> Result<Option<Dev>, Error> {
         let s = &self.socks[i as usize];
         let otherwise = || {
-            let words = self.sessions[s.session as usize].app(s.id).queue.load(Relaxed);
+            let words = self.sessions[s.session as usize].app(s.id).leaves_by().load(Relaxed);
             (if dst.is_multicast() { words } else { words >> 8 }) as u8
         };
         let number = match (header.flags & Header::DEVICE != 0, header.interface, s.device) {

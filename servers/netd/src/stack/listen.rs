@@ -118,7 +118,7 @@ impl<E: Env> Stack<E> {
             Some(FastSyn::Cookie(cookie)) => cookie,
             None => None,
         };
-        self.begin_request(l, &request, cookie);
+        self.begin_request(l, &request, packet, cookie);
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl<E: Env> Stack<E> {
                 .wrapping_add(self.timestamp_offset(tuple)),
             echo: t.value,
         });
-        self.send_syn_ack_with(l, &request, timestamps, None);
+        self.send_syn_ack_with(l, &request, Some(packet), timestamps, None);
     }
 
     /// The handshake that an ACK completes by a cookie, if it does.

@@ -133,7 +133,7 @@ impl<E: Env> Stack<E> {
         // ICMP_FILTER: types that are not wanted, a bit each.
         let filtered = d.protocol == protocol::ICMP
             && ty < 32
-            && app.notsent_lowat.load(Relaxed) >> ty & 1 != 0;
+            && app.icmp_filter().load(Relaxed) >> ty & 1 != 0;
         d.protocol == p.ip.protocol
             && local.is_ipv4() == p.ip.dst.is_ipv4()
             && (local.is_unspecified() || local == p.ip.dst)

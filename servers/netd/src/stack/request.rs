@@ -43,7 +43,13 @@ impl<E: Env> Stack<E> {
     }
 
     /// Keeps `request` for listener `l` and sends its SYN-ACK, the first one with `cookie`.
-    pub(super) fn begin_request(&mut self, l: u32, request: &Request, cookie: Option<Cookie>) {
+    pub(super) fn begin_request(
+        &mut self,
+        l: u32,
+        request: &Request,
+        syn: &Packet<'_>,
+        cookie: Option<Cookie>,
+    ) {
         let now = self.now;
         let Body::Listener(listener) = &mut self.socks[l as usize].body else { return };
         let Some(entry) = self.requests.begin(&mut listener.requests, l, request, now) else {
@@ -56,7 +62,7 @@ impl<E: Env> Stack<E> {
         self.wheel.set(number, now + FIRST_NS);
         let timestamps = self.timestamps(request);
         self.requests.progress(entry).stamps = timestamps.map(|t| (t.value, t.value));
-        self.send_syn_ack_with(l, request, timestamps, cookie);
+        self.send_syn_ack_with(l, request, Some(syn), timestamps, cookie);
     }
 
     /// Forgets the handshake under `number`.
@@ -134,14 +140,16 @@ impl<E: Env> Stack<E> {
             *last = now.value;
         }
         let l = progress.listener;
-        self.send_syn_ack_with(l, request, timestamps, None);
+        self.send_syn_ack_with(l, request, None, timestamps, None);
     }
 
     /// How often the SYN-ACK would have been repeated until listener `l` no longer waits for data
     /// (TCP_DEFER_ACCEPT).
     fn defer_retries(&self, l: u32) -> u8 {
         let s = &self.socks[l as usize];
-        sock::defer_retries(self.sessions[s.session as usize].app(s.id).multicast_ttl.load(Relaxed))
+        sock::defer_retries(
+            self.sessions[s.session as usize].app(s.id).defer_accept_s().load(Relaxed),
+        )
     }
 
     /// Whether the ACK that completes a handshake, without data, counts for nothing: the listener wants to
@@ -278,11 +286,12 @@ impl<E: Env> Stack<E> {
         })
     }
 
-    /// Sends the SYN-ACK of `request` to listener `l`, with these timestamps.
+    /// Sends the SYN-ACK of `request` to listener `l`, with these timestamps; `syn`: that just came.
     pub(super) fn send_syn_ack_with(
         &mut self,
         l: u32,
         request: &Request,
+        syn: Option<&Packet<'_>>,
         timestamps: Option<Timestamps>,
         fast_open: Option<Cookie>,
     ) {
@@ -300,7 +309,7 @@ impl<E: Env> Stack<E> {
             options: Options { fast_open, ..options },
             ..Repr::new(local.port(), remote.port())
         };
-        self.send_alone(request, &repr, how);
+        self.send_alone(request, syn, &repr, how);
     }
 
     fn send_ack(&mut self, request: &Request) {
@@ -313,11 +322,17 @@ impl<E: Env> Stack<E> {
             options: Options { timestamps: self.timestamps(request), ..Options::NONE },
             ..Repr::new(local.port(), remote.port())
         };
-        self.send_alone(request, &repr, Envelope::PLAIN);
+        self.send_alone(request, None, &repr, Envelope::PLAIN);
     }
 
     /// Sends a segment that no socket waits with; if its neighbour is unknown, it waits by itself.
-    fn send_alone(&mut self, request: &Request, repr: &Repr, how: Envelope) {
+    fn send_alone(
+        &mut self,
+        request: &Request,
+        to: Option<&Packet<'_>>,
+        repr: &Repr,
+        how: Envelope,
+    ) {
         let (src, dst) = (request.tuple.local.ip(), request.tuple.remote.ip());
         let link = match self.route_from(src, dst, Dev::of_number(request.device)) {
             Route::Via(link) => link,
@@ -327,7 +342,10 @@ impl<E: Env> Stack<E> {
                 return;
             }
         };
-        self.send_segment(link, src, dst, repr, Payload::None, how);
+        match to {
+            Some(p) => self.answer_segment(link, p, repr, how),
+            None => self.send_segment(link, src, dst, repr, Payload::None, how),
+        }
     }
 
     /// Whether an ICMP error is about the SYN-ACK of a handshake. If it says that the host cannot be

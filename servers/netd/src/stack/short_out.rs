@@ -54,7 +54,7 @@ impl<E: Env> Stack<E> {
             && Header::space(header.len as usize) <= left
             && header.flags == 0
             && s.device == 0
-            && app.queue.load(Relaxed) == 0
+            && app.leaves_by().load(Relaxed) == 0
             && session.spec.connect
             && dst.1 != 0
             && options & option::NO_CHECK == 0;

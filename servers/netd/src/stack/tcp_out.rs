@@ -1,5 +1,6 @@
 //! TCP sockets: segments out.
 
+use super::packet::Outgoing;
 use super::rx::Packet;
 use super::tx::{Check, Link, MAX_BURST, NET, Payload, Route};
 use super::{Body, Served, Stack};
@@ -147,14 +148,8 @@ impl<E: Env> Stack<E> {
         let mut head = [0; NET + MAX_HEADER];
         let tcp_len = repr.header_len() + payload.len();
         let (net, tcp) = head.split_at_mut(NET);
-        let Envelope { segment, tos, hop_limit, cut } = how;
-        let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, tcp_len as u16);
-        ip.tos = tos;
-        ip.dont_fragment = !cut && !self.paths.must_cut(dst, self.now);
-        ip.hop_limit = match hop_limit {
-            0 => self.hop_limit_to(link, dst),
-            hops => hops,
-        };
+        let segment = how.segment;
+        let ip = self.segment_ip(link, (src, dst), tcp_len as u16, how);
         let (Some(net), Some(tcp)) = (net.first_chunk_mut(), tcp.first_chunk_mut()) else { return };
         // Before a connection stands, and without one, there is nothing to count for.
         let numbered =
@@ -169,6 +164,47 @@ impl<E: Env> Stack<E> {
         let check =
             Check { field: from + 16, from, pseudo, csum: Csum::Tcp, segment, copied: false };
         self.transmit(link, &mut head[start..NET + repr.header_len()], Some(check), payload);
+    }
+
+    /// The IP header of a segment.
+    #[inline]
+    fn segment_ip(
+        &self,
+        link: Link,
+        (src, dst): (IpAddr, IpAddr),
+        len: u16,
+        how: Envelope,
+    ) -> ip::Repr {
+        let mut ip = ip::Repr::new(src, dst, ip::protocol::TCP, len);
+        ip.tos = how.tos;
+        ip.dont_fragment = !how.cut && !self.paths.must_cut(dst, self.now);
+        ip.hop_limit = match how.hop_limit {
+            0 => self.hop_limit_to(link, dst),
+            hops => hops,
+        };
+        ip
+    }
+
+    /// Sends a segment without data that answers `p`, with what options of its IP header have recorded (RFC 1122
+    /// 4.2.3.8; Linux).
+    pub(super) fn answer_segment(
+        &mut self,
+        link: Link,
+        p: &Packet<'_>,
+        repr: &Repr,
+        how: Envelope,
+    ) {
+        let (src, dst) = (p.ip.dst, p.ip.src);
+        let recorded = (!p.options.is_empty()).then(|| self.here(src)).flatten();
+        let Some(here) = recorded else {
+            return self.send_segment(link, src, dst, repr, Payload::None, how);
+        };
+        let (options, mut tcp) = (p.options.answer(&here), [0; MAX_HEADER]);
+        repr.emit(&mut tcp);
+        let body = &tcp[..repr.header_len()];
+        let ip = self.segment_ip(link, (src, dst), body.len() as u16, how);
+        let (check, rest) = (Some((16, ip.pseudo())), Payload::None);
+        self.send_packet(link, &mut Outgoing { ip, options: &options, body, check, rest });
     }
 
     /// RFC 9293 3.10.7.1: an RST for a segment that nobody wants, back where it came from.
@@ -186,7 +222,7 @@ impl<E: Env> Stack<E> {
         let repr = reset_repr(tuple, seq, ack, flags);
         // Of the class that was asked for, as Linux has it; not of ECN's bits (RFC 3168 6.1.1).
         let how = Envelope { tos: p.ip.tos & !3, ..Envelope::PLAIN };
-        self.send_segment(link, p.ip.dst, p.ip.src, &repr, Payload::None, how);
+        self.answer_segment(link, p, &repr, how);
     }
 
     /// An RST of connection `i`. If it is lost, the peer's next segment will be refused.

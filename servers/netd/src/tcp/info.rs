@@ -73,6 +73,7 @@ impl Conn {
             // Less what timestamps take of each segment.
             advmss: self.config.mss as u32 - if self.timed() { 12 } else { 0 },
             soft_error: self.patience.soft(),
+            congestion: self.cc.algorithm() as u8,
             snd_cwnd: self.cc.window() / self.mss.max(1),
             notsent_bytes: self.unsent_yet(),
             snd_wnd: self.wnd,

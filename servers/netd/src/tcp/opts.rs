@@ -2,7 +2,7 @@
 
 use super::Conn;
 use core::sync::atomic::Ordering::Relaxed;
-use libipc::sock::{AppSock, option};
+use libipc::sock::{AppSock, Number, option};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -72,19 +72,19 @@ impl Opts {
     }
     /// TCP_KEEPIDLE, ns.
     pub const fn keep_idle(&self) -> u64 {
-        or(self.keep_idle_s as u64, 7200) * SECOND
+        or(self.keep_idle_s as u64, Number::KEEP_IDLE_S.default as u64) * SECOND
     }
     /// TCP_KEEPINTVL, ns.
     pub const fn keep_interval(&self) -> u64 {
-        or(self.keep_interval_s as u64, 75) * SECOND
+        or(self.keep_interval_s as u64, Number::KEEP_INTERVAL_S.default as u64) * SECOND
     }
     /// TCP_KEEPCNT.
     pub const fn keep_count(&self) -> u8 {
-        or(self.keep_count as u64, 9) as u8
+        or(self.keep_count as u64, Number::KEEP_COUNT.default as u64) as u8
     }
     /// TCP_SYNCNT.
     pub const fn syn_retries(&self) -> u8 {
-        or(self.syn_retries as u64, 6) as u8
+        or(self.syn_retries as u64, Number::SYN_RETRIES.default as u64) as u8
     }
     /// Repetitions of a listener's SYN-ACKs: TCP_SYNCNT, or `tcp_synack_retries`.
     pub const fn syn_ack_retries(&self) -> u8 {

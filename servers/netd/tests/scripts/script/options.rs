@@ -75,7 +75,7 @@ pub fn set(fd: &mut Fd, app: &AppSock, level: i64, name: i64, value: i64) -> Res
         (6, 7) => app.syn_retries.store(ranged(value, 1, 127)?, Relaxed),
         (6, 8) if value < 0 => app.linger2_s.store(AppSock::NO_LINGER2, Relaxed),
         (6, 8) => app.linger2_s.store(value.min(120) as u16, Relaxed),
-        (6, 9) => app.multicast_ttl.store(value.clamp(0, 255) as u8, Relaxed),
+        (6, 9) => app.defer_accept_s().store(value.clamp(0, 255) as u8, Relaxed),
         (6, 10) => app.window_clamp.store(ranged(value, 0, i32::MAX as i64)?, Relaxed),
         (6, 12) => app.options.store(option::with_quickack(bits, value & 1 != 0), Relaxed),
         (6, 18) => app.user_timeout_ms.store(ranged(value, 0, i32::MAX as i64)?, Relaxed),
