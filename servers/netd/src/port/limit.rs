@@ -40,7 +40,13 @@ impl Limit {
     /// Whether more may be given to the driver. The last frame may exceed the limit.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.queued - self.completed < self.limit
+        self.queued() < self.limit
+    }
+
+    /// Bytes that lie with the driver.
+    #[inline(always)]
+    pub fn queued(&self) -> u64 {
+        self.queued - self.completed
     }
 
     /// `bytes` are given to the driver.
@@ -52,7 +58,7 @@ impl Limit {
     /// `bytes` have left.
     pub fn complete(&mut self, bytes: u64, now: u64) {
         let done = (self.completed + bytes).min(self.queued);
-        let over = (self.queued - self.completed).saturating_sub(self.limit);
+        let over = self.queued().saturating_sub(self.limit);
         let left = self.queued - done;
         // All that was there when frames last came back.
         let all = done >= self.mark;

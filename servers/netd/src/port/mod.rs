@@ -38,6 +38,9 @@ pub const RESET_PAUSE_NS: u64 = 100_000_000;
 /// Most frames with the driver at a time: as many as its ring holds whatever their pieces, since
 /// they are found there when netd is restarted.
 pub const MAX_IN_FLIGHT: usize = libipc::nic::RING as usize / MAX_PIECES;
+/// With less than that many frames and bytes it does not matter when they come back.
+const FEW: usize = 16;
+const FEW_BYTES: u64 = 32_768;
 /// Header memory is handed out in units of a cache line.
 const UNIT: usize = 64;
 
@@ -102,13 +105,10 @@ pub struct Received {
     pub checked: bool,
 }
 
-/// What [`Port::look`] saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Frames that have left.
-    pub returned: u64,
-    /// Frames that have come.
-    pub arrived: u64,
+/// Frames in the driver's rings: that have left, and that have come.
+struct Waiting {
+    returned: u64,
+    arrived: u64,
 }
 
 /// A frame that came back from the driver.
@@ -287,21 +287,34 @@ impl Port {
         frames.filter(|f| f.session == Some(session)).count() as u32
     }
 
-    /// Looks at what the driver has for us: once a turn.
+    /// How many frames have come: once a turn.
+    ///
+    /// # Errors
+    /// The driver's fault; call [`Self::reset`].
+    #[inline(always)]
+    pub fn arrived(&mut self) -> Result<u64, DriverFault> {
+        let Some(rx_used) = &mut self.rx_used else { return Ok(self.look_first()?.arrived) };
+        rx_used.available().map_err(DriverFault::Ring)
+    }
+
+    /// Whether so much lies with the driver that what has come back is worth a look; less may wait until it is more, or
+    /// until somebody needs the room.
+    #[inline(always)]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight >= FEW || self.limit.queued() >= FEW_BYTES
+    }
+
+    /// How many frames have left.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
     #[inline]
-    pub fn look(&mut self) -> Result<Waiting, DriverFault> {
-        let (Some(rx_used), Some(tx_free)) = (&mut self.rx_used, &mut self.tx_free) else {
-            return self.look_first();
-        };
-        let returned = tx_free.available().map_err(DriverFault::Ring)?;
-        let arrived = rx_used.available().map_err(DriverFault::Ring)?;
-        Ok(Waiting { returned, arrived })
+    pub fn returned(&mut self) -> Result<u64, DriverFault> {
+        let Some(tx_free) = &mut self.tx_free else { return Ok(self.look_first()?.returned) };
+        tx_free.available().map_err(DriverFault::Ring)
     }
 
-    /// As [`Self::look`] while the driver has not formatted all of its rings.
+    /// Both while the driver has not formatted all of its rings.
     #[cold]
     fn look_first(&mut self) -> Result<Waiting, DriverFault> {
         self.attach()?;
@@ -312,7 +325,7 @@ impl Port {
         Ok(Waiting { returned, arrived })
     }
 
-    /// The next received frame, of those that [`Self::look`] saw.
+    /// The next received frame, of those that [`Self::arrived`] saw.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
@@ -349,7 +362,7 @@ impl Port {
         }
     }
 
-    /// Takes back a frame that has left, of those that [`Self::look`] saw.
+    /// Takes back a frame that has left, of those that [`Self::returned`] saw.
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].

@@ -6,7 +6,7 @@ use super::{Body, Served, Signals, Stack, tx};
 use crate::dev::{Dev, NICS};
 use crate::env::{DriverFault, Env, Event, SessionFault};
 use crate::neigh::ENTRIES;
-use crate::port::{RESET_PAUSE_NS, Waiting};
+use crate::port::RESET_PAUSE_NS;
 use crate::tcp::NEVER;
 use core::sync::atomic::Ordering::Acquire;
 use libipc::ring::PeerError;
@@ -109,7 +109,7 @@ impl<E: Env> Stack<E> {
     /// As [`Self::sleep`], for news of the driver of `dev`.
     #[inline(always)]
     fn sleep_on(&mut self, dev: Dev) -> bool {
-        let returns = self.turns.waits_for(dev) || self.ending != 0;
+        let returns = self.wants_returns(dev);
         let nic = &mut self.nics[dev];
         if nic.closed_until > self.now {
             return true;
@@ -163,8 +163,8 @@ impl<E: Env> Stack<E> {
     /// Everything that the driver of `dev` has for us.
     #[inline(always)]
     fn card_turn(&mut self, dev: Dev) -> bool {
-        let Some(waiting) = self.look_at(dev) else { return false };
-        for _ in 0..waiting.arrived.min(RX_BUDGET) {
+        let Some(arrived) = self.look_at(dev) else { return false };
+        for _ in 0..arrived.min(RX_BUDGET) {
             let port = &mut self.nic(dev).port;
             match port.receive() {
                 Ok(Some(frame)) => {
@@ -182,12 +182,13 @@ impl<E: Env> Stack<E> {
                 }
             }
         }
-        waiting.arrived > RX_BUDGET
+        arrived > RX_BUDGET
     }
 
-    /// Looks at what the driver of `dev` says and at its rings, unless they were reset a moment ago.
-    #[inline]
-    fn look_at(&mut self, dev: Dev) -> Option<Waiting> {
+    /// Looks at what the driver of `dev` says and at its rings, unless they were reset a moment ago: how many frames
+    /// have come.
+    #[inline(always)]
+    fn look_at(&mut self, dev: Dev) -> Option<u64> {
         let nic = &self.nics[dev];
         if nic.closed_until > self.now {
             return None;
@@ -196,20 +197,11 @@ impl<E: Env> Stack<E> {
         if version != nic.status_version {
             self.status_changed(dev, version);
         }
-        self.take_returns(dev)
-    }
-
-    /// Looks at the driver's rings and takes back the frames that have left. `None`: the driver is at
-    /// fault.
-    #[inline]
-    fn take_returns(&mut self, dev: Dev) -> Option<Waiting> {
-        match self.nic(dev).port.look() {
-            Ok(waiting) if waiting.returned == 0 => Some(waiting),
-            Ok(waiting) => {
-                let (sane, now) = (self.take_frames(dev), self.now);
-                self.nic(dev).port.note_returns(now);
-                sane.then_some(waiting)
-            }
+        if (self.nics[dev].port.is_busy() || self.wants_returns(dev)) && !self.take_returns(dev) {
+            return None;
+        }
+        match self.nic(dev).port.arrived() {
+            Ok(arrived) => Some(arrived),
             Err(fault) => {
                 self.driver_fault(dev, fault);
                 None
@@ -217,7 +209,29 @@ impl<E: Env> Stack<E> {
         }
     }
 
-    /// Takes back what has left by any card since the last turn.
+    /// Whether somebody waits for frames to come back from the driver of `dev`.
+    #[inline(always)]
+    fn wants_returns(&self, dev: Dev) -> bool {
+        self.turns.waits_for(dev) || self.ending != 0
+    }
+
+    /// Takes back the frames of `dev` that have left. `false`: the driver is at fault.
+    fn take_returns(&mut self, dev: Dev) -> bool {
+        match self.nic(dev).port.returned() {
+            Ok(0) => true,
+            Ok(_) => {
+                let (sane, now) = (self.take_frames(dev), self.now);
+                self.nic(dev).port.note_returns(now);
+                sane
+            }
+            Err(fault) => {
+                self.driver_fault(dev, fault);
+                false
+            }
+        }
+    }
+
+    /// Takes back what has left by any card.
     pub(super) fn take_all_returns(&mut self) {
         for dev in self.devs() {
             if self.nic(dev).closed_until <= self.now {

@@ -83,8 +83,8 @@ impl Card {
     /// Its driver writes nonsense.
     pub fn lie(&mut self) {
         let driver = self.driver.as_mut().expect("running");
-        driver.tx_free.push(TxFree { cookie: 0x7777, refused: 0 }).unwrap();
-        let _ = driver.tx_free.publish();
+        driver.rx_used.push(RxUsed { buffer: 0x7777, len: 60, flags: 0 }).unwrap();
+        let _ = driver.rx_used.publish();
     }
 
     /// Puts its cable in, or pulls it.
