@@ -2,16 +2,19 @@
 //! written in one go, to the neighbour that its last one went to. What is not plain, or meets anything
 //! unusual, takes the long way through `tx`, and what leaves is the same.
 
-use super::tx::{COPY_MAX, Link, Payload};
-use super::{Body, Stack};
+use super::tcp_out::QUOTA;
+use super::tx::{COPY_MAX, HEAD_ROOM, Link, MAX_BURST, pieces};
+use super::{Body, Served, Stack};
 use crate::dev::{Dev, Station};
 use crate::env::{At, Env};
-use crate::port::{Frame, Piece};
-use crate::tcp::Out;
+use crate::port::{Frame, Piece, Port};
+use crate::session::Session;
+use crate::tcp::ecn::field;
+use crate::tcp::{MIN_TEXT, Next, Out, Text};
 use crate::wire::ethernet::MIN_FRAME;
 use crate::wire::ip::HOP_LIMIT;
 use crate::wire::plain::{Headers, Said};
-use crate::wire::tcp::Flags;
+use crate::wire::tcp::{Flags, Options};
 use libipc::nic::Csum;
 
 /// Where in a frame without IP options the TCP header begins.
@@ -50,6 +53,48 @@ impl<E: Env> Stack<E> {
         }
     }
 
+    /// Sends what connection `i` may send now, if all of it is plain: `None` if it is not, or if anything is in its way.
+    /// `ready`: see [`Self::serve`].
+    #[inline]
+    pub(super) fn straight_output(&mut self, i: u32, ready: u8) -> Option<Served> {
+        let to = self.known_way(i).filter(|_| self.is_straight())?;
+        let (now, mut ready) = (self.now, ready & to.dev.bit() != 0);
+        let s = &mut self.socks[i as usize];
+        let Body::Tcp(conn) = &mut s.body else { return None };
+        let ((src, src_port), (dst, dst_port)) = (s.local.v4()?, s.remote.v4()?);
+        let nic = &mut self.nics[to.dev];
+        if !nic.offload || !nic.up {
+            return None;
+        }
+        let burst = if nic.tso { MAX_BURST } else { 0 };
+        for _ in 0..QUOTA {
+            // Who is at fault, or in whose way it is, is found out on the long way.
+            if !conn.sends_plain() || !(ready || nic.port.is_ready(HEAD_ROOM).unwrap_or(false)) {
+                return None;
+            }
+            ready = false;
+            let text = match conn.next_plain(now, burst) {
+                Next::Text(text) => text,
+                Next::Nothing => return Some(Served::Done),
+                Next::Other => return None,
+            };
+            let opts = conn.opts();
+            let Text { seq, ack, flags, window, timestamps, at, len } = text;
+            let (tos, ttl) = (opts.tos & !field::MASK, or_usual(opts.ttl));
+            let said =
+                Said { src, dst, src_port, dst_port, seq, ack, flags, window, tos, timestamps };
+            let id = self.ids.next(dst as u64);
+            let headers = Headers { to: to.mac, from: nic.mac, id, ttl, said, len: len as u16 };
+            let session = (s.session, &mut self.sessions[s.session as usize]);
+            put_plain(&mut nic.port, &mut self.env, session, &headers, pieces(s.rings, at, len))?;
+            self.counters.tx_frames += 1;
+            if conn.has_no_more() {
+                return Some(Served::Done);
+            }
+        }
+        Some(Served::More)
+    }
+
     /// Sends `out` of connection `i` to the station `to`, if it is plain. `false`: it has to go the long way.
     #[inline]
     pub(super) fn send_plain(&mut self, i: u32, out: &Out, to: Station) -> bool {
@@ -70,79 +115,67 @@ impl<E: Env> Stack<E> {
         if opts.may_be_cut() {
             return false;
         }
-        let mut headers = Headers {
-            to: to.mac,
-            from: nic.mac,
-            id: 0,
-            ttl: if opts.ttl == 0 { HOP_LIMIT } else { opts.ttl },
-            said: Said {
-                tos: opts.tos & !crate::tcp::ecn::field::MASK | out.ecn,
-                src,
-                dst,
-                src_port,
-                dst_port,
-                seq: out.seq,
-                ack: out.ack,
-                flags,
-                window: out.window,
-                timestamps: options.timestamps,
-            },
-            len: out.len as u16,
-        };
-        // What has to be padded is summed here, see `tx`; with a few bytes of payload the long way.
-        let size = headers.size();
-        let short = size + (out.len as usize) < MIN_FRAME;
-        if short && out.len > 0 {
+        // With a few bytes of payload, so that it has to be padded, the long way.
+        if (1..MIN_TEXT).contains(&out.len) {
             return false;
         }
-        headers.id = self.identification(core::net::IpAddr::V4(dst.into()));
-        let payload = self.ring_pieces(i, out.at, out.len);
-        let sent = self.put_plain(to.dev, &headers.emit(short), size, payload, short);
-        if sent {
-            self.counters.tx_frames += 1;
-        }
+        let tos = opts.tos & !field::MASK | out.ecn;
+        let Out { seq, ack, window, options: Options { timestamps, .. }, at, len, .. } = *out;
+        let said = Said { src, dst, src_port, dst_port, seq, ack, flags, window, tos, timestamps };
+        let (ttl, id) = (or_usual(opts.ttl), self.ids.next(dst as u64));
+        let headers = Headers { to: to.mac, from: nic.mac, id, ttl, said, len: len as u16 };
+        let pieces = pieces(s.rings, at, len);
+        let session = (s.session, &mut self.sessions[s.session as usize]);
+        let port = &mut self.nics[to.dev].port;
+        let sent = put_plain(port, &mut self.env, session, &headers, pieces).is_some();
+        self.counters.tx_frames += sent as u64;
         sent
     }
+}
 
-    /// `head`'s first `size` bytes, and payload.
-    #[inline(always)]
-    fn put_plain(
-        &mut self,
-        dev: Dev,
-        head: &[u8; crate::wire::plain::HEAD],
-        size: usize,
-        payload: Payload<'_>,
-        short: bool,
-    ) -> bool {
-        let len = payload.len();
-        let copied = if len > COPY_MAX { 0 } else { len };
-        let port = &mut self.nics[dev].port;
-        let Some(room) = port.reserve(size + copied) else { return false };
-        let memory = port.headers();
-        // Up to the end of the cache line that holds its end: the padding of a short one, or where the payload goes.
-        let written = match size {
-            54 => memory.write(room.offset, &head[..64]),
-            _ => memory.write(room.offset, &head[..66]),
-        };
-        let csum = if short { Csum::None } else { Csum::Tcp };
-        let whole = Frame { csum: (csum, TCP), ..Frame::whole(size + copied) };
-        match payload {
-            Payload::Ring(session, pieces) if len > COPY_MAX => {
-                let used: &[Piece] = if pieces[1].len > 0 { &pieces } else { &pieces[..1] };
-                port.send_padded(room, &Frame { session, pieces: used, ..whole });
-                self.sessions[session as usize].in_flight += 1;
-            }
-            Payload::None => port.send_padded(room, &whole),
-            payload => {
-                let to = At(&memory, room.offset + size);
-                if self.copy_payload(payload, to).is_none() {
-                    return false;
-                }
-                self.nic(dev).port.send_padded(room, &whole);
-            }
-        }
-        written
+/// Time to live, if the program has not said which.
+fn or_usual(ttl: u8) -> u8 {
+    if ttl == 0 { HOP_LIMIT } else { ttl }
+}
+
+/// A frame of `headers` and what `pieces` of `session`'s send region hold.
+#[inline(always)]
+fn put_plain<E: Env>(
+    port: &mut Port,
+    env: &mut E,
+    (number, session): (u16, &mut Session),
+    headers: &Headers,
+    pieces: [Piece; 2],
+) -> Option<()> {
+    let (size, len) = (headers.size(), headers.len as usize);
+    // What has to be padded is summed here, see `tx`.
+    let short = size + len < MIN_FRAME;
+    let copied = if len > COPY_MAX { 0 } else { len };
+    let room = port.reserve(size + copied)?;
+    let (memory, head) = (port.headers(), headers.emit(short));
+    // Up to the end of the cache line that holds its end: the padding of a short one, or where the payload goes.
+    let written = match size {
+        54 => memory.write(room.offset, &head[..64]),
+        _ => memory.write(room.offset, &head[..66]),
+    };
+    let csum = if short { Csum::None } else { Csum::Tcp };
+    let whole = Frame { csum: (csum, TCP), ..Frame::whole(size + copied) };
+    if len > copied {
+        let used: &[Piece] = if pieces[1].len > 0 { &pieces } else { &pieces[..1] };
+        port.send_padded(room, &Frame { session: number, pieces: used, ..whole });
+        session.in_flight += 1;
+        return written.then_some(());
     }
+    let [first, rest] = pieces.map(|p| (p.offset as usize, p.len as usize));
+    let (tx, to) = (&session.mem.tx, room.offset + size);
+    if first.1 > 0 {
+        env.copy_sum(At(tx, first.0), At(&memory, to), first.1)?;
+    }
+    if rest.1 > 0 {
+        env.copy_sum(At(tx, rest.0), At(&memory, to + first.1), rest.1)?;
+    }
+    port.send_padded(room, &whole);
+    written.then_some(())
 }
 
 /// A frame's place in header memory is at least as long as what is written there.

@@ -116,6 +116,7 @@ use groups::Groups;
 use link::LinkNews;
 pub use nic::NicSetup;
 use nic::Nics;
+use packet::Ids;
 use pending::Pending;
 use raw::Raws;
 pub use setup::Setup;
@@ -165,8 +166,7 @@ pub struct Stack<E> {
     paths: Paths,
     ways: Ways,
     fast: Cache,
-    /// Identifications of packets that may be cut, by a hash of their destination.
-    ids: [u16; 256],
+    ids: Ids,
     iface: Iface,
     link: LinkNews,
     settings: Settings,

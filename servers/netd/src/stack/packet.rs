@@ -45,6 +45,27 @@ pub(super) enum Sent {
     TooLong(u16),
 }
 
+/// Identifications of packets that may be cut: counted for each destination apart, from a random beginning (RFC 6864,
+/// RFC 7739).
+pub(super) struct Ids {
+    counts: [u16; 256],
+    key: u64,
+}
+
+impl Ids {
+    pub(super) fn new(mut random: impl FnMut() -> u64) -> Self {
+        Self { counts: core::array::from_fn(|_| random() as u16), key: random() }
+    }
+    /// The next one for the destination of these bits.
+    #[inline]
+    pub(super) fn next(&mut self, dst: u64) -> u16 {
+        let hash = (dst ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        let id = &mut self.counts[hash as usize];
+        *id = id.wrapping_add(1);
+        *id
+    }
+}
+
 impl<E: Env> Stack<E> {
     /// The way back to who sent `p`; `None`: there is none.
     pub(super) fn way_back(&mut self, p: &Packet<'_>) -> Option<Link> {
@@ -78,17 +99,13 @@ impl<E: Env> Stack<E> {
         (if dst.is_ipv4() { nic.mtu } else { nic.mtu_v6() }) as usize
     }
 
-    /// An identification for a packet to `dst` that may be cut: counted for each destination apart,
-    /// from a random beginning (RFC 6864, RFC 7739).
+    /// An identification for a packet to `dst` that may be cut.
     pub(super) fn identification(&mut self, dst: IpAddr) -> u16 {
         let bits = match dst {
             IpAddr::V4(ip) => ip.to_bits() as u64,
             IpAddr::V6(ip) => ip.to_bits() as u64 ^ (ip.to_bits() >> 64) as u64,
         };
-        let hash = (bits ^ self.secrets.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        let id = &mut self.ids[hash as usize];
-        *id = id.wrapping_add(1);
-        *id
+        self.ids.next(bits)
     }
 
     /// Sends a packet by `link`, in fragments if it must be and may be cut.

@@ -4,6 +4,7 @@ use super::fair::{QUANTUM, Turns};
 use super::groups::Groups;
 use super::link::LinkNews;
 use super::nic::{Nic, NicSetup, Nics};
+use super::packet::Ids;
 use super::pending::{self, Pending};
 use super::raw::Raws;
 use super::sock::Sock;
@@ -168,7 +169,7 @@ impl<E: Env> Stack<E> {
             paths: Paths::new(random.next_u64()),
             ways: Ways::new(),
             fast: Cache::new(random.next_u64()),
-            ids: core::array::from_fn(|_| random.next_u32() as u16),
+            ids: Ids::new(|| random.next_u64()),
             iface: Iface::new(),
             link: LinkNews::new(said),
             settings: setup.settings,

@@ -16,7 +16,7 @@ use libipc::nic::Csum;
 use libipc::sock::Error;
 
 /// Segments that one connection sends before others have their turn.
-const QUOTA: usize = 16;
+pub(super) const QUOTA: usize = 16;
 
 /// What the IP header of a segment says besides.
 #[derive(Clone, Copy)]
@@ -53,11 +53,33 @@ impl<E: Env> Stack<E> {
 
     /// Sends what connection `i` may send now. `ready`: see [`Self::serve`].
     pub(super) fn tcp_output(&mut self, i: u32, ready: u8) -> Served {
+        let straight = self.straight_output(i, ready);
+        let served = match straight {
+            Some(served) => served,
+            None => match self.any_output(i, ready) {
+                Some(served) => served,
+                None => return Served::Done,
+            },
+        };
+        let now = self.now;
+        if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
+            conn.turn_over(now);
+            if conn.is_below_lowat() {
+                self.ready(i);
+            }
+        }
+        self.arm(i);
+        served
+    }
+
+    /// As [`Self::tcp_output`], whatever it is. `None`: there is no way now.
+    #[inline(never)]
+    fn any_output(&mut self, i: u32, ready: u8) -> Option<Served> {
         let link = match self.tcp_route(i) {
             Route::Via(link) => link,
             Route::Wait(entry) => {
                 self.wait_for(i, entry);
-                return Served::Done;
+                return None;
             }
             route => {
                 let now = self.now;
@@ -69,22 +91,13 @@ impl<E: Env> Stack<E> {
                     self.after_tcp(i, outcome);
                     self.arm(i);
                 }
-                return Served::Done;
+                return None;
             }
         };
         let v4 = self.socks[i as usize].remote.is_ipv4();
         let tso = link.station().is_some_and(|to| self.nics[to.dev].tso);
         let burst = if tso && v4 { MAX_BURST } else { 0 };
-        let served = self.send_segments(i, link, ready, burst);
-        let now = self.now;
-        if let Body::Tcp(conn) = &mut self.socks[i as usize].body {
-            conn.turn_over(now);
-            if conn.is_below_lowat() {
-                self.ready(i);
-            }
-        }
-        self.arm(i);
-        served
+        Some(self.send_segments(i, link, ready, burst))
     }
 
     fn send_segments(&mut self, i: u32, link: Link, ready: u8, burst: u32) -> Served {

@@ -14,6 +14,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, MIN_FRAME, Mac};
 use crate::wire::ip;
 use core::net::{IpAddr, Ipv4Addr};
+use libipc::net::Rings;
 use libipc::nic::Csum;
 use libipc::shared::Bytes;
 
@@ -405,19 +406,7 @@ impl<E: Env> Stack<E> {
     #[inline(always)]
     pub(super) fn ring_pieces(&self, i: u32, at: u32, len: u32) -> Payload<'static> {
         let s = &self.socks[i as usize];
-        if len == 0 {
-            return Payload::None;
-        }
-        let size = 1u32 << s.rings.tx_bits;
-        let start = at & (size - 1);
-        let first = len.min(size - start);
-        Payload::Ring(
-            s.session,
-            [
-                Piece { offset: s.rings.tx_off + start, len: first },
-                Piece { offset: s.rings.tx_off, len: len - first },
-            ],
-        )
+        if len == 0 { Payload::None } else { Payload::Ring(s.session, pieces(s.rings, at, len)) }
     }
 
     /// The neighbour is known, at `to`: sockets that waited for it may send, packets leave.
@@ -445,6 +434,18 @@ impl<E: Env> Stack<E> {
             }
         }
     }
+}
+
+/// Where `len` bytes from stream position `at` lie in a send ring of `rings`.
+#[inline(always)]
+pub(super) fn pieces(rings: Rings, at: u32, len: u32) -> [Piece; 2] {
+    let size = 1u32 << rings.tx_bits;
+    let start = at & (size - 1);
+    let first = len.min(size - start);
+    [
+        Piece { offset: rings.tx_off + start, len: first },
+        Piece { offset: rings.tx_off, len: len - first },
+    ]
 }
 
 /// Puts the transport's checksum into `head`; `sum` is the payload's.

@@ -14,6 +14,7 @@
 //! | `validate` | which segments may speak (RFC 5961) |
 //! | `predict` | the segment that was expected, straight away |
 //! | `output` | what to send next (window, Nagle, silly windows, retransmission) |
+//! | `straight` | the same for the segment that nearly every one is |
 //! | `timers` | retransmission, persist, delayed ACK, TIME-WAIT |
 //! | `recover` | a connection from its record alone |
 //! | `delack` | when to acknowledge |
@@ -62,6 +63,7 @@ mod scoreboard;
 mod segment;
 mod shut;
 mod sndbuf;
+mod straight;
 mod tail;
 mod timers;
 mod timestamps;
@@ -98,6 +100,7 @@ use recovery::Recovery;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 pub use segment::{Outcome, Plan, Segment};
+pub use straight::{MIN_TEXT, Next, Text};
 use timestamps::PeerClock;
 pub use timestamps::ticks;
 use validate::CHALLENGE;

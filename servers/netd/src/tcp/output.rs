@@ -6,7 +6,7 @@ use libipc::sock::{State, option};
 
 /// Fewest segments in one piece for the NIC (more than a connection begins with), most, and the least
 /// MSS with which there are such.
-const MIN_SEGMENTS: u32 = 11;
+pub(super) const MIN_SEGMENTS: u32 = 11;
 const MAX_SEGMENTS: u32 = 44;
 const MIN_BURST_MSS: u32 = 256;
 /// Payload below which a frame would be too short.
@@ -123,18 +123,15 @@ impl Conn {
             self.need.remove(Need::KEEP);
             return Some(self.ask(now));
         }
-        if self.una == self.max && avail > 0 && self.wnd > 0 {
-            // Nothing is in flight, something is about to be.
-            self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
+        if avail > 0 {
+            self.note_idle(now);
         }
         if self.search.is_on()
             && let Some(tried) = self.try_larger(avail, now)
         {
             return tried;
         }
-        let granted = self.una + self.wnd;
-        let granted = if self.max.lt(granted) { granted - self.max } else { 0 };
-        let room = granted.min(self.cc.window().saturating_sub(self.pipe()));
+        let (granted, room) = self.room();
         let size = self.segment_size();
         let burst = if paces { self.paced_burst(burst) } else { burst };
         let most = room.min(burst).min(MAX_SEGMENTS * size);
@@ -155,6 +152,22 @@ impl Conn {
             return None;
         }
         Some(self.emit(self.max, len, fin, size, now))
+    }
+
+    /// There is text to send: if nothing is in flight, the window may be from long ago.
+    #[inline]
+    pub(super) fn note_idle(&mut self, now: u64) {
+        if self.una == self.max && self.wnd > 0 {
+            self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
+        }
+    }
+
+    /// Bytes beyond what was sent that the peer's window allows, and that the congestion window does, too.
+    #[inline]
+    pub(super) fn room(&self) -> (u32, u32) {
+        let granted = self.una + self.wnd;
+        let granted = if self.max.lt(granted) { granted - self.max } else { 0 };
+        (granted, granted.min(self.cc.window().saturating_sub(self.pipe())))
     }
 
     /// Bytes of a segment with data: SACK blocks take some of the room.
@@ -347,30 +360,14 @@ impl Conn {
             if self.is_modelled() {
                 self.model_sent(self.una == self.max, now);
             }
-            if self.max.lt(end) {
-                let new = self.max;
-                self.max = end;
-                // Before the segment leaves: the peer may acknowledge this much.
-                self.publish_snd();
-                let together = self.board.sent(new, end, size as u16, fin, now);
-                if together > 1 && len > 0 && self.ends_train(together, size) {
-                    flags |= Flags::PSH;
-                }
+            let new = self.max;
+            if new.lt(end) {
+                flags |= self.text_leaves(end, len, size, fin, now);
                 if self.recovery.reduces() {
                     self.recovery.sent += end - new;
                 }
-                if len > 0 && len < size {
-                    self.small = end;
-                }
             }
-            if self.rto_at == NEVER {
-                self.rto_at = now + self.rtt.rto();
-            }
-            if !again {
-                self.arm_probe(now);
-            }
-            self.last_sent = now;
-            self.answers(now);
+            self.text_left(again, now);
             if self.paces() {
                 self.pace(len, now);
             }
@@ -381,11 +378,7 @@ impl Conn {
         {
             (flags, urgent) = (flags | urg, pointer);
         }
-        self.account();
-        self.delay.sent(self.acked != self.rcv_nxt);
-        self.need.remove(Need::ACK);
-        self.acked = self.rcv_nxt;
-        self.ack_at = NEVER;
+        self.ack_leaves();
         Out {
             seq,
             ack: self.rcv_nxt,
@@ -399,5 +392,49 @@ impl Conn {
             segment: 0,
             again,
         }
+    }
+
+    /// New numbers up to `end` leave, with `len` bytes in segments of `size`: PSH if that ends a train of them.
+    #[inline]
+    pub(super) fn text_leaves(
+        &mut self,
+        end: Seq,
+        len: u32,
+        size: u32,
+        fin: bool,
+        now: u64,
+    ) -> Flags {
+        let new = core::mem::replace(&mut self.max, end);
+        // Before the segment leaves: the peer may acknowledge this much.
+        self.publish_snd();
+        let together = self.board.sent(new, end, size as u16, fin, now);
+        let ends = together > 1 && len > 0 && self.ends_train(together, size);
+        if len > 0 && len < size {
+            self.small = end;
+        }
+        if ends { Flags::PSH } else { Flags::empty() }
+    }
+
+    /// A segment that takes numbers has left; `again`: not for the first time.
+    #[inline]
+    pub(super) fn text_left(&mut self, again: bool, now: u64) {
+        if self.rto_at == NEVER {
+            self.rto_at = now + self.rtt.rto();
+        }
+        if !again {
+            self.arm_probe(now);
+        }
+        self.last_sent = now;
+        self.answers(now);
+    }
+
+    /// A segment acknowledges what has come.
+    #[inline]
+    pub(super) fn ack_leaves(&mut self) {
+        self.account();
+        self.delay.sent(self.acked != self.rcv_nxt);
+        self.need.remove(Need::ACK);
+        self.acked = self.rcv_nxt;
+        self.ack_at = NEVER;
     }
 }
