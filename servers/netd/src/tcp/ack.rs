@@ -3,8 +3,10 @@
 //! An ACK of new data while all is well costs a look at the first range or two of the scoreboard, a
 //! round-trip sample and the congestion window; everything else is [`Conn::alert`].
 
+use super::congestion::Ack;
 use super::rack::Delivered;
 use super::recovery::{News, Phase};
+use super::scoreboard::Scoreboard;
 use super::{Conn, NEVER, Outcome, Segment};
 use crate::wire::tcp::{Flags, Seq};
 use libipc::sock::State;
@@ -40,7 +42,7 @@ impl Conn {
         }
         let mut outcome = Outcome::empty();
         if prior.lt(seg.ack) {
-            outcome = self.advance(seg.ack, &mut said, now);
+            outcome = self.advance(seg.ack, now, |board| board.ack(seg.ack, &mut said));
             if self.state == State::Closed {
                 return outcome;
             }
@@ -54,6 +56,31 @@ impl Conn {
             && !said.duplicate;
         self.learn(&News { seg, said: &said, prior, repeats, now });
         outcome
+    }
+
+    /// As [`Self::acknowledgment`], straight: of new data while all is well. `None`, and nothing has changed: it
+    /// is not so.
+    #[inline]
+    pub(super) fn plain_acknowledgment(&mut self, seg: &Segment, now: u64) -> Option<Outcome> {
+        let open = self.wnd != 0 && seg.window != 0;
+        let quiet = self.recovery.is_quiet() && self.board.is_quiet() && !self.search.is_probing();
+        if !(self.una.lt(seg.ack) && open && quiet && self.fin.is_none() && !self.is_modelled()) {
+            return None;
+        }
+        let (arrived, acked_at) = self.board.ack_in_order(seg.ack)?;
+        self.update_window(seg);
+        (self.more, self.recovery.new_first) = (false, false);
+        let outcome = self.advance(seg.ack, now, |_| {});
+        let rtt = now.saturating_sub(acked_at);
+        let (una, max) = (self.una, self.max);
+        self.rtt.sample(rtt, una, max, now);
+        self.recovery.delivered_in_order(&arrived, self.sacks(), now);
+        self.look_at = NEVER;
+        self.rto_at = if una == max { NEVER } else { now + self.rtt.rto() };
+        let srtt = self.rtt.srtt();
+        self.cc.on_ack(&Ack { acked: arrived.bytes(), una, max, rtt, srtt, now });
+        self.arm_probe(now);
+        Some(outcome)
     }
 
     /// Whether the window of a segment is news (RFC 9293 3.10.7.4): not with an old ACK, and what was said together with
@@ -83,13 +110,14 @@ impl Conn {
         if self.board.sacked.segments > 0 { self.board.highest.max(self.una) } else { self.una }
     }
 
-    /// `ack` is new.
-    fn advance(&mut self, ack: Seq, said: &mut Delivered, now: u64) -> Outcome {
+    /// `ack` is new; `tell` tells the scoreboard.
+    #[inline]
+    fn advance(&mut self, ack: Seq, now: u64, tell: impl FnOnce(&mut Scoreboard)) -> Outcome {
         let mut outcome = Outcome::empty();
         let before = self.unsent();
         let full = before > self.send_limit() / 3 * 2;
         self.una = ack;
-        self.board.ack(ack, said);
+        tell(&mut self.board);
         self.progress();
         if self.search.is_probing() {
             self.probe_arrived();

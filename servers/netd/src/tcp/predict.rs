@@ -36,7 +36,10 @@ impl Conn {
         self.figures.received(seg.len);
         self.heard(now);
         self.note_timestamp(seg, now);
-        let outcome = self.acknowledgment(seg, now);
+        let outcome = match self.plain_acknowledgment(seg, now) {
+            Some(outcome) => outcome,
+            None => self.acknowledgment(seg, now),
+        };
         if seg.len == 0 {
             return outcome;
         }

@@ -130,8 +130,7 @@ pub struct Rack {
     steps: u8,
     /// For how many recoveries that stays.
     pub persist: u8,
-    /// The peer got something twice since the window was changed, and then this was sent.
-    widen: bool,
+    /// What was sent when the peer got something twice and the window was changed.
     widened_at: Seq,
     /// Segments out of order that are not loss.
     pub reordering: u16,
@@ -148,7 +147,6 @@ impl Rack {
             advanced: false,
             steps: 1,
             persist: 0,
-            widen: false,
             widened_at: iss,
             reordering: REORDERING,
             seen: 0,
@@ -169,6 +167,20 @@ impl Rack {
         }
     }
 
+    /// As [`Self::on_ack`] and [`Self::adapt`] if the oldest of what was in flight have `arrived`, sent once, the last
+    /// of them when this says.
+    #[inline]
+    pub fn in_order(&mut self, arrived: &Node, now: u64) {
+        self.advanced = true;
+        self.rtt = Span::of(now.saturating_sub(arrived.at) + 127);
+        if sent_after((arrived.at, arrived.end), self.newest) {
+            self.newest = (arrived.at, arrived.end);
+        }
+        if self.persist == 0 {
+            self.steps = 1;
+        }
+    }
+
     /// Reordering by `distance` bytes.
     #[cold]
     pub fn reordered(&mut self, distance: u32, size: u32) {
@@ -181,10 +193,6 @@ impl Rack {
     /// it is as before.
     pub fn adapt(&mut self, said: &Delivered, una: Seq, max: Seq) {
         if said.duplicate && !said.duplicate_probe && self.widened_at.le(una) {
-            self.widen = true;
-        }
-        if self.widen {
-            self.widen = false;
             self.widened_at = max;
             self.steps = self.steps.saturating_add(1);
             self.persist = PERSISTENCE;

@@ -5,7 +5,7 @@
 //! follows from the count of what is on the way. How far the window falls is [`super::congestion`]'s business. Phases
 //! and decisions are those of Linux.
 
-use super::pool::Marks;
+use super::pool::{Marks, Node};
 use super::rack::{Delivered, Rack};
 use super::scoreboard::Count;
 use super::{Ack, Conn, Segment, ticks};
@@ -123,6 +123,19 @@ impl Recovery {
     /// Whether RFC 6937 leads the window.
     pub fn reduces(&self) -> bool {
         matches!(self.phase, Phase::Reduced | Phase::Recovery)
+    }
+    /// Whether all is well, and nothing is to be found out.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open && self.probe.is_none() && self.undo.is_none()
+    }
+    /// The oldest of what was in flight have `arrived`; they were sent once, the last of them when this says.
+    #[inline]
+    pub fn delivered_in_order(&mut self, arrived: &Node, sacks: bool, now: u64) {
+        self.tally.delivered = self.tally.delivered.wrapping_add(arrived.segments as u32);
+        if sacks {
+            self.rack.in_order(arrived, now);
+        }
     }
     /// `bytes` leave again.
     pub fn resends(&mut self, bytes: u32, now: u64) {

@@ -39,6 +39,8 @@ pub struct Scoreboard {
     head: u32,
     tail: u32,
     len: u8,
+    /// Some of it was sent more than once; until nothing is in flight.
+    again: bool,
     charged: u16,
     /// Of the congestion control ([`super::model`]).
     pub model: u8,
@@ -69,6 +71,7 @@ impl Scoreboard {
             head: NONE,
             tail: NONE,
             len: 0,
+            again: false,
             charged: 0,
             model: super::model::NONE,
             sacked: none,
@@ -104,7 +107,7 @@ impl Scoreboard {
         self.leave_model();
         self.charge(0);
         self.pool.give_all(self.head);
-        (self.head, self.tail, self.len) = (NONE, NONE, 0);
+        (self.head, self.tail, self.len, self.again) = (NONE, NONE, 0, false);
         (self.sacked, self.lost, self.resent) = Default::default();
     }
 
@@ -158,6 +161,7 @@ impl Scoreboard {
         let mut n = self.pool.get(i);
         self.count(&n, Count::sub);
         n.marks = (n.marks - clear) | set;
+        self.again |= set.contains(Marks::EVER_RESENT);
         self.count(&n, Count::add);
         self.pool.set(i, n);
         n
@@ -226,17 +230,49 @@ impl Scoreboard {
             self.head = n.next;
             self.len -= 1;
         }
-        self.tail = NONE;
+        (self.tail, self.again) = (NONE, false);
     }
 
     /// Part of the first range is acknowledged.
     fn trim(&mut self, n: Node, una: Seq, said: &mut Delivered) {
         self.count(&n, Count::sub);
-        let left = (n.end - una).div_ceil(n.size.max(1) as u32).min(n.segments as u32) as u16;
-        said.range(&Node { end: una, segments: n.segments - left, ..n }, true);
-        let rest = Node { start: una, segments: left, ..n };
+        let (gone, rest) = cut(&n, una);
+        said.range(&gone, true);
         self.count(&rest, Count::add);
         self.pool.set(self.head, rest);
+    }
+
+    /// Whether all that is in flight was sent once, and nothing is known of it.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        !self.again && self.sacked.segments | self.lost.segments == 0
+    }
+
+    /// As [`Self::ack`] while it [`Self::is_quiet`], of at least one segment. Yields what was acknowledged as if it had
+    /// left together with the last of it; and when the first of it left.
+    #[inline]
+    pub fn ack_in_order(&mut self, una: Seq) -> Option<(Node, u64)> {
+        let first = self.first()?;
+        let (mut last, mut segments) = (first, 0u16);
+        while let Some(n) = self.first() {
+            if !n.end.le(una) {
+                if n.start.lt(una) {
+                    let (gone, rest) = cut(&n, una);
+                    self.pool.set(self.head, rest);
+                    segments = segments.saturating_add(gone.segments);
+                    last = gone;
+                }
+                break;
+            }
+            self.pool.give(self.head);
+            (self.head, self.len) = (n.next, self.len - 1);
+            segments = segments.saturating_add(n.segments);
+            last = n;
+        }
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        Some((Node { start: first.start, segments, ..last }, first.at))
     }
 
     /// Splits node `i` at `at`, a border between its segments. `false`: no memory.
@@ -527,3 +563,10 @@ fn whole_segments(n: &Node, from: Seq, to: Seq) -> (Seq, Seq) {
 #[cfg(all(test, feature = "crash-points"))]
 #[path = "scoreboard_tests.rs"]
 mod tests;
+
+/// What of `n` lies before `una`, and the rest.
+fn cut(n: &Node, una: Seq) -> (Node, Node) {
+    let left = (n.end - una).div_ceil(n.size.max(1) as u32).min(n.segments as u32) as u16;
+    let gone = Node { end: una, segments: n.segments - left, ..*n };
+    (gone, Node { start: una, segments: left, ..*n })
+}
