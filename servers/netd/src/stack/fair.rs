@@ -73,6 +73,18 @@ impl<E: Env> Stack<E> {
         self.enqueue(i, queued, false);
     }
 
+    /// The program has something to send: at once, if it has credit and nobody is before it.
+    #[inline]
+    pub(super) fn send_or_queue(&mut self, i: u32) {
+        let s = &self.socks[i as usize];
+        let next = self.turns.is_empty() && s.queued == Queued::No && s.credit > 0;
+        if next && !self.is_local(i) {
+            self.serve(i, Queued::Fresh, 0);
+        } else {
+            self.want_send(i);
+        }
+    }
+
     /// A segment was taken: sends now if its ACK shall not wait for what else comes in this turn, as long as that
     /// is the socket's turn.
     #[cold]

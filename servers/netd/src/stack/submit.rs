@@ -71,7 +71,7 @@ impl<E: Env> Stack<E> {
                 }
                 let Body::Tcp(conn) = &self.socks[i as usize].body else { return Ok(()) };
                 if conn.wants_output() {
-                    self.want_send(i);
+                    self.send_or_queue(i);
                 }
             }
             Body::Dgram(_) => {
@@ -79,7 +79,7 @@ impl<E: Env> Stack<E> {
                 let Body::Dgram(d) = &self.socks[i as usize].body else { return Ok(()) };
                 // Options alone bind nothing.
                 if d.tx_tail != d.tx_head && self.bind_any(i).is_ok() {
-                    self.want_send(i);
+                    self.send_or_queue(i);
                 }
             }
             // The program may not know yet that it is over.

@@ -36,7 +36,8 @@ impl Conn {
         self.figures.received(seg.len);
         self.heard(now);
         self.note_timestamp(seg, now);
-        let outcome = match self.plain_acknowledgment(seg, now) {
+        let plain = self.una.lt(seg.ack).then(|| self.plain_acknowledgment(seg, now)).flatten();
+        let outcome = match plain {
             Some(outcome) => outcome,
             None => self.acknowledgment(seg, now),
         };
