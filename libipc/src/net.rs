@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
-use crate::sock::{Error, FastOpen, Kind, NAME_SERVERS, On, State, TcpInfo};
+use crate::sock::{Error, FastOpen, Heard, Kind, NAME_SERVERS, On, State, TcpInfo};
 
 /// Badges of netd's endpoint.
 pub mod badge {
@@ -180,6 +180,19 @@ pub enum Request {
         on: On,
         /// Join, not leave.
         join: bool,
+    },
+    /// Changes which sources of a group it hears.
+    Source {
+        /// Which.
+        sock: SockId,
+        /// Group.
+        group: IpAddr,
+        /// Who sends to it.
+        source: IpAddr,
+        /// On which link.
+        on: On,
+        /// What.
+        heard: Heard,
     },
     /// A connection's state and figures, or the MTU of a datagram socket's path: [`Reply::TcpInfo`].
     TcpInfo {

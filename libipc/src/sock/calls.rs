@@ -136,6 +136,36 @@ pub enum Request {
         /// Join, not leave.
         join: bool,
     },
+    /// Changes which sources of a group a datagram socket hears, at most ten. [`Error::Invalid`](super::Error::Invalid): it
+    /// is not in the group, or hears others by name and this one by its absence, or the other way round;
+    /// [`Error::AddrNotAvailable`](super::Error::AddrNotAvailable): it is so already;
+    /// [`Error::NoBuffers`](super::Error::NoBuffers): they are too many.
+    Source {
+        /// Socket id.
+        id: u32,
+        /// Group.
+        group: IpAddr,
+        /// Who sends to it.
+        source: IpAddr,
+        /// On which link.
+        on: On,
+        /// What.
+        heard: Heard,
+    },
+}
+
+/// What changes of the sources that a socket hears in a group (RFC 3376 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Heard {
+    /// This one from now on, beside others that were named so; the socket joins the group for that
+    /// (IP_ADD_SOURCE_MEMBERSHIP).
+    Join,
+    /// This one no more; with the last the socket leaves the group (IP_DROP_SOURCE_MEMBERSHIP).
+    Leave,
+    /// All but this one and others that were named so (IP_BLOCK_SOURCE).
+    Block,
+    /// This one again (IP_UNBLOCK_SOURCE).
+    Unblock,
 }
 
 /// On which link a group is joined or left.

@@ -66,7 +66,7 @@ mod kind;
 mod record;
 
 pub use app::{AppSock, Number, congestion, defer_retries, option};
-pub use calls::{FastOpen, NAME_SERVERS, On, REPEATED, Reply, Request, Stats};
+pub use calls::{FastOpen, Heard, NAME_SERVERS, On, REPEATED, Reply, Request, Stats};
 pub use dgram::{Dgram, Notice, ip_from_words, ip_words, needs_scope, scope_of, scoped};
 pub use error::Error;
 pub use info::{TcpInfo, tcp_info};

@@ -58,6 +58,7 @@ mod sealed;
 pub mod session;
 mod sets;
 pub mod settings;
+mod sources;
 pub mod stack;
 pub mod state;
 pub mod tcp;

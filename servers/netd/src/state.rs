@@ -7,14 +7,14 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 use crate::dev::NICS;
 use crate::dhcp::Lease;
 use crate::ip6::record::Record as Record6;
-use crate::membership::{MEMBERS, Membership};
+use crate::membership::{MEMBERS, Membership, SOURCES, Source};
 use crate::record::Journal;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"BWNETD01");
 
 /// Offset in the region of the records of connections in TIME-WAIT
 /// ([`crate::timewait::WaitRecord`]), which fill the rest of it.
-pub const TIME_WAIT_OFFSET: usize = 4096;
+pub const TIME_WAIT_OFFSET: usize = 8192;
 
 /// The beginning of the region. All zero: never used.
 #[repr(C)]
@@ -28,6 +28,8 @@ pub struct HardState {
     pub journal: Journal,
     /// Which sockets are in which multicast groups.
     pub members: [Membership; MEMBERS],
+    /// Which sources they hear there, or do not.
+    pub sources: [Source; SOURCES],
     /// Of each network card.
     pub nics: [NicHard; NICS],
 }
@@ -70,6 +72,7 @@ impl HardState {
             secrets: [const { AtomicU64::new(0) }; 4],
             journal: Journal::new(),
             members: [const { Membership::new() }; MEMBERS],
+            sources: [const { Source::new() }; SOURCES],
             nics: [const { NicHard::new() }; NICS],
         }
     }

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::Ordering::Relaxed;
-use libipc::sock::{Dgram, Error, Notice, On, Record, option};
+use libipc::sock::{Dgram, Error, Heard, Notice, On, Record, option};
 
 use super::ancillary::Control;
 use super::data::Data;
@@ -279,6 +279,17 @@ impl Datagram {
     ) -> Result<()> {
         let socket = self.open(set, rings)?;
         Ok(if join { socket.join_on(group, on) } else { socket.leave_on(group, on) }?)
+    }
+
+    /// Changes which sources of a group are heard.
+    pub fn hear(
+        &mut self,
+        (group, source, on): (IpAddr, IpAddr, On),
+        heard: Heard,
+        set: &Settings,
+        rings: (u32, u32),
+    ) -> Result<()> {
+        Ok(self.open(set, rings)?.hear(group, source, on, heard)?)
     }
 
     /// Takes the next datagram, or looks at it.

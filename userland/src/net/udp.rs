@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::sync::atomic::{Ordering::*, fence};
-use libipc::sock::{Dgram, Error, Kind, On, Request, State, ip_from_words, scoped};
+use libipc::sock::{Dgram, Error, Heard, Kind, On, Request, State, ip_from_words, scoped};
 
 use super::Options;
 use super::socket::Socket;
@@ -367,6 +367,23 @@ impl UdpSocket {
     pub fn leave_on(&self, group: core::net::IpAddr, on: On) -> Result<(), Error> {
         let id = self.socket.id;
         self.socket.rt.call(&Request::Membership { id, group, on, join: false }).map(|_| ())
+    }
+
+    /// Changes which sources of a group this socket hears, at most ten (RFC 3376 2): named ones alone, if it has come to the
+    /// group by [`Heard::Join`], or all but named ones.
+    ///
+    /// # Errors
+    /// [`Error::AddrNotAvailable`] if it is so already, [`Error::Invalid`] if it is not in the group or the other way
+    /// round, [`Error::NoBuffers`] if they are too many, and as [`Self::join_on`].
+    pub fn hear(
+        &self,
+        group: core::net::IpAddr,
+        source: core::net::IpAddr,
+        on: On,
+        heard: Heard,
+    ) -> Result<(), Error> {
+        let id = self.socket.id;
+        self.socket.rt.call(&Request::Source { id, group, source, on, heard }).map(|_| ())
     }
 
     /// Ends receiving, sending or both; see [`super::Shutdown`].

@@ -2,6 +2,7 @@
 
 use super::{Arguments, BYTES, Calls, EAGAIN, Failure, ints, is, local, wrong};
 use crate::harness::agent::op::*;
+use std::net::SocketAddrV4;
 
 const ENODEV: i64 = -19;
 const EINVAL: i64 = -22;
@@ -38,7 +39,7 @@ pub fn devices(c: &mut Calls) -> Result<(), Failure> {
     if names != [(0, b"eth0\0".to_vec()), (0, b"lo\0".to_vec()), (0, vec![])] {
         return wrong(format!("SO_BINDTODEVICE is {names:?}"));
     }
-    let any = |fd| ints(&[fd]).addr(std::net::SocketAddrV4::new([0, 0, 0, 0].into(), 3110));
+    let any = |fd| ints(&[fd]).addr(SocketAddrV4::new([0, 0, 0, 0].into(), 3110));
     for (what, fd, result) in
         [("of a card", card, 0), ("of the loop", lo, 0), ("of all", third, EADDRINUSE)]
     {
@@ -50,6 +51,7 @@ pub fn devices(c: &mut Calls) -> Result<(), Failure> {
     is("none", c.call(SETSOCKOPT, &name(lo, b""))?, 0)?;
     options(c, third, lo)?;
     fds.push(c.agent.must(SOCKET, &ints(&[10, 2, 0]))?.0 as i32);
+    sources(c, card, third)?;
     scopes(c, fds[4])?;
     for fd in fds {
         is("CLOSE", c.call(CLOSE, &ints(&[fd]))?, 0)?;
@@ -79,6 +81,40 @@ fn options(c: &mut Calls, fd: i32, other: i32) -> Result<(), Failure> {
         return wrong(format!("IP_UNICAST_IF is {said:?}"));
     }
     Ok(())
+}
+
+/// Sources of groups: IP_ADD_SOURCE_MEMBERSHIP 39, IP_DROP_SOURCE_MEMBERSHIP 40, IP_BLOCK_SOURCE 38,
+/// MCAST_JOIN_SOURCE_GROUP 46.
+fn sources(c: &mut Calls, fd: i32, from: i32) -> Result<(), Failure> {
+    let group = [224, 5, 6, 9];
+    let word = i32::from_le_bytes;
+    let request = |name, source| ints(&[fd, 0, name, 12, word(group), 0, word(source)]);
+    let (us, other) = ([10, 0, 2, 15], [10, 0, 2, 9]);
+    is("IP_MULTICAST_IF", c.call(SETSOCKOPT, &ints(&[from, 0, 32, 12, 0, 0, 2]))?, 0)?;
+    is("BIND", c.call(BIND, &ints(&[from]).addr(SocketAddrV4::new(us.into(), 3111)))?, 0)?;
+    let send = ints(&[from, 0]).addr(SocketAddrV4::new(group.into(), 3110)).data(b"to a group");
+    for (what, request, result, heard) in [
+        ("blocking in no group", request(38, us), EINVAL, EAGAIN),
+        ("a source", request(39, other), 0, EAGAIN),
+        ("another", request(39, us), 0, 10),
+        ("the same", request(39, us), EADDRNOTAVAIL, 10),
+        ("one less", request(40, us), 0, EAGAIN),
+        ("none left", request(40, other), 0, EAGAIN),
+        ("leaving it", request(40, other), EINVAL, EAGAIN),
+    ] {
+        is(what, c.call(SETSOCKOPT, &request)?, result)?;
+        is("SEND", c.call(SEND, &send)?, 10)?;
+        let got = c.call(RECV, &ints(&[fd, 0x40, 99]).raw(&[BYTES]))?;
+        is(&format!("RECV after {what}"), got, heard)?;
+    }
+    let of = |ip| {
+        let mut b = ints(&[2, word(ip)]).0;
+        b.resize(128, 0);
+        b
+    };
+    let any = [of(group), of(us)].concat();
+    let join = ints(&[fd, 0, 46, 264, 2, 0]).raw(&any);
+    is("MCAST_JOIN_SOURCE_GROUP", c.call(SETSOCKOPT, &join)?, 0)
 }
 
 /// Who names a link-local address names the link.

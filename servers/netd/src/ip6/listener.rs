@@ -1,7 +1,8 @@
-//! Which groups routers and switches are told of (RFC 3810 as a host without source filters; RFC
-//! 2710 towards a router that speaks that only).
+//! Which groups and sources routers and switches are told of (RFC 3810; RFC 2710 towards a router that speaks that only,
+//! without sources). IGMP's rules are the same (RFC 3376, RFC 2236, RFC 1112).
 
 use super::{Action, NEVER, S};
+use crate::sources::{Filter, MOST, Sources};
 use crate::wire::ipv6;
 use crate::wire::mld::{Query, Record};
 use core::net::Ipv6Addr;
@@ -32,22 +33,91 @@ struct Group {
 }
 
 /// What is to be said of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Say {
     pub group: Ipv6Addr,
-    pub what: Record,
+    /// Whether it is listened to.
+    pub joined: bool,
+    pub what: What,
+}
+
+/// See [`Say`]. What its filter is whoever sends the report knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "made once, said and dropped; there is no heap")]
+pub(crate) enum What {
+    /// The filter, since somebody asks.
+    State,
+    /// Which of these sources are listened to.
+    Of(Sources),
+    /// The filter, which is of another mode now.
+    Mode,
+    /// Sources are listened to that were not, and the other way round.
+    Sources { allowed: Sources, blocked: Sources },
+}
+
+impl Say {
+    /// The records that say it, of a group with this filter (RFC 3376 4.2.12); one without a list that would say nothing
+    /// is left out.
+    pub fn records(&self, filter: &Filter) -> heapless::Vec<(Record, Sources), 2> {
+        let (state, mode) = match filter.exclude {
+            true => (Record::IsExclude, Record::ToExclude),
+            false => (Record::IsInclude, Record::ToInclude),
+        };
+        let mut all = heapless::Vec::new();
+        let mut put = |what, sources: Sources| drop(all.push((what, sources)));
+        match &self.what {
+            What::Mode => put(mode, filter.sources.clone()),
+            What::State if filter.is_none() => {}
+            What::State => put(state, filter.sources.clone()),
+            What::Of(asked) => {
+                put(
+                    Record::IsInclude,
+                    asked.iter().copied().filter(|s| filter.allows(*s)).collect(),
+                );
+            }
+            What::Sources { allowed, blocked } => {
+                put(Record::AllowNew, allowed.clone());
+                put(Record::BlockOld, blocked.clone());
+            }
+        }
+        let needs = |what| matches!(what, Record::IsInclude | Record::AllowNew | Record::BlockOld);
+        all.retain(|(what, sources)| !needs(*what) || !sources.is_empty());
+        all
+    }
+}
+
+/// What there is to be said of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Allowed,
+    Blocked,
+    /// Somebody asked for it.
+    Asked,
+}
+
+/// A source of which there is something to be said.
+struct Told {
+    group: Ipv6Addr,
+    source: Ipv6Addr,
+    news: News,
+    /// So many times more.
+    left: u8,
 }
 
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Listener {
     groups: heapless::Vec<Group, GROUPS>,
-    /// Until then a router of the first version is reckoned with.
+    /// Of sources, of all groups together.
+    told: heapless::Vec<Told, MOST>,
+    /// Until then a router of the first version (IGMP: or of the second) is reckoned with.
     v1_until: u64,
+    /// Until then one of IGMPv1.
+    first_until: u64,
 }
 
 /// Groups that nobody is told of (RFC 3810 6): all nodes, and what does not leave the node.
-fn is_silent(group: Ipv6Addr) -> bool {
+pub(crate) fn is_silent(group: Ipv6Addr) -> bool {
     group == ipv6::ALL_NODES || ipv6::scope(group) < 2
 }
 
@@ -70,8 +140,68 @@ impl Listener {
         let g = &mut self.groups[i];
         if !g.joined {
             (g.joined, g.changes, g.due) = (true, ROBUSTNESS, now);
+            self.told.retain(|t| t.group != ip);
         }
         true
+    }
+
+    /// The filter of a group has changed (RFC 3376 5.1, RFC 3810 6.1).
+    pub fn changed(&mut self, ip: Ipv6Addr, old: &Filter, new: &Filter, now: u64) {
+        match (old.is_none(), new.is_none()) {
+            (true, true) => {}
+            (true, false) if new.exclude || self.is_v1(now) => drop(self.enter(ip, now)),
+            (false, true) if old.exclude || self.is_v1(now) => self.leave(ip, now),
+            // The first version knows no sources.
+            _ if self.is_v1(now) => {}
+            _ if old.exclude != new.exclude => self.mode_changed(ip, now),
+            _ => self.sources_changed(ip, old, new, now),
+        }
+    }
+
+    /// The whole filter of a group is told, again and again.
+    fn mode_changed(&mut self, ip: Ipv6Addr, now: u64) {
+        if let Some(g) = self.groups.iter_mut().find(|g| g.ip == ip) {
+            (g.changes, g.due) = (ROBUSTNESS, now);
+            self.told.retain(|t| t.group != ip);
+        }
+    }
+
+    fn sources_changed(&mut self, ip: Ipv6Addr, old: &Filter, new: &Filter, now: u64) {
+        if !self.groups.iter().any(|g| g.ip == ip) && self.enter(ip, now) {
+            // It is not told of as a whole.
+            self.groups.iter_mut().filter(|g| g.ip == ip).for_each(|g| g.changes = 0);
+        }
+        let Some(g) = self.groups.iter_mut().find(|g| g.ip == ip) else { return };
+        (g.joined, g.due) = (!new.is_none(), now);
+        let (more, less) = match new.exclude {
+            true => (News::Blocked, News::Allowed),
+            false => (News::Allowed, News::Blocked),
+        };
+        let news = old.missing(new).map(|s| (s, more)).chain(new.missing(old).map(|s| (s, less)));
+        for (source, news) in news {
+            self.told.retain(|t| t.group != ip || t.source != source);
+            let told = Told { group: ip, source, news, left: ROBUSTNESS };
+            if self.told.push(told).is_err() {
+                // The whole filter says as much.
+                return self.mode_changed(ip, now);
+            }
+        }
+    }
+
+    /// Whether there is something to be said of sources of a group: changes, or (`asked`) answers.
+    fn has_told(&self, group: Ipv6Addr, asked: bool) -> bool {
+        self.told.iter().any(|t| t.group == group && (t.news == News::Asked) == asked)
+    }
+
+    /// Those of its sources of which there is such news, told once more.
+    fn take(&mut self, group: Ipv6Addr, news: News) -> Sources {
+        let mut all = Sources::new();
+        for t in self.told.iter_mut().filter(|t| t.group == group && t.news == news) {
+            t.left -= 1;
+            let _ = all.push(t.source);
+        }
+        self.told.retain(|t| t.left > 0);
+        all
     }
 
     /// It is listened to no more.
@@ -81,8 +211,10 @@ impl Listener {
             (g.joined, g.asked, g.due) = (false, false, now);
             // RFC 2710 4: done is said once, by whoever reported last.
             g.changes = if v1 { g.reporter as u8 } else { ROBUSTNESS };
+            self.told.retain(|t| t.group != ip);
         }
-        self.groups.retain(|g| g.joined || g.changes > 0);
+        self.groups
+            .retain(|g| g.joined || g.changes > 0 || self.told.iter().any(|t| t.group == g.ip));
     }
 
     /// The link is up again: everything is said anew.
@@ -97,9 +229,17 @@ impl Listener {
         now < self.v1_until
     }
 
-    /// A router asks (RFC 3810 6.2). An answer comes at a random time, a pending one stays if it
-    /// comes earlier.
-    pub fn query(&mut self, q: &Query, random: u32, now: u64) {
+    /// Whether they are of IGMP's first.
+    pub fn is_first(&self, now: u64) -> bool {
+        now < self.first_until
+    }
+
+    /// A router asks (RFC 3810 6.2), of a group perhaps for these sources alone. An answer comes at a random time, a
+    /// pending one stays if it comes earlier.
+    pub fn query(&mut self, q: &Query, sources: &Sources, random: u32, now: u64) {
+        if q.first {
+            self.first_until = now + V1_PRESENT_NS;
+        }
         if q.v1 {
             self.v1_until = now + V1_PRESENT_NS;
         }
@@ -110,7 +250,17 @@ impl Listener {
             }
             // All in one report, except that each has a time of its own in the first version.
             let random = random.rotate_left(if q.v1 { 5 * i as u32 } else { 0 });
-            g.asked = true;
+            let mut known = !g.asked && q.group.is_some() && !sources.is_empty();
+            for &source in sources {
+                let (group, news) = (g.ip, News::Asked);
+                let there = self
+                    .told
+                    .iter()
+                    .any(|t| t.group == group && t.source == source && t.news == news);
+                let asked = Told { group, source, news, left: 1 };
+                known = known && (there || self.told.push(asked).is_ok());
+            }
+            g.asked |= !known;
             g.due = g.due.min(now + ((random as u128 * within as u128) >> 32) as u64);
         }
     }
@@ -138,85 +288,31 @@ impl Listener {
     pub fn next(&mut self, random: u32, now: u64) -> Option<Say> {
         let v1 = self.is_v1(now);
         let i = self.groups.iter().position(|g| g.due <= now)?;
-        let g = &mut self.groups[i];
-        let what = match (g.joined, g.changes) {
-            (true, 0) => Record::IsExclude,
-            (true, _) => Record::ToExclude,
-            (false, _) => Record::ToInclude,
+        let Group { ip: group, joined, changes, asked, .. } = self.groups[i];
+        let what = match () {
+            _ if changes > 0 || v1 => What::Mode,
+            _ if asked => What::State,
+            _ if self.has_told(group, true) => What::Of(self.take(group, News::Asked)),
+            _ => {
+                let allowed = self.take(group, News::Allowed);
+                What::Sources { allowed, blocked: self.take(group, News::Blocked) }
+            }
         };
-        (g.changes, g.asked, g.reporter) = (g.changes.saturating_sub(1), false, true);
+        // Whoever asked has been answered.
+        self.told.retain(|t| t.group != group || t.news != News::Asked);
+        let more = self.has_told(group, false);
+        let g = &mut self.groups[i];
+        (g.changes, g.asked, g.reporter) = (changes.saturating_sub(1), false, true);
+        let again = g.changes > 0 || more;
         let pause = if v1 { V1_REPEAT_NS } else { CHANGE_NS };
-        g.due = if g.changes > 0 { now + 1 + random as u64 % pause } else { NEVER };
-        let group = g.ip;
-        if !g.joined && g.changes == 0 {
+        g.due = if again { now + 1 + random as u64 % pause } else { NEVER };
+        if !g.joined && g.changes == 0 && !more {
             self.groups.swap_remove(i);
         }
-        Some(Say { group, what })
+        Some(Say { group, joined, what })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(s: &str) -> Ipv6Addr {
-        s.parse().unwrap()
-    }
-
-    fn said(l: &mut Listener, now: u64) -> heapless::Vec<Say, 8> {
-        let mut all = heapless::Vec::new();
-        while let Some(say) = l.next(1000, now) {
-            all.push(say).unwrap();
-        }
-        all
-    }
-
-    const ALL: Query =
-        Query { group: None, v1: false, within_ms: 10_000, sources: false, robustness: 2 };
-
-    #[test]
-    fn a_change_is_said_twice_and_an_answer_once() {
-        let (mut l, group) = (Listener::default(), ip("ff05::7"));
-        assert!(l.join(group, 0) && l.join(ipv6::ALL_NODES, 0));
-        let joined = Say { group, what: Record::ToExclude };
-        assert_eq!(said(&mut l, 0)[..], [joined]);
-        assert_eq!(said(&mut l, S)[..], [joined]);
-        assert_eq!(l.deadline(), NEVER);
-        l.query(&ALL, u32::MAX / 2, 2 * S);
-        assert!((6 * S..=7 * S).contains(&l.deadline()));
-        l.query(&Query { group: Some(group), within_ms: 0, ..ALL }, u32::MAX, 2 * S);
-        assert_eq!(said(&mut l, 2 * S)[..], [Say { group, what: Record::IsExclude }]);
-        l.query(&Query { group: Some(ip("ff05::8")), ..ALL }, 0, 2 * S);
-        assert_eq!(l.deadline(), NEVER, "not ours");
-        l.leave(group, 3 * S);
-        let left = Say { group, what: Record::ToInclude };
-        assert_eq!(
-            (&said(&mut l, 3 * S)[..], &said(&mut l, 9 * S)[..]),
-            (&[left][..], &[left][..])
-        );
-        l.query(&ALL, 0, 10 * S);
-        assert_eq!(l.deadline(), NEVER, "forgotten");
-    }
-
-    #[test]
-    fn in_the_first_version_one_report_is_enough() {
-        let (mut l, group) = (Listener::default(), ip("ff05::7"));
-        l.join(group, 0);
-        said(&mut l, 0);
-        said(&mut l, S);
-        l.query(&Query { v1: true, ..ALL }, u32::MAX, 2 * S);
-        assert!(l.is_v1(2 * S) && (11 * S..12 * S).contains(&l.deadline()));
-        l.others_report(group, 3 * S);
-        assert_eq!(l.deadline(), NEVER);
-        l.leave(group, 4 * S);
-        assert_eq!(said(&mut l, 4 * S)[..], [], "the other one says when it is done");
-        assert!(!l.is_v1(300 * S));
-    }
-
-    #[test]
-    fn groups_have_a_limit() {
-        let mut l = Listener::default();
-        let joined = (0..100).filter(|i| l.join(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, *i), 0));
-        assert_eq!(joined.count(), GROUPS);
-    }
-}
+#[path = "listener_tests.rs"]
+mod tests;

@@ -18,7 +18,8 @@ pub(crate) mod routers;
 pub(crate) mod source;
 
 use crate::addressing6::Addressing6;
-use address::Addresses;
+use crate::wire::ipv6;
+use address::{Address, Addresses};
 use core::net::Ipv6Addr;
 use listener::Listener;
 use routers::Routers;
@@ -51,6 +52,12 @@ impl Ip6 {
     /// Whether routers are heeded.
     pub fn heeds_routers(&self) -> bool {
         self.how == Addressing6::Auto
+    }
+    /// Whether neighbours ask in this group for an address that it has, or is about to.
+    pub fn solicits(&self, group: Ipv6Addr) -> bool {
+        let own =
+            |a: &Address| (a.is_ours() || a.is_tentative()) && ipv6::solicited_node(a.ip) == group;
+        self.addresses.iter().any(own)
     }
     /// When [`Self::timer`] is due.
     pub fn deadline(&self) -> u64 {

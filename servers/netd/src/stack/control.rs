@@ -65,6 +65,9 @@ impl<E: Env> Stack<E> {
             Request::BindDevice { sock, number } => self.bind_device(sock, number),
             Request::FindDevice { on } => self.find_device(on),
             Request::Membership { sock, group, on, join } => self.membership(sock, group, on, join),
+            Request::Source { sock, group, source, on, heard } => {
+                self.hear(sock, (group, source), on, heard)
+            }
             Request::TcpInfo { sock } => self.tcp_info(sock).map(Reply::TcpInfo),
             Request::Interface { number } => {
                 let dev = self.dev_of_number(number).ok_or(Error::NoDevice)?;

@@ -79,7 +79,7 @@ impl<E: Env> Stack<E> {
         let to_group =
             ip.dst.is_multicast() && self.options_of(i) & option::MULTICAST_LOOP_OFF == 0;
         let dev = self.station(way.link).dev;
-        if all || (to_group && self.is_member(dev, ip.dst)) {
+        if all || (to_group && self.is_member(dev, ip.dst, ip.src)) {
             let way = Way { link: Link::Loop, ..*way };
             let _ = self.emit_datagram(i, d, header, &way, ip);
         }

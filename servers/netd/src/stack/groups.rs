@@ -1,23 +1,17 @@
 //! Multicast groups: which sockets have joined which (RFC 1112 7.1, RFC 3376 3), and what follows
-//! for the interface. Routers are told by IGMP (here) or MLD.
+//! for the interface. Which sources they hear there is in `sources`; routers are told by `igmp` and `mld`.
 
 use super::Stack;
-use super::packet::Outgoing;
 use super::rx::Packet;
 use super::sock::Body;
-use super::turns::Own;
-use super::tx::{Link, Payload};
-use crate::dev::{Dev, Station};
+use crate::crash;
+use crate::dev::Dev;
 use crate::env::Env;
-use crate::ip6::NEVER;
-use crate::ip6::listener::Say;
-use crate::membership::MEMBERS;
-use crate::wire::checksum::Sum;
-use crate::wire::ethernet::Mac;
-use crate::wire::igmp::{self, Repr};
-use crate::wire::{Malformed, ip, mld};
+use crate::ip6::listener;
+use crate::membership::{MEMBERS, SOURCES};
+use crate::sources::Filter;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::Ordering::Relaxed;
 use libipc::net::{Reply, Result, SockId};
 use libipc::permission::Permission;
@@ -28,41 +22,96 @@ pub(super) const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
 /// A socket in a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Member {
-    i: u32,
-    group: IpAddr,
+pub(super) struct Member {
+    pub i: u32,
+    pub group: IpAddr,
     /// On the link of this card.
-    dev: Dev,
+    pub dev: Dev,
+    /// It hears its sources alone, else all but these.
+    pub include: bool,
 }
 
-/// Who is in which group.
+/// Who is in which group, and hears whom there.
 pub(super) struct Groups {
-    members: Vec<Option<Member>>,
+    pub members: Vec<Option<Member>>,
+    /// Places of memberships, and a source of each.
+    pub sources: Vec<Option<(u8, Ipv6Addr)>>,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { members: alloc::vec![None; MEMBERS] }
+        Self { members: alloc::vec![None; MEMBERS], sources: alloc::vec![None; SOURCES] }
+    }
+}
+
+/// As sources are kept.
+pub(super) fn mapped(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     }
 }
 
 impl Groups {
-    fn has(&self, dev: Dev, group: IpAddr) -> bool {
-        self.joined(dev).any(|g| g == group)
+    /// The places of those that are in `group` on the link of `dev`.
+    fn of(&self, dev: Dev, group: IpAddr) -> impl Iterator<Item = (usize, Member)> {
+        let all = self.members.iter().enumerate().filter_map(|(at, m)| Some((at, (*m)?)));
+        all.filter(move |(_, m)| m.dev == dev && m.group == group)
     }
-    fn find(&self, member: Member) -> Option<usize> {
-        self.members.iter().position(|m| *m == Some(member))
+    /// The first of these.
+    fn find_any(&self, dev: Dev, group: IpAddr) -> Option<usize> {
+        self.of(dev, group).next().map(|(at, _)| at)
+    }
+    /// Whether a socket hears `source` there.
+    fn hears(&self, dev: Dev, group: IpAddr, source: Ipv6Addr) -> bool {
+        self.of(dev, group).any(|(at, _)| self.allows(at, source))
+    }
+    /// Whether a socket is in `group` on the link of `dev`.
+    pub fn has(&self, dev: Dev, group: IpAddr) -> bool {
+        self.find_any(dev, group).is_some()
+    }
+    pub fn find(&self, i: u32, dev: Dev, group: IpAddr) -> Option<usize> {
+        self.of(dev, group).find(|(_, m)| m.i == i).map(|(at, _)| at)
     }
     /// The groups that sockets have joined on the link of `dev`; a group may come more than once.
     pub fn joined(&self, dev: Dev) -> impl Iterator<Item = IpAddr> {
         self.members.iter().flatten().filter(move |m| m.dev == dev).map(|m| m.group)
     }
+    /// The sources of the membership at `at`, and their places.
+    pub fn sources_of(&self, at: usize) -> impl Iterator<Item = (usize, Ipv6Addr)> {
+        let all = self.sources.iter().enumerate().filter_map(|(n, s)| Some((n, (*s)?)));
+        all.filter(move |(_, s)| s.0 as usize == at).map(|(n, s)| (n, s.1))
+    }
+    pub fn free_source(&self) -> Option<usize> {
+        self.sources.iter().position(Option::is_none)
+    }
+    /// Whether the membership at `at` hears `source`.
+    pub fn allows(&self, at: usize, source: Ipv6Addr) -> bool {
+        let listed = self.sources_of(at).any(|(_, s)| s == source);
+        self.members[at].is_some_and(|m| m.include == listed)
+    }
+    /// What is heard of a group in all (RFC 3376 3.2): if somebody hears all but some, all but those that nobody hears,
+    /// else what anybody hears. What is too long to tell is told as all.
+    pub fn filter(&self, dev: Dev, group: IpAddr) -> Filter {
+        let exclude = self.of(dev, group).any(|(_, m)| !m.include);
+        let mut filter = Filter { exclude, ..Filter::default() };
+        for (at, _) in self.of(dev, group).filter(|(_, m)| m.include != exclude) {
+            for (_, source) in self.sources_of(at) {
+                let counts = !exclude || !self.hears(dev, group, source);
+                let new = counts && !filter.sources.contains(&source);
+                if new && filter.sources.push(source).is_err() {
+                    return Filter::all();
+                }
+            }
+        }
+        filter
+    }
 }
 
 impl<E: Env> Stack<E> {
-    /// Whether packets for `group` that come by `dev` are taken.
-    pub(super) fn is_member(&self, dev: Dev, group: IpAddr) -> bool {
-        group == IpAddr::V4(ALL_HOSTS) || self.groups.has(dev, group)
+    /// Whether packets from `source` for `group` that come by `dev` are taken.
+    pub(super) fn is_member(&self, dev: Dev, group: IpAddr, source: IpAddr) -> bool {
+        group == IpAddr::V4(ALL_HOSTS) || self.groups.hears(dev, group, mapped(source))
     }
 
     /// Whether socket `i`, bound to the port, gets what is sent to `to`, a group or all, and comes by `dev`. Linux:
@@ -73,7 +122,11 @@ impl<E: Env> Stack<E> {
             return false;
         }
         let all = self.sessions[s.session as usize].options(s.id) & option::MULTICAST_ALL_OFF == 0;
-        !to.is_multicast() || all || self.groups.find(Member { i, group: to, dev }).is_some()
+        if !to.is_multicast() {
+            return true;
+        }
+        let member = self.groups.find(i, dev, to);
+        member.map_or(all, |at| self.groups.allows(at, mapped(p.ip.src)))
     }
 
     /// IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP and their like.
@@ -84,8 +137,22 @@ impl<E: Env> Stack<E> {
         on: On,
         join: bool,
     ) -> Result<Reply> {
-        let i = self.existing(sock)?;
         let group = group.to_canonical();
+        let (i, dev) = self.may_join(sock, group, on)?;
+        match (join, self.groups.find(i, dev, group)) {
+            (true, Some(_)) => Err(Error::AddrInUse),
+            (false, None) => Err(Error::AddrNotAvailable),
+            (true, None) => self.enter_group(Member { i, group, dev, include: false }, None),
+            (false, Some(at)) => {
+                self.leave_group(at);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    /// The socket that may be in groups, and the card.
+    pub(super) fn may_join(&mut self, sock: SockId, group: IpAddr, on: On) -> Result<(u32, Dev)> {
+        let i = self.existing(sock)?;
         if !group.is_multicast() || !matches!(self.socks[i as usize].body, Body::Dgram(_)) {
             return Err(Error::Invalid);
         }
@@ -93,28 +160,12 @@ impl<E: Env> Stack<E> {
             self.counters.not_permitted += 1;
             return Err(Error::NotPermitted(Permission::Broadcast));
         }
-        let dev = self.dev_to_join(group, on)?;
-        let member = Member { i, group, dev };
-        match (join, self.groups.find(member)) {
-            (true, Some(_)) => Err(Error::AddrInUse),
-            (false, None) => Err(Error::AddrNotAvailable),
-            (true, None) => {
-                let free = self.groups.members.iter().position(Option::is_none);
-                self.enter_group(free.ok_or(Error::NoBuffers)?, member);
-                let generation = self.socks[i as usize].rec.generation.load(Relaxed);
-                self.hard.members[free.unwrap_or(0)].store(sock, generation, dev, group);
-                Ok(Reply::Done)
-            }
-            (false, Some(at)) => {
-                self.leave_group(at, member);
-                Ok(Reply::Done)
-            }
-        }
+        Ok((i, self.dev_to_join(group, on)?))
     }
 
     /// The card on whose link a group is joined: as with Linux the one that is named, by number or by its address,
     /// else that by which packets for the group leave.
-    fn dev_to_join(&self, group: IpAddr, on: On) -> Result<Dev> {
+    pub(super) fn dev_to_join(&self, group: IpAddr, on: On) -> Result<Dev> {
         let dev = match on {
             On::Any => Some(self.iface.dev_for_many(group, None, self.now)),
             On::Number(number) => self.dev_of_number(number),
@@ -129,32 +180,63 @@ impl<E: Env> Stack<E> {
             return;
         }
         for at in 0..MEMBERS {
-            if let Some(m) = self.groups.members[at].filter(|m| m.i == i) {
-                self.leave_group(at, m);
+            if self.groups.members[at].is_some_and(|m| m.i == i) {
+                self.leave_group(at);
             }
         }
     }
 
-    fn enter_group(&mut self, at: usize, member: Member) {
-        let new = !self.groups.has(member.dev, member.group);
-        self.groups.members[at] = Some(member);
-        if new {
-            self.group_changed(member, true);
+    /// A socket is in a group from now on, with its first source if it hears named ones alone.
+    pub(super) fn enter_group(&mut self, m: Member, source: Option<Ipv6Addr>) -> Result<Reply> {
+        let at = self.groups.members.iter().position(Option::is_none).ok_or(Error::NoBuffers)?;
+        let free = self.groups.free_source();
+        let place = source.is_some().then(|| free.ok_or(Error::NoBuffers)).transpose()?;
+        let s = &self.socks[m.i as usize];
+        let sock = SockId { session: s.session, id: s.id };
+        let generation = s.rec.generation.load(Relaxed);
+        let old = self.groups.filter(m.dev, m.group);
+        // The source first: alone it means nothing.
+        if let (Some(place), Some(source)) = (place, source) {
+            self.set_source(place, Some((at as u8, source)));
         }
+        crash::point();
+        self.hard.members[at].store(sock, generation, m.dev, m.group, m.include);
+        crash::point();
+        self.groups.members[at] = Some(m);
+        self.group_changed(m.dev, m.group, &old);
+        Ok(Reply::Done)
     }
 
-    fn leave_group(&mut self, at: usize, member: Member) {
+    /// Socket and group at place `at` part.
+    pub(super) fn leave_group(&mut self, at: usize) {
+        let Some(Member { dev, group, .. }) = self.groups.members[at] else { return };
+        let old = self.groups.filter(dev, group);
         self.groups.members[at] = None;
         self.hard.members[at].clear();
-        if !self.groups.has(member.dev, member.group) {
-            self.group_changed(member, false);
+        crash::point();
+        for place in 0..SOURCES {
+            if self.groups.sources[place].is_some_and(|s| s.0 as usize == at) {
+                self.set_source(place, None);
+            }
         }
+        self.group_changed(dev, group, &old);
+    }
+
+    /// Keeps a source of a membership, or none, at `place`.
+    pub(super) fn set_source(&mut self, place: usize, source: Option<(u8, Ipv6Addr)>) {
+        self.groups.sources[place] = source;
+        crash::point();
+        match source {
+            Some((member, ip)) => self.hard.sources[place].store(member, ip),
+            None => self.hard.sources[place].clear(),
+        }
+        crash::point();
     }
 
     /// Takes over the memberships of sockets that are there still.
     pub(super) fn recover_groups(&mut self) {
         for at in 0..MEMBERS {
-            let Some((sock, generation, dev, group)) = self.hard.members[at].load() else {
+            let Some((sock, generation, dev, group, include)) = self.hard.members[at].load() else {
                 continue;
             };
             let i = self.number(sock.session, sock.id).filter(|i| {
@@ -163,30 +245,38 @@ impl<E: Env> Stack<E> {
             });
             let there = group.is_multicast() && dev.index() < self.nics.len();
             match i.filter(|_| there) {
-                Some(i) => self.enter_group(at, Member { i, group, dev }),
+                Some(i) => self.groups.members[at] = Some(Member { i, group, dev, include }),
                 None => self.hard.members[at].clear(),
+            }
+        }
+        for place in 0..SOURCES {
+            let kept = self.hard.sources[place].load();
+            let member = |at: u8| self.groups.members.get(at as usize).is_some_and(Option::is_some);
+            self.set_source(place, kept.filter(|(at, _)| member(*at)));
+        }
+        for at in 0..MEMBERS {
+            let Some(m) = self.groups.members[at] else { continue };
+            if self.groups.find_any(m.dev, m.group) == Some(at) {
+                self.group_changed(m.dev, m.group, &Filter::default());
             }
         }
     }
 
-    fn group_changed(&mut self, Member { group, dev, .. }: Member, joined: bool) {
-        let now = self.now;
+    /// What is heard of a group was `old` until now.
+    pub(super) fn group_changed(&mut self, dev: Dev, group: IpAddr, old: &Filter) {
+        let (now, new) = (self.now, self.groups.filter(dev, group));
         let nic = self.nic(dev);
         match group {
+            _ if old.is_same(&new) => {}
             IpAddr::V4(ALL_HOSTS) => {}
             IpAddr::V4(v4) => {
-                let mapped = v4.to_ipv6_mapped();
-                match joined {
-                    true => drop(nic.igmp.enter(mapped, now)),
-                    false => nic.igmp.leave(mapped, now),
-                }
+                nic.igmp.changed(v4.to_ipv6_mapped(), old, &new, now);
                 self.arm_igmp(dev);
             }
+            // In groups of its own addresses the host is anyhow.
+            IpAddr::V6(v6) if listener::is_silent(v6) || nic.ip6.solicits(v6) => {}
             IpAddr::V6(v6) => {
-                match joined {
-                    true => drop(nic.ip6.listener.join(v6, now)),
-                    false => nic.ip6.listener.leave(v6, now),
-                }
+                nic.ip6.listener.changed(v6, old, &new, now);
                 self.arm_ip6(dev);
             }
         }
@@ -198,71 +288,5 @@ impl<E: Env> Stack<E> {
         let now = self.now;
         self.nic(dev).igmp.link_up(now);
         self.arm_igmp(dev);
-    }
-
-    pub(super) fn igmp_in(&mut self, p: &Packet<'_>) -> core::result::Result<(), Malformed> {
-        self.verify(p, Sum::ZERO)?;
-        match Repr::parse(&p.head[..p.head.len().min(p.len())], p.len())? {
-            Repr::Query { group, old, within_ms } => {
-                let query = mld::Query {
-                    group: group.map(|g| g.to_ipv6_mapped()),
-                    v1: old,
-                    within_ms,
-                    sources: false,
-                    robustness: 0,
-                };
-                let random = self.random();
-                let now = self.now;
-                self.nic(p.dev).igmp.query(&query, random, now);
-                self.arm_igmp(p.dev);
-            }
-            Repr::Report(group) => {
-                let now = self.now;
-                self.nic(p.dev).igmp.others_report(group.to_ipv6_mapped(), now);
-            }
-            Repr::Other => self.counters.rx_unclaimed += 1,
-        }
-        Ok(())
-    }
-
-    fn arm_igmp(&mut self, dev: Dev) {
-        let at = self.nic(dev).igmp.deadline();
-        if at != NEVER {
-            self.wheel.set_by(self.own_timer(Own::igmp(dev)), at);
-        }
-    }
-
-    /// Something is to be said about groups.
-    pub(super) fn igmp_due(&mut self, dev: Dev) {
-        let now = self.now;
-        for _ in 0..MEMBERS {
-            let random = self.random();
-            let igmp = &mut self.nic(dev).igmp;
-            let old = igmp.is_v1(now);
-            let Some(say) = igmp.next(random, now) else { break };
-            self.report_group(dev, &say, old);
-        }
-        self.arm_igmp(dev);
-    }
-
-    fn report_group(&mut self, dev: Dev, say: &Say, old: bool) {
-        let Some(group) = say.group.to_ipv4_mapped() else { return };
-        let joined = say.what != mld::Record::ToInclude;
-        let (report, told);
-        let (dst, body) = if old {
-            told = igmp::old_report(joined, group);
-            (if joined { group } else { igmp::ALL_ROUTERS }, &told[..])
-        } else {
-            report = igmp::report(say.what as u8, group);
-            (igmp::REPORTS, &report[..])
-        };
-        let link = Link::Device(Station { dev, mac: Mac::of_group(dst.into()) });
-        let ip = ip::Repr::new(self.v4_address(dev), dst.into(), ip::protocol::IGMP, 0);
-        let ip = ip::Repr { hop_limit: 1, tos: igmp::TOS, ..ip };
-        let rest = Payload::None;
-        self.send_packet(
-            link,
-            &mut Outgoing { ip, options: &igmp::ALERT, body, check: None, rest },
-        );
     }
 }

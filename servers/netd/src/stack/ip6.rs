@@ -189,10 +189,9 @@ impl<E: Env> Stack<E> {
     /// Leaves the group in which `ip` is asked for, unless another address has the same.
     fn leave_solicited(&mut self, dev: Dev, ip: Ipv6Addr) {
         let (group, now) = (ipv6::solicited_node(ip), self.now);
-        let needed =
-            |a: &Address| (a.is_ours() || a.is_tentative()) && ipv6::solicited_node(a.ip) == group;
+        let joined = self.groups.has(dev, group.into());
         let ip6 = &mut self.nic(dev).ip6;
-        if !ip6.addresses.iter().any(needed) {
+        if !ip6.solicits(group) && !joined {
             ip6.listener.leave(group, now);
         }
         self.filter_changed(dev);

@@ -34,7 +34,7 @@ impl<E: Env> Stack<E> {
         let (src, dst) = (IpAddr::V4(repr.src), IpAddr::V4(repr.dst));
         p.to_us = dst.is_loopback() || self.iface.is_ours(dst);
         p.group |= !p.to_us;
-        if !p.to_us && !all && !self.iface.is_broadcast(dst) && !self.is_member(p.dev, dst) {
+        if !p.to_us && !all && !self.iface.is_broadcast(dst) && !self.is_member(p.dev, dst, src) {
             self.counters.rx_unclaimed += 1;
             return Ok(());
         }

@@ -6,16 +6,18 @@ use super::rx::Packet;
 use super::tx::{Payload, Route};
 use crate::dev::Dev;
 use crate::env::Env;
-use crate::ip6::listener::Say;
+use crate::ip6::listener::{GROUPS, Say};
+use crate::sources::{Filter, MOST, Sources};
 use crate::wire::checksum::Sum;
 use crate::wire::ip::{self, protocol};
-use crate::wire::mld::{self, Query, Record};
+use crate::wire::mld::{self, Query};
 use crate::wire::{Malformed, array, ext, icmpv6, ipv6};
 use core::net::{IpAddr, Ipv6Addr};
 
-/// Records in one report.
-const RECORDS: usize = 32;
-/// Longest query that is looked at: its sources do not matter.
+/// Bytes of a report at most, so that it fits any link, and what records of one group take.
+const REPORT: usize = 1280 - 40 - 8;
+const RECORDS: usize = 2 * mld::RECORD + 16 * MOST;
+/// Longest query that is looked at.
 const LONGEST: usize = 28 + 16 * 80;
 
 impl<E: Env> Stack<E> {
@@ -40,7 +42,11 @@ impl<E: Env> Stack<E> {
                     return Err(Malformed::Truncated);
                 }
                 let (query, random) = (Query::parse(b)?, self.random());
-                self.nic(p.dev).ip6.listener.query(&query, random, now);
+                let mut sources: Sources = mld::asked(b).take(MOST).collect();
+                if mld::asked(b).count() > MOST {
+                    sources.clear();
+                }
+                self.nic(p.dev).ip6.listener.query(&query, &sources, random, now);
                 self.arm_ip6(p.dev);
             }
             icmpv6::ty::MLD_REPORT => {
@@ -55,37 +61,48 @@ impl<E: Env> Stack<E> {
     /// Reports what is due.
     pub(super) fn report_groups(&mut self, dev: Dev) {
         let v1 = self.nics[dev].ip6.listener.is_v1(self.now);
-        let mut said = heapless::Vec::<Say, RECORDS>::new();
-        while !said.is_full() {
+        let mut message = [0; REPORT];
+        let (mut len, mut count) = (mld::REPORT_HEADER, 0);
+        for _ in 0..GROUPS {
             let (random, now) = (self.random(), self.now);
             let Some(say) = self.nic(dev).ip6.listener.next(random, now) else { break };
             if v1 {
                 self.report_v1(dev, &say);
-            } else {
-                let _ = said.push(say);
+                continue;
+            }
+            for (what, sources) in say.records(&self.listened_to(dev, say.group)) {
+                let room = &mut message[len..];
+                if let Some(bytes) = mld::emit_record(what, say.group, &sources, room) {
+                    (len, count) = (len + bytes, count + 1);
+                }
+            }
+            if REPORT - len < RECORDS {
+                self.report_v2(dev, &mut message[..len], count);
+                (len, count) = (mld::REPORT_HEADER, 0);
             }
         }
-        if !said.is_empty() {
-            self.report_v2(dev, &said);
+        if count > 0 {
+            self.report_v2(dev, &mut message[..len], count);
         }
     }
 
-    fn report_v2(&mut self, dev: Dev, said: &[Say]) {
-        let mut message = [0; mld::REPORT_HEADER + RECORDS * mld::RECORD];
-        let (head, records) = message.split_at_mut(mld::REPORT_HEADER);
-        if let Some(head) = head.first_chunk_mut() {
-            mld::emit_report(said.len() as u16, head);
+    /// What is heard of a group: all, if an address of ours is asked for there.
+    fn listened_to(&self, dev: Dev, group: Ipv6Addr) -> Filter {
+        match self.nics[dev].ip6.solicits(group) {
+            true => Filter::all(),
+            false => self.groups.filter(dev, group.into()),
         }
-        let (records, _) = records.as_chunks_mut::<{ mld::RECORD }>();
-        for (record, say) in records.iter_mut().zip(said) {
-            mld::emit_record(say.what, say.group, record);
+    }
+
+    fn report_v2(&mut self, dev: Dev, message: &mut [u8], records: u16) {
+        if let Some(head) = message.first_chunk_mut() {
+            mld::emit_report(records, head);
         }
-        let len = mld::REPORT_HEADER + said.len() * mld::RECORD;
-        self.send_mld(dev, mld::REPORTS, &mut message[..len]);
+        self.send_mld(dev, mld::REPORTS, message);
     }
 
     fn report_v1(&mut self, dev: Dev, say: &Say) {
-        let done = say.what == Record::ToInclude;
+        let done = !say.joined;
         let mut message = [0; mld::V1];
         mld::emit_v1(done, say.group, &mut message);
         self.send_mld(dev, if done { ipv6::ALL_ROUTERS } else { say.group }, &mut message);

@@ -89,7 +89,7 @@ impl<E: Env> Stack<E> {
         }
         p.group |= dst.is_multicast();
         let to_us = dst.is_loopback() || self.iface.is_ours_on(p.dev, dst.into());
-        let listens = || dst.is_multicast() && self.listens(p.dev, dst);
+        let listens = || dst.is_multicast() && self.listens(p.dev, dst, src.into());
         if !to_us && !listens() {
             self.counters.rx_unclaimed += 1;
             return Ok(());
@@ -228,11 +228,11 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether packets for this group that come by card `dev` are taken.
-    fn listens(&self, dev: Dev, group: Ipv6Addr) -> bool {
+    fn listens(&self, dev: Dev, group: Ipv6Addr, source: IpAddr) -> bool {
         group == ipv6::ALL_NODES
             || (ipv6::scope(group) == 1 && group.octets()[15] == 1)
             || self.nics[dev].ip6.addresses.iter().any(|a| ipv6::solicited_node(a.ip) == group)
-            || self.is_member(dev, IpAddr::V6(group))
+            || self.is_member(dev, IpAddr::V6(group), source)
     }
 }
 

@@ -1,8 +1,10 @@
-//! IGMP: queries of all versions, reports of the second and third (RFC 3376, RFC 2236).
+//! IGMP: queries and reports of all versions (RFC 3376, RFC 2236, RFC 1112).
 
 use super::checksum::Sum;
-use super::{Malformed, array};
-use core::net::Ipv4Addr;
+use super::mld::Record;
+use super::{Malformed, array, be16};
+use crate::sources::{MOST, Sources};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Where reports of the third version go (RFC 3376 4.2.14).
 pub const REPORTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
@@ -14,8 +16,10 @@ pub const ALERT: [u8; 4] = [148, 4, 0, 0];
 pub const TOS: u8 = 0xc0;
 /// Bytes of a message of the second version.
 pub const V2: usize = 8;
-/// Bytes of a report of the third version on one group.
-pub const V3: usize = 16;
+/// Bytes of a query of the third version before its sources.
+pub const V3_QUERY: usize = 12;
+/// Bytes of a report of the third version on one group, with so many records and sources in all.
+pub const V3: usize = 8 + 2 * 8 + 4 * MOST;
 
 const QUERY: u8 = 0x11;
 const REPORT_V1: u8 = 0x12;
@@ -32,6 +36,10 @@ pub enum Repr {
         group: Option<Ipv4Addr>,
         /// By a router that does not speak the third version.
         old: bool,
+        /// By one that speaks the first only.
+        first: bool,
+        /// So many sources are asked for.
+        sources: u16,
         /// The answer comes within this time, ms.
         within_ms: u32,
     },
@@ -62,7 +70,11 @@ impl Repr {
                     (9..12, _) => return Err(Malformed::Truncated),
                     (_, code) => (false, time(code) * 100),
                 };
-                Self::Query { group, old, within_ms }
+                let sources = if old { 0 } else { be16(b, 10)? };
+                if !old && len < V3_QUERY + 4 * sources as usize {
+                    return Err(Malformed::Truncated);
+                }
+                Self::Query { group, old, first: old && code == 0, sources, within_ms }
             }
             (REPORT_V1 | REPORT_V2, Some(group)) => Self::Report(group),
             _ => Self::Other,
@@ -78,23 +90,43 @@ fn time(code: u8) -> u32 {
     (code as u32 & 15 | 16) << ((code >> 4 & 7) + 3)
 }
 
-fn sealed<const N: usize>(mut message: [u8; N]) -> [u8; N] {
-    let sum = Sum::ZERO.bytes(&message).finish();
+fn seal(message: &mut [u8]) {
+    let sum = Sum::ZERO.bytes(message).finish();
     message[2..4].copy_from_slice(&sum);
+}
+
+/// The sources that the end of a query of the third version asks for, of IPv4 in mapped form.
+pub fn asked(list: &[u8]) -> impl Iterator<Item = Ipv6Addr> {
+    list.as_chunks::<4>().0.iter().map(|s| Ipv4Addr::from(*s).to_ipv6_mapped())
+}
+
+/// A report of the third version on one group, a record for each of `said`.
+pub fn report(said: &[(Record, Sources)], group: Ipv4Addr) -> heapless::Vec<u8, V3> {
+    let mut message = heapless::Vec::new();
+    let mut put = |bytes: &[u8]| drop(message.extend_from_slice(bytes));
+    put(&[REPORT_V3, 0, 0, 0, 0, 0, 0, said.len() as u8]);
+    for (what, sources) in said {
+        put(&[*what as u8, 0, 0, sources.len() as u8]);
+        put(&group.octets());
+        for source in sources.iter().filter_map(|s| s.to_ipv4_mapped()) {
+            put(&source.octets());
+        }
+    }
+    seal(&mut message);
     message
 }
 
-/// A report of the third version on one group, all sources taken together: `record` is a record
-/// type of RFC 3376 4.2.12.
-pub fn report(record: u8, group: Ipv4Addr) -> [u8; V3] {
+/// A message of the second version: a report, or the end of a membership. Of the first there are reports alone.
+pub fn old_report(joined: bool, first: bool, group: Ipv4Addr) -> [u8; V2] {
     let [a, b, c, d] = group.octets();
-    sealed([REPORT_V3, 0, 0, 0, 0, 0, 0, 1, record, 0, 0, 0, a, b, c, d])
-}
-
-/// A message of the second version: a report, or the end of a membership.
-pub fn old_report(joined: bool, group: Ipv4Addr) -> [u8; V2] {
-    let [a, b, c, d] = group.octets();
-    sealed([if joined { REPORT_V2 } else { LEAVE }, 0, 0, 0, a, b, c, d])
+    let ty = match (joined, first) {
+        (true, true) => REPORT_V1,
+        (true, false) => REPORT_V2,
+        (false, _) => LEAVE,
+    };
+    let mut message = [ty, 0, 0, 0, a, b, c, d];
+    seal(&mut message);
+    message
 }
 
 #[cfg(test)]
@@ -106,10 +138,14 @@ mod tests {
     #[test]
     fn versions_of_queries_are_told_apart() {
         let mut b = [0x11, 0, 0, 0, 0, 0, 0, 0, 2, 125, 0, 0];
-        let query = |group, old, within_ms| Ok(Repr::Query { group, old, within_ms });
+        let query = |group, old, within_ms| {
+            Ok(Repr::Query { group, old, first: old && within_ms == 10_000, sources: 0, within_ms })
+        };
         assert_eq!(Repr::parse(&b[..8], 8), query(None, true, 10_000), "the first");
         b[1] = 100;
-        assert_eq!(Repr::parse(&b[..8], 8), query(None, true, 10_000), "the second");
+        let second =
+            Repr::Query { group: None, old: true, first: false, sources: 0, within_ms: 10_000 };
+        assert_eq!(Repr::parse(&b[..8], 8), Ok(second), "the second");
         assert_eq!(Repr::parse(&b, 12), query(None, false, 10_000), "the third");
         b[1] = 0x8f;
         b[4..8].copy_from_slice(&GROUP.octets());
@@ -121,11 +157,17 @@ mod tests {
 
     #[test]
     fn reports_of_both_versions() {
-        assert!(Sum::ZERO.bytes(&report(4, GROUP)).is_intact());
-        assert_eq!(report(4, GROUP)[6..], [0, 1, 4, 0, 0, 0, 239, 1, 2, 3]);
-        let old = old_report(true, GROUP);
+        let source = Ipv4Addr::new(10, 0, 0, 9).to_ipv6_mapped();
+        let one = Sources::from_slice(&[source]).unwrap();
+        let long = report(&[(Record::ToExclude, Sources::new()), (Record::BlockOld, one)], GROUP);
+        assert!(Sum::ZERO.bytes(&long).is_intact());
+        assert_eq!(long[6..16], [0, 2, 4, 0, 0, 0, 239, 1, 2, 3]);
+        assert_eq!(long[16..], [6, 0, 0, 1, 239, 1, 2, 3, 10, 0, 0, 9]);
+        assert!(asked(&long[24..]).eq([source]));
+        let old = old_report(true, false, GROUP);
         assert_eq!(Repr::parse(&old, 8), Ok(Repr::Report(GROUP)));
-        assert_eq!(Repr::parse(&old_report(false, GROUP), 8), Ok(Repr::Other));
-        assert_eq!(Repr::parse(&report(4, GROUP), 16), Ok(Repr::Other));
+        assert_eq!((old[0], old_report(true, true, GROUP)[0]), (0x16, 0x12));
+        assert_eq!(Repr::parse(&old_report(false, true, GROUP), 8), Ok(Repr::Other));
+        assert_eq!(Repr::parse(&long, 16), Ok(Repr::Other));
     }
 }

@@ -28,6 +28,8 @@ pub struct Query {
     pub within_ms: u32,
     /// Asks for sources of the group.
     pub sources: bool,
+    /// By a router that speaks IGMPv1 only (RFC 1112).
+    pub first: bool,
     /// How often the querier has its messages repeated; 0: it does not say.
     pub robustness: u8,
 }
@@ -47,7 +49,7 @@ impl Query {
         match b.len() {
             V1 => {
                 let within_ms = code as u32;
-                Ok(Self { group, v1: true, within_ms, sources: false, robustness: 0 })
+                Ok(Self { group, v1: true, within_ms, sources: false, first: false, robustness: 0 })
             }
             28.. => {
                 let sources = be16(b, 26)?;
@@ -59,6 +61,7 @@ impl Query {
                     v1: false,
                     within_ms: time(code),
                     sources: sources > 0,
+                    first: false,
                     robustness: b[24] & 7,
                 })
             }
@@ -75,16 +78,22 @@ fn time(code: u16) -> u32 {
     (code as u32 & 0xfff | 0x1000) << ((code >> 12 & 7) + 3)
 }
 
-/// What a record says of a group, all sources taken together (RFC 3810 5.2.12).
+/// What a record says of a group (RFC 3810 5.2.12, RFC 3376 4.2.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Record {
-    /// It is listened to.
+    /// These sources are listened to.
+    IsInclude = 1,
+    /// All but these are listened to.
     IsExclude = 2,
-    /// It is listened to no more.
+    /// From now on these alone.
     ToInclude = 3,
-    /// It is listened to from now on.
+    /// From now on all but these.
     ToExclude = 4,
+    /// These, too.
+    AllowNew = 5,
+    /// These no more.
+    BlockOld = 6,
 }
 
 /// Writes the header of a report of `records` records, with a checksum field of zero.
@@ -93,10 +102,28 @@ pub fn emit_report(records: u16, out: &mut [u8; REPORT_HEADER]) {
     out[6..].copy_from_slice(&records.to_be_bytes());
 }
 
-/// Writes a record.
-pub fn emit_record(what: Record, group: Ipv6Addr, out: &mut [u8; RECORD]) {
-    out[..4].copy_from_slice(&[what as u8, 0, 0, 0]);
-    out[4..].copy_from_slice(&group.octets());
+/// Writes a record: its bytes. `None`: there is no room for it.
+pub fn emit_record(
+    what: Record,
+    group: Ipv6Addr,
+    sources: &[Ipv6Addr],
+    out: &mut [u8],
+) -> Option<usize> {
+    let len = RECORD + sources.len() * 16;
+    let (head, list) = out.get_mut(..len)?.split_at_mut(RECORD);
+    let [high, low] = (sources.len() as u16).to_be_bytes();
+    head[..4].copy_from_slice(&[what as u8, 0, high, low]);
+    head[4..].copy_from_slice(&group.octets());
+    for (to, from) in list.as_chunks_mut::<16>().0.iter_mut().zip(sources) {
+        *to = from.octets();
+    }
+    Some(len)
+}
+
+/// The sources that query `b` asks for.
+pub fn asked(b: &[u8]) -> impl Iterator<Item = Ipv6Addr> {
+    let count = be16(b, 26).unwrap_or(0) as usize;
+    b.get(28..).unwrap_or_default().as_chunks::<16>().0.iter().take(count).map(|s| (*s).into())
 }
 
 /// Writes a report or a done message of the first version, with a checksum field of zero.
@@ -140,7 +167,11 @@ mod tests {
         let group: Ipv6Addr = "ff02::1:ff00:9".parse().unwrap();
         let (mut head, mut record, mut v1) = ([9; REPORT_HEADER], [9; RECORD], [9; V1]);
         emit_report(3, &mut head);
-        emit_record(Record::ToExclude, group, &mut record);
+        assert_eq!(emit_record(Record::ToExclude, group, &[], &mut record), Some(RECORD));
+        assert_eq!(emit_record(Record::ToExclude, group, &[group], &mut record), None);
+        let mut long = [9; RECORD + 16];
+        assert_eq!(emit_record(Record::BlockOld, group, &[group], &mut long), Some(RECORD + 16));
+        assert_eq!((&long[..4], &long[20..]), (&[6, 0, 0, 1][..], &group.octets()[..]));
         emit_v1(true, group, &mut v1);
         assert_eq!(head, [143, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!((&record[..4], &record[4..]), (&[4, 0, 0, 0][..], &group.octets()[..]));

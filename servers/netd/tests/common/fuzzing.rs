@@ -8,7 +8,7 @@
 use super::frames::{End, Frame, arp_frame, dissect, ip_frame, tcp_frame};
 use super::{Host, HostSpec, MS};
 use libipc::net::Request;
-use libipc::sock::{AppSock, Kind};
+use libipc::sock::{AppSock, Heard, Kind, On};
 use netd::addressing6::Addressing6;
 use netd::wire::arp;
 use netd::wire::checksum::Sum;
@@ -291,6 +291,22 @@ impl World {
         prog.submit(id);
     }
 
+    /// Requests of which there are few: interfaces, groups, sources.
+    fn rarely(&self, id: u16, more: u16) -> Request {
+        let sock = self.host.progs[0].sock(id);
+        let [what, n] = more.to_be_bytes();
+        let group = std::net::Ipv4Addr::new(224, 0, 0, 9 + (n & 1)).into();
+        let source = std::net::Ipv4Addr::new(10, 0, 0, n >> 2).into();
+        let heard =
+            [Heard::Join, Heard::Leave, Heard::Block, Heard::Unblock][what as usize >> 2 & 3];
+        match what % 4 {
+            0 => Request::TakeFreed { session: 0, wait: false },
+            1 => Request::BindDevice { sock, number: n % 4 },
+            2 => Request::Membership { sock, group, on: On::Any, join: n & 2 == 0 },
+            _ => Request::Source { sock, group, source, on: On::Any, heard },
+        }
+    }
+
     fn call(&mut self, input: &mut Input<'_>) {
         let (what, id, more) = (input.byte(), input.byte() as u16 % 8, input.word());
         let prog = &self.host.progs[0];
@@ -313,7 +329,7 @@ impl World {
             5 => Request::Shutdown { sock, how: more as u8 % 3 },
             6 => Request::Close { sock, abort: more & 1 != 0 },
             7 => Request::Addresses { sock },
-            _ => Request::TakeFreed { session: 0, wait: false },
+            _ => self.rarely(id, more),
         };
         let (opens, closes) = (what % 9 == 0, what % 9 == 6);
         if self.host.ask(request).is_ok() && (opens || closes) {

@@ -181,7 +181,7 @@ impl Host {
             net: Region::new(offset::NET_BYTES),
             pool: Region::new((nic::RX_BUFFERS * nic::RX_BUFFER_SIZE) as usize),
             headers: Region::new(256 * 1024),
-            state: Region::new(8192),
+            state: Region::new(12288),
             loopback: Region::new(LOOPBACK),
             memory: Region::new(Setup::MEMORY),
             regions,

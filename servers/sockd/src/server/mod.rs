@@ -262,6 +262,22 @@ impl<'a> Server<'a> {
                     reply => reply.map(|_| Reply::Done),
                 }
             }
+            Request::Source { id, group, source, on, heard } => {
+                let (id, _) = self.own(s, id)?;
+                let sock = sock_id(s, id);
+                let request = net::Request::Source { sock, group, source, on, heard };
+                let answer = netd.ask(&request);
+                match answer.reply {
+                    // What the first attempt did is done.
+                    Err(Error::AddrNotAvailable | Error::Invalid) if answer.again || repeated => {
+                        Ok(Reply::Done)
+                    }
+                    Err(Error::NotPermitted(Permission::Broadcast)) => {
+                        Err(self.refuse(Some(s), Forbidden::Broadcast))
+                    }
+                    reply => reply.map(|_| Reply::Done),
+                }
+            }
             Request::TcpInfo { id } => {
                 let (id, _) = self.own(s, id)?;
                 match netd.ask(&net::Request::TcpInfo { sock: sock_id(s, id) }).reply {

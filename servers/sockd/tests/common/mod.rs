@@ -216,6 +216,7 @@ impl Model {
             Request::FindDevice { .. } => Ok(Reply::Device(2)),
             Request::Shutdown { sock, .. }
             | Request::BindDevice { sock, .. }
+            | Request::Source { sock, .. }
             | Request::Membership { sock, .. } => match self.held(sock) {
                 Some(_) => Ok(Reply::Done),
                 None => Err(Error::BadSocket),
