@@ -160,13 +160,14 @@ fn a_listener_takes_connections_by_its_interface_alone() {
     assert_eq!(flags(&sent(&mut host)[0]), [Flags::RST | Flags::ACK]);
     let (next, child) = connection(&mut host, id, 1);
     assert_eq!(device(&host, child), 3);
-    for crashed in [false, true] {
-        if crashed {
+    // Often enough for header prediction, which does not look at the link.
+    for n in 0..8 {
+        if n == 6 {
             host.crash();
             host.progs[0].signalled = true;
             sent(&mut host);
         }
-        let data = segment(Flags::ACK | Flags::PSH, Seq(1001 + crashed as u32), next);
+        let data = segment(Flags::ACK | Flags::PSH, Seq(1001 + n), next);
         let before = resets(&mut host);
         // From the same address and port, but by the wrong link: nobody's.
         receive(&mut host, 0, &tcp_frame(End { ip: PEERS[1].ip, ..PEERS[0] }, to(0), &data, b"?"));
