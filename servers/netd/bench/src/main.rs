@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `work` | the operations, and the peer on the other end of the wire |
 //! | `ours`, `smol` | the two stacks behind [`work::Subject`] |
-//! | `world` | memory, driver and programs for ours |
+//! | `world` | memory, driver and programs |
+//! | `rings` | the driver's rings as a device of smoltcp |
 //! | `mark` | what is counted |
 
 mod alloc;
@@ -21,6 +22,7 @@ mod copy_tests;
 mod frames;
 mod mark;
 mod ours;
+mod rings;
 mod smol;
 mod work;
 mod world;

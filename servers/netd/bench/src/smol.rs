@@ -1,77 +1,23 @@
 //! smoltcp.
 
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Medium};
 use smoltcp::socket::{Socket, tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpListenEndpoint};
 
+use crate::rings::Rings;
 use crate::work::{DATAGRAMS, GATEWAY, SERVER, Subject, US};
+use crate::world::{Driver, World};
 
 /// As ours.
 const RING: usize = 8192;
 
-/// A device that computes the checksums of what it sends, as ours does.
-#[derive(Default)]
-struct Wire {
-    arrived: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-    /// Frames that may be filled: nothing is allocated while it is counted.
-    unused: Vec<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut Wire);
-
-impl phy::RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let result = f(&self.0);
-        // Given back by nobody: freeing is not the stack's work.
-        std::mem::forget(self.0);
-        result
-    }
-}
-
-impl phy::TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = self.0.unused.pop().expect("a turn sends few");
-        let result = f(&mut frame[..len]);
-        frame.truncate(len);
-        self.0.sent.push(frame);
-        result
-    }
-}
-
-impl phy::Device for Wire {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        let frame = self.arrived.pop_front()?;
-        Some((Rx(frame), Tx(self)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        Some(Tx(self))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut checksum = ChecksumCapabilities::default();
-        (checksum.tcp, checksum.udp) = (Checksum::Rx, Checksum::Rx);
-        let mut caps = DeviceCapabilities::default();
-        caps.medium = Medium::Ethernet;
-        caps.max_transmission_unit = 1514;
-        caps.checksum = checksum;
-        caps
-    }
-}
-
 pub struct Smol {
     iface: Interface,
-    wire: Wire,
+    wire: Rings,
+    driver: Driver,
     sockets: SocketSet<'static>,
     /// While connections are made: one at a time, since a set is walked through at every step.
     one: SocketSet<'static>,
@@ -92,16 +38,18 @@ fn stream() -> tcp::Socket<'static> {
 impl Smol {
     /// With room for so many connections.
     pub fn new(connections: u32) -> Self {
-        let mut wire = Wire::default();
+        let World { setup, driver, .. } = World::new(0, 16);
+        let (mut wire, driver) = Rings::new(setup.nic.port, driver);
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 1]));
         let mut iface = Interface::new(Config::new(mac), &mut wire, Instant::ZERO);
         iface.update_ip_addrs(|a| {
             a.push(IpCidr::new(US.into(), 24)).expect("room for one");
         });
         iface.routes_mut().add_default_ipv4_route(GATEWAY).expect("room for one");
-        let mut smol = Self {
+        Self {
             iface,
             wire,
+            driver,
             sockets: SocketSet::new(Vec::with_capacity(connections as usize + 2)),
             one: SocketSet::new(vec![]),
             making: None,
@@ -111,29 +59,25 @@ impl Smol {
             datagrams: None,
             sender: None,
             now: Instant::ZERO,
-        };
-        smol.sent();
-        smol
+        }
     }
 }
 
 impl Subject for Smol {
     fn sent(&mut self) -> Vec<Vec<u8>> {
-        let sent = std::mem::take(&mut self.wire.sent);
-        self.wire.sent.reserve(64);
-        self.wire.arrived.reserve(64);
-        self.wire.unused.resize_with(64, || vec![0; 1514]);
-        sent
+        self.driver.sent(&[])
     }
 
     fn arrive(&mut self, frame: &[u8]) {
-        self.wire.arrived.push_back(frame.to_vec());
+        self.driver.arrive(frame);
     }
 
     fn turn(&mut self, now_us: u64) {
         self.now = Instant::from_micros(now_us as i64);
         let sockets = if self.is_ready { &mut self.sockets } else { &mut self.one };
         self.iface.poll(self.now, &mut self.wire, sockets);
+        self.wire.publish();
+        self.wire.sleep();
         std::hint::black_box(self.iface.poll_at(self.now, sockets));
     }
 
