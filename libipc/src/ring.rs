@@ -282,7 +282,7 @@ impl<E: Entry> Producer<E> {
     ///
     /// # Errors
     /// As [`Self::space`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, entry: E) -> Result<bool, PeerError> {
         if self.tail - self.head > self.mem.mask && self.space()? == 0 {
             return Ok(false);

@@ -60,6 +60,13 @@ impl Bytes {
         unsafe { core::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
         true
     }
+    /// Copies `N` bytes out.
+    #[inline]
+    pub fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let from = self.range(offset, N)?;
+        // SAFETY: as in `read`.
+        Some(unsafe { from.cast::<[u8; N]>().read_unaligned() })
+    }
     /// Copies in.
     #[inline]
     #[must_use]

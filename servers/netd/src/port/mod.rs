@@ -387,7 +387,7 @@ impl Port {
     ///
     /// # Errors
     /// The driver's fault; call [`Self::reset`].
-    #[inline]
+    #[inline(always)]
     pub fn has_room(&mut self, head: usize) -> Result<bool, DriverFault> {
         Ok(self.place(head).is_some() && self.takes_one()?)
     }
@@ -404,7 +404,7 @@ impl Port {
     ///
     /// # Errors
     /// As [`Self::has_room`].
-    #[inline]
+    #[inline(always)]
     pub fn is_ready(&mut self, head: usize) -> Result<bool, DriverFault> {
         Ok(self.limit.is_open() && self.has_room(head)?)
     }

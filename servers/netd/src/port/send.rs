@@ -73,7 +73,7 @@ impl Port {
 
     /// As [`Self::send`]; behind a frame that is too short are zeros already. (Pieces so short that this would be
     /// one with them are never passed by reference.)
-    #[inline]
+    #[inline(always)]
     pub fn send_padded(&mut self, room: Room, frame: &Frame<'_>) {
         let Frame { head, session, pieces, csum: (csum, l4_start), segment } = *frame;
         let cookie = self.next_cookie;
@@ -110,19 +110,31 @@ impl Port {
     }
 
     /// Descriptors of `pieces`, like `desc`; whether there was room.
-    fn push_pieces(&mut self, mut desc: TxDesc, pieces: &[Piece]) -> bool {
+    #[inline(always)]
+    fn push_pieces(&mut self, desc: TxDesc, pieces: &[Piece]) -> bool {
         let mut pushed = true;
         for (i, piece) in pieces.iter().enumerate() {
-            let end = piece.offset + piece.len;
-            desc.offset = piece.offset;
-            while desc.offset < end {
-                let len = (end - desc.offset).min(MAX_PIECE);
-                let last = i + 1 == pieces.len() && desc.offset + len == end;
-                desc.flags = if last { TxDesc::EOP } else { 0 };
-                desc.len = len as u16;
-                pushed &= self.tx_used.push(desc).unwrap_or(false);
-                desc.offset += len;
-            }
+            let flags = if i + 1 == pieces.len() { TxDesc::EOP } else { 0 };
+            let desc = TxDesc { offset: piece.offset, flags, ..desc };
+            pushed &= match piece.len {
+                len @ ..=MAX_PIECE => {
+                    self.tx_used.push(TxDesc { len: len as u16, ..desc }).unwrap_or(false)
+                }
+                len => self.push_long(desc, len),
+            };
+        }
+        pushed
+    }
+
+    /// Descriptors of a piece of `len` bytes, more than one describes. `desc`: as if one did.
+    fn push_long(&mut self, mut desc: TxDesc, len: u32) -> bool {
+        let (mut pushed, end, flags) = (true, desc.offset + len, desc.flags);
+        while desc.offset < end {
+            let len = (end - desc.offset).min(MAX_PIECE);
+            desc.flags = if desc.offset + len == end { flags } else { 0 };
+            desc.len = len as u16;
+            pushed &= self.tx_used.push(desc).unwrap_or(false);
+            desc.offset += len;
         }
         pushed
     }

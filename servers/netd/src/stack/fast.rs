@@ -36,11 +36,11 @@ impl<E: Env> Stack<E> {
         checked: bool,
         dev: Dev,
     ) -> bool {
-        let mut head = [0; HEAD];
         let nic = &self.nics[dev];
-        if !mem.read(at, &mut head) || len > ethernet::HEADER + nic.mtu as usize {
+        let Some(head) = mem.get::<HEAD>(at).filter(|_| len <= ethernet::HEADER + nic.mtu as usize)
+        else {
             return false;
-        }
+        };
         let Some(p) = Plain::parse(&head, len, nic.mac) else {
             return self.short_in(At(mem, at), len, checked, dev);
         };

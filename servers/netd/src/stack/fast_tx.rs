@@ -57,16 +57,23 @@ impl<E: Env> Stack<E> {
     /// `ready`: see [`Self::serve`].
     #[inline]
     pub(super) fn straight_output(&mut self, i: u32, ready: u8) -> Option<Served> {
-        let to = self.known_way(i).filter(|_| self.is_straight())?;
-        let (now, mut ready) = (self.now, ready & to.dev.bit() != 0);
+        let now = self.now;
+        if !self.is_straight() || self.paths.is_special(now) {
+            return None;
+        }
         let s = &mut self.socks[i as usize];
         let Body::Tcp(conn) = &mut s.body else { return None };
+        if conn.known.way != self.iface.version() {
+            return None;
+        }
+        let to = self.neighbours.again(conn.known.neighbour, now)?;
         let ((src, src_port), (dst, dst_port)) = (s.local.v4()?, s.remote.v4()?);
         let nic = &mut self.nics[to.dev];
         if !nic.offload || !nic.up {
             return None;
         }
         let burst = if nic.tso { MAX_BURST } else { 0 };
+        let mut ready = ready & to.dev.bit() != 0;
         for _ in 0..QUOTA {
             // Who is at fault, or in whose way it is, is found out on the long way.
             if !conn.sends_plain() || !(ready || nic.port.is_ready(HEAD_ROOM).unwrap_or(false)) {

@@ -111,7 +111,7 @@ impl Conn {
     }
 
     /// `ack` is new; `tell` tells the scoreboard.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, ack: Seq, now: u64, tell: impl FnOnce(&mut Scoreboard)) -> Outcome {
         let mut outcome = Outcome::empty();
         let before = self.unsent();

@@ -75,12 +75,13 @@ impl Conn {
             if self.is_modelled() {
                 return self.model_turn_over();
             }
-            self.cc.on_sent(self.pipe(), self.una, self.max, self.rtt.rto(), now);
+            let (flight, rtt) = (self.pipe(), &self.rtt);
+            self.cc.on_sent(flight, self.una, self.max, || rtt.rto(), now);
         }
     }
 
     /// Whether [`Conn::next_segment`] may have something.
-    #[inline]
+    #[inline(always)]
     pub fn wants_output(&self) -> bool {
         !self.need.is_empty()
             || self.duplicate_acks > 0
@@ -158,7 +159,8 @@ impl Conn {
     #[inline]
     pub(super) fn note_idle(&mut self, now: u64) {
         if self.una == self.max && self.wnd > 0 {
-            self.cc.on_idle(now.saturating_sub(self.last_sent), self.rtt.rto(), now);
+            let rtt = &self.rtt;
+            self.cc.on_idle(now.saturating_sub(self.last_sent), || rtt.rto(), now);
         }
     }
 
@@ -395,7 +397,7 @@ impl Conn {
     }
 
     /// New numbers up to `end` leave, with `len` bytes in segments of `size`: PSH if that ends a train of them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn text_leaves(
         &mut self,
         end: Seq,
@@ -416,7 +418,7 @@ impl Conn {
     }
 
     /// A segment that takes numbers has left; `again`: not for the first time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn text_left(&mut self, again: bool, now: u64) {
         if self.rto_at == NEVER {
             self.rto_at = now + self.rtt.rto();
@@ -429,7 +431,7 @@ impl Conn {
     }
 
     /// A segment acknowledges what has come.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ack_leaves(&mut self) {
         self.account();
         self.delay.sent(self.acked != self.rcv_nxt);

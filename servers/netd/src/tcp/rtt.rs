@@ -12,6 +12,8 @@ const INITIAL: u64 = 1000 * MS;
 /// Least distance of the RTO from SRTT. RFC 6298 (2.4) asks for an RTO of at least a second; like
 /// other stacks we take 200 ms, which covers a peer's delayed ACK, but on top of SRTT.
 pub const MIN_VARIANCE: u64 = 200 * MS;
+/// No time-out is less: what is added to the round-trip time is at least that.
+pub const LEAST_RTO: u64 = MIN_VARIANCE;
 /// Upper bound, RFC 6298 (2.5).
 pub const MAX: u64 = 120_000 * MS;
 /// For how long the least RTT counts.

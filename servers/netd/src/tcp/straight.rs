@@ -43,7 +43,7 @@ pub enum Next {
 
 impl Conn {
     /// Whether what leaves next is of this form, if it is not too long or too short for that.
-    #[inline]
+    #[inline(always)]
     pub fn sends_plain(&self) -> bool {
         self.state == State::Established
             && (self.need - Need::ACK).is_empty()
@@ -60,7 +60,7 @@ impl Conn {
 
     /// The next segment of a connection that [`Self::sends_plain`]. With `burst` text may go as one piece of so many
     /// bytes, which is none of these.
-    #[inline]
+    #[inline(always)]
     pub fn next_plain(&mut self, now: u64, burst: u32) -> Next {
         let avail = if self.max.lt(self.tail) { self.tail - self.max } else { 0 };
         if avail > 0 {

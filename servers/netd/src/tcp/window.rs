@@ -180,6 +180,7 @@ impl Conn {
     }
 
     /// The window field of a segment that leaves. The right edge never moves back.
+    #[inline]
     pub(super) fn window(&mut self) -> u16 {
         let stands = self.rcv_adv - self.rcv_nxt;
         if !self.fin_taken {

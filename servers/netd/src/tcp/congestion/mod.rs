@@ -32,6 +32,8 @@ use hystart::HyStart;
 use libipc::sock::congestion as number;
 use usage::Usage;
 
+use super::rtt::LEAST_RTO;
+
 /// Segments that a connection begins with (RFC 6928; like Linux whatever the MSS).
 pub const INITIAL_SEGMENTS: u32 = 10;
 /// No slow-start threshold yet.
@@ -259,7 +261,7 @@ impl Congestion {
     }
 
     /// A turn of sending is over: `flight` bytes are in flight from `una` up to `nxt`.
-    pub fn on_sent(&mut self, flight: u32, una: Seq, nxt: Seq, rto: u64, now: u64) {
+    pub fn on_sent(&mut self, flight: u32, una: Seq, nxt: Seq, rto: impl Fn() -> u64, now: u64) {
         let limited = flight.saturating_add(self.mss) > self.cwnd;
         self.usage.sent(flight, limited, una, nxt);
         if self.usage.allows_growth(self.cwnd, self.in_slow_start()) {
@@ -276,11 +278,16 @@ impl Congestion {
 
     /// Data is about to leave; nothing was sent for `idle` ns (RFC 5681 4.1; like Linux the window
     /// halves each RTO, down to the initial one).
-    pub fn on_idle(&mut self, idle: u64, rto: u64, now: u64) {
+    #[inline]
+    pub fn on_idle(&mut self, idle: u64, rto: impl Fn() -> u64, now: u64) {
         self.cubic.pause(idle);
-        if idle <= rto || self.algorithm == Algorithm::Bbr {
-            return;
+        if idle > LEAST_RTO && idle > rto() && self.algorithm != Algorithm::Bbr {
+            self.idled(idle, rto(), now);
         }
+    }
+
+    #[cold]
+    fn idled(&mut self, idle: u64, rto: u64, now: u64) {
         let floor = self.cwnd.min(INITIAL_SEGMENTS * self.mss);
         self.ssthresh = self.threshold_if_spurious();
         let halvings = (idle / rto.max(1)).min(31) as u32;

@@ -8,7 +8,7 @@ fn ack(acked: u32) -> Ack {
 }
 
 fn full(c: &mut Congestion) {
-    c.on_sent(c.window(), Seq(0), Seq(1), 200 * MS, 0);
+    c.on_sent(c.window(), Seq(0), Seq(1), || 200 * MS, 0);
 }
 
 #[test]
@@ -38,12 +38,12 @@ fn slow_start_then_avoidance() {
 fn what_is_not_used_does_not_grow() {
     let mut c = Congestion::new(Algorithm::Cubic, MSS, Seq(0));
     for i in 0..50 {
-        c.on_sent(1000, Seq(i), Seq(i + 1), 200 * MS, 0);
+        c.on_sent(1000, Seq(i), Seq(i + 1), || 200 * MS, 0);
         c.on_ack(&ack(1000));
     }
     assert_eq!(c.window(), 10_000);
     // Slow start goes up to twice of what was in flight.
-    c.on_sent(7000, Seq(60), Seq(61), 200 * MS, 0);
+    c.on_sent(7000, Seq(60), Seq(61), || 200 * MS, 0);
     for _ in 0..7 {
         c.on_ack(&ack(1000));
     }
@@ -54,10 +54,10 @@ fn what_is_not_used_does_not_grow() {
 fn what_is_not_used_goes() {
     let mut c = Congestion::new(Algorithm::Cubic, MSS, Seq(0));
     c.set_window(50_000);
-    c.on_sent(50_000, Seq(0), Seq(1), 200 * MS, MS);
-    c.on_sent(1000, Seq(1), Seq(2), 200 * MS, 100 * MS);
+    c.on_sent(50_000, Seq(0), Seq(1), || 200 * MS, MS);
+    c.on_sent(1000, Seq(1), Seq(2), || 200 * MS, 100 * MS);
     assert_eq!(c.window(), 50_000);
-    c.on_sent(20_000, Seq(2), Seq(3), 200 * MS, 201 * MS);
+    c.on_sent(20_000, Seq(2), Seq(3), || 200 * MS, 201 * MS);
     assert_eq!((c.window(), c.ssthresh()), (35_000, None), "half of what was not used");
 }
 
@@ -65,11 +65,11 @@ fn what_is_not_used_goes() {
 fn an_idle_connection_begins_anew() {
     let mut c = Congestion::new(Algorithm::Cubic, MSS, Seq(0));
     c.set_window(80_000);
-    c.on_idle(200 * MS, 200 * MS, 0);
+    c.on_idle(200 * MS, || 200 * MS, 0);
     assert_eq!(c.window(), 80_000);
-    c.on_idle(450 * MS, 200 * MS, 0);
+    c.on_idle(450 * MS, || 200 * MS, 0);
     assert_eq!(c.window(), 20_000);
-    c.on_idle(u64::MAX, 1, 0);
+    c.on_idle(u64::MAX, || 1, 0);
     assert_eq!(c.window(), 10_000);
 }
 

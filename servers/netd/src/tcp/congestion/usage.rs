@@ -1,6 +1,7 @@
 //! How much of the window is used. What is not used has not been tried and says nothing about the
 //! network: it must not grow (RFC 9438 5.8, RFC 7661).
 
+use crate::tcp::rtt::LEAST_RTO;
 use crate::wire::tcp::Seq;
 
 /// The measure, by flights: like Linux's `tcp_cwnd_validate`.
@@ -42,10 +43,10 @@ impl Usage {
     }
 
     /// It is not; yields how much was, once an RTO.
-    pub fn unused(&mut self, flight: u32, rto: u64, now: u64) -> Option<u32> {
+    pub fn unused(&mut self, flight: u32, rto: impl Fn() -> u64, now: u64) -> Option<u32> {
         self.used = self.used.max(flight);
         let since = super::ms(now).wrapping_sub(self.used_at);
-        if (since as u64) < rto / 1_000_000 {
+        if since < super::ms(LEAST_RTO) || (since as u64) < rto() / 1_000_000 {
             return None;
         }
         let used = self.used;
