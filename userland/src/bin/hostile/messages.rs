@@ -100,13 +100,14 @@ pub const TELL: &[(&str, Tell)] = &[
         let sock = l.socket(Kind::Tcp)?;
         for (addr, error) in [
             (SocketAddr::from(([224, 0, 0, 1], 9)), Error::NetworkUnreachable),
-            (SocketAddr::from(([127, 0, 0, 1], 0)), Error::Invalid),
             (SocketAddr::from(([0xff02, 0, 0, 0, 0, 0, 0, 1], 9)), Error::NetworkUnreachable),
         ] {
             refused(l.ask(Request::Connect { id: sock.id, addr }), error)?;
         }
         let addr = SocketAddr::from(([1, 2, 3, 4], 7201));
-        refused(l.ask(Request::Bind { id: sock.id, addr }), Error::AddrNotAvailable)
+        refused(l.ask(Request::Bind { id: sock.id, addr }), Error::AddrNotAvailable)?;
+        let (datagrams, addr) = (l.socket(Kind::Udp)?, SocketAddr::from(([127, 0, 0, 1], 0)));
+        refused(l.ask(Request::Connect { id: datagrams.id, addr }), Error::Invalid)
     }),
     ("bind-forbidden", |l| {
         let sock = l.socket(Kind::Tcp)?;
