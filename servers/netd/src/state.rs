@@ -1,8 +1,10 @@
 //! Hard state of the stack as a whole, in region `netd.state`: secrets, memberships, and of each
 //! network card the DHCP lease, addresses of IPv6, and what its port must remember. Sockets are in their records.
 
+use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicU64, Ordering::*};
+use siphasher::sip::SipHasher13;
 
 use crate::dev::NICS;
 use crate::dhcp::Lease;
@@ -56,6 +58,8 @@ pub struct Secrets {
     pub isn: (u64, u64),
     /// Key of ephemeral ports.
     pub port: (u64, u64),
+    /// Key of flow labels, and what fragments of IPv6 are numbered from: others see those, and nothing of the rest.
+    pub shown: (u64, u64),
 }
 
 impl Default for HardState {
@@ -87,7 +91,12 @@ impl HardState {
             self.magic.store(MAGIC, Release);
         }
         let [a, b, c, d] = core::array::from_fn(|i| self.secrets[i].load(Relaxed));
-        Secrets { isn: (a, b), port: (c, d) }
+        let shown = |of: u64| {
+            let mut h = SipHasher13::new_with_keys(c, d);
+            h.write_u64(of);
+            h.finish()
+        };
+        Secrets { isn: (a, b), port: (c, d), shown: (shown(1), shown(2)) }
     }
 }
 

@@ -8,7 +8,7 @@ use common::six::{self, End6, What, ip6};
 use common::two::{PEERS, US, by, connection, put, receive, sent, spec, started, us};
 use common::{Host, HostSpec, S};
 use libipc::net::{Reply, Request};
-use libipc::sock::{Dgram, Error, Kind, On};
+use libipc::sock::{Dgram, Error, Kind, On, option};
 use netd::Addressing6;
 use netd::wire::ethernet::Mac;
 use netd::wire::ndp::Message;
@@ -71,6 +71,20 @@ fn a_port_can_be_had_on_each_link() {
     receive(&mut host, 0, &udp_frame(PEERS[0], us(0, 0), 9, 4000, b"x"));
     sent(&mut host);
     assert_eq!((host.stack().counters().udp_no_ports, got(&mut host, ids[1])), (nobodys + 1, None));
+}
+
+/// Nobody comes under another's port by way of an interface on which it is free.
+#[test]
+fn an_interface_where_others_have_the_port_is_refused() {
+    let mut host = started();
+    let first = bound(&mut host, 2);
+    let id = bound(&mut host, 3);
+    for number in [2, 0] {
+        assert_eq!(bind_device(&mut host, id, number), Err(Error::AddrInUse), "{number}");
+    }
+    assert_eq!((bind_device(&mut host, id, 1), device(&host, id)), (Ok(()), 1));
+    assert!(host.close(first));
+    assert_eq!(bind_device(&mut host, id, 2), Ok(()));
 }
 
 #[test]
@@ -177,6 +191,27 @@ fn a_listener_takes_connections_by_its_interface_alone() {
         sent(&mut host);
         assert_eq!(host.progs[0].read(child, 10), b"!");
     }
+}
+
+/// A connection that is bound anew leaves by that card from then on (Linux's `sk_dst_reset`).
+#[test]
+fn a_connection_can_move_to_another_link() {
+    let mut host = started();
+    let listener = host.listen(80, 1);
+    let (_, id) = connection(&mut host, listener, 0);
+    host.progs[0].app(id).options.store(option::NODELAY, Relaxed);
+    for n in 0..4 {
+        host.progs[0].write(id, &[n; 100]);
+        host.progs[0].submit(id);
+        let [first, second] = sent(&mut host);
+        assert_eq!((first.len(), second.len()), (1, 0));
+        host.now += S / 100;
+    }
+    assert_eq!(bind_device(&mut host, id, 3), Ok(()));
+    host.progs[0].write(id, &[9; 100]);
+    host.progs[0].submit(id);
+    let [first, second] = sent(&mut host);
+    assert_eq!((first.len(), second.len()), (0, 1));
 }
 
 /// A handshake remembers its interface, also over a crash between SYN-ACK and ACK.

@@ -42,6 +42,34 @@ fn streams(seed: u64, long_way: bool) -> Story {
     story(&mut net)
 }
 
+/// A stream that has come to a large window and pauses, and goes on with a few bytes or with many.
+fn pauses(seed: u64, long_way: bool) -> Story {
+    let settings = Settings { long_way, ..Settings::default() };
+    let spec = |n| HostSpec { tx_bits: 17, rx_bits: 17, settings, ..HostSpec::fixed(n) };
+    let mut net = Net::new(vec![Host::new(spec(1)), Host::new(spec(2))], Weather::FINE, seed);
+    let listener = net.hosts[1].listen(80, 1);
+    let id = net.hosts[0].open(Kind::Tcp);
+    net.hosts[0].connect(id, "10.0.0.2:80").unwrap();
+    net.run(S, &mut |_| false);
+    let (peer, _) = net.hosts[1].accept(listener).unwrap();
+    let read = |net: &mut Net| {
+        let prog = &mut net.hosts[1].progs[0];
+        if !prog.read(peer, 1 << 17).is_empty() {
+            prog.submit(peer);
+        }
+        false
+    };
+    net.all = Some(Vec::new());
+    for (n, len) in [100_000; 6].into_iter().chain([3, 100_000, 90_000, 1, 120_000]).enumerate() {
+        net.hosts[0].progs[0].write(id, &vec![n as u8; len]);
+        net.hosts[0].progs[0].submit(id);
+        let pause = if n < 5 { 0 } else { 500 * MS + seed * 100 * MS };
+        let until = net.now + 100 * MS + pause;
+        net.run(until, &mut |net| read(net));
+    }
+    story(&mut net)
+}
+
 /// Datagrams or echo requests both ways, of every length around the least frame and some longer. `head`: what their
 /// data begins with.
 fn datagrams_of(kind: Kind, head: &[u8], seed: u64, long_way: bool) -> Story {
@@ -99,6 +127,11 @@ fn same(what: fn(u64, bool) -> Story, seeds: u64) {
 #[test]
 fn streams_are_the_same_either_way() {
     same(streams, 60);
+}
+
+#[test]
+fn pauses_are_the_same_either_way() {
+    same(pauses, 8);
 }
 
 #[test]

@@ -241,6 +241,10 @@ impl Listener {
             self.first_until = now + V1_PRESENT_NS;
         }
         if q.v1 {
+            if !self.is_v1(now) {
+                // RFC 3376 7.2.1: it knows no sources, so no changes of them.
+                self.told.clear();
+            }
             self.v1_until = now + V1_PRESENT_NS;
         }
         let within = q.within_ms as u64 * 1_000_000;
@@ -300,7 +304,7 @@ impl Listener {
         };
         // Whoever asked has been answered.
         self.told.retain(|t| t.group != group || t.news != News::Asked);
-        let more = self.has_told(group, false);
+        let more = !v1 && self.has_told(group, false);
         let g = &mut self.groups[i];
         (g.changes, g.asked, g.reporter) = (changes.saturating_sub(1), false, true);
         let again = g.changes > 0 || more;

@@ -132,3 +132,15 @@ fn sources_that_are_asked_for_are_answered() {
     l.query(&asks, &many, u32::MAX, 7 * S);
     assert_eq!(said(&mut l, 8 * S)[0].what, What::State, "no room to remember them");
 }
+
+/// RFC 3376 7.2.1: for a router that knows no sources changes of them are forgotten; nothing is told of them for ever.
+#[test]
+fn an_older_router_ends_changes_of_sources() {
+    let (mut l, group) = (Listener::default(), ip("ff05::7"));
+    let one = filter(false, &["::1"]);
+    l.changed(group, &filter(false, &[]), &one, 0);
+    l.changed(group, &one, &filter(false, &[]), 1);
+    l.query(&Query { v1: true, ..ALL }, &Sources::new(), u32::MAX, 2);
+    said(&mut l, 20 * S);
+    assert_eq!((l.deadline(), l.groups.len(), l.told.len()), (NEVER, 0, 0));
+}

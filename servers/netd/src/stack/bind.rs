@@ -24,7 +24,7 @@ use libipc::permission::Permission;
 use libipc::sock::{Error, Kind, State, flags, option};
 
 impl<E: Env> Stack<E> {
-    fn space(&self, i: u32) -> Option<Space> {
+    pub(super) fn space(&self, i: u32) -> Option<Space> {
         match &self.socks[i as usize].body {
             Body::Open => Some(Space::Tcp),
             Body::Dgram(d) => Some(d.space()),
@@ -44,7 +44,7 @@ impl<E: Env> Stack<E> {
     }
 
     /// Whether the program wants socket `i`, once bound to any address of IPv6, to take that only.
-    fn wants_only_v6(&self, i: u32) -> bool {
+    pub(super) fn wants_only_v6(&self, i: u32) -> bool {
         let s = &self.socks[i as usize];
         self.sessions[s.session as usize].options(s.id) & option::V6ONLY != 0
     }

@@ -104,6 +104,8 @@ impl<E: Env> Stack<E> {
             Some(chance) => Conn::connect_fast(home, &fixed, config, chance, now),
             None => Conn::connect(home, &fixed, config, now),
         });
+        // A connection is found by its whole tuple, and looks itself at where its segments came from.
+        self.demux.set_device(i, 0);
         if !self.ports.holds(i) {
             self.hold_port(i, Space::Tcp, held::DIALLED);
         }

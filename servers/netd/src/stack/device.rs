@@ -4,6 +4,7 @@
 //!
 //! Two connections between the same addresses and ports on different links are not told apart: the second is refused.
 
+use super::ports::Wish;
 use super::rx::Packet;
 use super::{Body, Stack};
 use crate::env::Env;
@@ -22,17 +23,33 @@ impl<E: Env> Stack<E> {
         if !self.is_device(number) {
             return Err(Error::NoDevice);
         }
+        if self.meets_others(i, number) {
+            return Err(Error::AddrInUse);
+        }
         let s = self.sock(i);
         if let Some(fixed) = Fixed::load(s.rec) {
             s.hard().store(&Fixed { device: number, ..fixed });
         }
         s.device = number;
         match &mut s.body {
-            // Its next segments take the long way, which looks at where they came from.
-            Body::Tcp(conn) => conn.known.from = 0,
+            // Its next segments take the long way both ways, which looks at interfaces.
+            Body::Tcp(conn) => (conn.known.from, conn.known.way) = (0, 0),
             _ => self.demux.set_device(i, number),
         }
         Ok(Reply::Done)
+    }
+
+    /// Whether socket `i`, bound to an address already, would meet others by interface `number` that have it, too.
+    fn meets_others(&self, i: u32, number: u8) -> bool {
+        let s = &self.socks[i as usize];
+        let (local, only_v6) = (s.local.get(), self.wants_only_v6(i));
+        let apart = local.port() == 0 || s.device == number || matches!(s.body, Body::Tcp(_));
+        match self.space(i) {
+            Some(space) if !apart && self.kind(i) != Some(Kind::Raw) => {
+                self.in_conflict(i, &Wish { space, local, only_v6, device: number })
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is interface `number`; 0 is any.

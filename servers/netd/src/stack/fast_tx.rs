@@ -69,7 +69,7 @@ impl<E: Env> Stack<E> {
         let to = self.neighbours.again(conn.known.neighbour, now)?;
         let ((src, src_port), (dst, dst_port)) = (s.local.v4()?, s.remote.v4()?);
         let nic = &mut self.nics[to.dev];
-        if !nic.offload || !nic.up {
+        if !nic.offload || !nic.up || nic.closed_until > now {
             return None;
         }
         let burst = if nic.tso { MAX_BURST } else { 0 };

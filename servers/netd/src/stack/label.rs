@@ -2,26 +2,25 @@
 //! who shares load on the way need not look for ports. Messages of ICMPv6 have none.
 
 use super::Stack;
+use crate::demux::{Space, Tuple};
 use crate::env::Env;
 use crate::wire::ethernet;
 use crate::wire::ip::{self, protocol};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 impl<E: Env> Stack<E> {
     /// Labels the packet of IPv6 in `frame`, with header `ip`, whose transport's header begins with `ports`.
     pub(super) fn label(&self, ip: &ip::Repr, ports: &[u8], frame: &mut [u8]) {
         let (IpAddr::V6(src), IpAddr::V6(dst)) = (ip.src, ip.dst) else { return };
-        let (Some(&ports), protocol::TCP | protocol::UDP) = (ports.first_chunk(), ip.protocol)
+        let (Some(&[a, b, c, d]), protocol::TCP | protocol::UDP) =
+            (ports.first_chunk(), ip.protocol)
         else {
             return;
         };
-        let (src, dst, ports) = (src.to_bits(), dst.to_bits(), u32::from_be_bytes(ports) as u64);
+        let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let (local, remote) = (SocketAddr::new(src.into(), from), SocketAddr::new(dst.into(), to));
         // Nobody can tell it beforehand (RFC 6437 3).
-        let mut hash = self.secrets.port.0;
-        for word in [(src >> 64) as u64, src as u64, (dst >> 64) as u64, dst as u64, ports] {
-            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 32;
-        }
+        let hash = self.keyed(self.secrets.shown, &Tuple { space: Space::Tcp, local, remote });
         // 0 means that there is none.
         let [_, a, b, c] = ((hash as u32 & 0xf_ffff).max(1)).to_be_bytes();
         if let Some([_, x, y, z]) =

@@ -345,8 +345,8 @@ impl<E: Env> Stack<E> {
         (offset, more): (u16, bool),
         out: &mut [u8; ext::FRAGMENT_HEADER],
     ) -> (usize, ip::Repr) {
-        // Of as many bits as there are, half a secret of this host (RFC 7739).
-        let id = (self.secrets.port.1 as u32) << 16 | id as u32;
+        // Of as many bits as there are, half a number that others cannot know (RFC 7739).
+        let id = (self.secrets.shown.1 as u32) << 16 | id as u32;
         ext::emit_fragment(&ext::Fragment { next: ip.protocol, offset, more, id }, out);
         let payload_len = ip.payload_len + ext::FRAGMENT_HEADER as u16;
         let protocol = ext::number::FRAGMENT;

@@ -93,7 +93,9 @@ impl<E: Env> Stack<E> {
         let s = self.sock(i);
         (s.rings, s.local, s.remote) = (fixed.rings, fixed.local.into(), fixed.remote.into());
         s.device = fixed.device;
-        self.demux.set_device(i, fixed.device);
+        // As `connect_tcp` has it: not of connections.
+        let connected = fixed.kind == Kind::Tcp && fixed.remote != ANY;
+        self.demux.set_device(i, if connected { 0 } else { fixed.device });
         Some(fixed)
     }
 

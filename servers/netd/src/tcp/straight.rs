@@ -63,10 +63,15 @@ impl Conn {
     #[inline(always)]
     pub fn next_plain(&mut self, now: u64, burst: u32) -> Next {
         let avail = if self.max.lt(self.tail) { self.tail - self.max } else { 0 };
+        let size = self.mss;
         if avail > 0 {
+            // What is not of this form is seen before the pause is noted, which must happen once.
+            let large = avail.min(burst) >= MIN_SEGMENTS * size;
+            if self.una == self.max && (large || avail.min(self.wnd) < MIN_TEXT) {
+                return Next::Other;
+            }
             self.note_idle(now);
             let (_, room) = self.room();
-            let size = self.mss;
             let len = avail.min(room).min(size);
             let long = avail.min(room).min(burst) >= MIN_SEGMENTS * size;
             if long || (len > 0 && len < MIN_TEXT) {

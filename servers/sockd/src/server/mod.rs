@@ -18,7 +18,7 @@ use libipc::log::Pace;
 use libipc::msg::{self, interface};
 use libipc::net::{self, Rings, SockId};
 use libipc::permission::Permission;
-use libipc::sock::{Error, REPEATED, Reply, Request, SessionSpec, SessionTable, Stats};
+use libipc::sock::{Error, Heard, REPEATED, Reply, Request, SessionSpec, SessionTable, Stats};
 
 pub use complaint::{Complaint, Wrong};
 
@@ -269,7 +269,8 @@ impl<'a> Server<'a> {
                 let answer = netd.ask(&request);
                 match answer.reply {
                     // What the first attempt did is done.
-                    Err(Error::AddrNotAvailable | Error::Invalid) if answer.again || repeated => {
+                    Err(Error::AddrNotAvailable) if answer.again || repeated => Ok(Reply::Done),
+                    Err(Error::Invalid) if heard == Heard::Leave && (answer.again || repeated) => {
                         Ok(Reply::Done)
                     }
                     Err(Error::NotPermitted(Permission::Broadcast)) => {
