@@ -46,7 +46,7 @@ impl<E: Env> Stack<E> {
         let apart = local.port() == 0 || s.device == number || matches!(s.body, Body::Tcp(_));
         match self.space(i) {
             Some(space) if !apart && self.kind(i) != Some(Kind::Raw) => {
-                self.in_conflict(i, &Wish { space, local, only_v6, device: number })
+                self.in_conflict_there(i, &Wish { space, local, only_v6, device: number })
             }
             _ => false,
         }

@@ -103,12 +103,22 @@ impl<E: Env> Stack<E> {
 
     /// Whether somebody else is in conflict with what socket `i` wants.
     pub(super) fn in_conflict(&self, i: u32, wish: &Wish) -> bool {
+        self.is_refused_by(i, wish, |_| true)
+    }
+
+    /// Likewise of what socket `i` has and wants at another interface. Linux asks nobody; here who is bound to that one
+    /// keeps what is his.
+    pub(super) fn in_conflict_there(&self, i: u32, wish: &Wish) -> bool {
+        self.is_refused_by(i, wish, |h| h.device == wish.device)
+    }
+
+    fn is_refused_by(&self, i: u32, wish: &Wish, counts: impl Fn(&Holder) -> bool) -> bool {
         let (how, session) = (self.reuse(i), self.socks[i as usize].session);
         self.holders(wish.space, wish.local.port()).any(|(n, h)| {
             let both = how & h.how;
             let reuse = both & held::REUSE != 0 && !h.listens;
             let spread = both & held::SPREAD != 0 && h.session.is_none_or(|s| s == session);
-            n != i && overlap(wish, &h) && !reuse && !spread
+            n != i && counts(&h) && overlap(wish, &h) && !reuse && !spread
         })
     }
 
