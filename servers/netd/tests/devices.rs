@@ -3,16 +3,16 @@
 
 mod common;
 
-use common::frames::{End, Frame, dissect, seg, tcp_frame, udp_frame};
+use common::frames::{End, Frame, dissect, tcp_frame, udp_frame};
 use common::six::{self, End6, What, ip6};
-use common::two::{PEERS, US, by, connection, put, receive, sent, spec, started, us};
+use common::two::{PEERS, US, by, connection, put, receive, segment, sent, spec, started, us};
 use common::{Host, HostSpec, S};
 use libipc::net::{Reply, Request};
 use libipc::sock::{Dgram, Error, Kind, On, option};
 use netd::Addressing6;
 use netd::wire::ethernet::Mac;
 use netd::wire::ndp::Message;
-use netd::wire::tcp::{Flags, Repr, Seq};
+use netd::wire::tcp::{Flags, Seq};
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -145,10 +145,6 @@ fn interfaces_are_found_by_number_and_address() {
     ] {
         assert_eq!(host.ask(Request::FindDevice { on }), number.map(Reply::Device), "{on:?}");
     }
-}
-
-fn segment(flags: Flags, seq: Seq, ack: Seq) -> Repr {
-    Repr { seq, ack, flags, window: 60_000, ..seg(5000, 80) }
 }
 
 fn flags(frames: &[Vec<u8>]) -> Vec<Flags> {

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::frames::{End, Frame, arp_frame, dissect, echo_frame, seg, tcp_frame, udp_frame};
+use common::frames::{End, Frame, arp_frame, dissect, echo_frame, tcp_frame, udp_frame};
 use common::two::{
-    MACS, PEERS, US, by, connection, fixed, put, receive, sent, spec, started, started_as, us,
+    MACS, PEERS, US, by, connection, fixed, put, receive, segment, sent, spec, started, started_as,
+    us,
 };
 use common::{Host, MS, S};
 use libipc::net::{Reply, Request};
@@ -169,13 +170,7 @@ fn a_card_whose_driver_is_dead_holds_up_no_other() {
     host.progs[0].write(fast, &[3; 3000]);
     host.progs[0].submit(fast);
     assert_eq!(payload(&mut host, 0), 3000, "the first card's connection goes on");
-    let ack = netd::wire::tcp::Repr {
-        seq: Seq(1001),
-        ack: next + 3000,
-        flags: Flags::ACK,
-        window: 60_000,
-        ..seg(5000, 80)
-    };
+    let ack = segment(Flags::ACK, Seq(1001), next + 3000);
     receive(&mut host, 0, &tcp_frame(PEERS[0], us(0, 0), &ack, &[]));
     sent(&mut host);
     assert_eq!(host.progs[0].record(fast).acknowledged(), 3000);

@@ -105,12 +105,6 @@ pub struct Received {
     pub checked: bool,
 }
 
-/// Frames in the driver's rings: that have left, and that have come.
-struct Waiting {
-    returned: u64,
-    arrived: u64,
-}
-
 /// A frame that came back from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -293,8 +287,10 @@ impl Port {
     /// The driver's fault; call [`Self::reset`].
     #[inline(always)]
     pub fn arrived(&mut self) -> Result<u64, DriverFault> {
-        let Some(rx_used) = &mut self.rx_used else { return Ok(self.look_first()?.arrived) };
-        rx_used.available().map_err(DriverFault::Ring)
+        if self.rx_used.is_none() {
+            self.attach()?;
+        }
+        self.rx_used.as_mut().map_or(Ok(0), Consumer::available).map_err(DriverFault::Ring)
     }
 
     /// Whether so much lies with the driver that what has come back is worth a look; less may wait until it is more, or
@@ -310,19 +306,10 @@ impl Port {
     /// The driver's fault; call [`Self::reset`].
     #[inline]
     pub fn returned(&mut self) -> Result<u64, DriverFault> {
-        let Some(tx_free) = &mut self.tx_free else { return Ok(self.look_first()?.returned) };
-        tx_free.available().map_err(DriverFault::Ring)
-    }
-
-    /// Both while the driver has not formatted all of its rings.
-    #[cold]
-    fn look_first(&mut self) -> Result<Waiting, DriverFault> {
-        self.attach()?;
-        let returned = self.tx_free.as_mut().map_or(Ok(0), Consumer::available);
-        let arrived = self.rx_used.as_mut().map_or(Ok(0), Consumer::available);
-        let (returned, arrived) =
-            (returned.map_err(DriverFault::Ring)?, arrived.map_err(DriverFault::Ring)?);
-        Ok(Waiting { returned, arrived })
+        if self.tx_free.is_none() {
+            self.attach()?;
+        }
+        self.tx_free.as_mut().map_or(Ok(0), Consumer::available).map_err(DriverFault::Ring)
     }
 
     /// The next received frame, of those that [`Self::arrived`] saw.

@@ -22,8 +22,7 @@ impl<E: Env> Stack<E> {
     /// Whether the frame of `len` bytes at `from`, which came by card `dev`, was one: then it is done with.
     #[inline]
     pub(super) fn short_in(&mut self, from: At<'_>, len: usize, checked: bool, dev: Dev) -> bool {
-        let mut protocol = [0];
-        match from.0.read(from.1 + PROTOCOL, &mut protocol).then_some(protocol) {
+        match from.0.get(from.1 + PROTOCOL) {
             // A socket that is bound to an interface may be meant.
             Some([protocol::UDP]) if self.demux.has_bound() => false,
             Some([protocol::UDP]) => self.short_datagram(from, len, checked, dev),
@@ -34,11 +33,7 @@ impl<E: Env> Stack<E> {
 
     #[inline(always)]
     fn short(&self, At(mem, at): At<'_>, len: usize, dev: Dev) -> Option<Short> {
-        let mut head = [0; HEAD];
-        if !mem.read(at, &mut head) {
-            return None;
-        }
-        let p = Short::parse(&head, len, self.nics[dev].mac)?;
+        let p = Short::parse(&mem.get::<HEAD>(at)?, len, self.nics[dev].mac)?;
         self.iface.is_from_host_to_us(p.src, p.dst).then_some(p)
     }
 

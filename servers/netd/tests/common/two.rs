@@ -6,7 +6,7 @@ use super::{Host, HostSpec};
 use libipc::sock::Dgram;
 use netd::wire::arp::{self, Op};
 use netd::wire::ethernet::Mac;
-use netd::wire::tcp::{Flags, Seq};
+use netd::wire::tcp::{Flags, Repr, Seq};
 use netd::{Addressing, Addressing6};
 use std::net::Ipv4Addr;
 
@@ -100,25 +100,19 @@ pub fn by(number: u8) -> Dgram {
     Dgram { flags: Dgram::DEVICE, interface: number, ..Dgram::default() }
 }
 
+/// Of a peer's, from its port 5000 to our port 80.
+pub fn segment(flags: Flags, seq: Seq, ack: Seq) -> Repr {
+    Repr { seq, ack, flags, window: 60_000, ..seg(5000, 80) }
+}
+
 /// Opens a connection from `PEERS[n]` to port 80 of card `n`; yields our number and socket.
 pub fn connection(host: &mut Host, listener: u16, n: usize) -> (Seq, u16) {
-    let syn = netd::wire::tcp::Repr {
-        seq: Seq(1000),
-        flags: Flags::SYN,
-        window: 60_000,
-        ..seg(5000, 80)
-    };
+    let syn = segment(Flags::SYN, Seq(1000), Seq(0));
     receive(host, n, &tcp_frame(PEERS[n], us(n, n), &syn, &[]));
     let answers = sent(host);
     let Frame::Tcp(_, syn_ack, _) = dissect(&answers[n][0]) else { panic!() };
     let iss = syn_ack.seq;
-    let ack = netd::wire::tcp::Repr {
-        seq: Seq(1001),
-        ack: iss + 1,
-        flags: Flags::ACK,
-        window: 60_000,
-        ..seg(5000, 80)
-    };
+    let ack = segment(Flags::ACK, Seq(1001), iss + 1);
     receive(host, n, &tcp_frame(PEERS[n], us(n, n), &ack, &[]));
     sent(host);
     (iss + 1, host.accept(listener).expect("a connection").0)
